@@ -1,0 +1,49 @@
+# make reproduce [ENV="game24 …"] [PROFILE=fast] [SEED=0] [OUT=runs/fast]   run the notebooks, write results and report
+# make test    lint, types, clean notebooks, tests
+# make lab     open the notebooks
+# make clean   remove what was installed and cached; results under runs/ stay
+# Needs Python 3.10-3.12 and nothing else; name another than python3 with PYTHON=python3.12.
+
+# Plain assignments: a variable of the shell that happens to have one of these names (ENV often does) changes nothing.
+PYTHON := python3
+ENV :=
+PROFILE := fast
+SEED := 0
+OUT = runs/$(PROFILE)
+
+BIN := .venv/bin
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+TORCH := $(shell sed -n 's/^ *"\(torch==[^"; ]*\)".*/\1/p' pyproject.toml)
+
+.PHONY: help reproduce test lab clean
+help:
+	@sed -n 's/^# //; 1,/^$$/p' Makefile
+
+reproduce: .venv/installed
+	$(BIN)/python -m armap_lite reproduce --profile $(PROFILE) --out $(OUT) --seed $(SEED)$(if $(ENV), --env $(ENV))
+
+test: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy armap_lite
+	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS))
+	$(BIN)/python -m pytest
+
+lab: .venv/installed
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+# Torch goes first, by its exact pin: then a build that is there already (a CPU build, say) satisfies all that follow.
+# The stamp begins as `installing`: where that is still there, an installation was cut off, and is not trusted.
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 13) else \
+	    "$(PYTHON) is Python %d.%d; armap-lite needs 3.10, 3.11 or 3.12: name one, as in make PYTHON=python3.12" % v)'
+	if [ -e .venv/installing ]; then rm -rf .venv; fi
+	mkdir -p .venv && touch .venv/installing
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install $(TORCH)
+	$(BIN)/python -m pip install -e ".[dev]"
+	mv .venv/installing $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis lightning_logs
+	find . -name __pycache__ -prune -exec rm -rf {} + -o -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -1,0 +1,116 @@
+"""Stage 1: an LLM proposes instructions, an LLM agent acts on them, and diverse trajectories are kept.
+
+Nothing here knows how well a trajectory did: no score and no reward is within reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from armap_lite.agent import Agent
+from armap_lite.batching import Batcher, run_groups
+from armap_lite.envs.base import Environment
+from armap_lite.rng import stream
+from armap_lite.store import JsonlStore, read_jsonl
+from armap_lite.trajectory import Task, Trajectory
+from armap_lite.world import World
+
+
+async def collect(
+    env: Environment,
+    agent: Agent,
+    tasks: Sequence[Task],
+    out: Path,
+    *,
+    samples: int = 8,
+    temperature: float = 1.0,
+    proposals: int = 2,
+    seed: int = 0,
+    group: int = 16,
+    progress: Any = lambda n: None,
+) -> Counter[str]:
+    """Write `samples` trajectories for each of `tasks` to `out` and return what was counted.
+
+    Each task gets one instruction proposed by the LLM (the first of `proposals` texts that fits its start state;
+    where none fits, the task's own). A trajectory that repeats an earlier one of its task is left out, and counted.
+    What is in `out` already is kept as it is.
+    """
+    batch = Batcher(agent.lm)
+
+    async def work(task: Task) -> list[dict[str, Any]]:
+        target, origin = await propose(env, batch, task, proposals, stream(seed, task.id, "propose"))
+        found: dict[tuple[str, ...], str] = {}
+        lines = []
+        world = World(env, target)
+        seeds = [stream(seed, task.id, k) for k in range(samples)]
+        drafts = await asyncio.gather(*(rollout(world, agent, batch, temperature, s) for s in seeds))
+        for k, trajectory in enumerate(drafts):
+            line: dict[str, Any] = {"id": f"{task.id}#{k}", "task_id": task.id, "instruction_by": origin}
+            first = found.setdefault(trajectory.actions, line["id"])
+            lines.append(
+                {**line, "duplicate_of": first} if first != line["id"] else {**line, "trajectory": trajectory.to_json()}
+            )
+        return lines
+
+    with JsonlStore(out) as store:
+
+        def finished(task: Task, lines: list[dict[str, Any]]) -> None:
+            for line in lines:
+                if line["id"] not in store.ids:
+                    store.append(line)
+
+        await run_groups(
+            tasks,
+            work,
+            finished,
+            lambda task: all(f"{task.id}#{k}" in store.ids for k in range(samples)),
+            group=group,
+            fresh=agent.lm.reset,
+            progress=progress,
+        )
+    return summary(out)
+
+
+async def propose(env: Environment, batch: Batcher, task: Task, tries: int, seed: int) -> tuple[Task, str]:
+    """`task` with an instruction an LLM wrote for its start state, and who wrote it: "llm" or "plain"."""
+    start = env.reset(task).text
+    # Few-shot: states like this one and how their tasks were worded.
+    shown = "".join(f"State: {env.start_text(facts)}\nInstruction: {text}\n\n" for facts, text in env.phrasings)
+    if tries:
+        texts = await batch.generate(f"{shown}State: {start}\nInstruction:", tries, 48, 1.0, seed)
+        for text in texts:
+            adopted = env.adopt(task, text.text.strip())
+            if adopted is not None:
+                return adopted, "llm"
+    return task, "plain"
+
+
+async def rollout(world: World, agent: Agent, batch: Batcher, temperature: float, seed: int) -> Trajectory:
+    """One trajectory of the agent in `world`."""
+    state = world.start()
+    while not state.over:
+        prompt = agent.prompt(state.trajectory)
+        [choice] = await batch.choose(
+            prompt, state.admissible, 1, temperature, stream(seed, len(state.trajectory.steps))
+        )
+        state = world.step(state, choice.text)
+    return state.trajectory
+
+
+def load(path: Path) -> list[Trajectory]:
+    """The trajectories that stage 1 kept."""
+    return [Trajectory.from_json(line["trajectory"]) for line in read_jsonl(path) if "trajectory" in line]
+
+
+def summary(path: Path) -> Counter[str]:
+    """Counts of stage 1: kept, duplicates, failures, instructions by who wrote them."""
+    counts: Counter[str] = Counter()
+    for line in read_jsonl(path):
+        counts["kept" if "trajectory" in line else "duplicates"] += 1
+        counts[f"instructions by {line['instruction_by']}"] += 1
+        counts["failures"] += bool(line.get("trajectory", {}).get("failure"))
+    return counts

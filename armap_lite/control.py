@@ -1,0 +1,61 @@
+"""Stage 5: customise the reward at inference, without training anything again.
+
+objective(trajectory) = learned reward - sum of weight * term(trajectory). Terms add up, so one can ask for short *and*
+simple at once. A planner takes an objective as it takes a reward.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from armap_lite.trajectory import Trajectory
+
+Term = Callable[[Trajectory], float]
+
+
+def length(trajectory: Trajectory) -> float:
+    """Number of actions."""
+    return float(len(trajectory.steps))
+
+
+def actions_like(pattern: str) -> Term:
+    """A term that counts the actions in which the regular expression `pattern` occurs."""
+    compiled = re.compile(pattern)
+    return lambda trajectory: float(sum(bool(compiled.search(action)) for action in trajectory.actions))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The learned reward less weighted terms.
+
+    >>> short = Objective() - 0.5 * Weighted(length)
+    >>> simple = short - 1.0 * Weighted(actions_like(" / "))
+    """
+
+    terms: tuple[Weighted, ...] = ()
+
+    def __call__(self, trajectory: Trajectory, learned: float) -> float:
+        return learned - sum(part.weight * part.term(trajectory) for part in self.terms)
+
+    def __sub__(self, other: Weighted) -> Objective:
+        return Objective((*self.terms, other))
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A term and its weight, in units of learned reward for one unit of the term."""
+
+    term: Term
+    weight: float = 1.0
+
+    def __rmul__(self, factor: float) -> Weighted:
+        return Weighted(self.term, factor * self.weight)
+
+
+# What there is to control in each environment: the name of the term on an axis, and the term.
+TERMS: dict[str, tuple[str, Term]] = {
+    # Every finished puzzle has three steps, so length decides nothing here; which arithmetic it takes does.
+    "game24": ("multiplications and divisions", actions_like(r" [*/] ")),
+}

@@ -1,0 +1,26 @@
+"""Environments by name. `make` gives the world, `make_judge` the score; only evaluation needs the second."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from armap_lite.envs.base import Environment, Judge
+from armap_lite.envs.game24 import Game24, Game24Judge
+
+ENVIRONMENTS: dict[str, tuple[type[Environment], type[Judge]]] = {"game24": (Game24, Game24Judge)}
+
+
+def make(name: str, **options: Any) -> Environment:
+    """The environment called `name`. Raises ValueError for a name that is not known."""
+    return _named(name)[0](**options)
+
+
+def make_judge(name: str, **options: Any) -> Judge:
+    """The judge of environment `name`: the true score, for the final evaluation alone."""
+    return _named(name)[1](**options)
+
+
+def _named(name: str) -> tuple[type[Environment], type[Judge]]:
+    if name not in ENVIRONMENTS:
+        raise ValueError(f"environment {name!r} is not known; there is {', '.join(sorted(ENVIRONMENTS))}")
+    return ENVIRONMENTS[name]

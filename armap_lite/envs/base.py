@@ -1,0 +1,102 @@
+"""The contract every environment keeps, and the judge that stands apart from it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from armap_lite.trajectory import Observation, Task, Trajectory
+
+
+class Environment(ABC):
+    """A world an agent acts in. It shows text and pictures; it never shows a reward.
+
+    Use it as a context manager: leaving it ends every process it started.
+    A state is its task and the actions taken so far, so any state can be reached again by `replay`.
+    """
+
+    name: str
+    version: str
+    metric: str  # what the judge's score means, e.g. "success"
+    max_steps: int
+    guide: str  # one line on how to act, at the head of the agent's prompt
+    phrasings: tuple[
+        tuple[dict[str, str], str], ...
+    ]  # (facts, instruction): how tasks are worded here, for the data LLM
+
+    at: object = None  # where the live simulation stands; kept by `World`, cleared by `reset`
+
+    @abstractmethod
+    def tasks(self, split: str) -> list[Task]:
+        """The tasks of "train", "dev" or "test", always in the same order; the splits are disjoint."""
+
+    @abstractmethod
+    def reset(self, task: Task) -> Observation:
+        """Start `task` afresh and show its first observation."""
+
+    @abstractmethod
+    def step(self, action: str) -> Observation:
+        """Do `action`. One that the environment does not understand changes nothing and says so."""
+
+    @abstractmethod
+    def admissible(self) -> tuple[str, ...]:
+        """Actions that do something in the current state; empty when the episode is over."""
+
+    @abstractmethod
+    def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
+        """Worked examples to act by: training tasks and the actions that do them."""
+
+    @abstractmethod
+    def adopt(self, task: Task, instruction: str) -> Task | None:
+        """`task` with an instruction that an LLM proposed for it; None where the two do not fit."""
+
+    @abstractmethod
+    def start_text(self, facts: dict[str, str]) -> str:
+        """The first observation of a task with these facts, for the few-shot prompt that proposes instructions."""
+
+    @abstractmethod
+    def facts(self, trajectory: Trajectory) -> dict[str, str]:
+        """What `trajectory` did, read off by code: the facts that a true instruction has to name.
+
+        Keys are the environment's own (`"numbers"`, `"result"`), values are in one canonical spelling;
+        empty where the trajectory did nothing that one could ask for.
+        """
+
+    @abstractmethod
+    def plain_instruction(self, facts: dict[str, str]) -> str:
+        """A plain sentence that states `facts`: the fall-back where no LLM text passes the check."""
+
+    @abstractmethod
+    def states(self, instruction: str) -> dict[str, str] | None:
+        """The facts that `instruction` names, spelled as `facts` spells them; None where it cannot be read."""
+
+    def replay(self, task: Task, actions: Sequence[str]) -> Trajectory:
+        """Carry out `actions` from the start of `task`; stops where the episode is over."""
+        self.at = None
+        observation = self.reset(task)
+        trajectory = Trajectory(task, observation.text, picture=observation.picture)
+        for action in actions:
+            if trajectory.done:
+                break
+            trajectory = trajectory.then(action, self.step(action))
+        return trajectory
+
+    def close(self) -> None:
+        """End whatever was started. Safe to call twice."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Judge(ABC):
+    """The true score. Only the final evaluation may ask; nothing that learns or plans can reach it."""
+
+    @abstractmethod
+    def score(self, trajectory: Trajectory) -> float:
+        """The score of `trajectory` in [0, 1], found by replaying its actions, not by believing its text."""
+
+    def close(self) -> None:
+        """End whatever was started. Safe to call twice."""

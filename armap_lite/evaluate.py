@@ -1,0 +1,400 @@
+"""The last stage: judge the plans, put intervals on the scores, write `results.json`.
+
+This is the only module that reads the true score. The unit of every interval is the task: several seeds
+or pairs of one task are not independent, so whole tasks are drawn with replacement (percentile bootstrap).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from armap_lite.envs.base import Judge
+from armap_lite.planners.base import PlanResult
+from armap_lite.store import write_atomic
+
+FLOOR, CEILING = "random_best_of_n", "oracle_best_of_n"
+PLANNERS = ("sampling", "greedy", "best_of_n", "reflexion", "mcts", FLOOR, CEILING)
+LEVEL, RESAMPLES = 0.95, 10_000
+
+
+def score_plans(plans: Sequence[PlanResult], judge: Judge) -> dict[str, list[float]]:
+    """Gold score in [0, 1] of every sample of every plan, by plan id.
+
+    The same actions in the same task are judged once. A trajectory that broke off is scored as far as it came.
+    """
+    known: dict[tuple[str, tuple[str, ...]], float] = {}
+    for trajectory in (sample.trajectory for plan in plans for sample in plan.samples):
+        key = (trajectory.task.id, trajectory.actions)
+        if key not in known:
+            known[key] = float(judge.score(trajectory))
+            if not 0 <= known[key] <= 1:
+                raise ValueError(f"the judge gave {known[key]} for task {key[0]!r}; a gold score lies in [0, 1]")
+    return {plan.id: [known[s.trajectory.task.id, s.trajectory.actions] for s in plan.samples] for plan in plans}
+
+
+def task_scores(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+    """Gold score of each planner's answer: planner -> task id -> score, tasks sorted by id.
+
+    From `best_of_n` come two more: the floor (mean over its samples, what a random pick among them would get)
+    and the ceiling (the best of its samples). Raises ValueError where planners were run on different tasks.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for plan in sorted(plans, key=lambda plan: plan.task_id):
+        gold = golds[plan.id]
+        scores = {plan.planner: gold[plan.chosen]}
+        if plan.planner == "best_of_n":
+            scores |= {FLOOR: sum(gold) / len(gold), CEILING: max(gold)}
+        for planner, score in scores.items():
+            if plan.task_id in found.setdefault(planner, {}):
+                raise ValueError(f"planner {planner!r} has two plans for task {plan.task_id!r}; keep one")
+            found[planner][plan.task_id] = score
+    if unknown := found.keys() - set(PLANNERS):
+        raise ValueError(f"planner {sorted(unknown)[0]!r} is not known; expected one of {PLANNERS}")
+    _same_tasks(found)
+    return {planner: found[planner] for planner in PLANNERS if planner in found}
+
+
+def _same_tasks(scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Planners are only comparable on one task list."""
+    everything = set().union(*scores.values())
+    for name, by_task in scores.items():
+        if missing := everything - by_task.keys():
+            n = f"{len(missing)} of {len(everything)}"
+            raise ValueError(f"{name!r} lacks {n} tasks, e.g. {min(missing)!r}; run all planners on one task list")
+
+
+def bootstrap_mean(
+    values: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean, low and high end of its bootstrap interval. `values`: [tasks], or [tasks, seeds].
+
+    Seeds are averaged within each task first. With a single task the interval is that one value: it says
+    nothing about other tasks. Raises ValueError where there is nothing to average, or a NaN.
+    """
+    scores = _per_task(values)
+    mean, low, high = _ends(scores.mean(), _resample(scores, resamples, seed) / len(scores), level)
+    return float(mean), float(low), float(high)
+
+
+def paired_difference(
+    a: Any, b: Any, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, float]:
+    """How much planner `a` is better than `b` on the same tasks: difference, ci_low, ci_high, p_value, n.
+
+    `a`, `b`: scores by task id (matched by id), or arrays [tasks] or [tasks, seeds] in one order of tasks.
+    `p_value` is two-sided, from a sign-flip permutation test: where the planners do not differ, each task's
+    difference is as likely with either sign. Exact up to 12 differing tasks, else `resamples` random flips.
+    """
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        _same_tasks({"a": a, "b": b})
+        a, b = list(a.values()), [b[task] for task in a]
+    first, second = _per_task(a), _per_task(b)
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} tasks against {len(second)}; a paired difference needs the same tasks")
+    delta = first - second
+    mean, low, high = bootstrap_mean(delta, level=level, resamples=resamples, seed=seed)
+    p = _sign_flip(delta, resamples, seed)
+    return {"difference": mean, "ci_low": low, "ci_high": high, "p_value": p, "n": len(delta)}
+
+
+def _sign_flip(delta: np.ndarray, resamples: int, seed: int) -> float:
+    delta = delta[np.abs(delta) > 1e-12]  # a zero stays zero under any flip
+    k = len(delta)
+    exact = k <= 12
+    if exact:
+        signs = 1 - 2 * (np.arange(2**k)[:, None] >> np.arange(k) & 1)  # [2^k, k]
+    else:
+        signs = 1 - 2 * np.random.default_rng(seed).integers(0, 2, (resamples, k), dtype=np.int8)
+    hits = int((np.abs(signs @ delta) >= abs(delta.sum()) - 1e-9).sum())
+    return hits / len(signs) if exact else (hits + 1) / (resamples + 1)  # the observed signs count as one draw
+
+
+def pooled_rows(per_task: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
+    """One row per planner over several seeds: planner, seeds, n, mean, ci_low, ci_high.
+
+    `per_task`: planner -> one {task id: score} per seed (see `task_scores`). Seeds are averaged within a task.
+    """
+    _same_tasks({f"{planner}, seed no. {i}": one for planner, seeds in per_task.items() for i, one in enumerate(seeds)})
+    pooled: list[dict[str, Any]] = []
+    for planner, seeds in per_task.items():
+        mean, low, high = bootstrap_mean([[one[task] for one in seeds] for task in sorted(seeds[0])])
+        row = {"planner": planner, "seeds": len(seeds), "n": len(seeds[0])}
+        pooled.append(row | {"mean": mean, "ci_low": low, "ci_high": high})
+    return pooled
+
+
+def _per_task(values: ArrayLike) -> np.ndarray:
+    """[tasks] or [tasks, seeds] -> [tasks]."""
+    array = np.asarray(values, dtype=float)
+    if array.ndim not in (1, 2) or not array.size:
+        raise ValueError(f"scores of shape {array.shape}: expected [tasks] or [tasks, seeds] with at least one task")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{int((~np.isfinite(array)).sum())} of {array.size} scores are not finite numbers")
+    return array if array.ndim == 1 else array.mean(axis=1)
+
+
+def _resample(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Sums over tasks drawn with replacement: [T, ...] -> [resamples, ...]; drawn in blocks to save memory."""
+    rng, n = np.random.default_rng(seed), len(values)
+    blocks = [min(1000, resamples - start) for start in range(0, resamples, 1000)]
+    return np.concatenate([rng.multinomial(n, np.full(n, 1 / n), size) @ values for size in blocks])
+
+
+def _ends(mean: Any, draws: np.ndarray, level: float) -> tuple[Any, Any, Any]:
+    """Mean and the ends of its interval, from `draws` [resamples, ...] of it."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return mean, np.minimum(low, mean), np.maximum(high, mean)  # equal scores: no end beyond the mean by rounding
+
+
+def best_of_n_curve(
+    rewards: Sequence[Sequence[float | None]], golds: Sequence[Sequence[float]], *, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """What Best-of-N gets for every N: exact means over all subsets of N of a task's M samples, then over tasks.
+
+    `rewards`, `golds`: [tasks, M], or lists of different lengths: a task with fewer than N samples uses all it has.
+    A reward of None (never scored) ranks last. Samples with the same reward share their weight evenly.
+    Returns arrays [max M]: `n`, and for each of `mean` (a random pick: the floor), `selected` (the highest reward)
+    and `oracle` (the highest gold: the ceiling) also `<name>_low` and `<name>_high`, bootstrapped over tasks.
+    """
+    if not len(golds) or [len(r) for r in rewards] != [len(g) for g in golds] or not all(len(g) for g in golds):
+        raise ValueError(f"{len(rewards)} tasks with rewards, {len(golds)} with golds: expected as many of both, not 0")
+    longest = max(len(g) for g in golds)
+    curves: dict[str, list[np.ndarray]] = {"mean": [], "selected": [], "oracle": []}
+    for reward, gold in zip(rewards, golds, strict=True):
+        r = np.array([-np.inf if value is None else value for value in reward], dtype=float)  # [M]
+        g = _per_task(gold)  # [M]
+        if np.isnan(r).any():
+            raise ValueError("a reward is NaN; expected a number, or None where a sample was never scored")
+        of_n = {"mean": np.full(len(g), g.mean()), "selected": _expected_best(r, g), "oracle": _expected_best(g, g)}
+        for name, curve in of_n.items():
+            curves[name].append(np.pad(curve, (0, longest - len(g)), mode="edge"))  # [max M]
+    out = {"n": np.arange(1, longest + 1)}
+    for name, curve_of in curves.items():
+        curve = np.stack(curve_of)  # [tasks, max M]
+        ends = _ends(curve.mean(axis=0), _resample(curve, RESAMPLES, seed) / len(curve), LEVEL)
+        out |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+    return out
+
+
+@cache
+def _best_weights(m: int) -> np.ndarray:
+    """[M, M], row N-1, column i: the chance C(M-1-i, N-1) / C(M, N) that of N drawn the best is the i-th best of all.
+
+    As a product of factors in [0, 1], so that no binomial overflows: from column i to i+1, (M-N-i) / (M-1-i).
+    """
+    n, i = np.arange(1, m + 1)[:, None], np.arange(m - 1)
+    factors = np.clip((m - n - i) / (m - 1 - i), 0, None)  # [M, M-1]
+    return n / m * np.cumprod(np.hstack([np.ones((m, 1)), factors]), axis=1)
+
+
+def _expected_best(keys: np.ndarray, golds: np.ndarray) -> np.ndarray:
+    """Expected gold of the sample with the highest key, for each subset size: [M], [M] -> [M]."""
+    _, group = np.unique(keys, return_inverse=True)
+    shared = (np.bincount(group, golds) / np.bincount(group))[group]  # ties: each as likely, so their mean
+    return _best_weights(len(keys)) @ shared[np.argsort(-keys)]
+
+
+def gap_closed(mean: float, selected: float, oracle: float) -> float:
+    """Share of the way from the floor to the ceiling that selection went; NaN where there is no way to go."""
+    return (selected - mean) / (oracle - mean) if oracle > mean else math.nan
+
+
+def pair_metrics(
+    margins: ArrayLike, task_ids: Sequence[str], *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, float]:
+    """pair_accuracy, ci_low, ci_high, n_pairs, n_tasks from margins R(chosen) - R(rejected), [pairs].
+
+    A margin of exactly 0 counts half: a model that says nothing is right half the time.
+    The interval draws whole tasks, as pairs of one task are alike.
+    """
+    margin = _per_task(margins)
+    if len(task_ids) != len(margin):
+        raise ValueError(f"{len(margin)} margins, {len(task_ids)} task ids: expected one task id for each pair")
+    _, task = np.unique(task_ids, return_inverse=True)
+    right = np.bincount(task, (np.sign(margin) + 1) / 2)  # [tasks]
+    pairs = np.bincount(task)  # [tasks]
+    draws = _resample(np.stack([right, pairs], axis=1), resamples, seed)  # [resamples, 2]
+    accuracy, low, high = map(float, _ends(right.sum() / pairs.sum(), draws[:, 0] / draws[:, 1], level))
+    counts = {"n_pairs": len(margin), "n_tasks": len(pairs)}
+    return {"pair_accuracy": accuracy, "ci_low": low, "ci_high": high, **counts}
+
+
+def calibration(margins: ArrayLike, bins: int = 10) -> dict[str, Any]:
+    """Does sigmoid(margin) say how often the model is right? predicted, observed, count (of non-empty bins), ece.
+
+    "Chosen" always comes first in a pair, so its frequency would be 1 by construction. Each pair is therefore
+    seen in both orders: p = sigmoid(margin) with label 1, and 1 - p with label 0. The curve is symmetric about
+    (½, ½); `ece` is the mean |observed - predicted| weighted by count: how far the model's confidence in the
+    trajectory it prefers is off.
+    """
+    p = (1 + np.tanh(_per_task(margins) / 2)) / 2  # sigmoid, without overflow; [pairs]
+    p = np.concatenate([p, 1 - p])  # [2 pairs]
+    label = np.repeat([1.0, 0.0], len(p) // 2)
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    full = count > 0
+    predicted = np.bincount(place, p, bins)[full] / count[full]
+    observed = np.bincount(place, label, bins)[full] / count[full]
+    ece = float(np.sum(count[full] * np.abs(observed - predicted)) / len(p))
+    curve = {"predicted": predicted.tolist(), "observed": observed.tolist(), "count": count[full].tolist()}
+    return {**curve, "ece": ece}
+
+
+# results.json, schema 1: the fields of its rows and their types.
+TEXT, WHOLE, NUMBER, NOTHING = (str,), (int,), (int, float), (type(None),)
+ROW: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("env", "env_version", "split", "metric", "planner", "policy"), TEXT),
+    "reward_model": TEXT + NOTHING,
+    "profile": TEXT,
+    **dict.fromkeys(("seed", "n"), WHOLE),
+    **dict.fromkeys(("mean", "ci_low", "ci_high"), NUMBER),
+    **dict.fromkeys(("llm_tokens", "env_steps", "reward_calls", "failures"), WHOLE),
+    "seconds": NUMBER,
+    "device": TEXT,
+}
+REWARD_ROW: dict[str, tuple[type, ...]] = {
+    "env": TEXT,
+    **dict.fromkeys(("pair_accuracy", "ci_low", "ci_high"), NUMBER),
+    **dict.fromkeys(("n_pairs", "n_tasks"), WHOLE),
+    "baseline": NUMBER + NOTHING,  # pair accuracy of a scorer that learned nothing
+}
+
+
+def rows(
+    plans: Sequence[PlanResult],
+    golds: Mapping[str, Sequence[float]],
+    *,
+    env: str,
+    env_version: str,
+    split: str,
+    metric: str,
+    policy: str,
+    reward_model: str | None,
+    profile: str,
+    seed: int,
+    seconds: Mapping[str, float],
+    device: str,
+) -> list[dict[str, Any]]:
+    """Result rows, one per planner, and the floor and ceiling that `best_of_n` implies.
+
+    llm_tokens, env_steps, reward_calls: totals over the row's n tasks. failures: samples that broke off.
+    `seconds` by planner. Floor and ceiling repeat what drawing and scoring best_of_n's samples cost.
+    """
+    out: list[dict[str, Any]] = []
+    for planner, by_task in task_scores(plans, golds).items():
+        source = "best_of_n" if planner in (FLOOR, CEILING) else planner
+        if source not in seconds:
+            raise ValueError(f"no seconds for planner {source!r}; got {sorted(seconds)}")
+        own = [plan for plan in plans if plan.planner == source]
+        mean, low, high = bootstrap_mean(list(by_task.values()))
+        what = {"env": env, "env_version": env_version, "split": split, "metric": metric, "planner": planner}
+        who = {"policy": policy, "reward_model": reward_model, "profile": profile, "seed": seed}
+        score = {"n": len(by_task), "mean": mean, "ci_low": low, "ci_high": high}
+        costs = ("llm_tokens", "env_steps", "reward_calls")
+        cost = {name: sum(getattr(plan.budget, name) for plan in own) for name in costs}
+        failures = sum(sample.trajectory.failure is not None for plan in own for sample in plan.samples)
+        end = {"failures": failures, "seconds": float(seconds[source]), "device": device}
+        out.append({**what, **who, **score, **cost, **end})
+    return out
+
+
+def versions() -> dict[str, str | None]:
+    """What the figures were made with: Python, machine, and the packages that matter (None: not there)."""
+    import torch
+
+    found: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
+    found |= {"cpu": _cpu(), "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None}
+    for name in ("armap_lite", "torch", "transformers", "lightning", "datasets", "peft"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux, or a processor that does not give its name there
+        return platform.processor() or platform.machine()
+
+
+def write_results(
+    path: str | Path,
+    versions: Mapping[str, str | None],
+    rows: Sequence[Mapping[str, Any]],
+    reward_model: Sequence[Mapping[str, Any]],
+    control: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write `results.json`, schema 1, whole or not at all. Raises ValueError where it would not be valid."""
+    lists = {"rows": list(rows), "reward_model": list(reward_model), "control": list(control)}
+    results = {"schema": 1, "versions": dict(versions), **lists}
+    validate(results)
+    write_atomic(path, json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def validate(results: Mapping[str, Any]) -> None:
+    """Raise one ValueError where `results` is not schema 1: fields, types, planners, order of intervals, NaN."""
+    lists = dict.fromkeys(("rows", "reward_model", "control"), (list,))
+    _check("results", results, {"schema": WHOLE, "versions": (dict,), **lists})
+    if results["schema"] != 1:
+        raise ValueError(f"results: schema {results['schema']} is not known; expected 1")
+    for name, fields, middle in (("rows", ROW, "mean"), ("reward_model", REWARD_ROW, "pair_accuracy")):
+        for i, row in enumerate(results[name]):
+            _check(f"{name}[{i}]", row, fields)
+            low, mean, high = row["ci_low"], row[middle], row["ci_high"]
+            if not low <= mean <= high <= 1:
+                raise ValueError(f"{name}[{i}]: ci_low {low} <= {middle} {mean} <= ci_high {high} <= 1 does not hold")
+            if name == "rows" and row["planner"] not in PLANNERS:
+                raise ValueError(f"{name}[{i}]: planner {row['planner']!r} is not known; expected one of {PLANNERS}")
+    try:
+        json.dumps(results["control"], allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"control: {error}; expected plain JSON with finite numbers") from error
+
+
+def _check(where: str, record: Mapping[str, Any], fields: Mapping[str, tuple[type, ...]]) -> None:
+    if record.keys() != fields.keys():
+        missing, unknown = sorted(fields.keys() - record.keys()), sorted(record.keys() - fields.keys())
+        raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")
+    for name, kinds in fields.items():
+        value = record[name]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{where}: {name} is {value!r}, {type(value).__name__}; expected {expected}")
+        if isinstance(value, (int, float)) and not 0 <= value < math.inf:
+            raise ValueError(f"{where}: {name} is {value}; expected a finite number, not negative")
+
+
+COLUMNS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "env": ("env", lambda row: row["env"]),
+    "seed": ("seed", lambda row: row["seed"]),
+    "planner": ("planner", lambda row: f"`{row['planner']}`"),
+    "mean": ("mean [95 % interval]", lambda row: f"{row['mean']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"),
+    "n": ("tasks", lambda row: row["n"]),
+    "seeds": ("seeds", lambda row: row["seeds"]),
+    "llm_tokens": ("LLM tokens / task", lambda row: f"{row['llm_tokens'] / row['n']:,.0f}"),
+    "env_steps": ("env steps / task", lambda row: f"{row['env_steps'] / row['n']:,.1f}"),
+    "reward_calls": ("reward calls / task", lambda row: f"{row['reward_calls'] / row['n']:,.1f}"),
+    "seconds": ("seconds", lambda row: f"{row['seconds']:,.0f}"),
+}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown table of result rows or pooled rows; env and seed are columns only where they tell rows apart."""
+    fields = [field for field in COLUMNS if all(field in row for row in rows)]
+    fields = [f for f in fields if f not in ("env", "seed") or len({row[f] for row in rows}) > 1]
+    cells = [[COLUMNS[f][0] for f in fields], ["---" if f == "planner" else "---:" for f in fields]]
+    cells += [[str(COLUMNS[f][1](row)) for f in fields] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -1,0 +1,300 @@
+"""Figures: plain data in, a matplotlib Figure out, with a title that says the message and alternative text.
+
+Colours are those of Okabe and Ito and the map cividis: both keep apart what a colour-blind reader must tell apart.
+Nothing here needs a display, and pyplot is not used: a figure belongs to its caller and is freed with it.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike
+
+from armap_lite.evaluate import CEILING, FLOOR, gap_closed
+
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
+GREY = "#8A8A8A"
+STYLE = {
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "lines.linewidth": 2.2,
+    "savefig.dpi": 120,
+}
+
+
+class Picture(Figure):
+    """A figure that a notebook shows once, alternative text included, without pyplot's global state."""
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=STYLE["savefig.dpi"])
+        return {"image/png": buffer.getvalue()}, {"image/png": {"alt": str(self.get_label())}}
+
+
+def with_alt(figure: Figure, text: str) -> Figure:
+    """`figure` with `text` as its alternative text (its label): what a reader who cannot see it needs to know."""
+    figure.set_label(text)
+    return figure
+
+
+def _axes(n: int = 1, width: float = 8.0, height: float = 4.8, **grid: Any) -> tuple[Figure, list[Axes]]:
+    figure = Picture(figsize=(width, height), layout="constrained")
+    return figure, list(np.ravel(figure.subplots(1, n, **grid) if n > 1 else figure.subplots()))
+
+
+@mpl.rc_context(STYLE)
+def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
+    """Loss and pair accuracy over training steps, from the rows that Lightning's CSVLogger wrote.
+
+    Columns: step, train_loss, train_accuracy, val_loss, val_accuracy; a cell may be missing, empty or NaN.
+    """
+    figure, (left, right) = _axes(2, 10, 4.4)
+    for axes, name, level in ((left, "loss", math.log(2)), (right, "accuracy", 0.5)):
+        for part, label, style in (
+            ("train", "training batch", {"color": SKY, "lw": 1.5}),
+            ("val", "held-out tasks", {"color": BLUE, "marker": "o"}),
+        ):
+            axes.plot(*_series(metrics, f"{part}_{name}"), label=label, **style)
+        axes.axhline(level, color=GREY, lw=1.2, ls="--")
+        axes.annotate(
+            "guessing", (0, level), (4, 4), xycoords=("axes fraction", "data"), textcoords="offset points", color=GREY
+        )
+        axes.set(xlabel="training step", ylabel={"loss": "pairwise loss (nats)", "accuracy": "pair accuracy"}[name])
+    right.set_ylim(top=1.03)
+    right.legend(loc="lower right")
+    steps, accuracy = _series(metrics, "val_accuracy")
+    said = f"{accuracy[-1]:.3f} after {steps[-1]:,.0f} steps" if len(accuracy) else "not measured yet"
+    figure.suptitle(f"Pair accuracy on held-out tasks: {said}", x=0.01, ha="left")
+    return with_alt(figure, f"Two line charts over training steps, loss and pair accuracy. Held-out accuracy: {said}.")
+
+
+def _series(metrics: Sequence[Mapping[str, Any]], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the rows that have `column`."""
+    cells = [(float(row["step"]), float(row[column])) for row in metrics if row.get(column) not in (None, "")]
+    steps, values = np.array(cells, dtype=float).reshape(-1, 2).T
+    return steps[~np.isnan(values)], values[~np.isnan(values)]
+
+
+@mpl.rc_context(STYLE)
+def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
+    """Rewards of the chosen and of the rejected trajectories of the same pairs, [pairs] each."""
+    chosen, rejected = np.asarray(chosen, dtype=float), np.asarray(rejected, dtype=float)
+    if chosen.shape != rejected.shape or not chosen.size:
+        raise ValueError(
+            f"{chosen.size} chosen, {rejected.size} rejected rewards: expected one of each per pair, not 0"
+        )
+    accuracy, margin = float(((np.sign(chosen - rejected) + 1) / 2).mean()), float((chosen - rejected).mean())
+    figure, (axes,) = _axes()
+    edges = np.histogram_bin_edges(np.concatenate([chosen, rejected]), bins=min(40, 5 + chosen.size // 10))
+    for rewards, label, colour in ((rejected, "rejected", ORANGE), (chosen, "chosen", BLUE)):
+        axes.hist(rewards, edges, alpha=0.6, color=colour, label=label)
+        axes.axvline(rewards.mean(), color=colour, ls="--")
+    axes.set(xlabel="reward R(instruction, trajectory)", ylabel="trajectories")
+    axes.set_title(f"The chosen trajectory gets the higher reward in {accuracy:.1%} of {chosen.size:,} pairs")
+    axes.legend(title=f"mean margin {margin:.2f}")
+    text = f"Two histograms of rewards: chosen, mean {chosen.mean():.2f}; rejected, mean {rejected.mean():.2f}."
+    return with_alt(figure, f"{text} Pair accuracy {accuracy:.3f}.")
+
+
+@mpl.rc_context(STYLE)
+def calibration_plot(calibration: Mapping[str, Any]) -> Figure:
+    """Predicted against observed frequency, from `evaluate.calibration`."""
+    predicted, observed, count = (np.asarray(calibration[key]) for key in ("predicted", "observed", "count"))
+    ece = calibration["ece"]
+    figure, (axes,) = _axes(width=6.4, height=5.8)
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1.2, ls="--")
+    axes.annotate("as sure as right", (0.62, 0.62), (8, -16), textcoords="offset points", color=GREY, rotation=45)
+    axes.plot(predicted, observed, color=BLUE, lw=1.2)
+    axes.scatter(predicted, observed, 40 + 560 * count / count.max(), color=BLUE, alpha=0.75, zorder=3)
+    axes.set(xlabel="predicted: sigmoid(margin)", ylabel="observed: how often it is the better one")
+    axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal")
+    axes.set_title(f"The reward model's confidence is off by {ece:.3f} on average")
+    axes.annotate("area of a point: number of pairs", (0.03, 0.95), xycoords="axes fraction", fontsize=12, color=GREY)
+    return with_alt(figure, f"Reliability diagram: predicted against observed frequency. Calibration error {ece:.3f}.")
+
+
+@mpl.rc_context(STYLE)
+def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the reward model") -> Figure:
+    """Gold score over N: a random pick, the pick of the reward, the best there is; from `evaluate.best_of_n_curve`."""
+    n = np.asarray(curve["n"])
+    figure, (axes,) = _axes()
+    lines = (
+        ("oracle", "best of the N (ceiling)", GREEN),
+        ("selected", label, BLUE),
+        ("mean", "random pick (floor)", ORANGE),
+    )
+    for name, text, colour in lines:
+        axes.fill_between(n, curve[f"{name}_low"], curve[f"{name}_high"], color=colour, alpha=0.15, lw=0)
+        axes.plot(n, curve[name], color=colour, label=text, marker="o" if len(n) == 1 else None)
+    ticks = [2**i for i in range(int(math.log2(n[-1])) + 1)]
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set(xlim=(0.9, n[-1] * 1.1), xlabel="N, samples per task", ylabel="gold score (mean over tasks)")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper left")
+    floor, picked, ceiling = (float(np.asarray(curve[name])[-1]) for name in ("mean", "selected", "oracle"))
+    gap = gap_closed(floor, picked, ceiling)
+    axes.set_title(
+        f"Best of {n[-1]}: no gap to close" if math.isnan(gap) else f"Best of {n[-1]} closes {gap:.0%} of the gap"
+    )
+    scores = f"random {floor:.3f}, selected {picked:.3f}, best {ceiling:.3f}"
+    return with_alt(
+        figure, f"Line chart of gold score over N from 1 to {n[-1]}, with 95 % bands. At the end: {scores}."
+    )
+
+
+@mpl.rc_context(STYLE)
+def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Mean gold score of each planner with its interval and budget; rows of one environment and seed, or pooled rows."""
+    names = [row["planner"] for row in rows]
+    if not rows or len(set(names)) < len(names):
+        raise ValueError(f"planners {names}: expected each once; pool seeds first with evaluate.pooled_rows")
+    bounds = {row["planner"]: row["mean"] for row in rows if row["planner"] in (FLOOR, CEILING)}
+    figure, (axes,) = _axes(width=9.5, height=1.6 + 0.75 * len(rows))
+    for place, row in enumerate(rows):
+        mean, bound = row["mean"], row["planner"] in bounds
+        ends = np.maximum([[mean - row["ci_low"]], [row["ci_high"] - mean]], 0)
+        axes.barh(place, mean, 0.62, color=SKY if bound else BLUE, alpha=0.45 if bound else 1)
+        axes.errorbar(mean, place, xerr=ends, color=BLACK, capsize=4, lw=1.5)
+        axes.annotate(f"{mean:.3f}", (row["ci_high"], place), (6, 0), textcoords="offset points", va="center")
+    axes.set_yticks(
+        range(len(rows)),
+        [f"{row['planner'].replace('_', ' ')}\n{_budget(row)}".strip() for row in rows],
+        linespacing=1.1,
+    )
+    for bound in bounds.values():
+        axes.axvline(bound, color=GREY, lw=1.2, ls=":", zorder=0)
+    axes.set_xlim(0, 1.12 * max(row["ci_high"] for row in rows) or 1)
+    axes.invert_yaxis()
+    axes.set_xlabel("gold score, mean over tasks and 95 % interval")
+    best = max((row for row in rows if row["planner"] not in bounds), key=lambda row: row["mean"], default=rows[0])
+    axes.set_title(f"{best['planner'].replace('_', ' ')} scores highest: {best['mean']:.3f} on {best['n']} tasks")
+    scores = ", ".join(f"{row['planner']} {row['mean']:.3f}" for row in rows)
+    return with_alt(figure, f"Bar chart of mean gold score with 95 % intervals: {scores}.")
+
+
+def _budget(row: Mapping[str, Any]) -> str:
+    """What one task cost; nothing for pooled rows, which carry no budget."""
+    if "llm_tokens" not in row:
+        return ""
+    tokens, steps, calls = (row[key] / row["n"] for key in ("llm_tokens", "env_steps", "reward_calls"))
+    return f"{tokens:,.0f} tokens, {steps:,.0f} steps, {calls:,.0f} rewards"
+
+
+@mpl.rc_context(STYLE)
+def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
+    """The tree of a search, from left to right: width = visits, colour = value, the path of the answer outlined.
+
+    `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
+    "children": [...]}. Children that were never visited are counted, not drawn. The `labels` most visited
+    nodes and the path of the answer carry their action and visits.
+    """
+    nodes, unvisited = _layout(tree)
+    values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
+    spread = max(values) - min(values)
+    colours = ScalarMappable(Normalize(min(values), max(values) if spread else min(values) + 1), "cividis")
+    depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
+    figure, (axes,) = _axes(width=min(16, max(8, 3 + 2.5 * depth)), height=min(16, 1.8 + 0.27 * leaves))
+    most = max(1, tree["visits"])
+    often = sorted((node["visits"] for node, *_ in nodes), reverse=True)[:labels][-1]
+    outline = [withStroke(linewidth=3, foreground="white")]
+    t = np.linspace(0, 1, 30)
+    for node, x, y, parent in nodes:
+        colour = "#D0D0D0" if node["value"] is None else colours.to_rgba(node["value"])
+        if parent:
+            line, bend = parent[0] + (x - parent[0]) * t, parent[1] + (y - parent[1]) * t * t * (3 - 2 * t)
+            width = 1 + 8 * node["visits"] / most
+            if node["chosen"]:
+                axes.plot(line, bend, color=VERMILLION, lw=width + 4, zorder=1)
+            axes.plot(line, bend, color=colour, lw=width, zorder=2)
+        edge = {"edgecolor": VERMILLION, "linewidth": 2.5} if node["chosen"] else {"edgecolor": BLACK, "linewidth": 0.6}
+        axes.scatter(x, y, 70, color=[colour], zorder=3, **edge)
+        if node["chosen"] or node["visits"] >= often:
+            leaf = x == depth or not any(child["visits"] for child in node["children"])
+            place = {"xytext": (9, 0), "va": "center"} if leaf else {"xytext": (0, 8), "va": "bottom", "ha": "center"}
+            text = f"{(node['action'] or 'start'):.28} ({node['visits']})"
+            axes.annotate(text, (x, y), textcoords="offset points", zorder=4, path_effects=outline, **place)
+    axes.set(xlim=(-0.3, depth + 0.75), ylim=(leaves - 0.3, -0.9))
+    axes.set_axis_off()
+    figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
+    answer = next((child for child in tree["children"] if child["chosen"]), None)
+    said = (
+        f"{answer['visits'] / most:.0%} of them by way of {answer['action']!r}, as the answer"
+        if answer
+        else "no answer"
+    )
+    axes.set_title(f"{tree['visits']} visits, {said}")
+    if unvisited:
+        axes.annotate(f"not drawn: {unvisited} children never visited", (0, 0), xycoords="axes fraction", color=GREY)
+    path = " then ".join(str(node["action"]) for node, *_ in nodes if node["chosen"] and node["action"])
+    return with_alt(
+        figure, f"Search tree with {len(nodes)} visited nodes, {said}. Path of the answer: {path or 'none'}."
+    )
+
+
+Place = tuple[float, float]
+
+
+def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], float, float, Place | None]], int]:
+    """(node, depth, row, its parent's place) of each visited node, and how many were left out.
+
+    Each leaf takes a row of its own; a parent sits in the middle of its children, so that no edges cross.
+    """
+    placed: list[tuple[Mapping[str, Any], float, float, Place | None]] = []
+    rows, left_out = itertools.count(), 0
+
+    def place(node: Mapping[str, Any], depth: int) -> float:
+        nonlocal left_out
+        children = [child for child in node["children"] if child["visits"] or child["chosen"]]
+        left_out += len(node["children"]) - len(children)
+        below = [(child, place(child, depth + 1)) for child in children]
+        y = (below[0][1] + below[-1][1]) / 2 if below else float(next(rows))
+        placed.extend((child, depth + 1, row, (depth, y)) for child, row in below)
+        return y
+
+    placed.append((tree, 0, place(tree, 0), None))
+    return placed, left_out
+
+
+@mpl.rc_context(STYLE)
+def frontier(points: Sequence[Mapping[str, Any]]) -> Figure:
+    """What a price on steps buys: gold score against steps, and against price where every point has one.
+
+    `points`: {"weight": λ, "score": mean gold score, "steps": mean steps, "price": optional mean price}.
+    """
+    if not points:
+        raise ValueError("no points; expected at least one with weight, score and steps")
+    points = sorted(points, key=lambda point: point["weight"])
+    costs = {"steps": "environment steps (mean per task)", "price": "price (mean per task)"}
+    costs = {name: label for name, label in costs.items() if all(point.get(name) is not None for point in points)}
+    figure, panels = _axes(len(costs), 1 + 6 * len(costs), 4.8, sharey=True)
+    scores = [point["score"] for point in points]
+    for axes, (name, label) in zip(panels, costs.items(), strict=True):
+        cost = [point[name] for point in points]
+        axes.plot(cost, scores, color=BLUE, marker="o", markersize=9)
+        for point, x, y in zip(points, cost, scores, strict=True):
+            axes.annotate(f"λ = {point['weight']:g}", (x, y), (0, 10), textcoords="offset points", ha="center")
+        axes.set_xlabel(label)
+        axes.margins(0.12, 0.2)
+    panels[0].set_ylabel("gold score (mean over tasks)")
+    first, last = points[0], points[-1]
+    change = [f"{name} {first[name]:.3g} to {last[name]:.3g}" for name in ("score", *costs)]
+    said = f"λ from {first['weight']:g} to {last['weight']:g}: {', '.join(change)}"
+    figure.suptitle(said, x=0.01, ha="left")
+    return with_alt(figure, f"Line chart of gold score against {' and '.join(costs)}, one point per λ. {said}.")

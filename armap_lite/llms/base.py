@@ -1,0 +1,67 @@
+"""The contract of a language model: `generate` free text, or `choose` among admissible strings."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One generated text; `tokens` counts the prompt's and the text's own tokens."""
+
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the admissible strings, with its log-probability at the temperature asked for.
+
+    `tokens` counts what the call reads: the prompt's tokens and those of all its choices.
+    It does not shrink where a cache saved the work, so budgets do not depend on what ran before.
+    """
+
+    text: str
+    index: int
+    logprob: float
+    tokens: int
+
+
+class LanguageModel(ABC):
+    """Batch first: both methods take lists, and a seed for each item."""
+
+    name: str
+    remembers: bool = False  # a prompt asked again costs nothing (a local cache), or its full price (a server)
+
+    def reset(self) -> None:
+        """Forget every cached prefix, where there is a cache."""
+
+    @abstractmethod
+    def generate(
+        self,
+        prompts: Sequence[str],
+        n: int = 1,
+        *,
+        max_tokens: int = 64,
+        temperature: float = 1.0,
+        stop: str = "\n",
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[Completion]]:
+        """`n` completions of each prompt, each cut before the first `stop`."""
+
+    @abstractmethod
+    def choose(
+        self,
+        prompts: Sequence[str],
+        choices: Sequence[Sequence[str]],
+        n: int | None = 1,
+        *,
+        temperature: float = 1.0,
+        seeds: Sequence[int] | None = None,
+    ) -> list[list[Choice]]:
+        """`n` draws among `choices[i]` after `prompts[i]`; with n=None every choice once, in order.
+
+        Temperature 0 takes the most probable choice.
+        """

@@ -1,0 +1,80 @@
+"""Stage 4: planners, by name, and the run of them over many tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from armap_lite.agent import Agent
+from armap_lite.batching import Batcher, chunks, together
+from armap_lite.envs.base import Environment
+from armap_lite.planners.base import Budget, PlanResult, Sample, Search
+from armap_lite.planners.best_of_n import best_of_n
+from armap_lite.planners.mcts import mcts
+from armap_lite.planners.reflexion import reflexion
+from armap_lite.planners.sampling import greedy, sampling
+from armap_lite.store import JsonlStore, read_jsonl
+from armap_lite.trajectory import Task, Trajectory
+from armap_lite.world import World
+
+PLANNERS: dict[str, Callable[..., Awaitable[PlanResult]]] = {
+    "sampling": sampling,
+    "greedy": greedy,
+    "best_of_n": best_of_n,
+    "reflexion": reflexion,
+    "mcts": mcts,
+}
+
+__all__ = ["PLANNERS", "Budget", "PlanResult", "Sample", "Search", "load", "plan", *PLANNERS]
+
+
+async def plan(
+    env: Environment,
+    agent: Agent,
+    reward: Any,
+    tasks: Sequence[Task],
+    out: Path,
+    planners: Mapping[str, Mapping[str, Any]],
+    *,
+    seed: int = 0,
+    group: int = 32,
+    objective: Callable[[Trajectory, float], float] | None = None,
+    progress: Any = lambda n: None,
+) -> dict[str, float]:
+    """Run each planner (name -> its options) on each task and write one `PlanResult` a line to `out`.
+
+    What is in `out` already is kept as it is. Planners of one group of tasks run one after the other over the same
+    caches, so that no state is read twice; a group that was broken off is done over, which keeps the rest the same.
+    Returns the seconds spent on each planner now.
+    """
+    if unknown := sorted(set(planners) - set(PLANNERS)):
+        raise ValueError(f"planner {unknown[0]!r} is not known; there is {', '.join(PLANNERS)}")
+    batch = Batcher(agent.lm, reward)
+    seconds = dict.fromkeys(planners, 0.0)
+    with JsonlStore(out) as store:
+
+        async def one(name: str, task: Task) -> None:
+            search = Search(name, World(env, task), agent, batch, seed, objective)
+            result = await PLANNERS[name](search, **planners[name])
+            if result.id not in store.ids:
+                store.append(result.to_json())
+
+        for some in chunks(tasks, group):
+            if all(f"{name}/{task.id}" in store.ids for name in planners for task in some):
+                progress(len(some))
+                continue
+            agent.lm.reset()
+            reward.reset()
+            for name in planners:
+                start = time.perf_counter()
+                await together([one(name, task) for task in some])
+                seconds[name] += time.perf_counter() - start
+            progress(len(some))
+    return seconds
+
+
+def load(path: Path) -> list[PlanResult]:
+    """The plans that `plan` wrote."""
+    return [PlanResult.from_json(line) for line in read_jsonl(path)]

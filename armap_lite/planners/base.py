@@ -1,0 +1,129 @@
+"""What every planner works with: one task's states, a policy and a reward, each use of them counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from armap_lite.agent import Agent
+from armap_lite.batching import Batcher
+from armap_lite.llms.base import Choice
+from armap_lite.rng import stream
+from armap_lite.trajectory import Record, Trajectory
+from armap_lite.world import State, World
+
+
+@dataclass(frozen=True)
+class Sample(Record):
+    """One finished trajectory a planner looked at, with what the reward model says of it (None: not asked)."""
+
+    trajectory: Trajectory
+    reward: float | None = None
+
+    @classmethod
+    def _nested(cls):
+        return {"trajectory": Trajectory.from_json}
+
+
+@dataclass(frozen=True)
+class Budget(Record):
+    """What a plan cost: tokens read and written by the LLM, environment steps, trajectories scored by the reward model."""
+
+    llm_tokens: int = 0
+    env_steps: int = 0
+    reward_calls: int = 0
+
+
+@dataclass(frozen=True)
+class PlanResult(Record):
+    """One task, planned. `samples` in the order they were found; `chosen` is the planner's answer among them."""
+
+    id: str  # "<planner>/<task id>"
+    task_id: str
+    planner: str
+    samples: tuple[Sample, ...]
+    chosen: int
+    budget: Budget
+    tree: dict[str, Any] | None = None  # the search tree, for drawing (MCTS)
+
+    @classmethod
+    def _nested(cls):
+        return {"samples": lambda samples: tuple(Sample.from_json(s) for s in samples), "budget": Budget.from_json}
+
+    @property
+    def answer(self) -> Trajectory:
+        return self.samples[self.chosen].trajectory
+
+
+class Search:
+    """One planner on one task: act, reach states, ask for rewards; every use is counted, no answer is computed twice.
+
+    LLM tokens are those of each distinct prompt and its choices, as if no cache were there; a prompt that is asked
+    again costs nothing where the model remembers (`lm.remembers`), and its full price where it does not (a server).
+    """
+
+    def __init__(
+        self,
+        planner: str,
+        world: World,
+        agent: Agent,
+        batch: Batcher,
+        seed: int,
+        objective: Callable[[Trajectory, float], float] | None = None,
+    ):
+        self.planner = planner
+        self.world = world
+        self.agent = agent
+        self.batch = batch
+        self.seed = stream(seed, planner, world.task.id)
+        self.objective = objective
+        self._tokens = 0
+        self._prompts: set[tuple] = set()
+        self._rewards: dict[tuple[str, ...], float] = {}
+        self._calls = 0
+
+    async def act(
+        self, state: State, temperature: float, *keys: object, n: int | None = 1, lessons: tuple[str, ...] = ()
+    ) -> list[Choice]:
+        """`n` actions drawn by the policy in `state`; with n=None every admissible one with its log-probability."""
+        prompt = self.agent.prompt(state.trajectory, lessons)
+        choices = await self.batch.choose(prompt, state.admissible, n, temperature, stream(self.seed, *keys))
+        self._count((prompt,), choices[0].tokens)
+        return choices
+
+    async def rollout(self, state: State, temperature: float, *keys: object, lessons: tuple[str, ...] = ()) -> State:
+        """Follow the policy from `state` until the episode is over."""
+        while not state.over:
+            [choice] = await self.act(state, temperature, *keys, len(state.trajectory.steps), lessons=lessons)
+            state = self.world.step(state, choice.text)
+        return state
+
+    async def write(self, prompt: str, *keys: object, max_tokens: int = 32, temperature: float = 0.7) -> str:
+        """One line of free text by the policy's LLM."""
+        [text] = await self.batch.generate(prompt, 1, max_tokens, temperature, stream(self.seed, *keys))
+        self._count((prompt, keys), text.tokens)
+        return text.text.strip()
+
+    async def reward(self, trajectory: Trajectory) -> float:
+        """What the reward model (and the objective, where there is one) says of a finished trajectory."""
+        if trajectory.actions not in self._rewards:
+            self._calls += 1
+            learned = await self.batch.score(self.world.task.instruction, trajectory)
+            self._rewards[trajectory.actions] = self.objective(trajectory, learned) if self.objective else learned
+        return self._rewards[trajectory.actions]
+
+    def result(self, samples: list[Sample], chosen: int, tree: dict[str, Any] | None = None) -> PlanResult:
+        task = self.world.task.id
+        budget = Budget(self._tokens, self.world.steps, self._calls)
+        return PlanResult(f"{self.planner}/{task}", task, self.planner, tuple(samples), chosen, budget, tree)
+
+    def _count(self, key: tuple, tokens: int) -> None:
+        if key not in self._prompts or not self.batch.lm.remembers:
+            self._prompts.add(key)
+            self._tokens += tokens
+
+
+def best(samples: list[Sample]) -> int:
+    """Index of the sample the reward likes most; the first of equals."""
+    return max(range(len(samples)), key=lambda i: (samples[i].reward, -i))

@@ -1,0 +1,18 @@
+"""Best-of-N (ARMAP-B): draw N trajectories, answer with the one the reward model likes most."""
+
+from __future__ import annotations
+
+import asyncio
+
+from armap_lite.planners.base import PlanResult, Sample, Search, best
+
+
+async def best_of_n(search: Search, *, n: int = 10, temperature: float = 1.0) -> PlanResult:
+    """`n` independent draws. A trajectory that comes twice counts twice as a sample, but is scored once."""
+
+    async def one(k: int) -> Sample:
+        state = await search.rollout(search.world.start(), temperature, k)
+        return Sample(state.trajectory, await search.reward(state.trajectory))
+
+    samples = list(await asyncio.gather(*(one(k) for k in range(n))))
+    return search.result(samples, best(samples))

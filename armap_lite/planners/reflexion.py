@@ -1,0 +1,26 @@
+"""Reflexion (ARMAP-R): try, put into words what went wrong, try again with that lesson in the prompt."""
+
+from __future__ import annotations
+
+from armap_lite.agent import transcript
+from armap_lite.planners.base import PlanResult, Sample, Search, best
+
+
+async def reflexion(
+    search: Search, *, trials: int = 10, threshold: float = 0.0, temperature: float = 1.0, memory: int = 3
+) -> PlanResult:
+    """Up to `trials` trials; stops early once the reward of one exceeds `threshold`.
+
+    The answer is the trial that the reward model likes most. `memory`: how many of the latest lessons are shown.
+    """
+    samples: list[Sample] = []
+    lessons: tuple[str, ...] = ()
+    for trial in range(trials):
+        state = await search.rollout(search.world.start(), temperature, trial, lessons=lessons[-memory:])
+        samples.append(Sample(state.trajectory, await search.reward(state.trajectory)))
+        if samples[-1].reward > threshold:  # type: ignore[operator]
+            break
+        if trial + 1 < trials:
+            prompt = f"{transcript(state.trajectory)}This did not succeed. In one short sentence, what to try instead:"
+            lessons = (*lessons, await search.write(prompt, trial, "lesson"))
+    return search.result(samples, best(samples))

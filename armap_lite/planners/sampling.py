@@ -1,0 +1,17 @@
+"""The two baselines that use no reward: one draw from the policy, and its most probable walk."""
+
+from __future__ import annotations
+
+from armap_lite.planners.base import PlanResult, Sample, Search
+
+
+async def sampling(search: Search, *, temperature: float = 1.0) -> PlanResult:
+    """One trajectory, each action drawn from the policy."""
+    state = await search.rollout(search.world.start(), temperature, 0)
+    return search.result([Sample(state.trajectory)], 0)
+
+
+async def greedy(search: Search) -> PlanResult:
+    """One trajectory, each action the policy's most probable one."""
+    state = await search.rollout(search.world.start(), 0.0, 0)
+    return search.result([Sample(state.trajectory)], 0)

@@ -1,0 +1,122 @@
+"""Every size and hyper-parameter, in one readable place: PROFILES[profile], and what an environment changes in it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from armap_lite.reward.config import RewardConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One size of the whole pipeline."""
+
+    policy: str = "smollm2-135m-instruct"
+    # The LLM that acts: an asset's name, a Hugging Face id or folder, a GGUF file, or a server's URL.
+    data_llm: str | None = None
+    # The LLM that writes instructions; None: the policy does.
+    collect_tasks: int = 24
+    # Training tasks that trajectories are collected on.
+    samples: int = 6
+    # Trajectories of each.
+    collect_temperature: float = 1.5
+    # Above 1, so that the trajectories differ.
+    proposals: int = 2
+    # Instructions the LLM may propose for a task before the task's own is used.
+    negatives: int = 1
+    # Executed negatives for each trajectory.
+    texts: int = 1
+    # Instructions the data LLM may draft for each trajectory before a plain sentence is used.
+    mirror: bool = True
+    # Use each pair a second time with the roles exchanged (see synthesize.py).
+    reward: RewardConfig = RewardConfig()
+    training: TrainingConfig = TrainingConfig()
+    dev_tasks: int = 12
+    # Development tasks whose pairs measure the reward model.
+    test_tasks: int | None = 24
+    # Test tasks planned, spread evenly over the split; None: all of them.
+    planners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # Planner name -> its options, in the order they are run and shown.
+    control_weights: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)
+    # The weights of the extra reward term in notebook 06.
+    group: int = 25
+    # Tasks planned side by side; also what is planned again, at most, after a run was broken off.
+
+
+def _planners(n: int, trials: int, temperature: float, **mcts: Any) -> dict[str, dict[str, Any]]:
+    return {
+        "sampling": {"temperature": temperature},
+        "greedy": {},
+        "best_of_n": {"n": n, "temperature": temperature},
+        "reflexion": {"trials": trials, "temperature": temperature},
+        "mcts": {"rollouts": n, "temperature": temperature, **mcts},
+    }
+
+
+_PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10}  # the published code's UCT constants
+
+PROFILES: dict[str, Profile] = {
+    # CI and a first look: ten minutes on two CPU cores.
+    "fast": Profile(planners=_planners(8, 3, 1.0)),
+    # The README's figures: all test tasks, under an hour a seed on two CPU cores.
+    "laptop": Profile(
+        collect_tasks=60,
+        dev_tasks=40,
+        negatives=2,
+        training=TrainingConfig(checks=8),
+        test_tasks=None,
+        planners=_planners(16, 4, 1.0),
+    ),
+    # One GPU: more data, a whole backbone in bf16, a larger search.
+    "gpu": Profile(
+        collect_tasks=600,
+        samples=8,
+        negatives=2,
+        texts=2,
+        reward=RewardConfig(keep=None, train="all", max_tokens=1024),
+        training=TrainingConfig(batch_size=64, lr=1e-4, precision="bf16-mixed", checks=10),
+        test_tasks=None,
+        planners=_planners(64, 10, 1.0),
+    ),
+    # The published constants (arXiv 2502.12130 and its code); name the models by id or URL.
+    "paper": Profile(
+        policy="meta-llama/Llama-3.1-8B-Instruct",
+        data_llm="meta-llama/Meta-Llama-3-70B-Instruct",
+        collect_tasks=1000,
+        samples=10,
+        negatives=1,
+        texts=1,
+        mirror=False,
+        reward=RewardConfig(backbone="princeton-nlp/Sheared-LLaMA-2.7B", keep=None, train="lora:64", max_tokens=4096),
+        training=TrainingConfig(
+            lr=1e-5,
+            epochs=10,
+            batch_size=4,
+            accumulate=16,
+            schedule="constant",
+            clip=0.3,
+            precision="bf16-mixed",
+            gradient_checkpointing=True,
+            patience=10,
+            checks=10,
+        ),
+        test_tasks=None,
+        planners=_planners(10, 10, 0.5) | {"mcts": {"rollouts": 10, "temperature": 1.5, **_PAPER_MCTS}},
+    ),
+}
+
+ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
+    ("paper", "game24"): {
+        "planners": _planners(100, 10, 0.7, **_PAPER_MCTS),  # Best-of-100, 100 rollouts, T = 0.7
+    },
+}
+
+
+def get(profile: str, env: str) -> Profile:
+    """The settings of `profile` for environment `env`. Raises ValueError for a profile that is not known."""
+    if profile not in PROFILES:
+        raise ValueError(f"profile {profile!r} is not known; there is {', '.join(PROFILES)}")
+    return dataclasses.replace(PROFILES[profile], **ENV_CHANGES.get((profile, env), {}))

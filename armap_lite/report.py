@@ -1,0 +1,79 @@
+"""One self-contained page: the result tables, the figures, and every executed notebook."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from pathlib import Path
+
+from armap_lite import evaluate
+from armap_lite.store import write_atomic
+
+STYLE = """
+body { font: 17px/1.55 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 15px; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #ccc; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; } figure { margin: 1.5rem 0; } figcaption { color: #555; font-size: 15px; }
+details { border: 1px solid #ccc; border-radius: 6px; margin: .6rem 0; padding: .4rem .8rem; }
+iframe { width: 100%; height: 80vh; border: 0; } code { background: #f2f2f2; padding: 0 .25em; }
+"""
+
+
+def write_report(out: Path) -> Path:
+    """Write `report.html` from `results.json`, the figures and the executed notebooks under `out`; returns its path."""
+    results = json.loads((out / "results.json").read_text())
+    parts = [f"<h1>ARMAP, measured: {html.escape(out.name)}</h1>"]
+    for env in dict.fromkeys(row["env"] for row in results["rows"]):
+        rows = [row for row in results["rows"] if row["env"] == env]
+        first = rows[0]
+        what = f"split {first['split']}, score: {first['metric']}, profile {first['profile']}, seed {first['seed']}"
+        who = f"policy {first['policy']}, reward model on {first['reward_model']}, device {first['device']}"
+        parts += [
+            f"<h2>{html.escape(env)}</h2>",
+            f"<p>{html.escape(f'{what}; {who}.')}</p>",
+            as_html(evaluate.table(rows)),
+        ]
+        for quality in (r for r in results["reward_model"] if r["env"] == env):
+            interval = f"{quality['pair_accuracy']:.3f} [{quality['ci_low']:.3f}, {quality['ci_high']:.3f}]"
+            size = f"{quality['n_pairs']} pairs of {quality['n_tasks']} tasks never trained on"
+            before = f"before training {quality['baseline']:.3f}"
+            parts.append(f"<p>Pair accuracy of the reward model: <b>{interval}</b> ({size}; {before}).</p>")
+        for picture in sorted((out / env / "figures").glob("*.png")):
+            parts.append(figure(picture))
+        parts.append("<h3>The notebooks, executed</h3>")
+        for notebook in sorted((out / env / "notebooks").glob("*.ipynb")):
+            parts.append(page(notebook))
+    versions = "".join(f"<li>{html.escape(k)}: {html.escape(str(v))}</li>" for k, v in results["versions"].items())
+    parts.append(f"<h2>Made with</h2><ul>{versions}</ul>")
+    head = f"<meta charset='utf-8'><title>armap-lite: {html.escape(out.name)}</title><style>{STYLE}</style>"
+    page_text = f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>"
+    write_atomic(out / "report.html", page_text)
+    return out / "report.html"
+
+
+def figure(picture: Path) -> str:
+    """`picture` as an inline figure; the text file beside it says in words what is to be seen."""
+    beside = picture.with_suffix(".txt")
+    text = html.escape(beside.read_text() if beside.is_file() else picture.stem.replace("_", " "), quote=True)
+    data = base64.b64encode(picture.read_bytes()).decode()
+    return f"<figure><img src='data:image/png;base64,{data}' alt='{text}'><figcaption>{text}</figcaption></figure>"
+
+
+def page(notebook: Path) -> str:
+    """An executed notebook, folded; rendered by nbconvert and kept apart from this page's style in a frame."""
+    from nbconvert import HTMLExporter
+
+    body, _ = HTMLExporter(template_name="lab", embed_images=True).from_filename(str(notebook))
+    return f'<details><summary>{html.escape(notebook.stem)}</summary><iframe srcdoc="{html.escape(body)}"></iframe></details>'
+
+
+def as_html(table: str) -> str:
+    """A Markdown table as HTML."""
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines()]
+    cells = [[html.escape(cell).replace("`", "") for cell in line] for line in (lines[0], *lines[2:])]
+    head, *body = (
+        "".join(f"<{tag}>{cell}</{tag}>" for cell in row) for tag, row in zip(["th"] + ["td"] * len(cells), cells)
+    )
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in body)}</table>"

@@ -1,0 +1,101 @@
+"""Runs the notebooks with papermill, one environment after the other, and gathers what they found in one report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from armap_lite import envs, evaluate, profiles
+from armap_lite.report import write_report
+from armap_lite.run import Run
+from armap_lite.store import write_atomic
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+class NotebookError(RuntimeError):
+    """A notebook that failed: which, at which cell, and with what."""
+
+
+def reproduce(
+    names: Sequence[str],
+    profile: str,
+    out: Path,
+    *,
+    policy: str | None = None,
+    reward: str | None = None,
+    seed: int = 0,
+    only: Sequence[str] = (),
+) -> Path:
+    """Run every notebook for each environment in `names`, then write `results.json` and `report.html` under `out`.
+
+    What an earlier call finished is not run again. Raises ValueError for an unknown name, NotebookError at the first
+    notebook that fails. Returns the report's path.
+    """
+    for name in names:
+        profiles.get(profile, name)
+        Run(
+            name, profile, out, seed, policy, reward
+        )  # an unknown name, or a folder of another run: said before any work
+    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not notebooks:
+        raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")
+    if missing := sorted(set(only) - {n.stem for n in notebooks}):
+        raise ValueError(f"notebook {missing[0]!r} is not known; there is {', '.join(n.stem for n in notebooks)}")
+    for name in names:
+        for i, notebook in enumerate(notebooks):
+            if only and notebook.stem not in only:
+                continue
+            parameters = {"ENV": name, "PROFILE": profile, "RUN_DIR": str(out.resolve()), "SEED": seed}
+            parameters |= {"POLICY": policy, "REWARD": reward}
+            print(f"[{name} {i + 1}/{len(notebooks)}] {notebook.stem}", flush=True)
+            execute(notebook, out / name / "notebooks" / notebook.name, parameters)
+    return gather(out)
+
+
+def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
+    """Run `notebook` into `target`, saved after each cell; one that ran whole with these parameters is left alone."""
+    import papermill
+    from papermill.exceptions import PapermillException, PapermillExecutionError
+
+    stamp = target.with_suffix(".done.json")
+    key = {"parameters": parameters, "source": _digest(notebook)}
+    if stamp.is_file() and json.loads(stamp.read_text()).get("key") == key:
+        print(f"    done before, {json.loads(stamp.read_text())['seconds']:.0f} s", flush=True)
+        return
+    unknown = set(parameters) - set(papermill.inspect_notebook(str(notebook)))
+    if unknown:
+        raise ValueError(f"{notebook.name} has no parameter {sorted(unknown)[0]!r}; its parameters cell must name it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(target), parameters, kernel_name="python3", cwd=str(notebook.parent), progress_bar=True
+        )
+    except PapermillExecutionError as error:
+        raise NotebookError(
+            f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (all cells so far: {target})"
+        ) from error
+    except PapermillException as error:
+        raise NotebookError(f"{notebook.name}: {error}") from error
+    write_atomic(stamp, json.dumps({"key": key, "seconds": time.perf_counter() - start}))
+
+
+def gather(out: Path) -> Path:
+    """Write `results.json` and `report.html` from what the notebooks left under `out`. Returns the report's path."""
+    found = [out / name / "evaluation.json" for name in envs.ENVIRONMENTS]
+    parts = [json.loads(file.read_text()) for file in found if file.is_file()]
+    if not parts:
+        raise ValueError(f"{out} holds no evaluation yet; run 'python -m armap_lite reproduce --out {out}' first")
+    columns = {key: [row for part in parts for row in part[key]] for key in ("rows", "reward_model", "control")}
+    evaluate.write_results(out / "results.json", evaluate.versions(), **columns)
+    return write_report(out)
+
+
+def _digest(notebook: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(notebook.read_bytes()).hexdigest()

@@ -1,0 +1,32 @@
+"""The reward model: `load` one that was trained, or take it `untrained` for comparison. Training is in `training.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from armap_lite.reward.config import RewardConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from armap_lite.reward.scorer import RewardModel
+
+__all__ = ["RewardConfig", "TrainingConfig", "load", "untrained"]
+
+
+def load(path: Path | str, **options: Any) -> RewardModel:
+    """The reward model that was saved to the folder `path`. Raises FileNotFoundError where there is none."""
+    from armap_lite.reward import scorer
+
+    return scorer.load(path, **options)
+
+
+def untrained(config: RewardConfig, seed: int = 0) -> RewardModel:
+    """The reward model as training starts from it: a pretrained backbone and a random head."""
+    import lightning as L
+
+    from armap_lite.reward.model import build
+    from armap_lite.reward.scorer import RewardModel
+
+    L.seed_everything(seed, verbose=False)
+    network, tokenizer = build(config)
+    return RewardModel(network, tokenizer, name="untrained")

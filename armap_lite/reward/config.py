@@ -1,0 +1,40 @@
+"""What a reward model is made of, and how it is trained. No heavy import, so that settings load at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """What a reward model is made of; saved beside its weights."""
+
+    backbone: str = "smollm2-135m-instruct"
+    # An asset's name, a Hugging Face id or folder, or a GGUF file.
+    keep: int | None = 16
+    # Layers kept of the backbone, from the bottom; None keeps all.
+    train: str = "top:8"
+    # What learns besides the head: "top:K" layers, "lora:R" adapters of rank R, or "all".
+    max_tokens: int = 512
+    # Longer inputs lose their middle; how many did is counted.
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a reward model is trained; each field is explained where its value is chosen, in `profiles.py`."""
+
+    lr: float = 3e-4
+    epochs: int = 1
+    batch_size: int = 8  # pairs in one forward pass, on each device
+    accumulate: int = 1  # passes to one step of the optimiser
+    warmup: float = 0.1  # share of the steps in which the learning rate rises from 0
+    schedule: str = "linear"  # afterwards: "constant", or "linear" down to 0
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    centring: float = 1e-3
+    held_out: float = 0.2  # share of the tasks whose pairs are only tested on
+    checks: int = 5  # validations in the run, evenly spread; each writes a checkpoint to resume from
+    patience: int = 3  # validations without a better pair accuracy before training stops early
+    precision: str = "32-true"  # Lightning's name: "bf16-mixed" where the device is fast at it
+    devices: int = 1
+    gradient_checkpointing: bool = False

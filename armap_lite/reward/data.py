@@ -1,0 +1,125 @@
+"""Preference pairs as batches: split by task, bucketed by length, the same order on every run and after a resume."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from armap_lite.agent import transcript
+from armap_lite.tokens import LineTokenizer
+from armap_lite.trajectory import PreferencePair
+
+Tokens = tuple[list[int], list[int]]  # chosen, rejected
+
+
+class PairDataModule(L.LightningDataModule):
+    """Tokenised pairs, `held_out` of the *tasks* kept aside for validation.
+
+    Each batch is a dict of `input_ids` and `attention_mask`, [2B, T]: the B chosen first, then their B rejected,
+    padded on the right to the longest of them.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[PreferencePair],
+        tokenizer: Any,
+        *,
+        batch_size: int = 8,
+        epochs: int = 1,
+        max_tokens: int = 512,
+        held_out: float = 0.2,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.seed = seed
+        self.train_pairs, self.val_pairs = split_by_task(pairs, held_out, seed)
+        if not self.train_pairs or not self.val_pairs:
+            raise ValueError(
+                f"{len(pairs)} pairs of {len({p.task_id for p in pairs})} tasks cannot be split by task "
+                f"with held_out={held_out}; collect more tasks"
+            )
+        lines = LineTokenizer(tokenizer)
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.shortened = 0
+
+        def encode(pair: PreferencePair) -> Tokens:
+            sides = [lines.shorten(transcript(t, pair.instruction), max_tokens) for t in (pair.chosen, pair.rejected)]
+            self.shortened += sum(cut for _, cut in sides)
+            return sides[0][0], sides[1][0]
+
+        self.train_tokens = [encode(p) for p in self.train_pairs]
+        self.val_tokens = [encode(p) for p in self.val_pairs]
+
+    def train_dataloader(self) -> DataLoader:
+        trainer = self.trainer
+        world, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready if trainer else 0  # batches before a resume
+        sizes = [max(map(len, tokens)) for tokens in self.train_tokens]
+        sampler = BucketSampler(sizes, self.batch_size, self.epochs, self.seed, world, rank, skip=done)
+        return DataLoader(self.train_tokens, batch_sampler=sampler, collate_fn=self.collate)  # type: ignore[arg-type]
+
+    def val_dataloader(self) -> DataLoader:
+        tokens = sorted(self.val_tokens, key=lambda pair: max(map(len, pair)))
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        return DataLoader(tokens[rank::world], batch_size=4 * self.batch_size, collate_fn=self.collate)  # type: ignore[arg-type]
+
+    def collate(self, batch: Sequence[Tokens]) -> dict[str, Tensor]:
+        return pad([c for c, _ in batch] + [r for _, r in batch], self.pad)
+
+
+def pad(rows: Sequence[list[int]], value: int) -> dict[str, Tensor]:
+    """Rows of token ids, padded on the right: `input_ids` and `attention_mask`, [B, T]."""
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [value] * (width - len(row)) for row in rows])  # [B, T]
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])  # [B, T]
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def split_by_task(
+    pairs: Sequence[PreferencePair], held_out: float, seed: int
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """Training and held-out pairs; no task has pairs in both."""
+    tasks = sorted({pair.task_id for pair in pairs})
+    random.Random(seed).shuffle(tasks)
+    aside = set(tasks[: max(1, round(held_out * len(tasks)))]) if held_out > 0 else set()
+    return [p for p in pairs if p.task_id not in aside], [p for p in pairs if p.task_id in aside]
+
+
+class BucketSampler(Sampler[list[int]]):
+    """Batches of rows of like length, shuffled anew in each of `epochs`; rank `rank` of `world` gets its share.
+
+    `skip` batches at the front are left out: those that were done before a resume.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], batch_size: int, epochs: int, seed: int, world: int, rank: int, skip: int = 0
+    ):
+        self.batches: list[list[int]] = []
+        for epoch in range(epochs):
+            rng = random.Random(f"{seed}/{epoch}")
+            order = sorted(range(len(sizes)), key=lambda i: (sizes[i] * rng.uniform(0.9, 1.1), rng.random()))
+            batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+            rng.shuffle(batches)
+            self.batches += batches
+        if len(self.batches) < world:
+            raise ValueError(
+                f"{len(self.batches)} batches do not suffice for {world} devices; use fewer, or smaller batches"
+            )
+        even = len(self.batches) - len(self.batches) % world  # every rank takes the same number of steps
+        self.batches = self.batches[rank:even:world]
+        self.skip = skip
+
+    def __iter__(self) -> Iterator[list[int]]:
+        skip, self.skip = self.skip, 0
+        return iter(self.batches[skip:])
+
+    def __len__(self) -> int:
+        return len(self.batches)

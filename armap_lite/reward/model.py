@@ -1,0 +1,116 @@
+"""The reward model: a language model without its vocabulary, and one number at the last token.
+
+R(instruction, trajectory) = w . h + b, h the hidden state of the last *attended* token. The backbone is the policy's
+own kind of transformer, cut after `keep` layers: telling a good trajectory from a bad one needs less depth than
+writing one, and half the layers cost half the time. Only the top layers (or LoRA adapters) learn; what is saved are
+the learned tensors, and the name of the backbone they belong to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from armap_lite.reward.config import RewardConfig
+
+LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class RewardNetwork(nn.Module):
+    """Backbone and scalar head. `forward(input_ids [B, T], attention_mask [B, T]) -> rewards [B]`."""
+
+    def __init__(self, backbone: nn.Module, config: RewardConfig):
+        super().__init__()
+        self.config = config
+        self.backbone = prepare(backbone, config)
+        size = backbone.config.get_text_config().hidden_size  # type: ignore[union-attr]
+        self.head = nn.Linear(size, 1)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)  # [B, T]; the same under left and right padding
+        hidden = self.backbone(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
+        ).last_hidden_state  # [B, T, H]
+        return self.head(hidden[torch.arange(len(hidden)), last_attended(attention_mask)].float())[:, 0]  # [B]
+
+    def learned(self) -> dict[str, Tensor]:
+        """The tensors that training changes, by name: the head and whatever `config.train` names."""
+        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+
+    def save(self, path: Path | str) -> None:
+        """Write `weights.safetensors` and `reward.json` to the folder `path`, whole or not at all."""
+        path = Path(path)
+        temporary = path.with_name(path.name + ".partial")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file({k: v.contiguous().cpu() for k, v in self.learned().items()}, temporary / "weights.safetensors")
+        (temporary / "reward.json").write_text(json.dumps(dataclasses.asdict(self.config), indent=1))
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+
+    def load_learned(self, path: Path | str) -> None:
+        """Read what `save` wrote. Raises ValueError where its tensors are not exactly those that learn here."""
+        tensors = load_file(Path(path) / "weights.safetensors")
+        expected = self.learned()
+        if tensors.keys() != expected.keys():
+            odd = sorted(tensors.keys() ^ expected.keys())[:3]
+            raise ValueError(
+                f"{path}: its tensors do not fit backbone {self.config.backbone!r} (differ in {odd}); train it again"
+            )
+        self.load_state_dict(tensors, strict=False)
+
+
+def last_attended(attention_mask: Tensor) -> Tensor:
+    """Index of the last 1 in each row of `attention_mask` [B, T] -> [B], whatever the padding side."""
+    length = attention_mask.shape[-1]
+    return length - 1 - attention_mask.flip(-1).long().argmax(-1)
+
+
+def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
+    """Cut `backbone` after `config.keep` layers and leave only what `config.train` names to learn."""
+    if config.keep is not None:
+        if not 0 < config.keep <= len(backbone.layers):
+            raise ValueError(
+                f"keep={config.keep}, but the backbone has {len(backbone.layers)} layers; choose 1 to that many"
+            )
+        backbone.layers = backbone.layers[: config.keep]
+        backbone.config.num_hidden_layers = config.keep
+        if getattr(backbone.config, "layer_types", None):
+            backbone.config.layer_types = backbone.config.layer_types[: config.keep]
+    kind, _, number = config.train.partition(":")
+    if kind not in ("all", "top", "lora") or (kind != "all" and not (number.isdigit() and int(number) > 0)):
+        raise ValueError(f"train={config.train!r} is not known; use 'top:8' (layers), 'lora:64' (rank) or 'all'")
+    backbone.requires_grad_(kind == "all")
+    if kind == "top":
+        for layer in backbone.layers[-int(number) :]:
+            layer.requires_grad_(True)
+        backbone.norm.requires_grad_(True)
+    if kind == "lora":
+        from peft import LoraConfig, inject_adapter_in_model
+
+        rank = int(number)
+        lora = LoraConfig(r=rank, lora_alpha=max(16, rank // 4), lora_dropout=0.0, target_modules=LORA_TARGETS)
+        backbone = inject_adapter_in_model(lora, backbone)
+    return backbone
+
+
+def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") -> tuple[RewardNetwork, Any]:
+    """A reward network on the pretrained backbone that `config` names, untrained, and its tokenizer."""
+    from transformers import AutoModel, AutoTokenizer
+
+    from armap_lite.assets import resolve_model
+    from armap_lite.llms.device import pick
+
+    where, kind = pick(device, dtype)
+    path = resolve_model(config.backbone)
+    backbone = AutoModel.from_pretrained(path, dtype=kind)
+    return RewardNetwork(backbone, config).to(where), AutoTokenizer.from_pretrained(path)

@@ -1,0 +1,78 @@
+"""A trained reward model at work: batched scores, shared prefixes read once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from armap_lite.agent import transcript
+from armap_lite.llms.forest import Forest, Node
+from armap_lite.reward.model import RewardConfig, RewardNetwork, build
+from armap_lite.tokens import LineTokenizer
+from armap_lite.trajectory import Trajectory
+
+
+class RewardForest(Forest):
+    """A forest whose passes read the scalar head."""
+
+    def __init__(self, network: RewardNetwork, capacity: int, pack: int):
+        super().__init__(network.backbone, capacity, pack)
+        self.network = network
+
+    def values(self, nodes: Sequence[Node]) -> None:
+        """Fill in `value` of `nodes`."""
+
+        def read(asked: list[Node], output: Any, rows: list[int]) -> None:
+            if asked:
+                hidden = output.last_hidden_state[0, rows].float()  # [asked, H]
+                for node, value in zip(asked, self.network.head(hidden)[:, 0].tolist()):
+                    node.value = value
+
+        wanted = [n for n in dict.fromkeys(nodes) if n.value is None]
+        if wanted:
+            self.compute(wanted, read)
+
+
+class RewardModel:
+    """`score(instructions, trajectories) -> rewards [B]`; higher is better.
+
+    The trajectories of one task share their beginning; each line of it is read once (see `llms/forest.py`).
+    """
+
+    def __init__(
+        self, network: RewardNetwork, tokenizer: Any, name: str = "reward", capacity: int = 16384, pack: int = 512
+    ):
+        self.name = name
+        self.network = network.eval().requires_grad_(False)
+        self.lines = LineTokenizer(tokenizer)
+        self.forest = RewardForest(network, capacity, pack)
+        self.shortened = 0
+
+    def reset(self) -> None:
+        """Forget every cached prefix."""
+        self.forest.clear()
+
+    def score(self, instructions: Sequence[str], trajectories: Sequence[Trajectory]) -> np.ndarray:
+        ends = []
+        for instruction, trajectory in zip(instructions, trajectories, strict=True):
+            tokens, cut = self.lines.shorten(transcript(trajectory, instruction), self.network.config.max_tokens)
+            self.shortened += cut
+            ends.append(self.forest.add(tokens))
+        self.forest.values(ends)
+        return np.array([end.value for end in ends], dtype=np.float64)
+
+
+def load(path: Path | str, **options: Any) -> RewardModel:
+    """The reward model that `RewardNetwork.save` wrote to the folder `path`."""
+    path = Path(path)
+    file = path / "reward.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} holds no reward model (no reward.json); train one, or give the folder of one")
+    config = RewardConfig(**json.loads(file.read_text()))
+    network, tokenizer = build(config)
+    network.load_learned(path)
+    return RewardModel(network, tokenizer, name=path.name, **options)

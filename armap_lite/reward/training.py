@@ -1,0 +1,180 @@
+"""Stage 3: train the reward model on preference pairs, with Lightning.
+
+loss = -log sigmoid(R(x, chosen) - R(x, rejected)) + centring * |mean(R(x, chosen) + R(x, rejected))|
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
+from torch.nn import functional as F
+
+from armap_lite.reward.data import PairDataModule
+from armap_lite.reward.config import RewardConfig, TrainingConfig
+from armap_lite.reward.model import RewardNetwork, build
+from armap_lite.trajectory import PreferencePair
+
+
+def pairwise_loss(chosen: Tensor, rejected: Tensor, centring: float = 0.0) -> Tensor:
+    """Mean of -log sigmoid(chosen - rejected) [B], plus `centring` times |mean(chosen + rejected)|."""
+    return -F.logsigmoid(chosen - rejected).mean() + centring * (chosen + rejected).mean().abs()
+
+
+class RewardModule(L.LightningModule):
+    """Trains a `RewardNetwork` on the batches of `PairDataModule`; the best one by held-out accuracy is saved to `out`."""
+
+    strict_loading = False  # checkpoints carry what learns, not the frozen backbone
+
+    def __init__(self, network: RewardNetwork, config: TrainingConfig, out: Path):
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.out = out
+        self.best = -1.0
+        self.tokens = 0  # attended tokens trained on
+        self.seconds = 0.0  # in training steps, validation left out
+        if config.gradient_checkpointing:
+            network.backbone.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.network(input_ids, attention_mask)
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        self.tokens += int(batch["attention_mask"].sum())
+        return self._step("train", batch)
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        self._clock = time.perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - self._clock
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        self._step("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        accuracy = float(self.trainer.callback_metrics.get("val_accuracy", -1.0))
+        if not self.trainer.sanity_checking and accuracy >= self.best:
+            self.best = accuracy
+            if self.trainer.is_global_zero:
+                self.network.save(self.out)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        learned = [p for p in self.network.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(learned, lr=self.config.lr, weight_decay=self.config.weight_decay)
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warm = max(1, round(self.config.warmup * total))
+
+        def scale(step: int) -> float:
+            if step < warm:
+                return (step + 1) / warm
+            return 1.0 if self.config.schedule == "constant" else max(0.0, (total - step) / max(1, total - warm))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        learned = self.network.learned().keys()
+        checkpoint["state_dict"] = {f"network.{k}": checkpoint["state_dict"][f"network.{k}"] for k in learned}
+        checkpoint["best"] = self.best
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.best = checkpoint["best"]
+
+    def _step(self, name: str, batch: dict[str, Tensor]) -> Tensor:
+        rewards = self(**batch)  # [2B], chosen first
+        chosen, rejected = rewards.chunk(2)  # [B] each
+        loss = pairwise_loss(chosen, rejected, self.config.centring)
+        margin = (chosen - rejected).detach()
+        metrics = {
+            "loss": loss.detach(),
+            "accuracy": (margin > 0).float().mean(),
+            "margin": margin.mean(),
+            "min_reward": rewards.min().detach(),
+            "mean_reward": rewards.mean().detach(),
+            "max_reward": rewards.max().detach(),
+        }
+        self.log_dict(
+            {f"{name}_{k}": v for k, v in metrics.items()},
+            batch_size=len(chosen),
+            sync_dist=name == "val",
+            on_step=name == "train",
+            on_epoch=name == "val",
+        )
+        return loss
+
+
+def train(
+    pairs: Sequence[PreferencePair],
+    out: Path,
+    reward: RewardConfig | None = None,
+    training: TrainingConfig | None = None,
+    *,
+    seed: int = 0,
+    network: tuple[RewardNetwork, Any] | None = None,
+    progress: bool = True,
+    **trainer_options: Any,
+) -> dict[str, float]:
+    """Train on `pairs`; the best model lies in the folder `out` afterwards, with its curves in `out`-training.
+
+    A run that was broken off goes on from its last checkpoint. `network`: network and tokenizer, instead of the
+    pretrained ones that `reward` names. Returns accuracy on the held-out tasks, tokens, seconds and steps.
+    """
+    reward, training = reward or RewardConfig(), training or TrainingConfig()
+    out = Path(out)
+    log = out.with_name(out.name + "-training")
+    last = log / "last.ckpt"
+    L.seed_everything(seed, workers=True, verbose=False)
+    model, tokenizer = network or build(reward, "cpu")
+    data = PairDataModule(
+        pairs,
+        tokenizer,
+        batch_size=training.batch_size,
+        epochs=training.epochs,
+        max_tokens=reward.max_tokens,
+        held_out=training.held_out,
+        seed=seed,
+    )
+    module = RewardModule(model, training, out)
+    batches = -(-len(data.train_pairs) // training.batch_size) * training.epochs // training.devices
+    check = max(1, batches // training.checks)
+    trainer = L.Trainer(
+        max_epochs=1,  # the sampler strings the epochs together, so that a checkpoint knows its place by batches alone
+        accumulate_grad_batches=training.accumulate,
+        gradient_clip_val=training.clip,
+        precision=training.precision,  # type: ignore[arg-type]
+        devices=training.devices,
+        val_check_interval=min(check, batches),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+        logger=[CSVLogger(log, name="", version=""), TensorBoardLogger(log, name="", version="")],
+        callbacks=[
+            EarlyStopping("val_accuracy", mode="max", patience=training.patience),
+            ModelCheckpoint(log, save_top_k=0, save_last=True, every_n_train_steps=check, enable_version_counter=False),
+        ],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        **{"accelerator": "auto", **trainer_options},
+    )
+    trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
+    last.unlink(missing_ok=True)  # finished: nothing to resume
+    return {
+        "val_accuracy": module.best,
+        "tokens": module.tokens,
+        "seconds": module.seconds,
+        "steps": trainer.global_step,
+        "train_pairs": len(data.train_pairs),
+        "val_pairs": len(data.val_pairs),
+        "shortened": data.shortened,
+    }

@@ -1,0 +1,326 @@
+"""One run of the pipeline in one environment: its settings, its folder, and each stage by name.
+
+The notebooks call these methods one after the other. A stage whose input is missing makes a small one first and says
+so, so that every notebook also runs on its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from armap_lite import collect, envs, evaluate, llms, planners, profiles, synthesize
+from armap_lite.agent import Agent
+from armap_lite.control import TERMS, Objective, Weighted
+from armap_lite.envs.base import Environment
+from armap_lite.llms.base import LanguageModel
+from armap_lite.planners.base import PlanResult
+from armap_lite.store import JsonlStore, read_jsonl, write_atomic
+from armap_lite.trajectory import PreferencePair, Task, Trajectory
+
+
+class Run:
+    """`Run("game24", "fast", "runs/fast", seed=0)`: the models load when they are first used.
+
+    `policy`, `reward`: an LLM and a reward model's backbone instead of the profile's (an asset's name, a Hugging Face
+    id or folder, a GGUF file; the policy also a server's URL).
+    """
+
+    def __init__(
+        self,
+        env: str,
+        profile: str = "fast",
+        run_dir: str | Path | None = None,
+        seed: int = 0,
+        policy: str | None = None,
+        reward: str | None = None,
+    ):
+        settings = profiles.get(profile, env)
+        if reward:
+            settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
+        self.settings = dataclasses.replace(settings, policy=policy or settings.policy)
+        self.name, self.profile, self.seed = env, profile, seed
+        self.root = Path(run_dir or f"runs/{profile}")
+        self.dir = self.root / env
+        self._claim()
+
+    def _claim(self) -> None:
+        """A folder belongs to one configuration: mixing two in it would make results that no one can repeat."""
+        mine = {
+            "env": self.name,
+            "profile": self.profile,
+            "seed": self.seed,
+            "policy": self.settings.policy,
+            "reward": self.settings.reward.backbone,
+        }
+        file = self.path("run.json")
+        if file.is_file():
+            theirs = json.loads(file.read_text())
+            if odd := [key for key in mine if mine[key] != theirs.get(key)]:
+                was = ", ".join(f"{key}={theirs.get(key)!r}" for key in odd)
+                raise ValueError(f"{self.dir} was made with {was}; give another folder, or delete this one")
+        else:
+            self.dir.mkdir(parents=True, exist_ok=True)
+            write_atomic(file, json.dumps(mine, indent=1))
+
+    def path(self, name: str) -> Path:
+        return self.dir / name
+
+    @functools.cached_property
+    def env(self) -> Environment:
+        return envs.make(self.name)
+
+    @functools.cached_property
+    def lm(self) -> LanguageModel:
+        return llms.load(self.settings.policy)
+
+    @functools.cached_property
+    def data_lm(self) -> LanguageModel:
+        return llms.load(self.settings.data_llm) if self.settings.data_llm else self.lm
+
+    @functools.cached_property
+    def agent(self) -> Agent:
+        return Agent(self.lm, self.env)
+
+    @functools.cached_property
+    def reward(self) -> Any:
+        from armap_lite import reward
+
+        return reward.load(self.path("reward_model"))
+
+    @functools.cached_property
+    def train_tasks(self) -> list[Task]:
+        return random.Random(self.seed).sample(self.env.tasks("train"), self.settings.collect_tasks)
+
+    @functools.cached_property
+    def test_tasks(self) -> list[Task]:
+        return evenly(self.env.tasks("test"), self.settings.test_tasks)
+
+    # The stages.
+
+    async def collect(self) -> dict[str, int]:
+        """Stage 1 into trajectories.jsonl."""
+        s = self.settings
+        with _Bar("collect", len(self.train_tasks)) as progress:
+            return await collect.collect(
+                self.env,
+                self.agent,
+                self.train_tasks,
+                self.path("trajectories.jsonl"),
+                samples=s.samples,
+                temperature=s.collect_temperature,
+                proposals=s.proposals,
+                seed=self.seed,
+                progress=progress,
+            )
+
+    async def trajectories(self) -> list[Trajectory]:
+        """Stage 1's output; made now where it is missing."""
+        if self._missing("trajectories.jsonl", "trajectories"):
+            await self.collect()
+        return collect.load(self.path("trajectories.jsonl"))
+
+    async def synthesize(self) -> dict[str, int]:
+        """Stage 2 into pairs.jsonl and pairs.parquet."""
+        trajectories, s = await self.trajectories(), self.settings
+        with _Bar("synthesize", len(trajectories)) as progress:
+            counts = await synthesize.synthesize(
+                self.env,
+                self.data_lm,
+                trajectories,
+                self.path("pairs.jsonl"),
+                negatives=s.negatives,
+                texts=s.texts,
+                mirror=s.mirror,
+                seed=self.seed,
+                progress=progress,
+            )
+        synthesize.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
+        return counts
+
+    async def pairs(self) -> list[PreferencePair]:
+        """Stage 2's output; made now where it is missing."""
+        if self._missing("pairs.parquet", "preference pairs"):
+            await self.synthesize()
+        return synthesize.load(self.path("pairs.jsonl"))
+
+    async def test_pairs(self) -> list[PreferencePair]:
+        """Pairs of development tasks, which neither training nor its early stopping has seen."""
+        s, file = self.settings, self.path("dev_pairs.jsonl")
+        if not file.exists():
+            tasks = evenly(self.env.tasks("dev"), s.dev_tasks)
+            rough = self.path("dev_trajectories.jsonl")
+            size = {"samples": s.samples, "temperature": s.collect_temperature, "proposals": 0}
+            await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
+            kept = collect.load(rough)
+            await synthesize.synthesize(self.env, self.data_lm, kept, file, negatives=1, texts=s.texts, seed=self.seed)
+        return synthesize.load(file)
+
+    async def margins(self) -> dict[str, Any]:
+        """Rewards of the pairs of `test_pairs`, by the trained model and by the same network before training."""
+        file = self.path("margins.json")
+        if not file.is_file():
+            from armap_lite.reward import untrained
+
+            pairs = await self.test_pairs()
+            texts = [p.instruction for p in pairs]
+            sides: dict[str, Any] = {"task_ids": [p.task_id for p in pairs]}
+            for name, model in (("", self.reward), ("untrained_", untrained(self.settings.reward, self.seed))):
+                sides[f"{name}chosen"] = model.score(texts, [p.chosen for p in pairs]).tolist()
+                sides[f"{name}rejected"] = model.score(texts, [p.rejected for p in pairs]).tolist()
+            write_atomic(file, json.dumps(sides))
+        return json.loads(file.read_text())
+
+    async def train(self, **trainer_options: Any) -> dict[str, float]:
+        """Stage 3 into reward_model/; what is finished is not done again."""
+        from armap_lite.reward.training import train
+
+        file = self.path("training.json")
+        if not file.is_file():
+            pairs = await self.pairs()
+            metrics = train(
+                pairs,
+                self.path("reward_model"),
+                self.settings.reward,
+                self.settings.training,
+                seed=self.seed,
+                **trainer_options,
+            )
+            write_atomic(file, json.dumps(metrics, indent=1))
+        return json.loads(file.read_text())
+
+    async def plan(self, only: Sequence[str] | None = None) -> list[PlanResult]:
+        """Stage 4 into plans.jsonl."""
+        if self._missing("training.json", "reward model"):
+            await self.train(enable_progress_bar=False)
+        chosen = {name: o for name, o in self.settings.planners.items() if only is None or name in only}
+        with _Bar("plan", len(self.test_tasks)) as progress:
+            spent = await planners.plan(
+                self.env,
+                self.agent,
+                self.reward,
+                self.test_tasks,
+                self.path("plans.jsonl"),
+                chosen,
+                seed=self.seed,
+                group=self.settings.group,
+                progress=progress,
+            )
+        file = self.path("seconds.json")  # over all the calls it took
+        before = json.loads(file.read_text()) if file.is_file() else {}
+        write_atomic(file, json.dumps({name: round(before.get(name, 0.0) + s, 2) for name, s in spent.items()}))
+        return planners.load(self.path("plans.jsonl"))
+
+    async def plans(self) -> list[PlanResult]:
+        """Stage 4's output; made now where it is missing."""
+        if self._missing("plans.jsonl", "plans"):
+            await self.plan()
+        return planners.load(self.path("plans.jsonl"))
+
+    async def control(self) -> list[dict[str, Any]]:
+        """Stage 5 into control.jsonl: Best-of-N answers under each weight of the environment's extra term.
+
+        The samples and their learned rewards are those of stage 4: a customised reward needs neither training
+        nor a new rollout.
+        """
+        label, term = TERMS[self.name]
+        plans = [p for p in await self.plans() if p.planner == "best_of_n"]
+        with JsonlStore(self.path("control.jsonl")) as store:
+            for weight in self.settings.control_weights:
+                objective = Objective() - weight * Weighted(term)
+                for plan in plans:
+                    key = f"{weight}/{plan.task_id}"
+                    if key not in store.ids:
+                        chosen = max(plan.samples, key=lambda s: objective(s.trajectory, s.reward or 0.0))
+                        cost = term(chosen.trajectory)
+                        line = {
+                            "id": key,
+                            "weight": weight,
+                            "term": label,
+                            "cost": cost,
+                            "steps": len(chosen.trajectory.steps),
+                        }
+                        store.append(line | {"trajectory": chosen.trajectory.to_json()})
+        return list(read_jsonl(self.path("control.jsonl")))
+
+    async def evaluate(self) -> dict[str, Any]:
+        """The last stage: the only one that asks the judge. Rows of `results.json` for this environment."""
+        plans, judge = await self.plans(), envs.make_judge(self.name)
+        golds = evaluate.score_plans(plans, judge)
+        margins = await self.margins()
+        gaps = [np.subtract(margins[f"{n}chosen"], margins[f"{n}rejected"]) for n in ("", "untrained_")]
+        learned, blank = (evaluate.pair_metrics(gap, margins["task_ids"]) for gap in gaps)
+        rows = evaluate.rows(
+            plans,
+            golds,
+            env=self.name,
+            env_version=self.env.version,
+            split="test",
+            metric=self.env.metric,
+            policy=self.settings.policy,
+            reward_model=self.settings.reward.backbone,
+            profile=self.profile,
+            seed=self.seed,
+            seconds=json.loads(self.path("seconds.json").read_text()),
+            device=str(next(self.reward.network.parameters()).device),
+        )
+        control = []
+        for weight in self.settings.control_weights:
+            lines = [line for line in await self.control() if line["weight"] == weight]
+            scores = [judge.score(Trajectory.from_json(line["trajectory"])) for line in lines]
+            mean, low, high = evaluate.bootstrap_mean(scores)
+            point = {
+                "env": self.name,
+                "planner": "best_of_n",
+                "term": lines[0]["term"],
+                "weight": weight,
+                "n": len(lines),
+            }
+            means = {key: float(np.mean([line[key] for line in lines])) for key in ("cost", "steps")}
+            control.append(point | {"score": mean, "ci_low": low, "ci_high": high} | means)
+        result = {
+            "rows": rows,
+            "reward_model": [{"env": self.name, **learned, "baseline": blank["pair_accuracy"]}],
+            "control": control,
+        }
+        write_atomic(self.path("evaluation.json"), json.dumps({**result, "golds": golds}))
+        return result
+
+    # Small things the stages share.
+
+    def _missing(self, name: str, what: str) -> bool:
+        if self.path(name).exists():
+            return False
+        print(
+            f"No {what} in {self.dir} yet: making them now, in the size of profile {self.profile!r}.", file=sys.stderr
+        )
+        return True
+
+
+class _Bar:
+    """A tqdm bar that is called with the number of items that ended."""
+
+    def __init__(self, label: str, total: int):
+        self._bar = tqdm(total=total, desc=label)
+
+    def __enter__(self):
+        return self._bar.update
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.close()
+
+
+def evenly(tasks: Sequence[Task], n: int | None) -> list[Task]:
+    """`n` of `tasks` at even distances (all of them for None): an honest small sample of an ordered list."""
+    if n is None or n >= len(tasks):
+        return list(tasks)
+    return [tasks[i * len(tasks) // n] for i in range(n)]

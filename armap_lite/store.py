@@ -1,0 +1,152 @@
+"""Files that survive a crash: append-only JSONL with resume, and whole files written at once."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: a second writer is then not noticed
+    fcntl = None  # type: ignore[assignment]
+
+
+class JsonlStore:
+    """An append-only file of one JSON object a line, each with its own `key`.
+
+    Opening it is resuming: whole lines stay as they are, byte for byte; a last line that a crash tore is cut off.
+    Raises ValueError where another line is broken or an id comes twice, RuntimeError where someone else writes here.
+    """
+
+    def __init__(self, path: str | Path, key: str = "id"):
+        self.path = Path(path)
+        self.key = key
+        self.ids: set[str] = set()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (O_APPEND; one write, one system call)
+        try:
+            self._lock()
+            whole = 0
+            for number, record, end in _whole_lines(self.path):
+                try:
+                    self._register(record)
+                except ValueError as error:
+                    raise ValueError(
+                        f"{self.path}, line {number}: {error}; repair the file or start a new one"
+                    ) from error
+                whole = end
+            if whole < self._size():
+                self._file.truncate(whole)
+                os.fsync(self._file.fileno())
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write `record` as one line that is on the disk when this returns.
+
+        Raises ValueError where its id is missing or taken, or where it is not plain JSON (no NaN); OSError where the
+        line could not be written whole. In each case the file is as it was.
+        """
+        line = (json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n").encode()
+        start = self._size()
+        new = self._register(record)
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, f"no room for a line of {len(line)} bytes; free some space", str(self.path))
+            os.fsync(self._file.fileno())
+        except BaseException:
+            self.ids.discard(new)
+            self._file.truncate(start)
+            raise
+
+    def close(self) -> None:
+        """Let others write. Safe to call twice."""
+        self._file.close()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.ids
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return read_jsonl(self.path)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __enter__(self) -> JsonlStore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(f"{self.path} is being written by another JsonlStore; close that one or wait") from error
+        except OSError:
+            pass  # a file system without locks
+
+    def _register(self, record: dict[str, Any]) -> str:
+        new = record.get(self.key)
+        if not isinstance(new, str):
+            raise ValueError(f"{self.key!r} is {new!r}; every record needs a text there that no other record has")
+        if new in self.ids:
+            raise ValueError(f"{self.key!r} {new!r} is there already; every record needs its own")
+        self.ids.add(new)
+        return new
+
+    def _size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+
+def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The records of a JSONL file, one by one; no lock needed. A torn last line is left out.
+
+    Raises ValueError, with the line's number, where any other line is not a JSON object.
+    """
+    return (record for _, record, _ in _whole_lines(Path(path)))
+
+
+def write_atomic(path: str | Path, data: str | bytes) -> None:
+    """Write a whole file so that readers see the old one or the new one, never a part. Text becomes UTF-8."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # same folder: a rename does not cross file systems
+    try:
+        with open(part, "xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+        raise
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any], int]]:
+    """(line number, record, offset of its end) of each line, up to a torn last one."""
+    end = 0
+    with open(path, "rb") as file:  # bytes: only b"\n" ends a line, not U+2028 and its like
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                if not file.read(1):  # a crash can also leave a last line of the right length and wrong content
+                    return
+                raise ValueError(f"{path}, line {number} is not JSON ({error}); repair or delete that line") from error
+            if not isinstance(record, dict):
+                raise ValueError(f"{path}, line {number} is {record!r:.40}, not a JSON object; is this the right file?")
+            end += len(line)
+            yield number, record, end

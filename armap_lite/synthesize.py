@@ -1,0 +1,173 @@
+"""Stage 2: from a trajectory to preference pairs, by hindsight and by executed change.
+
+Positive: the instruction is rewritten so that the trajectory is exactly what it asks for. A small LLM is handed the
+facts that code read from the trajectory and puts them into words; a text that names another fact, or leaves one out,
+is rejected, and where none passes a plain sentence is used. Negative: one action is changed and the rest is carried
+out again in the environment, so that it really ends differently. No score is read anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from armap_lite.batching import Batcher, run_groups
+from armap_lite.envs.base import Environment
+from armap_lite.llms.base import LanguageModel
+from armap_lite.rng import stream
+from armap_lite.store import JsonlStore, read_jsonl
+from armap_lite.trajectory import PreferencePair, Trajectory
+from armap_lite.world import World
+
+
+async def synthesize(
+    env: Environment,
+    lm: LanguageModel,
+    trajectories: Sequence[Trajectory],
+    out: Path,
+    *,
+    negatives: int = 2,
+    texts: int = 2,
+    mirror: bool = True,
+    temperature: float = 0.7,
+    seed: int = 0,
+    group: int = 32,
+    progress: Any = lambda n: None,
+) -> Counter[str]:
+    """Write up to `negatives` pairs for each trajectory to `out` (twice that with `mirror`), and return the counts.
+
+    `texts`: how often the LLM may try to word an instruction. `mirror`: the negative, too, is what *some* instruction
+    asks for; with the roles exchanged each trajectory is seen as chosen and as rejected, so that nothing about its
+    style tells which it is, and only the instruction decides.
+    """
+    batch = Batcher(lm)
+    ids = [f"{t.task.id}/{i}" for i, t in enumerate(trajectories)]
+
+    async def work(item: int) -> list[dict[str, Any]]:
+        chosen = trajectories[item]
+        facts = env.facts(chosen)
+        if not facts:
+            return [{"id": ids[item], "skipped": "nothing to ask for"}]
+        rng = random.Random(stream(seed, ids[item]))
+        others = [change(env, chosen, rng) for _ in range(negatives)]
+        ends: dict[str, Trajectory] = {}
+        for other in others:
+            if other is not None:
+                ends.setdefault(str(other.actions), other)
+        roles = [(k, "a", chosen, other) for k, other in enumerate(ends.values())]
+        if mirror:
+            roles += [(k, "b", other, chosen) for k, _, _, other in roles if env.facts(other)]
+        worded = await asyncio.gather(
+            *(
+                refine(env, batch, good, texts, temperature, stream(seed, ids[item], k, side))
+                for k, side, good, _ in roles
+            )
+        )
+        lines = []
+        for (k, side, good, bad), (text, origin, _, _) in zip(roles, worded):
+            at = next(i for i, (x, y) in enumerate(zip(good.actions, bad.actions)) if x != y)
+            pair = PreferencePair(f"{ids[item]}{side}{k}", good.task.id, text, good, bad, origin, at)
+            lines.append({"id": pair.id, "pair": pair.to_json()})
+        drafts = {"drafted": sum(w[2] for w in worded), "contradicted": sum(w[3] for w in worded)}
+        return [*lines, {"id": ids[item], **drafts, "missing": negatives - len(ends)}]
+
+    with JsonlStore(out) as store:
+
+        def finished(item: int, lines: list[dict[str, Any]]) -> None:
+            for line in lines:  # the line with the item's own id comes last: with it the item is complete
+                if line["id"] not in store.ids:
+                    store.append(line)
+
+        await run_groups(
+            range(len(trajectories)),
+            work,
+            finished,
+            lambda item: ids[item] in store.ids,
+            group=group,
+            fresh=lm.reset,
+            progress=progress,
+        )
+    return summary(out)
+
+
+async def refine(
+    env: Environment, batch: Batcher, trajectory: Trajectory, texts: int, temperature: float, seed: int
+) -> tuple[str, str, int, int]:
+    """An instruction that `trajectory` fulfils: text, its origin ("llm" or "plain"), texts drafted, texts that contradict."""
+    facts = env.facts(trajectory)
+    shown = "".join(f"Facts: {_spelled(f)}\nInstruction: {text}\n\n" for f, text in env.phrasings)
+    drafts = []
+    if texts:
+        drafts = await batch.generate(f"{shown}Facts: {_spelled(facts)}\nInstruction:", texts, 48, temperature, seed)
+    wrong = [d for d in drafts if env.states(d.text) != facts]
+    for draft in drafts:
+        if env.states(draft.text) == facts:
+            return draft.text.strip(), "llm", len(drafts), len(wrong)
+    return env.plain_instruction(facts), "plain", len(drafts), len(wrong)
+
+
+def change(env: Environment, trajectory: Trajectory, rng: random.Random, tries: int = 8) -> Trajectory | None:
+    """`trajectory` with one action changed and the rest carried out again; None where it always ends the same.
+
+    After the change the old actions are kept wherever they are still admissible, else one is drawn.
+    """
+    world = World(env, trajectory.task)
+    for _ in range(tries):
+        at = rng.randrange(len(trajectory.steps))
+        state = world.start()
+        for i in range(env.max_steps):
+            if state.over:
+                break
+            old = trajectory.actions[i] if i < len(trajectory.steps) else ""
+            if i == at:
+                options = [a for a in state.admissible if a != old]
+            else:
+                options = [old] if old in state.admissible else list(state.admissible)
+            if not options:
+                break
+            state = world.step(state, rng.choice(options))
+        other = state.trajectory
+        if state.over and other.actions != trajectory.actions and env.facts(other) != env.facts(trajectory):
+            return other
+    return None
+
+
+def load(path: Path) -> list[PreferencePair]:
+    """The pairs that stage 2 wrote."""
+    return [PreferencePair.from_json(line["pair"]) for line in read_jsonl(path) if "pair" in line]
+
+
+def summary(path: Path) -> Counter[str]:
+    """Counts of stage 2: pairs, who worded them, texts drafted and rejected, negatives that could not be made."""
+    counts: Counter[str] = Counter()
+    for line in read_jsonl(path):
+        if "pair" in line:
+            counts["pairs"] += 1
+            counts[f"worded by {line['pair']['origin']}"] += 1
+        elif "skipped" in line:
+            counts[f"skipped: {line['skipped']}"] += 1
+        else:
+            counts["texts drafted"] += line["drafted"]
+            counts["texts rejected"] += line["contradicted"]
+            counts["negatives missing"] += line["missing"]
+    return counts
+
+
+def to_parquet(pairs: Sequence[PreferencePair], path: Path) -> None:
+    """The pairs as a `datasets` table: id, task_id, instruction, origin, changed_at, chosen and rejected (JSON text)."""
+    import json
+
+    from datasets import Dataset
+
+    rows = [p.to_json() for p in pairs]
+    Dataset.from_list(
+        [{**r, "chosen": json.dumps(r["chosen"]), "rejected": json.dumps(r["rejected"])} for r in rows]
+    ).to_parquet(str(path))
+
+
+def _spelled(facts: dict[str, str]) -> str:
+    return "; ".join(f"{key} {value}" for key, value in facts.items())

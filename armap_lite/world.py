@@ -1,0 +1,62 @@
+"""One task's states, reached again at will: the live environment moves only when it has to.
+
+No environment here can save and restore. A state is its action sequence; it is known by that sequence, and
+what was first observed in it is kept, so a search sees one picture of it however often it comes by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from armap_lite.envs.base import Environment
+from armap_lite.trajectory import Observation, Task, Trajectory
+
+
+@dataclass(frozen=True)
+class State:
+    """A trajectory so far and the actions that can follow."""
+
+    trajectory: Trajectory
+    admissible: tuple[str, ...]
+
+    @property
+    def over(self) -> bool:
+        return self.trajectory.done or not self.admissible
+
+
+class World:
+    """The states of `task` in `env`. `steps` counts steps the environment carried out, `saved` those it did not have to."""
+
+    def __init__(self, env: Environment, task: Task):
+        self.env = env
+        self.task = task
+        self.steps = 0
+        self.saved = 0
+        self._known: dict[tuple[str, ...], State] = {}
+
+    def start(self) -> State:
+        if () not in self._known:
+            observation = self.env.reset(self.task)
+            self.env.at = (self, ())
+            trajectory = Trajectory(self.task, observation.text, picture=observation.picture)
+            self._known[()] = self._state(trajectory, observation)
+        return self._known[()]
+
+    def step(self, state: State, action: str) -> State:
+        """The state after `action` in `state`."""
+        actions = (*state.trajectory.actions, action)
+        if actions in self._known:
+            self.saved += 1
+            return self._known[actions]
+        if self.env.at != (self, actions[:-1]):
+            self.env.replay(self.task, actions[:-1])
+            self.steps += len(actions) - 1
+        observation = self.env.step(action)
+        self.steps += 1
+        self.env.at = (self, actions)
+        self._known[actions] = self._state(state.trajectory.then(action, observation), observation)
+        return self._known[actions]
+
+    def _state(self, trajectory: Trajectory, observation: Observation) -> State:
+        late = len(trajectory.steps) >= self.env.max_steps
+        return State(trajectory, () if trajectory.done or late else observation.admissible)

@@ -1,0 +1,113 @@
+"""The ground of the project: one list of versions, `make` as documented, notebooks fit to be committed and run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIREMENTS = {
+    extra: [Requirement(line) for line in lines] for extra, lines in PROJECT["optional-dependencies"].items()
+}
+REQUIREMENTS[""] = [Requirement(line) for line in PROJECT["dependencies"]]
+PINNED = {canonicalize_name(requirement.name) for group in REQUIREMENTS.values() for requirement in group}
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+BINDER = (ROOT / "binder/requirements.txt").read_text().splitlines()
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+def test_each_python_gets_exactly_one_exact_version_of_each_package(python: str):
+    assert python in SpecifierSet(PROJECT["requires-python"])
+    for extra, group in REQUIREMENTS.items():
+        applying = [r for r in group if r.marker is None or r.marker.evaluate({"python_version": python})]
+        names = [requirement.name for requirement in applying]
+        assert len(names) == len(set(names)), extra
+        assert extra == "dev" or set(names) == {requirement.name for requirement in group}, extra
+        for requirement in applying:
+            assert re.fullmatch(r"==[\d.]+", str(requirement.specifier)), requirement
+
+
+def test_the_documented_extras_exist():
+    assert {"scienceworld", "scale", "dev"} <= REQUIREMENTS.keys()
+
+
+def test_conda_and_binder_install_this_package_and_name_no_version_of_their_own():
+    *conda, pip = CONDA
+    named = {canonicalize_name(re.split(r"[^\w.-]", line)[0]) for line in conda}
+    assert not named & PINNED
+    assert [line for line in conda if re.search(r"\d", line)] == [f"python {PROJECT['requires-python']}"]
+    for lines in (pip["pip"], [line for line in BINDER if line and not line.startswith("#")]):
+        [extra] = [re.fullmatch(r"-e \.\[(\w+)\]", line)[1] for line in lines]
+        assert extra in REQUIREMENTS
+    runtime = (ROOT / "binder/runtime.txt").read_text().strip().removeprefix("python-")
+    assert runtime in SpecifierSet(PROJECT["requires-python"])
+
+
+@pytest.mark.parametrize("name", ["Makefile", ".ci/run", ".github/workflows/ci.yml", "environment.yml"])
+def test_no_second_list_of_versions(name: str):
+    pins = re.findall(rf"\b({'|'.join(map(re.escape, PINNED))})\b *[=<>~!]=? *\d", (ROOT / name).read_text())
+    assert not pins
+
+
+def test_what_the_package_imports_is_what_it_requires():
+    distributions = packages_distributions()
+    for path in sorted((ROOT / "armap_lite").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules = [node.module or ""]
+            else:
+                continue
+            for top in {module.partition(".")[0] for module in modules} - {"armap_lite", *sys.stdlib_module_names}:
+                names = {canonicalize_name(name) for name in distributions.get(top, [top])}
+                assert names & PINNED, f"{path.name} imports {top}, which pyproject.toml does not list"
+
+
+def test_the_citation_has_the_version_of_the_package():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == PROJECT["version"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], "--profile fast --out runs/fast --seed 0"),
+        (["ENV=game24 webshop", "PROFILE=laptop"], "--profile laptop --out runs/laptop --seed 0 --env game24 webshop"),
+        (["OUT=elsewhere", "SEED=3"], "--profile fast --out elsewhere --seed 3"),
+    ],
+)
+def test_make_reproduce_runs_the_documented_command(given: list[str], expected: str):
+    outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    command = ["make", "--dry-run", "--old-file=.venv/installed", "reproduce", *given]
+    # the shell's own ENV, a start file, is no environment of ours
+    shown = subprocess.run(command, cwd=ROOT, env=outer | {"ENV": "/etc/profile"}, capture_output=True, text=True)
+    assert shown.stdout.splitlines() == [f".venv/bin/python -m armap_lite reproduce {expected}"], shown.stderr
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_has_one_cell_of_the_four_parameters_and_no_outputs(path: Path):
+    code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    [parameters] = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
+    body = ast.parse("".join(parameters["source"])).body
+    targets = [target for node in body for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
+    assert sorted(target.id for target in targets) == ["ENV", "PROFILE", "RUN_DIR", "SEED"]
