@@ -45,9 +45,9 @@ async def collect(
         target, origin = await propose(env, batch, task, proposals, stream(seed, task.id, "propose"))
         found: dict[tuple[str, ...], str] = {}
         lines = []
-        world = World(env, target)
         seeds = [stream(seed, task.id, k) for k in range(samples)]
-        drafts = await asyncio.gather(*(rollout(world, agent, batch, temperature, s) for s in seeds))
+        worlds = [World(env.fork(), target) for _ in seeds]
+        drafts = await asyncio.gather(*(rollout(w, agent, batch, temperature, s) for w, s in zip(worlds, seeds)))
         for k, trajectory in enumerate(drafts):
             line: dict[str, Any] = {"id": f"{task.id}#{k}", "task_id": task.id, "instruction_by": origin}
             first = found.setdefault(trajectory.actions, line["id"])
@@ -81,7 +81,7 @@ async def propose(env: Environment, batch: Batcher, task: Task, tries: int, seed
     # Few-shot: states like this one and how their tasks were worded.
     shown = "".join(f"State: {env.start_text(facts)}\nInstruction: {text}\n\n" for facts, text in env.phrasings)
     if tries:
-        texts = await batch.generate(f"{shown}State: {start}\nInstruction:", tries, 48, 1.0, seed)
+        texts = await batch.generate(f"{shown}State: {start}\nInstruction:", tries, 48, 0.7, seed)
         for text in texts:
             adopted = env.adopt(task, text.text.strip())
             if adopted is not None:

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from armap_lite.envs.base import Judge
 from armap_lite.planners.base import PlanResult
 from armap_lite.store import write_atomic
+from armap_lite.trajectory import Trajectory
 
 FLOOR, CEILING = "random_best_of_n", "oracle_best_of_n"
 PLANNERS = ("sampling", "greedy", "best_of_n", "reflexion", "mcts", FLOOR, CEILING)
@@ -33,13 +34,16 @@ def score_plans(plans: Sequence[PlanResult], judge: Judge) -> dict[str, list[flo
     The same actions in the same task are judged once. A trajectory that broke off is scored as far as it came.
     """
     known: dict[tuple[str, tuple[str, ...]], float] = {}
-    for trajectory in (sample.trajectory for plan in plans for sample in plan.samples):
-        key = (trajectory.task.id, trajectory.actions)
+
+    def score(trajectory: Trajectory) -> float:
+        key = (repr(trajectory.task), trajectory.actions)  # the whole task: what it asks for decides the score
         if key not in known:
-            known[key] = float(judge.score(trajectory))
-            if not 0 <= known[key] <= 1:
-                raise ValueError(f"the judge gave {known[key]} for task {key[0]!r}; a gold score lies in [0, 1]")
-    return {plan.id: [known[s.trajectory.task.id, s.trajectory.actions] for s in plan.samples] for plan in plans}
+            known[key] = gold = float(judge.score(trajectory))
+            if not 0 <= gold <= 1:
+                raise ValueError(f"the judge gave {gold} for task {trajectory.task.id!r}; expected a score in [0, 1]")
+        return known[key]
+
+    return {plan.id: [score(sample.trajectory) for sample in plan.samples] for plan in plans}
 
 
 def task_scores(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
@@ -125,11 +129,11 @@ def pooled_rows(per_task: Mapping[str, Sequence[Mapping[str, float]]]) -> list[d
     `per_task`: planner -> one {task id: score} per seed (see `task_scores`). Seeds are averaged within a task.
     """
     _same_tasks({f"{planner}, seed no. {i}": one for planner, seeds in per_task.items() for i, one in enumerate(seeds)})
-    pooled: list[dict[str, Any]] = []
+    pooled = []
     for planner, seeds in per_task.items():
         mean, low, high = bootstrap_mean([[one[task] for one in seeds] for task in sorted(seeds[0])])
-        row = {"planner": planner, "seeds": len(seeds), "n": len(seeds[0])}
-        pooled.append(row | {"mean": mean, "ci_low": low, "ci_high": high})
+        counts = {"planner": planner, "seeds": len(seeds), "n": len(seeds[0])}
+        pooled.append({**counts, "mean": mean, "ci_low": low, "ci_high": high})
     return pooled
 
 
@@ -146,8 +150,8 @@ def _per_task(values: ArrayLike) -> np.ndarray:
 def _resample(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Sums over tasks drawn with replacement: [T, ...] -> [resamples, ...]; drawn in blocks to save memory."""
     rng, n = np.random.default_rng(seed), len(values)
-    blocks = [min(1000, resamples - start) for start in range(0, resamples, 1000)]
-    return np.concatenate([rng.multinomial(n, np.full(n, 1 / n), size) @ values for size in blocks])
+    sizes = (min(1000, resamples - start) for start in range(0, resamples, 1000))
+    return np.concatenate([rng.multinomial(n, np.full(n, 1 / n), size) @ values for size in sizes])
 
 
 def _ends(mean: Any, draws: np.ndarray, level: float) -> tuple[Any, Any, Any]:
@@ -290,7 +294,7 @@ def rows(
     llm_tokens, env_steps, reward_calls: totals over the row's n tasks. failures: samples that broke off.
     `seconds` by planner. Floor and ceiling repeat what drawing and scoring best_of_n's samples cost.
     """
-    out: list[dict[str, Any]] = []
+    out = []
     for planner, by_task in task_scores(plans, golds).items():
         source = "best_of_n" if planner in (FLOOR, CEILING) else planner
         if source not in seconds:
@@ -300,8 +304,7 @@ def rows(
         what = {"env": env, "env_version": env_version, "split": split, "metric": metric, "planner": planner}
         who = {"policy": policy, "reward_model": reward_model, "profile": profile, "seed": seed}
         score = {"n": len(by_task), "mean": mean, "ci_low": low, "ci_high": high}
-        costs = ("llm_tokens", "env_steps", "reward_calls")
-        cost = {name: sum(getattr(plan.budget, name) for plan in own) for name in costs}
+        cost = {k: sum(getattr(p.budget, k) for p in own) for k in ("llm_tokens", "env_steps", "reward_calls")}
         failures = sum(sample.trajectory.failure is not None for plan in own for sample in plan.samples)
         end = {"failures": failures, "seconds": float(seconds[source]), "device": device}
         out.append({**what, **who, **score, **cost, **end})

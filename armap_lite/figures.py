@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,8 +25,8 @@ from numpy.typing import ArrayLike
 from armap_lite.evaluate import CEILING, FLOOR, gap_closed
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
-GREY = "#8A8A8A"
-STYLE = {
+GREY = "#666666"  # dark enough to be read on white
+STYLE: dict[Any, Any] = {
     "font.size": 13,
     "axes.titlesize": 14,
     "axes.titlelocation": "left",
@@ -35,6 +36,7 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 2.2,
     "savefig.dpi": 120,
+    "text.parse_math": False,  # an action may hold a $
 }
 
 
@@ -55,7 +57,7 @@ def with_alt(figure: Figure, text: str) -> Figure:
 
 def _axes(n: int = 1, width: float = 8.0, height: float = 4.8, **grid: Any) -> tuple[Figure, list[Axes]]:
     figure = Picture(figsize=(width, height), layout="constrained")
-    return figure, list(np.ravel(figure.subplots(1, n, **grid) if n > 1 else figure.subplots()))
+    return figure, list(figure.subplots(1, n, squeeze=False, **grid)[0])
 
 
 @mpl.rc_context(STYLE)
@@ -124,7 +126,7 @@ def calibration_plot(calibration: Mapping[str, Any]) -> Figure:
     axes.scatter(predicted, observed, 40 + 560 * count / count.max(), color=BLUE, alpha=0.75, zorder=3)
     axes.set(xlabel="predicted: sigmoid(margin)", ylabel="observed: how often it is the better one")
     axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal")
-    axes.set_title(f"The reward model's confidence is off by {ece:.3f} on average")
+    axes.set_title(f"The model's confidence is off by {ece:.3f} on average")
     axes.annotate("area of a point: number of pairs", (0.03, 0.95), xycoords="axes fraction", fontsize=12, color=GREY)
     return with_alt(figure, f"Reliability diagram: predicted against observed frequency. Calibration error {ece:.3f}.")
 
@@ -150,9 +152,8 @@ def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the rew
     axes.legend(loc="upper left")
     floor, picked, ceiling = (float(np.asarray(curve[name])[-1]) for name in ("mean", "selected", "oracle"))
     gap = gap_closed(floor, picked, ceiling)
-    axes.set_title(
-        f"Best of {n[-1]}: no gap to close" if math.isnan(gap) else f"Best of {n[-1]} closes {gap:.0%} of the gap"
-    )
+    said = "no gap to close" if math.isnan(gap) else f"{gap:.0%} of the gap from floor to ceiling closed"
+    axes.set_title(f"Best of {n[-1]}: {said}")
     scores = f"random {floor:.3f}, selected {picked:.3f}, best {ceiling:.3f}"
     return with_alt(
         figure, f"Line chart of gold score over N from 1 to {n[-1]}, with 95 % bands. At the end: {scores}."
@@ -161,7 +162,7 @@ def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the rew
 
 @mpl.rc_context(STYLE)
 def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Mean gold score of each planner with its interval and budget; rows of one environment and seed, or pooled rows."""
+    """Mean gold score of each planner with its interval and budget; rows of one environment and seed, or pooled."""
     names = [row["planner"] for row in rows]
     if not rows or len(set(names)) < len(names):
         raise ValueError(f"planners {names}: expected each once; pool seeds first with evaluate.pooled_rows")
@@ -173,16 +174,15 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.barh(place, mean, 0.62, color=SKY if bound else BLUE, alpha=0.45 if bound else 1)
         axes.errorbar(mean, place, xerr=ends, color=BLACK, capsize=4, lw=1.5)
         axes.annotate(f"{mean:.3f}", (row["ci_high"], place), (6, 0), textcoords="offset points", va="center")
-    axes.set_yticks(
-        range(len(rows)),
-        [f"{row['planner'].replace('_', ' ')}\n{_budget(row)}".strip() for row in rows],
-        linespacing=1.1,
-    )
+    bound_names = {FLOOR: " (floor)", CEILING: " (ceiling)"}
+    titles = [name.replace("_", " ") + bound_names.get(name, "") for name in names]
+    axes.set_yticks(range(len(rows)), [f"{t}{_budget(row)}" for t, row in zip(titles, rows, strict=True)])
     for bound in bounds.values():
         axes.axvline(bound, color=GREY, lw=1.2, ls=":", zorder=0)
     axes.set_xlim(0, 1.12 * max(row["ci_high"] for row in rows) or 1)
     axes.invert_yaxis()
-    axes.set_xlabel("gold score, mean over tasks and 95 % interval")
+    what = "planner and its cost per task" if _budget(rows[0]) else "planner"
+    axes.set(xlabel="gold score, mean over tasks and 95 % interval", ylabel=what)
     best = max((row for row in rows if row["planner"] not in bounds), key=lambda row: row["mean"], default=rows[0])
     axes.set_title(f"{best['planner'].replace('_', ' ')} scores highest: {best['mean']:.3f} on {best['n']} tasks")
     scores = ", ".join(f"{row['planner']} {row['mean']:.3f}" for row in rows)
@@ -194,7 +194,7 @@ def _budget(row: Mapping[str, Any]) -> str:
     if "llm_tokens" not in row:
         return ""
     tokens, steps, calls = (row[key] / row["n"] for key in ("llm_tokens", "env_steps", "reward_calls"))
-    return f"{tokens:,.0f} tokens, {steps:,.0f} steps, {calls:,.0f} rewards"
+    return f"\n{tokens:,.0f} tokens, {steps:,.0f} steps, {calls:,.0f} rewards"
 
 
 @mpl.rc_context(STYLE)
@@ -207,52 +207,57 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
     """
     nodes, unvisited = _layout(tree)
     values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
-    spread = max(values) - min(values)
-    colours = ScalarMappable(Normalize(min(values), max(values) if spread else min(values) + 1), "cividis")
+    low, high = min(values), max(values)
+    colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
     depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
-    figure, (axes,) = _axes(width=min(16, max(8, 3 + 2.5 * depth)), height=min(16, 1.8 + 0.27 * leaves))
+    width = min(16.0, max(8.0, 3 + 2.5 * depth))
+    letters = int(8.5 * width / (depth + 1.5))  # what fits into one column of the tree at 12 points
+    figure, (axes,) = _axes(width=width, height=min(16, 2 + (0.45 if letters < 18 else 0.28) * leaves))
     most = max(1, tree["visits"])
-    often = sorted((node["visits"] for node, *_ in nodes), reverse=True)[:labels][-1]
+    ranked = sorted((node for node, *_ in nodes), key=lambda node: (node["chosen"], node["visits"]), reverse=True)
+    named = {id(node) for node in ranked[: max(labels, sum(node["chosen"] for node in ranked))]}
     outline = [withStroke(linewidth=3, foreground="white")]
     t = np.linspace(0, 1, 30)
     for node, x, y, parent in nodes:
         colour = "#D0D0D0" if node["value"] is None else colours.to_rgba(node["value"])
         if parent:
             line, bend = parent[0] + (x - parent[0]) * t, parent[1] + (y - parent[1]) * t * t * (3 - 2 * t)
-            width = 1 + 8 * node["visits"] / most
+            thick = 1 + 8 * node["visits"] / most
             if node["chosen"]:
-                axes.plot(line, bend, color=VERMILLION, lw=width + 4, zorder=1)
-            axes.plot(line, bend, color=colour, lw=width, zorder=2)
-        edge = {"edgecolor": VERMILLION, "linewidth": 2.5} if node["chosen"] else {"edgecolor": BLACK, "linewidth": 0.6}
-        axes.scatter(x, y, 70, color=[colour], zorder=3, **edge)
-        if node["chosen"] or node["visits"] >= often:
-            leaf = x == depth or not any(child["visits"] for child in node["children"])
-            place = {"xytext": (9, 0), "va": "center"} if leaf else {"xytext": (0, 8), "va": "bottom", "ha": "center"}
-            text = f"{(node['action'] or 'start'):.28} ({node['visits']})"
-            axes.annotate(text, (x, y), textcoords="offset points", zorder=4, path_effects=outline, **place)
-    axes.set(xlim=(-0.3, depth + 0.75), ylim=(leaves - 0.3, -0.9))
+                axes.plot(line, bend, color=VERMILLION, lw=thick + 4, zorder=1, solid_capstyle="round")
+            axes.plot(line, bend, color=colour, lw=thick, zorder=2, solid_capstyle="round")
+        edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
+        axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
+        if id(node) in named:
+            words = textwrap.wrap(node["action"] or "start", max(8, letters - 4), max_lines=2, placeholder="…")
+            text = f"{chr(10).join(words)} ({node['visits']})"
+            leaf = not any(child["visits"] for child in node["children"])
+            place: dict[str, Any] = {"xytext": (9, 0), "va": "center"} if leaf else {"xytext": (0, 8), "ha": "center"}
+            axes.annotate(
+                text, (x, y), textcoords="offset points", fontsize=12, zorder=4, path_effects=outline, **place
+            )
+    axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
-    answer = next((child for child in tree["children"] if child["chosen"]), None)
+    path = [node for node, *_ in nodes if node["chosen"] and node["action"]]
     said = (
-        f"{answer['visits'] / most:.0%} of them by way of {answer['action']!r}, as the answer"
-        if answer
+        f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts"
+        if path
         else "no answer"
     )
     axes.set_title(f"{tree['visits']} visits, {said}")
     if unvisited:
         axes.annotate(f"not drawn: {unvisited} children never visited", (0, 0), xycoords="axes fraction", color=GREY)
-    path = " then ".join(str(node["action"]) for node, *_ in nodes if node["chosen"] and node["action"])
-    return with_alt(
-        figure, f"Search tree with {len(nodes)} visited nodes, {said}. Path of the answer: {path or 'none'}."
-    )
+    steps = " then ".join(node["action"] for node in path) or "none"
+    text = f"Search tree, {len(nodes)} nodes drawn. {tree['visits']} visits, {said}. The answer: {steps}."
+    return with_alt(figure, text)
 
 
 Place = tuple[float, float]
 
 
 def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], float, float, Place | None]], int]:
-    """(node, depth, row, its parent's place) of each visited node, and how many were left out.
+    """(node, depth, row, its parent's place) of each visited node, by depth, and how many were left out.
 
     Each leaf takes a row of its own; a parent sits in the middle of its children, so that no edges cross.
     """
@@ -269,32 +274,53 @@ def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], floa
         return y
 
     placed.append((tree, 0, place(tree, 0), None))
-    return placed, left_out
+    return sorted(placed, key=lambda item: item[1]), left_out
 
 
 @mpl.rc_context(STYLE)
 def frontier(points: Sequence[Mapping[str, Any]]) -> Figure:
-    """What a price on steps buys: gold score against steps, and against price where every point has one.
+    """What a customised reward buys: gold score against cost, one panel for each cost that every point has.
 
-    `points`: {"weight": λ, "score": mean gold score, "steps": mean steps, "price": optional mean price}.
+    `points`: {"weight": λ, "score": mean gold score, and means per task: "steps", "price", or "cost" named by "term"}.
+    A `cost` replaces the steps: it is what λ was put on. With "ci_low", "ci_high" the interval of the score is drawn.
     """
-    if not points:
-        raise ValueError("no points; expected at least one with weight, score and steps")
     points = sorted(points, key=lambda point: point["weight"])
-    costs = {"steps": "environment steps (mean per task)", "price": "price (mean per task)"}
-    costs = {name: label for name, label in costs.items() if all(point.get(name) is not None for point in points)}
-    figure, panels = _axes(len(costs), 1 + 6 * len(costs), 4.8, sharey=True)
+    known = {"cost": points[0].get("term", "cost") if points else "", "steps": "environment steps", "price": "price"}
+    costs = [name for name in known if points and all(point.get(name) is not None for point in points)]
+    if not costs:
+        raise ValueError(
+            f"{len(points)} points; expected at least one, each with weight, score and steps, price or cost"
+        )
+    costs = [name for name in costs if name != "steps" or "cost" not in costs]
+    figure, panels = _axes(len(costs), 1.5 + 6 * len(costs), 4.8, sharey=True)
     scores = [point["score"] for point in points]
-    for axes, (name, label) in zip(panels, costs.items(), strict=True):
+    ends = [[abs(point.get(end, point["score"]) - point["score"]) for point in points] for end in ("ci_low", "ci_high")]
+    for axes, name in zip(panels, costs, strict=True):
         cost = [point[name] for point in points]
-        axes.plot(cost, scores, color=BLUE, marker="o", markersize=9)
-        for point, x, y in zip(points, cost, scores, strict=True):
-            axes.annotate(f"λ = {point['weight']:g}", (x, y), (0, 10), textcoords="offset points", ha="center")
-        axes.set_xlabel(label)
-        axes.margins(0.12, 0.2)
+        axes.errorbar(
+            cost,
+            scores,
+            ends if np.any(ends) else None,
+            color=BLUE,
+            ecolor=SKY,
+            elinewidth=1.5,
+            capsize=4,
+            marker="o",
+            ms=9,
+        )
+        for i, (point, x, y) in enumerate(zip(points, cost, scores, strict=True)):
+            # neighbours may be close: one is named above its interval, the next below
+            offset, end = ((12, -40), y - ends[0][i]) if i % 2 else ((-12, 30), y + ends[1][i])
+            leader = {"arrowstyle": "-", "color": GREY, "shrinkB": 5}
+            text = f"λ = {point['weight']:g}"
+            axes.annotate(text, (x, end), offset, textcoords="offset points", ha="center", arrowprops=leader)
+        axes.set_xlabel(f"{known[name]} (mean per task)")
+        axes.margins(0.15, 0.3)
     panels[0].set_ylabel("gold score (mean over tasks)")
     first, last = points[0], points[-1]
-    change = [f"{name} {first[name]:.3g} to {last[name]:.3g}" for name in ("score", *costs)]
-    said = f"λ from {first['weight']:g} to {last['weight']:g}: {', '.join(change)}"
+    change = [f"{known.get(name, name)} {first[name]:.3g} → {last[name]:.3g}" for name in (*costs, "score")]
+    said = f"λ {first['weight']:g} → {last['weight']:g}: {', '.join(change)}"
     figure.suptitle(said, x=0.01, ha="left")
-    return with_alt(figure, f"Line chart of gold score against {' and '.join(costs)}, one point per λ. {said}.")
+    return with_alt(
+        figure, f"Gold score against {' and '.join(known[name] for name in costs)}, one point per λ. {said}."
+    )

@@ -18,7 +18,7 @@ class Profile:
     # The LLM that acts: an asset's name, a Hugging Face id or folder, a GGUF file, or a server's URL.
     data_llm: str | None = None
     # The LLM that writes instructions; None: the policy does.
-    collect_tasks: int = 24
+    collect_tasks: int = 16
     # Training tasks that trajectories are collected on.
     samples: int = 6
     # Trajectories of each.
@@ -34,9 +34,9 @@ class Profile:
     # Use each pair a second time with the roles exchanged (see synthesize.py).
     reward: RewardConfig = RewardConfig()
     training: TrainingConfig = TrainingConfig()
-    dev_tasks: int = 12
+    dev_tasks: int = 8
     # Development tasks whose pairs measure the reward model.
-    test_tasks: int | None = 24
+    test_tasks: int | None = 20
     # Test tasks planned, spread evenly over the split; None: all of them.
     planners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # Planner name -> its options, in the order they are run and shown.
@@ -46,29 +46,32 @@ class Profile:
     # Tasks planned side by side; also what is planned again, at most, after a run was broken off.
 
 
-def _planners(n: int, trials: int, temperature: float, **mcts: Any) -> dict[str, dict[str, Any]]:
+def _planners(
+    n: int, trials: int, temperature: float, diverse: float, mcts: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """`temperature` of a single try; `diverse`: that of planners that choose among many and so profit from variety."""
     return {
         "sampling": {"temperature": temperature},
         "greedy": {},
-        "best_of_n": {"n": n, "temperature": temperature},
+        "best_of_n": {"n": n, "temperature": diverse},
         "reflexion": {"trials": trials, "temperature": temperature},
-        "mcts": {"rollouts": n, "temperature": temperature, **mcts},
+        "mcts": {"temperature": diverse, **mcts},
     }
 
 
 _PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10}  # the published code's UCT constants
+# As many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its gain.
+_EQUAL_MCTS = {"rollouts": 1000, "c": 0.5, "finish": True, "llm_tokens": {"spent_by": "best_of_n"}}
 
 PROFILES: dict[str, Profile] = {
     # CI and a first look: ten minutes on two CPU cores.
-    "fast": Profile(planners=_planners(8, 3, 1.0)),
+    "fast": Profile(planners=_planners(8, 3, 1.0, 2.0, _EQUAL_MCTS)),
     # The README's figures: all test tasks, under an hour a seed on two CPU cores.
     "laptop": Profile(
-        collect_tasks=60,
-        dev_tasks=40,
-        negatives=2,
-        training=TrainingConfig(checks=8),
+        collect_tasks=40,
+        dev_tasks=25,
         test_tasks=None,
-        planners=_planners(16, 4, 1.0),
+        planners=_planners(16, 3, 1.0, 2.0, _EQUAL_MCTS),
     ),
     # One GPU: more data, a whole backbone in bf16, a larger search.
     "gpu": Profile(
@@ -79,7 +82,7 @@ PROFILES: dict[str, Profile] = {
         reward=RewardConfig(keep=None, train="all", max_tokens=1024),
         training=TrainingConfig(batch_size=64, lr=1e-4, precision="bf16-mixed", checks=10),
         test_tasks=None,
-        planners=_planners(64, 10, 1.0),
+        planners=_planners(64, 10, 1.0, 2.0, _EQUAL_MCTS),
     ),
     # The published constants (arXiv 2502.12130 and its code); name the models by id or URL.
     "paper": Profile(
@@ -104,13 +107,15 @@ PROFILES: dict[str, Profile] = {
             checks=10,
         ),
         test_tasks=None,
-        planners=_planners(10, 10, 0.5) | {"mcts": {"rollouts": 10, "temperature": 1.5, **_PAPER_MCTS}},
+        planners=_planners(10, 10, 0.5, 0.5, {"rollouts": 10, "temperature": 1.5, **_PAPER_MCTS}),
     ),
 }
 
 ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     ("paper", "game24"): {
-        "planners": _planners(100, 10, 0.7, **_PAPER_MCTS),  # Best-of-100, 100 rollouts, T = 0.7
+        "planners": _planners(
+            100, 10, 0.7, 0.7, {"rollouts": 100, **_PAPER_MCTS}
+        ),  # Best-of-100, 100 rollouts, T = 0.7
     },
 }
 

@@ -66,7 +66,8 @@ def page(notebook: Path) -> str:
     from nbconvert import HTMLExporter
 
     body, _ = HTMLExporter(template_name="lab", embed_images=True).from_filename(str(notebook))
-    return f'<details><summary>{html.escape(notebook.stem)}</summary><iframe srcdoc="{html.escape(body)}"></iframe></details>'
+    frame = f'<iframe srcdoc="{html.escape(body)}"></iframe>'
+    return f"<details><summary>{html.escape(notebook.stem)}</summary>{frame}</details>"
 
 
 def as_html(table: str) -> str:

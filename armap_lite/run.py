@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from armap_lite import collect, envs, evaluate, llms, planners, profiles, synthesize
 from armap_lite.agent import Agent
-from armap_lite.control import TERMS, Objective, Weighted
+from armap_lite.control import TERMS, Objective, Weighted, length
 from armap_lite.envs.base import Environment
 from armap_lite.llms.base import LanguageModel
 from armap_lite.planners.base import PlanResult
@@ -32,7 +33,7 @@ class Run:
     """`Run("game24", "fast", "runs/fast", seed=0)`: the models load when they are first used.
 
     `policy`, `reward`: an LLM and a reward model's backbone instead of the profile's (an asset's name, a Hugging Face
-    id or folder, a GGUF file; the policy also a server's URL).
+    id or folder, a GGUF file; the policy also a server's URL). `changes`: fields of the profile, e.g. test_tasks=4.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Run:
         seed: int = 0,
         policy: str | None = None,
         reward: str | None = None,
+        **changes: Any,
     ):
-        settings = profiles.get(profile, env)
+        envs.named(env)
+        settings = dataclasses.replace(profiles.get(profile, env), **changes)
         if reward:
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
         self.settings = dataclasses.replace(settings, policy=policy or settings.policy)
@@ -71,6 +74,13 @@ class Run:
         else:
             self.dir.mkdir(parents=True, exist_ok=True)
             write_atomic(file, json.dumps(mine, indent=1))
+
+    def save_figure(self, figure: Figure, name: str) -> Figure:
+        """Keep `figure` and its alternative text under figures/, for the report; returns it for display."""
+        self.path("figures").mkdir(exist_ok=True)
+        figure.savefig(self.path(f"figures/{name}.png"), dpi=110, bbox_inches="tight")
+        write_atomic(self.path(f"figures/{name}.txt"), str(figure.get_label()))
+        return figure
 
     def path(self, name: str) -> Path:
         return self.dir / name
@@ -159,7 +169,7 @@ class Run:
         if not file.exists():
             tasks = evenly(self.env.tasks("dev"), s.dev_tasks)
             rough = self.path("dev_trajectories.jsonl")
-            size = {"samples": s.samples, "temperature": s.collect_temperature, "proposals": 0}
+            size: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "proposals": 0}
             await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
             kept = collect.load(rough)
             await synthesize.synthesize(self.env, self.data_lm, kept, file, negatives=1, texts=s.texts, seed=self.seed)
@@ -232,7 +242,7 @@ class Run:
         The samples and their learned rewards are those of stage 4: a customised reward needs neither training
         nor a new rollout.
         """
-        label, term = TERMS[self.name]
+        label, term = TERMS.get(self.name, ("actions", length))
         plans = [p for p in await self.plans() if p.planner == "best_of_n"]
         with JsonlStore(self.path("control.jsonl")) as store:
             for weight in self.settings.control_weights:
@@ -312,7 +322,7 @@ class _Bar:
     def __init__(self, label: str, total: int):
         self._bar = tqdm(total=total, desc=label)
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         return self._bar.update
 
     def __exit__(self, *exc: object) -> None:

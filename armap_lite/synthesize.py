@@ -97,7 +97,7 @@ async def synthesize(
 async def refine(
     env: Environment, batch: Batcher, trajectory: Trajectory, texts: int, temperature: float, seed: int
 ) -> tuple[str, str, int, int]:
-    """An instruction that `trajectory` fulfils: text, its origin ("llm" or "plain"), texts drafted, texts that contradict."""
+    """An instruction that `trajectory` fulfils: text, origin ("llm" or "plain"), texts drafted, texts rejected."""
     facts = env.facts(trajectory)
     shown = "".join(f"Facts: {_spelled(f)}\nInstruction: {text}\n\n" for f, text in env.phrasings)
     drafts = []
@@ -158,7 +158,7 @@ def summary(path: Path) -> Counter[str]:
 
 
 def to_parquet(pairs: Sequence[PreferencePair], path: Path) -> None:
-    """The pairs as a `datasets` table: id, task_id, instruction, origin, changed_at, chosen and rejected (JSON text)."""
+    """The pairs as a `datasets` table; `chosen` and `rejected` are JSON text, the rest as in `PreferencePair`."""
     import json
 
     from datasets import Dataset

@@ -24,7 +24,7 @@ class Record:
         return {}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]):
+    def from_json(cls, data: dict[str, Any]) -> Any:
         """The record back from `to_json`'s output. Raises ValueError on unknown or missing fields."""
         names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown := set(data) - names:
@@ -56,7 +56,7 @@ class Observation(Record):
     picture: str | None = None  # path of the picture that belongs to this observation
 
     @classmethod
-    def _nested(cls):
+    def _nested(cls) -> dict[str, Callable[[Any], Any]]:
         return {"admissible": tuple}
 
 
@@ -81,7 +81,7 @@ class Trajectory(Record):
     picture: str | None = None  # the picture of the start
 
     @classmethod
-    def _nested(cls):
+    def _nested(cls) -> dict[str, Callable[[Any], Any]]:
         return {"task": Task.from_json, "steps": lambda steps: tuple(Step.from_json(s) for s in steps)}
 
     @property
@@ -107,7 +107,7 @@ class PreferencePair(Record):
     changed_at: int  # index of the first action that differs
 
     @classmethod
-    def _nested(cls):
+    def _nested(cls) -> dict[str, Callable[[Any], Any]]:
         return {"chosen": Trajectory.from_json, "rejected": Trajectory.from_json}
 
 

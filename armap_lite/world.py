@@ -25,7 +25,7 @@ class State:
 
 
 class World:
-    """The states of `task` in `env`. `steps` counts steps the environment carried out, `saved` those it did not have to."""
+    """The states of `task` in `env`. `steps`: steps the environment carried out; `saved`: those it did not have to."""
 
     def __init__(self, env: Environment, task: Task):
         self.env = env

@@ -12,15 +12,16 @@ ENVIRONMENTS: dict[str, tuple[type[Environment], type[Judge]]] = {"game24": (Gam
 
 def make(name: str, **options: Any) -> Environment:
     """The environment called `name`. Raises ValueError for a name that is not known."""
-    return _named(name)[0](**options)
+    return named(name)[0](**options)
 
 
 def make_judge(name: str, **options: Any) -> Judge:
     """The judge of environment `name`: the true score, for the final evaluation alone."""
-    return _named(name)[1](**options)
+    return named(name)[1](**options)
 
 
-def _named(name: str) -> tuple[type[Environment], type[Judge]]:
+def named(name: str) -> tuple[type[Environment], type[Judge]]:
+    """The classes registered as `name`. Raises ValueError for a name that is not known."""
     if name not in ENVIRONMENTS:
         raise ValueError(f"environment {name!r} is not known; there is {', '.join(sorted(ENVIRONMENTS))}")
     return ENVIRONMENTS[name]

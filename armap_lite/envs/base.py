@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from armap_lite.trajectory import Observation, Task, Trajectory
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Environment(ABC):
@@ -81,10 +85,14 @@ class Environment(ABC):
             trajectory = trajectory.then(action, self.step(action))
         return trajectory
 
+    def fork(self) -> Environment:
+        """An environment of the same kind to run beside this one; by default this one, which then replays more."""
+        return self
+
     def close(self) -> None:
         """End whatever was started. Safe to call twice."""
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

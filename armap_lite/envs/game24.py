@@ -6,6 +6,7 @@ long people take. Arithmetic is exact (fractions); text is matched against a gra
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import re
@@ -98,6 +99,9 @@ class Game24(Environment):
             with open(self._path, newline="") as file:
                 self._puzzles = [[int(n) for n in row["Puzzles"].split()] for row in csv.DictReader(file)]
         return self._puzzles
+
+    def fork(self) -> Game24:
+        return copy.copy(self)
 
     def reset(self, task: Task) -> Observation:
         self._left = [Fraction(n) for n in task.setup["numbers"]]

@@ -87,19 +87,38 @@ class Forest:
 
         `read(nodes, model output, rows)` gets the wanted nodes of each pass and their rows in the output [Q, ...].
         """
-        order: dict[Node, None] = {}  # new tokens, parents first, neighbours in the tree next to each other
-        ask = set(wanted)
-        for node in sorted(ask, key=_branch):
-            fresh = []
-            while node.parent is not None and node not in order and (node.slot < 0 or node in ask):
-                fresh.append(node)
-                node = node.parent
-            order.update(dict.fromkeys(reversed(fresh)))
-        nodes = list(order)
-        for i in range(0, len(nodes), self.pack):
-            batch = nodes[i : i + self.pack]
-            output, rows = self._forward(batch, [n for n in batch if n in ask])
-            read([n for n in batch if n in ask], output, rows)
+        todo = dict.fromkeys(sorted(set(wanted), key=_branch))  # neighbours in the tree next to each other
+        batch: dict[Node, None] = {}
+
+        def flush() -> None:
+            nodes = list(batch)
+            for i in range(0, len(nodes), self.pack):  # more than one pass only for a single long text
+                some = nodes[i : i + self.pack]
+                asked = [n for n in some if n in todo]
+                output, rows = self._forward(some, asked)
+                if asked:
+                    read(asked, output, rows)
+                for node in asked:
+                    del todo[node]
+            batch.clear()
+
+        for node in list(todo):
+            fresh = self._fresh(node, batch, todo)
+            if batch and len(batch) + len(fresh) > self.pack:
+                flush()
+                fresh = self._fresh(node, batch, todo)  # making room may have dropped some of its ancestors
+            batch.update(dict.fromkeys(fresh))
+        flush()
+
+    def _fresh(self, node: Node, batch: dict[Node, None], todo: dict[Node, None]) -> list[Node]:
+        """`node` and its ancestors as far as they have to be computed, parents first."""
+        chain = []
+        up: Node | None = node
+        while up is not None and up.parent is not None and up not in batch:
+            if up.slot < 0 or up in todo:
+                chain.append(up)
+            up = up.parent
+        return chain[::-1]
 
     def _forward(self, batch: list[Node], ask: list[Node]) -> tuple[Any, list[int]]:
         self._tick += 1
@@ -108,9 +127,8 @@ class Forest:
         past: dict[Node, int] = {}  # cached ancestors and their column
         for node in batch:
             up = node.parent
-            while up is not None and up.parent is not None and up not in past:
-                if up not in row:
-                    past[up] = len(past)
+            while up is not None and up.parent is not None and up not in past and up not in row:
+                past[up] = len(past)
                 up.used = self._tick
                 up = up.parent
             node.used = self._tick
@@ -127,7 +145,7 @@ class Forest:
                     above[up] = columns
                 mask[i] = above[up]
             mask[i, len(past) + i] = True
-        self._make_room(len([n for n in batch if n.slot < 0]), batch)
+        self._make_room(sum(n.slot < 0 for n in batch))
         dtype = self.model.dtype
         if self._pool is None:
             self._pool = torch.empty(self._shape, dtype=dtype, device=device)
@@ -169,7 +187,7 @@ class Forest:
             node.slot = slot
             self._held.append(node)
 
-    def _make_room(self, needed: int, batch: list[Node]) -> None:
+    def _make_room(self, needed: int) -> None:
         """Free the least recently used tokens; of two used together the deeper one goes first."""
         if needed <= len(self._free):
             return
@@ -178,7 +196,8 @@ class Forest:
         drop = min(drop, sum(n.used < self._tick for n in self._held))
         if len(self._free) + drop < needed:
             raise ValueError(
-                f"the key-value pool holds {self.capacity} tokens, and one pass needs more: raise `capacity`, or shorten the prompts"
+                f"the key-value pool holds {self.capacity} tokens, and one pass needs more: raise `capacity`, "
+                "or shorten the prompts"
             )
         for node in self._held[:drop]:
             self._free.append(node.slot)
@@ -201,9 +220,8 @@ class LogitForest(Forest):
         found: dict[Node, torch.Tensor] = {}
 
         def read(asked: list[Node], output: Any, rows: list[int]) -> None:
-            if asked:
-                for node, logits in zip(asked, output.logits[0].float().log_softmax(-1)):
-                    found[node] = logits
+            for node, logits in zip(asked, output.logits[0].float().log_softmax(-1)):
+                found[node] = logits
 
         self.compute(nodes, read)
         return found
@@ -212,12 +230,11 @@ class LogitForest(Forest):
         """Fill in `logprob` of the children of `nodes`, in passes of bounded size."""
 
         def read(asked: list[Node], output: Any, rows: list[int]) -> None:
-            if asked:
-                table = output.logits[0].float().log_softmax(-1)  # [asked, V]
-                index = [(i, c) for i, n in enumerate(asked) for c in n.children.values()]
-                picked = table[[i for i, _ in index], [c.token for _, c in index]].tolist()
-                for (_, child), value in zip(index, picked):
-                    child.logprob = value
+            table = output.logits[0].float().log_softmax(-1)  # [asked, V]
+            index = [(i, c) for i, n in enumerate(asked) for c in n.children.values()]
+            picked = table[[i for i, _ in index], [c.token for _, c in index]].tolist()
+            for (_, child), value in zip(index, picked):
+                child.logprob = value
 
         wanted = [n for n in nodes if any(c.logprob is None for c in n.children.values())]
         if wanted:

@@ -62,7 +62,7 @@ class LocalLM(LanguageModel):
             ends = [self.forest.add([*self.lines(o), self.lines.newline], leaf) for o in options]
             paths.append([end.path()[leaf.depth + 1 :] for end in ends])
             sizes.append(leaf.depth + 1 + len({node for path in paths[-1] for node in path}))
-        self.forest.weigh({node.parent: None for item in paths for path in item for node in path})  # type: ignore[arg-type]
+        self.forest.weigh(dict.fromkeys(node.parent for item in paths for path in item for node in path if node.parent))
         out = []
         for i, options in enumerate(choices):
             logits = np.array([sum(node.logprob for node in path) for path in paths[i]], dtype=np.float64)  # type: ignore[misc]

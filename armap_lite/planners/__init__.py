@@ -45,6 +45,7 @@ async def plan(
 ) -> dict[str, float]:
     """Run each planner (name -> its options) on each task and write one `PlanResult` a line to `out`.
 
+    An option that is `{"spent_by": planner}` becomes the LLM tokens that planner spent on the same task: equal budgets.
     What is in `out` already is kept as it is. Planners of one group of tasks run one after the other over the same
     caches, so that no state is read twice; a group that was broken off is done over, which keeps the rest the same.
     Returns the seconds spent on each planner now.
@@ -53,11 +54,17 @@ async def plan(
         raise ValueError(f"planner {unknown[0]!r} is not known; there is {', '.join(PLANNERS)}")
     batch = Batcher(agent.lm, reward)
     seconds = dict.fromkeys(planners, 0.0)
+    spent: dict[tuple[str, str], int] = {}
     with JsonlStore(out) as store:
 
         async def one(name: str, task: Task) -> None:
-            search = Search(name, World(env, task), agent, batch, seed, objective)
-            result = await PLANNERS[name](search, **planners[name])
+            search = Search(name, World(env.fork(), task), agent, batch, seed, objective)
+            options = dict(planners[name])
+            for option, value in options.items():
+                if isinstance(value, Mapping):
+                    options[option] = spent[value["spent_by"], task.id]
+            result = await PLANNERS[name](search, **options)
+            spent[name, task.id] = result.budget.llm_tokens
             if result.id not in store.ids:
                 store.append(result.to_json())
 

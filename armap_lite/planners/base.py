@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +23,13 @@ class Sample(Record):
     reward: float | None = None
 
     @classmethod
-    def _nested(cls):
+    def _nested(cls) -> dict[str, Callable[[Any], Any]]:
         return {"trajectory": Trajectory.from_json}
 
 
 @dataclass(frozen=True)
 class Budget(Record):
-    """What a plan cost: tokens read and written by the LLM, environment steps, trajectories scored by the reward model."""
+    """What a plan cost: tokens the LLM read and wrote, environment steps, trajectories the reward model scored."""
 
     llm_tokens: int = 0
     env_steps: int = 0
@@ -48,7 +49,7 @@ class PlanResult(Record):
     tree: dict[str, Any] | None = None  # the search tree, for drawing (MCTS)
 
     @classmethod
-    def _nested(cls):
+    def _nested(cls) -> dict[str, Callable[[Any], Any]]:
         return {"samples": lambda samples: tuple(Sample.from_json(s) for s in samples), "budget": Budget.from_json}
 
     @property
@@ -78,10 +79,10 @@ class Search:
         self.batch = batch
         self.seed = stream(seed, planner, world.task.id)
         self.objective = objective
-        self._tokens = 0
+        self.tokens = 0
         self._prompts: set[tuple] = set()
-        self._rewards: dict[tuple[str, ...], float] = {}
-        self._calls = 0
+        self._rewards: dict[tuple[str, ...], asyncio.Future[float]] = {}
+        self._trials: list[World] = []
 
     async def act(
         self, state: State, temperature: float, *keys: object, n: int | None = 1, lessons: tuple[str, ...] = ()
@@ -92,12 +93,15 @@ class Search:
         self._count((prompt,), choices[0].tokens)
         return choices
 
-    async def rollout(self, state: State, temperature: float, *keys: object, lessons: tuple[str, ...] = ()) -> State:
-        """Follow the policy from `state` until the episode is over."""
+    async def trial(self, temperature: float, *keys: object, lessons: tuple[str, ...] = ()) -> Trajectory:
+        """One trajectory of the policy from the start, in a simulator of its own."""
+        world = World(self.world.env.fork(), self.world.task)
+        self._trials.append(world)
+        state = world.start()
         while not state.over:
             [choice] = await self.act(state, temperature, *keys, len(state.trajectory.steps), lessons=lessons)
-            state = self.world.step(state, choice.text)
-        return state
+            state = world.step(state, choice.text)
+        return state.trajectory
 
     async def write(self, prompt: str, *keys: object, max_tokens: int = 32, temperature: float = 0.7) -> str:
         """One line of free text by the policy's LLM."""
@@ -108,20 +112,21 @@ class Search:
     async def reward(self, trajectory: Trajectory) -> float:
         """What the reward model (and the objective, where there is one) says of a finished trajectory."""
         if trajectory.actions not in self._rewards:
-            self._calls += 1
-            learned = await self.batch.score(self.world.task.instruction, trajectory)
-            self._rewards[trajectory.actions] = self.objective(trajectory, learned) if self.objective else learned
-        return self._rewards[trajectory.actions]
+            asked = self.batch.score(self.world.task.instruction, trajectory)
+            self._rewards[trajectory.actions] = asyncio.ensure_future(asked)
+        learned = await self._rewards[trajectory.actions]
+        return self.objective(trajectory, learned) if self.objective else learned
 
     def result(self, samples: list[Sample], chosen: int, tree: dict[str, Any] | None = None) -> PlanResult:
         task = self.world.task.id
-        budget = Budget(self._tokens, self.world.steps, self._calls)
+        steps = self.world.steps + sum(world.steps for world in self._trials)
+        budget = Budget(self.tokens, steps, len(self._rewards))
         return PlanResult(f"{self.planner}/{task}", task, self.planner, tuple(samples), chosen, budget, tree)
 
     def _count(self, key: tuple, tokens: int) -> None:
         if key not in self._prompts or not self.batch.lm.remembers:
             self._prompts.add(key)
-            self._tokens += tokens
+            self.tokens += tokens
 
 
 def best(samples: list[Sample]) -> int:

@@ -11,8 +11,8 @@ async def best_of_n(search: Search, *, n: int = 10, temperature: float = 1.0) ->
     """`n` independent draws. A trajectory that comes twice counts twice as a sample, but is scored once."""
 
     async def one(k: int) -> Sample:
-        state = await search.rollout(search.world.start(), temperature, k)
-        return Sample(state.trajectory, await search.reward(state.trajectory))
+        trajectory = await search.trial(temperature, k)
+        return Sample(trajectory, await search.reward(trajectory))
 
     samples = list(await asyncio.gather(*(one(k) for k in range(n))))
     return search.result(samples, best(samples))

@@ -6,8 +6,9 @@ model about the finished trajectory, and carries the answer back up. A node expa
 
 from __future__ import annotations
 
+import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,11 @@ from armap_lite.world import State
 class Node:
     """One action and the state it leads to."""
 
-    action: str | None = None  # None at the root
+    action: str = ""  # empty at the root
     prior: float = 1.0  # the policy's probability of the action among its siblings
     parent: Node | None = None
-    state: State | None = None  # reached when the node is first visited
-    children: list[Node] | None = None  # None until `expand`
+    state: State = None  # type: ignore[assignment]  # reached when the node is first visited
+    children: list[Node] = field(default_factory=list)  # filled by `expand`
     visits: int = 0
     value: float = -math.inf  # the highest (discounted) reward of a rollout through here
     closed: bool = False  # nothing below is left to try
@@ -39,24 +40,27 @@ async def mcts(
     temperature: float = 1.0,
     width: int | None = None,
     gamma: float = 1.0,
+    finish: bool = False,
+    llm_tokens: int | None = None,
 ) -> PlanResult:
-    """`rollouts` simulations; answers with the finished trajectory the reward model likes most.
+    """Up to `rollouts` finished trajectories; answers with the one the reward model likes most.
 
     `c` weighs exploration, `width` bounds the children of a node (None: all), `gamma` discounts a reward on its way up.
+    `finish`: with a finished trajectory, try the siblings of its last action too; they need no further LLM call.
+    `llm_tokens`: no new simulation once that many tokens were spent.
     The paper's code has c = 4.5 * sqrt(2), width 10, gamma 0.9, temperature 1.5 (0.7 on Game of 24).
     """
     root = Node(state=search.world.start())
     samples: list[Sample] = []
-    for k in range(rollouts):
-        if root.closed:
-            break  # every trajectory has been tried
-        rewards = [sample.reward for sample in samples]
-        leaf = await simulate(
-            root, search, k, c, temperature, width, min(rewards, default=0.0), max(rewards, default=0.0)
-        )
-        reward = await search.reward(leaf.state.trajectory)
-        samples.append(Sample(leaf.state.trajectory, reward))
-        backward(leaf, reward, gamma)
+    low, high = math.inf, -math.inf
+    while len(samples) < rollouts and not root.closed and (llm_tokens is None or search.tokens < llm_tokens):
+        leaf = await simulate(root, search, len(samples), c, temperature, width, low, high)
+        leaves = [leaf, *last_siblings(leaf, search)] if finish else [leaf]
+        rewards = await asyncio.gather(*(search.reward(node.state.trajectory) for node in leaves))
+        for node, reward in list(zip(leaves, rewards))[: rollouts - len(samples)]:
+            samples.append(Sample(node.state.trajectory, reward))
+            low, high = min(low, reward), max(high, reward)
+            backward(node, reward, gamma)
     chosen = best(samples)
     return search.result(samples, chosen, drawing(root, samples[chosen].trajectory.actions))
 
@@ -67,7 +71,7 @@ async def simulate(
     """Walk from `root` to a finished trajectory: by `select` as far as the tree reaches, by the policy beyond."""
     node, inside = root, True
     while not node.state.over:
-        if node.children is None:
+        if not node.children:
             await expand(node, search, temperature, width)
             inside = node is root
         if inside:
@@ -76,9 +80,20 @@ async def simulate(
             rng = np.random.default_rng(stream(search.seed, "simulate", k, len(node.state.trajectory.steps)))
             chances = np.array([child.prior for child in node.children])
             node = node.children[int(rng.choice(len(chances), p=chances / chances.sum()))]
-        if node.state is None:
+        if node.parent and node.state is None:
             node.state = search.world.step(node.parent.state, node.action)
     return node
+
+
+def last_siblings(leaf: Node, search: Search) -> list[Node]:
+    """The siblings of `leaf` that end the episode as it does and were not tried yet."""
+    found: list[Node] = []
+    for node in leaf.parent.children if leaf.parent else []:
+        if node is not leaf and node.state is None:
+            node.state = search.world.step(leaf.parent.state, node.action)  # type: ignore[union-attr]
+            if node.state.over:
+                found.append(node)
+    return found
 
 
 def select(node: Node, c: float, low: float, high: float) -> Node:
@@ -111,7 +126,7 @@ def backward(leaf: Node, reward: float, gamma: float) -> None:
     while node is not None:
         node.visits += 1
         node.value = max(node.value, reward)
-        node.closed = node.closed or (node.children is not None and all(child.closed for child in node.children))
+        node.closed = node.closed or (bool(node.children) and all(child.closed for child in node.children))
         reward *= gamma
         node = node.parent
 
@@ -121,14 +136,14 @@ def drawing(root: Node, answer: tuple[str, ...]) -> dict[str, Any]:
 
     def draw(node: Node, path: tuple[str, ...] | None) -> dict[str, Any]:
         return {
-            "action": node.action,
+            "action": node.action or None,
             "visits": node.visits,
             "value": node.value,
             "prior": node.prior,
             "chosen": path is not None,
             "children": [
                 draw(child, path[1:] if path and child.action == path[0] else None)
-                for child in node.children or []
+                for child in node.children
                 if child.visits
             ],
         }

@@ -16,11 +16,11 @@ async def reflexion(
     samples: list[Sample] = []
     lessons: tuple[str, ...] = ()
     for trial in range(trials):
-        state = await search.rollout(search.world.start(), temperature, trial, lessons=lessons[-memory:])
-        samples.append(Sample(state.trajectory, await search.reward(state.trajectory)))
+        trajectory = await search.trial(temperature, trial, lessons=lessons[-memory:])
+        samples.append(Sample(trajectory, await search.reward(trajectory)))
         if samples[-1].reward > threshold:  # type: ignore[operator]
             break
         if trial + 1 < trials:
-            prompt = f"{transcript(state.trajectory)}This did not succeed. In one short sentence, what to try instead:"
+            prompt = f"{transcript(trajectory)}This did not succeed. In one short sentence, what to try instead:"
             lessons = (*lessons, await search.write(prompt, trial, "lesson"))
     return search.result(samples, best(samples))

@@ -7,11 +7,9 @@ from armap_lite.planners.base import PlanResult, Sample, Search
 
 async def sampling(search: Search, *, temperature: float = 1.0) -> PlanResult:
     """One trajectory, each action drawn from the policy."""
-    state = await search.rollout(search.world.start(), temperature, 0)
-    return search.result([Sample(state.trajectory)], 0)
+    return search.result([Sample(await search.trial(temperature, 0))], 0)
 
 
 async def greedy(search: Search) -> PlanResult:
     """One trajectory, each action the policy's most probable one."""
-    state = await search.rollout(search.world.start(), 0.0, 0)
-    return search.result([Sample(state.trajectory)], 0)
+    return search.result([Sample(await search.trial(0.0, 0))], 0)

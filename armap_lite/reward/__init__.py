@@ -1,4 +1,4 @@
-"""The reward model: `load` one that was trained, or take it `untrained` for comparison. Training is in `training.py`."""
+"""The reward model: `load` one that was trained (see `training.py`), or take it `untrained` for comparison."""
 
 from __future__ import annotations
 

@@ -49,6 +49,7 @@ class PairDataModule(L.LightningDataModule):
         lines = LineTokenizer(tokenizer)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.shortened = 0
+        self.done = 0  # training batches that were done before a resume
 
         def encode(pair: PreferencePair) -> Tokens:
             sides = [lines.shorten(transcript(t, pair.instruction), max_tokens) for t in (pair.chosen, pair.rejected)]
@@ -61,15 +62,20 @@ class PairDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         trainer = self.trainer
         world, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready if trainer else 0  # batches before a resume
         sizes = [max(map(len, tokens)) for tokens in self.train_tokens]
-        sampler = BucketSampler(sizes, self.batch_size, self.epochs, self.seed, world, rank, skip=done)
+        sampler = BucketSampler(sizes, self.batch_size, self.epochs, self.seed, world, rank, skip=self.done)
         return DataLoader(self.train_tokens, batch_sampler=sampler, collate_fn=self.collate)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader:
         tokens = sorted(self.val_tokens, key=lambda pair: max(map(len, pair)))
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         return DataLoader(tokens[rank::world], batch_size=4 * self.batch_size, collate_fn=self.collate)  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, int]:
+        return {"done": self.trainer.fit_loop.epoch_loop.batch_progress.current.ready}  # type: ignore[union-attr]
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.done = state["done"]
 
     def collate(self, batch: Sequence[Tokens]) -> dict[str, Tensor]:
         return pad([c for c, _ in batch] + [r for _, r in batch], self.pad)

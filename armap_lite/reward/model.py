@@ -30,7 +30,7 @@ class RewardNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = prepare(backbone, config)
-        size = backbone.config.get_text_config().hidden_size  # type: ignore[union-attr]
+        size = backbone.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
         self.head = nn.Linear(size, 1)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -40,7 +40,9 @@ class RewardNetwork(nn.Module):
         hidden = self.backbone(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
         ).last_hidden_state  # [B, T, H]
-        return self.head(hidden[torch.arange(len(hidden)), last_attended(attention_mask)].float())[:, 0]  # [B]
+        last = hidden[torch.arange(len(hidden)), last_attended(attention_mask)]  # [B, H]
+        with torch.autocast(last.device.type, enabled=False):  # two rewards may differ by less than bf16 resolves
+            return self.head(last.float())[:, 0]  # [B]
 
     def learned(self) -> dict[str, Tensor]:
         """The tensors that training changes, by name: the head and whatever `config.train` names."""
@@ -61,11 +63,10 @@ class RewardNetwork(nn.Module):
         """Read what `save` wrote. Raises ValueError where its tensors are not exactly those that learn here."""
         tensors = load_file(Path(path) / "weights.safetensors")
         expected = self.learned()
-        if tensors.keys() != expected.keys():
-            odd = sorted(tensors.keys() ^ expected.keys())[:3]
-            raise ValueError(
-                f"{path}: its tensors do not fit backbone {self.config.backbone!r} (differ in {odd}); train it again"
-            )
+        shapes = [{name: tensor.shape for name, tensor in some.items()} for some in (tensors, expected)]
+        if odd := sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()}):
+            backbone = self.config.backbone
+            raise ValueError(f"{path}: its tensors do not fit backbone {backbone!r} ({odd[:3]} differ); train it again")
         self.load_state_dict(tensors, strict=False)
 
 

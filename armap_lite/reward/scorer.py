@@ -27,10 +27,9 @@ class RewardForest(Forest):
         """Fill in `value` of `nodes`."""
 
         def read(asked: list[Node], output: Any, rows: list[int]) -> None:
-            if asked:
-                hidden = output.last_hidden_state[0, rows].float()  # [asked, H]
-                for node, value in zip(asked, self.network.head(hidden)[:, 0].tolist()):
-                    node.value = value
+            hidden = output.last_hidden_state[0, rows].float()  # [asked, H]
+            for node, value in zip(asked, self.network.head(hidden)[:, 0].tolist()):
+                node.value = value
 
         wanted = [n for n in dict.fromkeys(nodes) if n.value is None]
         if wanted:

@@ -5,20 +5,25 @@ loss = -log sigmoid(R(x, chosen) - R(x, rejected)) + centring * |mean(R(x, chose
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from torch.nn import functional as F
 
-from armap_lite.reward.data import PairDataModule
 from armap_lite.reward.config import RewardConfig, TrainingConfig
+from armap_lite.reward.data import PairDataModule
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.trajectory import PreferencePair
 
@@ -29,13 +34,13 @@ def pairwise_loss(chosen: Tensor, rejected: Tensor, centring: float = 0.0) -> Te
 
 
 class RewardModule(L.LightningModule):
-    """Trains a `RewardNetwork` on the batches of `PairDataModule`; the best one by held-out accuracy is saved to `out`."""
+    """Trains a `RewardNetwork` on batches of `PairDataModule`; the best by held-out accuracy is saved to `out`."""
 
     strict_loading = False  # checkpoints carry what learns, not the frozen backbone
 
     def __init__(self, network: RewardNetwork, config: TrainingConfig, out: Path):
         super().__init__()
-        self.network = network
+        self.network = network.train()  # `from_pretrained` leaves the backbone in evaluation mode
         self.config = config
         self.out = out
         self.best = -1.0
@@ -86,10 +91,10 @@ class RewardModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         learned = self.network.learned().keys()
         checkpoint["state_dict"] = {f"network.{k}": checkpoint["state_dict"][f"network.{k}"] for k in learned}
-        checkpoint["best"] = self.best
+        checkpoint["so_far"] = (self.best, self.tokens, self.seconds)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.best = checkpoint["best"]
+        self.best, self.tokens, self.seconds = checkpoint["so_far"]
 
     def _step(self, name: str, batch: dict[str, Tensor]) -> Tensor:
         rewards = self(**batch)  # [2B], chosen first
@@ -112,6 +117,14 @@ class RewardModule(L.LightningModule):
             on_epoch=name == "val",
         )
         return loss
+
+
+class AtomicIO(TorchCheckpointIO):
+    """Replaces a checkpoint at once, so that a run killed while it writes one still has the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        super().save_checkpoint(checkpoint, f"{path}.partial", storage_options)
+        os.replace(f"{path}.partial", path)
 
 
 def train(
@@ -141,13 +154,14 @@ def train(
         tokenizer,
         batch_size=training.batch_size,
         epochs=training.epochs,
-        max_tokens=reward.max_tokens,
+        max_tokens=model.config.max_tokens,
         held_out=training.held_out,
         seed=seed,
     )
     module = RewardModule(model, training, out)
     batches = -(-len(data.train_pairs) // training.batch_size) * training.epochs // training.devices
-    check = max(1, batches // training.checks)
+    check = max(1, batches // training.checks // training.accumulate) * training.accumulate
+    attempt = len(list(log.glob("attempt-*")))  # a run that goes on does not lose the curves it had
     trainer = L.Trainer(
         max_epochs=1,  # the sampler strings the epochs together, so that a checkpoint knows its place by batches alone
         accumulate_grad_batches=training.accumulate,
@@ -158,17 +172,31 @@ def train(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         log_every_n_steps=1,
-        logger=[CSVLogger(log, name="", version=""), TensorBoardLogger(log, name="", version="")],
-        callbacks=[
-            EarlyStopping("val_accuracy", mode="max", patience=training.patience),
-            ModelCheckpoint(log, save_top_k=0, save_last=True, every_n_train_steps=check, enable_version_counter=False),
+        logger=[
+            CSVLogger(log, name="", version=f"attempt-{attempt:03}", flush_logs_every_n_steps=1),
+            TensorBoardLogger(log, name="", version=""),
         ],
+        callbacks=[
+            EarlyStopping("val_accuracy", mode="max", patience=training.patience, check_on_train_epoch_end=False),
+            # After each validation, so that what it found is not lost with the rest.
+            ModelCheckpoint(log, filename="last", save_on_train_epoch_end=False, enable_version_counter=False),
+        ],
+        plugins=[AtomicIO()],
         enable_progress_bar=progress,
         enable_model_summary=False,
         **{"accelerator": "auto", **trainer_options},
     )
-    trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
-    last.unlink(missing_ok=True)  # finished: nothing to resume
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PairDataModule goes on where it stood
+        warnings.filterwarnings("ignore", "Checkpoint directory")
+        trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
+    if trainer.is_global_zero:
+        files = [file for file in sorted(log.glob("attempt-*/metrics.csv")) if file.stat().st_size]
+        curves = pd.concat([pd.read_csv(file) for file in files])
+        curves.groupby("step", as_index=False).last().to_csv(log / "metrics.csv", index=False)
+        for file in files:
+            shutil.rmtree(file.parent)
+        last.unlink(missing_ok=True)  # finished: nothing to resume
     return {
         "val_accuracy": module.best,
         "tokens": module.tokens,
