@@ -73,8 +73,8 @@ def _same_tasks(scores: Mapping[str, Mapping[str, Any]]) -> None:
     everything = set().union(*scores.values())
     for name, by_task in scores.items():
         if missing := everything - by_task.keys():
-            n = f"{len(missing)} of {len(everything)}"
-            raise ValueError(f"{name!r} lacks {n} tasks, e.g. {min(missing)!r}; run all planners on one task list")
+            n, one = len(missing), min(missing)
+            raise ValueError(f"{name!r} lacks {n} of {len(everything)} tasks, e.g. {one!r}; run all on one task list")
 
 
 def bootstrap_mean(
@@ -102,10 +102,9 @@ def paired_difference(
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         _same_tasks({"a": a, "b": b})
         a, b = list(a.values()), [b[task] for task in a]
-    first, second = _per_task(a), _per_task(b)
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} tasks against {len(second)}; a paired difference needs the same tasks")
-    delta = first - second
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} tasks against {len(b)}; a paired difference needs the same tasks")
+    delta = _per_task(a) - _per_task(b)
     mean, low, high = bootstrap_mean(delta, level=level, resamples=resamples, seed=seed)
     p = _sign_flip(delta, resamples, seed)
     return {"difference": mean, "ci_low": low, "ci_high": high, "p_value": p, "n": len(delta)}
@@ -132,8 +131,8 @@ def pooled_rows(per_task: Mapping[str, Sequence[Mapping[str, float]]]) -> list[d
     pooled = []
     for planner, seeds in per_task.items():
         mean, low, high = bootstrap_mean([[one[task] for one in seeds] for task in sorted(seeds[0])])
-        counts = {"planner": planner, "seeds": len(seeds), "n": len(seeds[0])}
-        pooled.append({**counts, "mean": mean, "ci_low": low, "ci_high": high})
+        row = {"planner": planner, "seeds": len(seeds), "n": len(seeds[0])}
+        pooled.append({**row, "mean": mean, "ci_low": low, "ci_high": high})
     return pooled
 
 
@@ -225,12 +224,11 @@ def pair_metrics(
     if len(task_ids) != len(margin):
         raise ValueError(f"{len(margin)} margins, {len(task_ids)} task ids: expected one task id for each pair")
     _, task = np.unique(task_ids, return_inverse=True)
-    right = np.bincount(task, (np.sign(margin) + 1) / 2)  # [tasks]
-    pairs = np.bincount(task)  # [tasks]
+    right, pairs = np.bincount(task, (np.sign(margin) + 1) / 2), np.bincount(task)  # [tasks], [tasks]
     draws = _resample(np.stack([right, pairs], axis=1), resamples, seed)  # [resamples, 2]
     accuracy, low, high = map(float, _ends(right.sum() / pairs.sum(), draws[:, 0] / draws[:, 1], level))
-    counts = {"n_pairs": len(margin), "n_tasks": len(pairs)}
-    return {"pair_accuracy": accuracy, "ci_low": low, "ci_high": high, **counts}
+    found = {"pair_accuracy": accuracy, "ci_low": low, "ci_high": high}
+    return {**found, "n_pairs": len(margin), "n_tasks": len(pairs)}
 
 
 def calibration(margins: ArrayLike, bins: int = 10) -> dict[str, Any]:
@@ -249,9 +247,8 @@ def calibration(margins: ArrayLike, bins: int = 10) -> dict[str, Any]:
     full = count > 0
     predicted = np.bincount(place, p, bins)[full] / count[full]
     observed = np.bincount(place, label, bins)[full] / count[full]
-    ece = float(np.sum(count[full] * np.abs(observed - predicted)) / len(p))
-    curve = {"predicted": predicted.tolist(), "observed": observed.tolist(), "count": count[full].tolist()}
-    return {**curve, "ece": ece}
+    ece = float(count[full] @ np.abs(observed - predicted) / len(p))
+    return {"predicted": predicted.tolist(), "observed": observed.tolist(), "count": count[full].tolist(), "ece": ece}
 
 
 # results.json, schema 1: the fields of its rows and their types.
@@ -315,8 +312,8 @@ def versions() -> dict[str, str | None]:
     """What the figures were made with: Python, machine, and the packages that matter (None: not there)."""
     import torch
 
-    found: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
-    found |= {"cpu": _cpu(), "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None}
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    found = {"python": platform.python_version(), "platform": platform.platform(), "cpu": _cpu(), "gpu": gpu}
     for name in ("armap_lite", "torch", "transformers", "lightning", "datasets", "peft"):
         try:
             found[name] = metadata.version(name)

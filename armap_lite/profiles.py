@@ -70,6 +70,7 @@ PROFILES: dict[str, Profile] = {
     "laptop": Profile(
         collect_tasks=40,
         dev_tasks=25,
+        training=TrainingConfig(epochs=3),
         test_tasks=None,
         planners=_planners(16, 3, 1.0, 2.0, _EQUAL_MCTS),
     ),

@@ -52,6 +52,10 @@ async def plan(
     """
     if unknown := sorted(set(planners) - set(PLANNERS)):
         raise ValueError(f"planner {unknown[0]!r} is not known; there is {', '.join(PLANNERS)}")
+    for i, (name, settings) in enumerate(planners.items()):
+        for value in settings.values():
+            if isinstance(value, Mapping) and value["spent_by"] not in list(planners)[:i]:
+                raise ValueError(f"{name} takes the budget of {value['spent_by']!r}, which has to be planned before it")
     batch = Batcher(agent.lm, reward)
     seconds = dict.fromkeys(planners, 0.0)
     spent: dict[tuple[str, str], int] = {}

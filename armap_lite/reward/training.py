@@ -135,7 +135,6 @@ def train(
     *,
     seed: int = 0,
     network: tuple[RewardNetwork, Any] | None = None,
-    progress: bool = True,
     **trainer_options: Any,
 ) -> dict[str, float]:
     """Train on `pairs`; the best model lies in the folder `out` afterwards, with its curves in `out`-training.
@@ -182,7 +181,6 @@ def train(
             ModelCheckpoint(log, filename="last", save_on_train_epoch_end=False, enable_version_counter=False),
         ],
         plugins=[AtomicIO()],
-        enable_progress_bar=progress,
         enable_model_summary=False,
         **{"accelerator": "auto", **trainer_options},
     )

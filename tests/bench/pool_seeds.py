@@ -1,0 +1,48 @@
+"""Several seeds of one profile, pooled: `python tests/bench/pool_seeds.py game24 runs/laptop-0 runs/laptop-1 ...`
+
+Score of each planner: mean over seeds for each task, interval over tasks. Last line: JSON, ratio = MCTS to Best-of-N.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from armap_lite import envs, evaluate, planners
+
+
+def main(env: str, folders: list[str]) -> None:
+    judge, seeds, costs, pairs = envs.make_judge(env), [], [], []
+    for folder in folders:
+        plans = planners.load(Path(folder) / env / "plans.jsonl")
+        golds = evaluate.score_plans(plans, judge)
+        seeds.append(evaluate.task_scores(plans, golds))
+        costs.append(plans)
+        pairs.append(json.loads((Path(folder) / env / "margins.json").read_text()))
+    pooled = evaluate.pooled_rows({name: [seed[name] for seed in seeds] for name in seeds[0]})
+    print(evaluate.table(pooled), "\n")
+    for name in dict.fromkeys(plan.planner for plan in costs[0]):
+        budgets = [plan.budget for plans in costs for plan in plans if plan.planner == name]
+        spent = [np.mean([getattr(b, f) for b in budgets]) for f in ("llm_tokens", "env_steps", "reward_calls")]
+        print(f"{name}: {spent[0]:,.0f} LLM tokens, {spent[1]:.1f} env steps, {spent[2]:.1f} reward calls a task")
+    mean = {row["planner"]: row["mean"] for row in pooled}
+    closed = evaluate.gap_closed(mean[evaluate.FLOOR], mean["best_of_n"], mean[evaluate.CEILING])
+    print(f"best_of_n closes {closed:.3f} of the gap between {evaluate.FLOOR} and {evaluate.CEILING}")
+    average = {name: [float(np.mean([seed[name][t] for seed in seeds])) for t in seeds[0][name]] for name in seeds[0]}
+    for a, b in (("best_of_n", "sampling"), ("mcts", "sampling"), ("mcts", "best_of_n")):
+        print(f"{a} - {b}: {evaluate.paired_difference(average[a], average[b])}")
+    for folder, sides in zip(folders, pairs):
+        margins = np.subtract(sides["chosen"], sides["rejected"])
+        print(f"{folder}: {evaluate.pair_metrics(margins, sides['task_ids'])}")
+    rows = {row["planner"]: row for row in pooled}
+    ratio = mean["mcts"] / mean["best_of_n"] if mean["best_of_n"] else float("nan")
+    device = evaluate.versions()["cpu"]
+    summary = {"name": "pool_seeds", "ratio": ratio, "versus": "best_of_n", "unit": "mean score", "device": device}
+    print(json.dumps({**summary, "details": rows}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,227 @@
+"""Figures: they say what their data say, carry alternative text, and stand edge data without a warning."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from armap_lite import evaluate, figures
+
+LOG = [{"step": str(i), "train_loss": str(0.7 - i / 100), "train_accuracy": "0.75", "val_loss": ""} for i in range(9)]
+LOG += [{"step": "4", "val_loss": "0.5", "val_accuracy": "0.8"}, {"step": 8, "val_loss": 0.4, "val_accuracy": 0.9}]
+
+
+def row(planner: str, mean: float, **more: Any) -> dict[str, Any]:
+    return {"planner": planner, "mean": mean, "ci_low": mean / 2, "ci_high": mean * 1.5, "n": 10, **more}
+
+
+def node(action: str | None, visits: int, *children: dict, chosen: bool = False, value: float | None = 0.0) -> dict:
+    found = {"action": action, "visits": visits, "value": value if visits else None, "prior": 0.5, "chosen": chosen}
+    return {**found, "children": list(children)}
+
+
+def curve(rewards: list, golds: list) -> dict[str, np.ndarray]:
+    return evaluate.best_of_n_curve(rewards, golds)
+
+
+TREE = node(
+    None,
+    7,
+    node("a", 5, node("a1", 3, value=2.0, chosen=True), node("a2", 2, value=1.0), chosen=True, value=2.0),
+    node("b", 2, node("b1", 2, value=-1.0), value=-1.0),
+    node("c", 0),
+    chosen=True,
+    value=2.0,
+)
+EDGE: dict[str, Any] = {
+    "curves": lambda: figures.learning_curves(LOG),
+    "curves, nothing held out": lambda: figures.learning_curves([{"step": 1, "train_loss": 0.7}]),
+    "curves, empty": lambda: figures.learning_curves([]),
+    "histogram": lambda: figures.reward_histogram([1, 2, 3], [0, 1, 4]),
+    "histogram, all equal": lambda: figures.reward_histogram([1.0] * 5, [1.0] * 5),
+    "histogram, one pair": lambda: figures.reward_histogram([1.0], [0.0]),
+    "calibration": lambda: figures.calibration_plot(evaluate.calibration([0.3, 2.0, -1.0, 5.0])),
+    "calibration, one certain pair": lambda: figures.calibration_plot(evaluate.calibration([99.0])),
+    "best of n": lambda: figures.best_of_n(curve([[1, 2, 3], [3, 2, 1]], [[0, 0, 1], [1, 0, 0]])),
+    "best of 1, one task, no success": lambda: figures.best_of_n(curve([[1]], [[0]])),
+    "best of n, all rewards equal": lambda: figures.best_of_n(curve([[1, 1]], [[0, 1]])),
+    "bars": lambda: figures.planner_bars([row("sampling", 0.2), row("mcts", 0.5)]),
+    "bars, all zero": lambda: figures.planner_bars([row("sampling", 0), row("mcts", 0)]),
+    "bars, only the floor": lambda: figures.planner_bars([row("random_best_of_n", 0.1)]),
+    "bars, one task": lambda: figures.planner_bars([{**row("mcts", 1.0), "ci_low": 1.0, "ci_high": 1.0, "n": 1}]),
+    "tree": lambda: figures.search_tree(TREE),
+    "tree, only a root": lambda: figures.search_tree(node(None, 0)),
+    "tree, nothing chosen, all values equal": lambda: figures.search_tree(node(None, 2, node("x", 2), value=0.0)),
+    "tree, dollars and a long action": lambda: figures.search_tree(node(None, 1, node("buy $5 or $6 " * 9, 1))),
+    "tree, 40 deep": lambda: figures.search_tree(deep(40)),
+    "frontier": lambda: figures.frontier([{"weight": w, "score": 1 - w, "steps": 4 - w} for w in (0, 0.5, 1)]),
+    "frontier, one point": lambda: figures.frontier([{"weight": 0, "score": 0.5, "steps": 4, "price": 9.5}]),
+}
+
+
+def deep(depth: int) -> dict[str, Any]:
+    return node(f"look at step {depth}", 3, *([deep(depth - 1)] if depth else []), chosen=True)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+@pytest.fixture(autouse=True)
+def no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.mark.parametrize("name", EDGE)
+def test_every_figure_is_drawn_without_a_warning_and_says_in_words_what_it_shows(name, tmp_path):
+    figure = EDGE[name]()
+    figure.savefig(tmp_path / "figure.png", dpi=40)
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    alt = figure.get_label()
+    assert len(alt) > 30 and "nan" not in alt.lower()
+    shown = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    assert min(text.get_fontsize() for text in shown) >= 12  # readable from the last row
+    assert all("nan" not in text.get_text().lower() for text in shown)
+
+
+def test_a_notebook_shows_a_figure_once_with_its_alternative_text():
+    formatters = pytest.importorskip("IPython.core.formatters")
+    shown, about = formatters.DisplayFormatter().format(figures.with_alt(EDGE["bars"](), "two bars"))
+    assert shown["image/png"].startswith(b"\x89PNG") and about["image/png"] == {"alt": "two bars"}
+
+
+def test_figures_leave_the_style_of_others_alone():
+    before = dict(mpl.rcParams)
+    figures.search_tree(TREE)
+    assert dict(mpl.rcParams) == before
+
+
+def test_learning_curves_skip_missing_cells():
+    figure = figures.learning_curves([*LOG, {"step": 9, "val_accuracy": math.nan, "val_loss": None}])
+    loss, accuracy = figure.axes
+    train, held_out, _ = loss.get_lines()
+    assert len(train.get_xdata()) == 9 and list(held_out.get_ydata()) == [0.5, 0.4]
+    assert list(accuracy.get_lines()[1].get_xdata()) == [4, 8]
+    assert "Pair accuracy on held-out tasks: 0.900 after 8 steps" in texts(figure)
+
+
+def test_histogram_counts_every_trajectory_once():
+    rng = np.random.default_rng(0)
+    chosen, rejected = rng.normal(1, 1, 200), rng.normal(-1, 1, 200)
+    figure = figures.reward_histogram(chosen, rejected)
+    bars = [sum(bar.get_height() for bar in container) for container in figure.axes[0].containers]
+    assert bars == [200, 200]
+    share = (chosen > rejected).mean()
+    assert any(f"{share:.1%} of 200 pairs" in text for text in texts(figure))
+    assert f"mean margin {np.mean(chosen - rejected):.2f}" in texts(figure)
+    with pytest.raises(ValueError, match="2 chosen, 1 rejected"):
+        figures.reward_histogram([1, 2], [1])
+
+
+def test_calibration_shows_a_point_for_each_bin_that_holds_pairs():
+    calibration = evaluate.calibration([0.1, 0.2, 3.0, 4.0])
+    [points] = figures.calibration_plot(calibration).axes[0].findobj(PathCollection)
+    assert points.get_offsets().tolist() == np.transpose([calibration["predicted"], calibration["observed"]]).tolist()
+    sizes = points.get_sizes()
+    assert np.argmax(sizes) in np.flatnonzero(np.array(calibration["count"]) == max(calibration["count"]))
+
+
+def test_best_of_n_names_the_gap_it_closed():
+    rng = np.random.default_rng(0)
+    golds = (rng.random((20, 8)) < 0.3).astype(float)
+    found = curve(golds + rng.normal(0, 0.3, golds.shape), golds)
+    figure = figures.best_of_n(found, label="my reward")
+    axes = figure.axes[0]
+    gap = evaluate.gap_closed(found["mean"][-1], found["selected"][-1], found["oracle"][-1])
+    assert f"Best of 8: {gap:.0%} of the gap from floor to ceiling closed" in texts(figure)
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert list(lines["my reward"].get_ydata()) == list(found["selected"]) and len(lines) == 3
+    assert len(axes.collections) == 3 and axes.get_xscale() == "log"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "4", "8"]
+    assert any("no gap to close" in text for text in texts(EDGE["best of 1, one task, no success"]()))
+
+
+def test_planner_bars_carry_their_budget():
+    cost = {"llm_tokens": 12_340, "env_steps": 30, "reward_calls": 640}
+    rows = [row(name, mean, **cost) for name, mean in (("mcts", 0.5), ("best_of_n", 0.4), ("oracle_best_of_n", 0.9))]
+    figure = figures.planner_bars(rows)
+    axes = figure.axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [0.5, 0.4, 0.9]
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert names[0] == "mcts\n1,234 tokens, 3 steps, 64 rewards" and names[2].startswith("oracle best of n (ceiling)")
+    assert axes.get_title(loc="left") == "mcts scores highest: 0.500 on 10 tasks"  # the ceiling is no planner
+    assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()
+    pooled = figures.planner_bars(evaluate.pooled_rows({"mcts": [{"a": 1.0}, {"a": 0.0}]}))
+    assert [tick.get_text() for tick in pooled.axes[0].get_yticklabels()] == ["mcts"]
+    with pytest.raises(ValueError, match="pooled_rows"):
+        figures.planner_bars([rows[0], rows[0]])
+
+
+def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
+    figure = figures.search_tree(TREE)
+    axes, said = figure.axes[0], texts(figure)
+    nodes = axes.findobj(PathCollection)
+    assert len(nodes) == 6
+    vermillion = mpl.colors.to_rgba(figures.VERMILLION)
+    assert sum(tuple(point.get_edgecolor()[0]) == vermillion for point in nodes) == 3  # root, a, a1
+    edges = [line for line in axes.get_lines() if line.get_color() != figures.VERMILLION]
+    assert len(edges) == 5 and len(axes.get_lines()) == 5 + 2
+    assert max(edge.get_linewidth() for edge in edges) == pytest.approx(1 + 8 * 5 / 7)  # that to a
+    assert (
+        "not drawn: 1 children never visited" in said and "7 visits, 71% through 'a', where the answer starts" in said
+    )
+    assert "The answer: a then a1." in figure.get_label()
+    assert {"start (7)", "a (5)", "a1 (3)", "a2 (2)", "b (2)", "b1 (2)"} <= set(said)
+
+
+def test_only_the_most_visited_nodes_and_the_answer_are_named():
+    many = [node(f"move {i}", i + 2) for i in range(50)]
+    figure = figures.search_tree(node(None, 1500, node("rare", 1, chosen=True), *many, chosen=True), labels=6)
+    names = {text.split(" (")[0] for text in texts(figure) if text.endswith(")") and text != "value (reward)"}
+    assert names == {"start", "rare", "move 49", "move 48", "move 47", "move 46"}
+
+
+def test_no_two_nodes_of_a_tree_share_a_place():
+    def wide(depth: int) -> dict[str, Any]:
+        return node("x", 3**depth, *(wide(depth - 1) for _ in range(3 if depth else 0)))
+
+    points = [tuple(p.get_offsets()[0]) for p in figures.search_tree(wide(3)).axes[0].findobj(PathCollection)]
+    assert len(points) == len(set(points)) == 40
+    rows = sorted(y for x, y in points if x == 3)
+    assert np.diff(rows).min() >= 1  # leaves do not crowd
+
+
+def test_the_frontier_follows_the_weight_and_shows_the_price_where_there_is_one():
+    points = [{"weight": w, "score": 0.7 - w / 10, "steps": 4 - w, "price": 90 - 10 * w} for w in (1, 0, 0.5)]
+    figure = figures.frontier(points)
+    steps, price = figure.axes
+    assert list(steps.get_lines()[0].get_xdata()) == [4, 3.5, 3] and list(price.get_lines()[0].get_xdata()) == [
+        90,
+        85,
+        80,
+    ]
+    assert {"λ = 0", "λ = 0.5", "λ = 1", "environment steps (mean per task)", "price (mean per task)"} <= set(
+        texts(figure)
+    )
+    assert len(figures.frontier([{**point, "price": None} for point in points]).axes) == 1
+
+
+def test_the_frontier_of_another_term_shows_that_term():
+    points = [{"weight": w, "score": 0.5, "cost": 2 - w, "term": "divisions", "steps": 3.0} for w in (0, 1)]
+    [axes] = figures.frontier([{**point, "ci_low": 0.4, "ci_high": 0.7} for point in points]).axes
+    assert axes.get_xlabel() == "divisions (mean per task)"
+    [interval] = axes.collections
+    assert interval.get_segments()[0][:, 1] == pytest.approx([0.4, 0.7])
+    with pytest.raises(ValueError, match="0 points"):
+        figures.frontier([])
