@@ -6,9 +6,10 @@ what was first observed in it is kept, so a search sees one picture of it howeve
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
-from armap_lite.envs.base import Environment
+from armap_lite.envs.base import Environment, SimulatorError
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 
@@ -43,15 +44,19 @@ class World:
         return self._known[()]
 
     def step(self, state: State, action: str) -> State:
-        """The state after `action` in `state`."""
+        """The state after `action` in `state`; where the simulator fails, the trajectory so far, with its `failure`."""
         actions = (*state.trajectory.actions, action)
         if actions in self._known:
             self.saved += 1
             return self._known[actions]
-        if self.env.at != (self, actions[:-1]):
-            self.env.replay(self.task, actions[:-1])
-            self.steps += len(actions) - 1
-        observation = self.env.step(action)
+        try:
+            if self.env.at != (self, actions[:-1]):
+                self.env.replay(self.task, actions[:-1])
+                self.steps += len(actions) - 1
+            observation = self.env.step(action)
+        except SimulatorError as error:
+            self.env.at = None
+            return State(dataclasses.replace(state.trajectory, failure=str(error)), ())
         self.steps += 1
         self.env.at = (self, actions)
         self._known[actions] = self._state(state.trajectory.then(action, observation), observation)

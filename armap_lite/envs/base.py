@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+class SimulatorError(RuntimeError):
+    """The simulator broke off in mid-episode (a dead JVM, say). What was done is kept, and counted as a failure."""
+
+
 class Environment(ABC):
     """A world an agent acts in. It shows text and pictures; it never shows a reward.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from armap_lite.envs.base import Environment, Judge
 from armap_lite.trajectory import Observation, Task, Trajectory
 
-NUMBER = r"-?\d+(?:/\d+)?"
+NUMBER = r"-?\d{1,12}(?:/\d{1,12})?"
 STEP = re.compile(rf"\s*({NUMBER}) ([-+*/]) ({NUMBER})(?: = ({NUMBER}))?(?: \(left: [^)]*\))?\s*")
 GOAL = re.compile(
     r"\b(?:obtain|make|reach|get|gives?|equals?|hit|yields?|total|is|produce)"
