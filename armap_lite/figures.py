@@ -79,7 +79,7 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         )
         axes.set(xlabel="training step", ylabel={"loss": "pairwise loss (nats)", "accuracy": "pair accuracy"}[name])
     right.set_ylim(top=1.03)
-    right.legend(loc="lower right")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     steps, accuracy = _series(metrics, "val_accuracy")
     said = f"{accuracy[-1]:.3f} after {steps[-1]:,.0f} steps" if len(accuracy) else "not measured yet"
     figure.suptitle(f"Pair accuracy on held-out tasks: {said}", x=0.01, ha="left")
@@ -102,14 +102,14 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
             f"{chosen.size} chosen, {rejected.size} rejected rewards: expected one of each per pair, not 0"
         )
     accuracy, margin = float(((np.sign(chosen - rejected) + 1) / 2).mean()), float((chosen - rejected).mean())
-    figure, (axes,) = _axes()
+    figure, (axes,) = _axes(height=5.2)
     edges = np.histogram_bin_edges(np.concatenate([chosen, rejected]), bins=min(40, 5 + chosen.size // 10))
     for rewards, label, colour in ((rejected, "rejected", ORANGE), (chosen, "chosen", BLUE)):
         axes.hist(rewards, edges, alpha=0.6, color=colour, label=label)
         axes.axvline(rewards.mean(), color=colour, ls="--")
     axes.set(xlabel="reward R(instruction, trajectory)", ylabel="trajectories")
     axes.set_title(f"The chosen trajectory gets the higher reward in {accuracy:.1%} of {chosen.size:,} pairs")
-    axes.legend(title=f"mean margin {margin:.2f}")
+    figure.legend(loc="outside lower left", ncols=2, title=f"mean margin {margin:.2f}", alignment="left")
     text = f"Two histograms of rewards: chosen, mean {chosen.mean():.2f}; rejected, mean {rejected.mean():.2f}."
     return with_alt(figure, f"{text} Pair accuracy {accuracy:.3f}.")
 
@@ -135,7 +135,7 @@ def calibration_plot(calibration: Mapping[str, Any]) -> Figure:
 def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the reward model") -> Figure:
     """Gold score over N: a random pick, the pick of the reward, the best there is; from `evaluate.best_of_n_curve`."""
     n = np.asarray(curve["n"])
-    figure, (axes,) = _axes()
+    figure, (axes,) = _axes(height=5.6)
     lines = (
         ("oracle", "best of the N (ceiling)", GREEN),
         ("selected", label, BLUE),
@@ -149,7 +149,7 @@ def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the rew
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set(xlim=(0.9, n[-1] * 1.1), xlabel="N, samples per task", ylabel="gold score (mean over tasks)")
     axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside lower left")  # below, where no curve can run into it
     floor, picked, ceiling = (float(np.asarray(curve[name])[-1]) for name in ("mean", "selected", "oracle"))
     gap = gap_closed(floor, picked, ceiling)
     said = "no gap to close" if math.isnan(gap) else f"{gap:.0%} of the gap from floor to ceiling closed"

@@ -61,7 +61,7 @@ def _planners(
 
 _PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10}  # the published code's UCT constants
 # As many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its gain.
-_EQUAL_MCTS = {"rollouts": 1000, "c": 0.5, "finish": True, "llm_tokens": {"spent_by": "best_of_n"}}
+_EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "finish": True, "llm_tokens": {"spent_by": "best_of_n"}}
 
 PROFILES: dict[str, Profile] = {
     # CI and a first look: ten minutes on two CPU cores.
