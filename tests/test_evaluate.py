@@ -174,7 +174,8 @@ def test_planners_are_paired_by_task_id_and_the_difference_changes_sign_with_the
     found = evaluate.paired_difference(a, b)
     assert found["difference"] == pytest.approx(1 / 3) and found["n"] == 3 and found["p_value"] == 1
     assert evaluate.paired_difference(b, a)["difference"] == pytest.approx(-1 / 3)
-    same = evaluate.paired_difference(a, dict(reversed(a.items())))
+    uneven = {"x": 0.0, "y": 0.25, "z": 1.0}
+    same = evaluate.paired_difference(uneven, dict(reversed(uneven.items())))
     assert same == {"difference": 0, "ci_low": 0, "ci_high": 0, "p_value": 1, "n": 3}
     with pytest.raises(ValueError, match="'b' lacks 1 of 3 tasks, e.g. 'z'"):
         evaluate.paired_difference(a, {"x": 1.0, "y": 0.0})

@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -96,8 +97,7 @@ def test_every_figure_is_drawn_without_a_warning_and_says_in_words_what_it_shows
 
 
 def test_a_notebook_shows_a_figure_once_with_its_alternative_text():
-    formatters = pytest.importorskip("IPython.core.formatters")
-    shown, about = formatters.DisplayFormatter().format(figures.with_alt(EDGE["bars"](), "two bars"))
+    shown, about = DisplayFormatter().format(figures.with_alt(EDGE["bars"](), "two bars"))
     assert shown["image/png"].startswith(b"\x89PNG") and about["image/png"] == {"alt": "two bars"}
 
 

@@ -147,7 +147,9 @@ class ScriptedLM(LanguageModel):
             for i, (prompt, options) in enumerate(zip(prompts, choices, strict=True))
         ]
 
-    def _choose(self, prompt: str, options: Sequence[str], n: int | None, temperature: float, seed: int) -> list[Choice]:
+    def _choose(
+        self, prompt: str, options: Sequence[str], n: int | None, temperature: float, seed: int
+    ) -> list[Choice]:
         weights = np.array([self.weight(prompt, option) for option in options], dtype=float)
         hot = np.arange(len(weights)) == weights.argmax()
         p = hot.astype(float) if temperature == 0 else weights ** (1 / temperature)
