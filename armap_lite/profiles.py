@@ -26,7 +26,7 @@ class Profile:
     # Above 1, so that the trajectories differ.
     proposals: int = 2
     # Instructions the LLM may propose for a task before the task's own is used.
-    negatives: int = 1
+    negatives: int = 2
     # Executed negatives for each trajectory.
     texts: int = 1
     # Instructions the data LLM may draft for each trajectory before a plain sentence is used.
@@ -70,7 +70,7 @@ PROFILES: dict[str, Profile] = {
     "laptop": Profile(
         collect_tasks=40,
         dev_tasks=25,
-        training=TrainingConfig(epochs=3),
+        negatives=4,
         test_tasks=None,
         planners=_planners(16, 3, 1.0, 2.0, _EQUAL_MCTS),
     ),

@@ -19,12 +19,18 @@ img { max-width: 100%; } figure { margin: 1.5rem 0; } figcaption { color: #555; 
 details { border: 1px solid #ccc; border-radius: 6px; margin: .6rem 0; padding: .4rem .8rem; }
 iframe { width: 100%; height: 80vh; border: 0; } code { background: #f2f2f2; padding: 0 .25em; }
 """
+# nbconvert's page without what it would load from elsewhere or run: scripts for widgets, formulas and diagrams
+OFFLINE = "{% extends 'lab/index.html.j2' %}" + "".join(
+    f"{{% block {name} %}}{{% endblock %}}"
+    for name in ("html_head_js", "html_head_js_mathjax", "html_head_js_mermaidjs", "jupyter_widgets")
+)
 
 
 def write_report(out: Path) -> Path:
     """Write `report.html` from `results.json`, the figures and the executed notebooks under `out`; returns its path."""
     results = json.loads((out / "results.json").read_text())
-    parts = [f"<h1>ARMAP, measured: {html.escape(out.name)}</h1>"]
+    title = html.escape(out.resolve().name)
+    parts = [f"<h1>ARMAP, measured: {title}</h1>"]
     for env in dict.fromkeys(row["env"] for row in results["rows"]):
         rows = [row for row in results["rows"] if row["env"] == env]
         first = rows[0]
@@ -38,8 +44,8 @@ def write_report(out: Path) -> Path:
         for quality in (r for r in results["reward_model"] if r["env"] == env):
             interval = f"{quality['pair_accuracy']:.3f} [{quality['ci_low']:.3f}, {quality['ci_high']:.3f}]"
             size = f"{quality['n_pairs']} pairs of {quality['n_tasks']} tasks never trained on"
-            before = f"before training {quality['baseline']:.3f}"
-            parts.append(f"<p>Pair accuracy of the reward model: <b>{interval}</b> ({size}; {before}).</p>")
+            before = "" if quality["baseline"] is None else f"; before training {quality['baseline']:.3f}"
+            parts.append(f"<p>Pair accuracy of the reward model: <b>{interval}</b> ({size}{before}).</p>")
         for picture in sorted((out / env / "figures").glob("*.png")):
             parts.append(figure(picture))
         parts.append("<h3>The notebooks, executed</h3>")
@@ -47,7 +53,7 @@ def write_report(out: Path) -> Path:
             parts.append(page(notebook))
     versions = "".join(f"<li>{html.escape(k)}: {html.escape(str(v))}</li>" for k, v in results["versions"].items())
     parts.append(f"<h2>Made with</h2><ul>{versions}</ul>")
-    head = f"<meta charset='utf-8'><title>armap-lite: {html.escape(out.name)}</title><style>{STYLE}</style>"
+    head = f"<meta charset='utf-8'><title>armap-lite: {title}</title><style>{STYLE}</style>"
     page_text = f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>"
     write_atomic(out / "report.html", page_text)
     return out / "report.html"
@@ -62,11 +68,19 @@ def figure(picture: Path) -> str:
 
 
 def page(notebook: Path) -> str:
-    """An executed notebook, folded; rendered by nbconvert and kept apart from this page's style in a frame."""
+    """An executed notebook, folded, in a frame that runs no script; widgets need a kernel and are left out."""
     from nbconvert import HTMLExporter
+    from papermill.iorw import load_notebook_node
 
-    body, _ = HTMLExporter(template_name="lab", embed_images=True).from_filename(str(notebook))
-    frame = f'<iframe srcdoc="{html.escape(body)}"></iframe>'
+    node = load_notebook_node(str(notebook))
+    node.metadata.pop("widgets", None)
+    for cell in node.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [
+                o for o in cell.outputs if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
+            ]
+    body, _ = HTMLExporter(raw_template=OFFLINE).from_notebook_node(node, {"metadata": {"name": notebook.stem}})
+    frame = f'<iframe sandbox srcdoc="{html.escape(body)}"></iframe>'
     return f"<details><summary>{html.escape(notebook.stem)}</summary>{frame}</details>"
 
 

@@ -33,7 +33,7 @@ def reproduce(
     """Run every notebook for each environment in `names`, then write `results.json` and `report.html` under `out`.
 
     What an earlier call finished is not run again. Raises ValueError for an unknown name, NotebookError at the first
-    notebook that fails. Returns the report's path.
+    notebook that fails. Returns the report's path, or `out` where the notebooks in `only` left nothing to report on.
     """
     for name in names:
         profiles.get(profile, name)
@@ -53,17 +53,19 @@ def reproduce(
             parameters |= {"POLICY": policy, "REWARD": reward}
             print(f"[{name} {i + 1}/{len(notebooks)}] {notebook.stem}", flush=True)
             execute(notebook, out / name / "notebooks" / notebook.name, parameters)
-    return gather(out)
+    reportable = not only or any((out / name / "evaluation.json").is_file() for name in envs.ENVIRONMENTS)
+    return gather(out) if reportable else out
 
 
 def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     """Run `notebook` into `target`, saved after each cell; one that ran whole with these parameters is left alone."""
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
     stamp = target.with_suffix(".done.json")
     key = {"parameters": parameters, "source": _digest(notebook)}
-    if stamp.is_file() and json.loads(stamp.read_text()).get("key") == key:
+    if target.is_file() and stamp.is_file() and json.loads(stamp.read_text())["key"] == key:
         print(f"    done before, {json.loads(stamp.read_text())['seconds']:.0f} s", flush=True)
         return
     unknown = set(parameters) - set(papermill.inspect_notebook(str(notebook)))
@@ -79,7 +81,7 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
         raise NotebookError(
             f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (all cells so far: {target})"
         ) from error
-    except PapermillException as error:
+    except (PapermillException, DeadKernelError) as error:  # a kernel dies where memory does not suffice
         raise NotebookError(f"{notebook.name}: {error}") from error
     write_atomic(stamp, json.dumps({"key": key, "seconds": time.perf_counter() - start}))
 

@@ -61,18 +61,17 @@ async def synthesize(
         roles = [(k, "a", chosen, other) for k, other in enumerate(ends.values())]
         if mirror:
             roles += [(k, "b", other, chosen) for k, _, _, other in roles if env.facts(other)]
-        worded = await asyncio.gather(
-            *(
-                refine(env, batch, good, texts, temperature, stream(seed, ids[item], k, side))
-                for k, side, good, _ in roles
-            )
-        )
+        told = list({good.actions: good for _, _, good, _ in roles}.values())
+        seeds = [stream(seed, ids[item], i) for i in range(len(told))]  # one text for each trajectory that is chosen
+        texted = await asyncio.gather(*(refine(env, batch, t, texts, temperature, s) for t, s in zip(told, seeds)))
+        wording = {good.actions: text for good, text in zip(told, texted)}
         lines = []
-        for (k, side, good, bad), (text, origin, _, _) in zip(roles, worded):
+        for k, side, good, bad in roles:
+            text, origin, _, _ = wording[good.actions]
             at = next(i for i, (x, y) in enumerate(zip(good.actions, bad.actions)) if x != y)
             pair = PreferencePair(f"{ids[item]}{side}{k}", good.task.id, text, good, bad, origin, at)
             lines.append({"id": pair.id, "pair": pair.to_json()})
-        drafts = {"drafted": sum(w[2] for w in worded), "contradicted": sum(w[3] for w in worded)}
+        drafts = {"drafted": sum(t[2] for t in texted), "contradicted": sum(t[3] for t in texted)}
         return [*lines, {"id": ids[item], **drafts, "missing": negatives - len(ends)}]
 
     with JsonlStore(out) as store:

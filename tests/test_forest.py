@@ -134,9 +134,7 @@ def test_a_pool_too_small_is_a_clear_error_and_leaves_the_forest_usable():
     short = forest.add([10, 11, 12])
     before = forest.logprobs([short])[short]
     long = forest.add([12] * 31)
-    with pytest.raises(
-        ValueError, match="pool holds 30 tokens, and one pass needs more: raise `capacity`"
-    ):
+    with pytest.raises(ValueError, match="pool holds 30 tokens, and one pass needs more: raise `capacity`"):
         forest.logprobs([long])
     torch.testing.assert_close(forest.logprobs([short])[short], before, atol=1e-4, rtol=0)
     fits = forest.add([12] * 30)

@@ -177,14 +177,14 @@ def test_long_pairs_are_shortened_and_counted(tmp_path: Path):
 
 
 def test_the_rule_is_learned_and_carries_over_to_held_out_tasks(tmp_path: Path):
-    metrics = fit(tmp_path / "model", dataclasses.replace(CONFIG, epochs=4))
+    metrics = fit(tmp_path / "model", dataclasses.replace(CONFIG, epochs=4, lr=1e-2), network={"train": "all"})
     loss, accuracy = curves(tmp_path / "model", "train_loss"), curves(tmp_path / "model", "train_accuracy")
     assert metrics["steps"] == len(loss) == 32
     assert sum(list(loss.values())[-4:]) < 0.2 * sum(list(loss.values())[:4])
     assert list(accuracy.values())[-4:] == [1.0] * 4
     assert metrics["val_accuracy"] == 1.0 == max(curves(tmp_path / "model", "val_accuracy").values())
     assert (metrics["train_pairs"], metrics["val_pairs"]) == (32, 8)
-    fresh, tokenizer = tiny_network(0)
+    fresh, tokenizer = tiny_network(0, train="all")
     fresh.load_learned(tmp_path / "model")
     model = RewardModel(fresh, tokenizer)
     pairs = toy_pairs(30)[-10:]  # of tasks that were in neither part
@@ -214,7 +214,7 @@ def test_gradient_checkpointing_computes_layers_again_and_changes_nothing(tmp_pa
     for again in (False, True):
         network, tokenizer = tiny_network(0, train="all")
         passes: list[str] = []
-        network.backbone.layers[0].mlp.register_forward_hook(
+        network.backbone.layers[0].mlp.register_forward_pre_hook(
             lambda module, *_, passes=passes: passes.append("train" if torch.is_grad_enabled() else "val")
         )
         config = dataclasses.replace(CONFIG, gradient_checkpointing=again)

@@ -97,7 +97,8 @@ def puzzle(*numbers: int, target: int = 24, id: str = "t", split: str = "test") 
 
 
 class ScriptedLM(LanguageModel):
-    """Chooses by `weight(prompt, choice)` and writes `text(prompt, seed)`; `calls` keeps what it was asked.
+    """Chooses by `weight(prompt, choice)` and writes `text(prompt, seed)`; `calls` keeps what it was asked,
+    `written` what it wrote.
 
     A token is a character here.
     """
@@ -113,6 +114,7 @@ class ScriptedLM(LanguageModel):
         self.weight = weight
         self.text = text
         self.calls: list[tuple[str, list[str], Any]] = []  # (method, prompts, choices or n)
+        self.written: list[str] = []
         self.resets = 0
 
     def reset(self) -> None:
@@ -130,6 +132,7 @@ class ScriptedLM(LanguageModel):
     ) -> list[list[Completion]]:
         self.calls.append(("generate", list(prompts), n))
         written = [[self.text(p, (seeds[i] if seeds else 0) + k) for k in range(n)] for i, p in enumerate(prompts)]
+        self.written += [text for texts in written for text in texts]
         return [[Completion(text, len(p) + len(text)) for text in texts] for p, texts in zip(prompts, written)]
 
     def choose(
