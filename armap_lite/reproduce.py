@@ -60,7 +60,6 @@ def reproduce(
 def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     """Run `notebook` into `target`, saved after each cell; one that ran whole with these parameters is left alone."""
     import papermill
-    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
     stamp = target.with_suffix(".done.json")
@@ -81,7 +80,7 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
         raise NotebookError(
             f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (all cells so far: {target})"
         ) from error
-    except (PapermillException, DeadKernelError) as error:  # a kernel dies where memory does not suffice
+    except (PapermillException, RuntimeError) as error:  # RuntimeError: the kernel died, of too little memory say
         raise NotebookError(f"{notebook.name}: {error}") from error
     write_atomic(stamp, json.dumps({"key": key, "seconds": time.perf_counter() - start}))
 

@@ -165,14 +165,12 @@ class Run:
 
     async def test_pairs(self) -> list[PreferencePair]:
         """Pairs of development tasks, which neither training nor its early stopping has seen."""
-        s, file = self.settings, self.path("dev_pairs.jsonl")
-        if not file.exists():
-            tasks = evenly(self.env.tasks("dev"), s.dev_tasks)
-            rough = self.path("dev_trajectories.jsonl")
-            size: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "proposals": 0}
-            await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
-            kept = collect.load(rough)
-            await synthesize.synthesize(self.env, self.data_lm, kept, file, negatives=1, texts=s.texts, seed=self.seed)
+        s, file, rough = self.settings, self.path("dev_pairs.jsonl"), self.path("dev_trajectories.jsonl")
+        tasks = evenly(self.env.tasks("dev"), s.dev_tasks)
+        size: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "proposals": 0}
+        await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
+        kept = collect.load(rough)
+        await synthesize.synthesize(self.env, self.data_lm, kept, file, negatives=1, texts=s.texts, seed=self.seed)
         return synthesize.load(file)
 
     async def margins(self) -> dict[str, Any]:

@@ -252,8 +252,9 @@ def test_the_shown_phrasings_state_what_they_are_said_to():
         ("Use 8 8 4 1, each once, to get 36.", ("1 4 8 8", "36")),
         ("Make 36 from 1, 4, 8 and 8.", ("1 4 8 8", "36")),
         ("Obtain -5 from 1 4 8 8", ("1 4 8 8", "-5")),
-        ("8 8 4 1 should equal exactly 36", None),
+        ("8 8 4 1 should equal exactly 36", ("1 4 8 8", "36")),
         ("8 8 4 1 equals exactly 36", ("1 4 8 8", "36")),
+        ("Make 1/3 from 1 4 8 8", ("1 4 8 8", "1/3")),
         ("Use 8 8 4 to get 36", None),
         ("Use 8 8 4 1 1 to get 36", None),
         ("Use 8 8 4 1 to get 36 or make 24", None),
@@ -266,7 +267,7 @@ def test_what_an_instruction_states_is_read_or_it_is_not_read_at_all(text, state
     assert ENV.states(text) == (stated and {"numbers": stated[0], "result": stated[1]})
 
 
-@pytest.mark.parametrize("text", ["Use 1/0 4 8 8 to get 36", "Make 1/0 from 1 4 8 8", "Use 8/0 0/0 1 4 to get 1"])
+@pytest.mark.parametrize("text", ["Use 1/0 4 8 8 to get 36", "Use 8/0 0/0 1 4 to get 1"])
 @pytest.mark.xfail(
     strict=True, raises=ZeroDivisionError, reason="states() lets the ZeroDivisionError of Fraction through"
 )

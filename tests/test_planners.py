@@ -10,13 +10,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import ScriptedLM, ScriptedReward, puzzle
+from tiny import Fragile, ScriptedLM, ScriptedReward, puzzle
 
 from armap_lite import evaluate, planners
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
 from armap_lite.control import Objective, Weighted, actions_like
-from armap_lite.envs.base import SimulatorError
 from armap_lite.envs.game24 import Game24, Game24Judge
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
 from armap_lite.planners.mcts import Node, backward, select
@@ -172,7 +171,7 @@ def test_greedy_takes_the_most_probable_action_each_time():
 def test_best_of_n_keeps_repeats_as_samples_but_scores_each_trajectory_once():
     reward = ScriptedReward(end)
     sure = ScriptedLM(lambda prompt, choice: 1.0 if "+" in choice else 1e-12)
-    result = play("best_of_n", puzzle(5, 5, 5, 5), lm=sure, reward=reward, n=7)
+    result = play("best_of_n", puzzle(2, 3), lm=sure, reward=reward, n=7)
     assert len(result.samples) == 7 and len({s.trajectory.actions for s in result.samples}) == 1
     assert result.budget.reward_calls == len(reward.scored) == 1 and result.chosen == 0
     mixed = play("best_of_n", puzzle(2, 3), reward=reward, n=30)
@@ -215,7 +214,7 @@ def learner() -> ScriptedLM:
     ],
 )
 def test_reflexion_returns_the_trial_that_the_reward_likes_most(rewards, threshold, trials, chosen):
-    liked = {actions: reward for actions, reward in zip(SCRIPT, rewards)}
+    liked = dict(zip(SCRIPT, rewards))
     lm = learner()
     reward = ScriptedReward(lambda trajectory: liked[trajectory.actions])
     result = play("reflexion", lm=lm, reward=reward, trials=4, threshold=threshold, memory=10)
@@ -380,14 +379,21 @@ def test_the_tree_adds_up():
     json.dumps(result.to_json(), allow_nan=False)
 
 
-GOLDEN = "{}"
+GOLDEN = """
+{"action": null, "visits": 3, "value": 6.0, "prior": 1.0, "chosen": true, "children": [
+  {"action": "3 + 2 = 5", "visits": 1, "value": 10.0, "prior": 0.5, "chosen": false, "children": [
+    {"action": "5 * 4 = 20", "visits": 1, "value": 20.0, "prior": 0.5, "chosen": false, "children": []}]},
+  {"action": "3 * 2 = 6", "visits": 2, "value": 12.0, "prior": 0.5, "chosen": true, "children": [
+    {"action": "6 + 4 = 10", "visits": 1, "value": 10.0, "prior": 0.5, "chosen": false, "children": []},
+    {"action": "6 * 4 = 24", "visits": 1, "value": 24.0, "prior": 0.5, "chosen": true, "children": []}]}]}
+"""
 
 
 def test_a_small_search_is_the_stored_one():
-    """2 3 4, width 2, equal priors, reward: the number that is left. Worked through by hand as well."""
+    """Worked through by hand: 20 under +, then * as it was not visited, 24 there; 12 > 10 keeps the third under *."""
     liked = ScriptedLM(lambda prompt, choice: 1.0 if " + " in choice or " * " in choice else 1e-9)
     result = play("mcts", puzzle(2, 3, 4), lm=liked, rollouts=3, width=2, gamma=0.5, c=1.0)
-    print(json.dumps(result.tree))
+    assert [sample.reward for sample in result.samples] == [20, 24, 10] and result.chosen == 1
     assert result.tree == json.loads(GOLDEN)
 
 
@@ -498,18 +504,6 @@ def test_broken_trajectories_are_counted_and_scored_as_far_as_they_came():
     [*_, row, floor, ceiling] = rows([PlanResult("best_of_n/t", "t", "best_of_n", samples, 1, Budget(1, 1, 1))])
     assert (row["failures"], floor["failures"], ceiling["failures"]) == (2, 2, 2)
     assert (row["mean"], floor["mean"], ceiling["mean"]) == (1, pytest.approx(1 / 3), 1)
-
-
-class Fragile(Game24):
-    """A simulator that dies of every multiplication."""
-
-    def step(self, action: str) -> Observation:
-        if " * " in action:
-            raise SimulatorError("the simulator died")
-        return super().step(action)
-
-    def examples(self):
-        return [(puzzle(1, 2, 3, 4), ("1 + 2 = 3", "3 + 3 = 6", "6 + 4 = 10"))]
 
 
 def test_a_simulator_that_dies_breaks_off_a_trajectory_not_the_run(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerFast
 
+from armap_lite.envs.base import SimulatorError
 from armap_lite.envs.game24 import Game24, instruction
 from armap_lite.llms.base import Choice, Completion, LanguageModel
 from armap_lite.llms.local import LocalLM
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.model import RewardNetwork
-from armap_lite.trajectory import Task, Trajectory
+from armap_lite.trajectory import Observation, Task, Trajectory
 
 TEXT = [
     "Use the numbers 1 4 8 8 to obtain 36.\n8 * 4 = 32\n8 / 2 = 4\n12 - 8 = 4\n3 + 3 = 6\n6 * 4 = 24\n",
@@ -94,6 +96,24 @@ def tiny_folder(path: Path, layers: int = 3, seed: int = 0) -> str:
 def puzzle(*numbers: int, target: int = 24, id: str = "t", split: str = "test") -> Task:
     """A Game of 24 task of any numbers."""
     return Task(id, "game24", split, instruction(numbers, target), {"numbers": list(numbers), "target": target})
+
+
+class Fragile(Game24):
+    """A simulator that dies of every multiplication."""
+
+    def step(self, action: str) -> Observation:
+        if " * " in action:
+            raise SimulatorError("the simulator died")
+        return super().step(action)
+
+    def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
+        return [(puzzle(1, 2, 3, 4), ("1 + 2 = 3", "3 + 3 = 6", "6 + 4 = 10"))]
+
+
+def cuts(data: bytes, rng: random.Random, n: int) -> list[int]:
+    """Where a file of lines may have been cut: `n` ends of lines, and `n` places inside them."""
+    ends = [0] + [i + 1 for i, byte in enumerate(data) if byte == 10]
+    return rng.sample(ends, n) + [rng.randrange(len(data)) for _ in range(n)]
 
 
 class ScriptedLM(LanguageModel):

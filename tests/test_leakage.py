@@ -1,0 +1,135 @@
+"""Nothing before the evaluation can read the true score."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from pathlib import Path
+
+import pytest
+from tiny import puzzle, tiny_folder
+
+import armap_lite
+from armap_lite import envs
+from armap_lite.envs.game24 import Game24, Game24Judge
+from armap_lite.reward.config import TrainingConfig
+from armap_lite.run import Run
+
+PACKAGE = Path(armap_lite.__file__).parent
+JUDGING = {"make_judge", "Judge", "Game24Judge", "score_plans"}
+
+
+class JudgeAskedError(AssertionError):
+    """Somebody asked for the true score."""
+
+
+def poison(*args, **kwargs):
+    raise JudgeAskedError(f"the judge was asked: {args}, {kwargs}")
+
+
+def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_does_not(tmp_path, monkeypatch):
+    """Published pairs were ranked by the environment's own reward."""
+    monkeypatch.setattr(envs, "make_judge", poison)
+    monkeypatch.setattr(Game24Judge, "score", poison)
+    monkeypatch.setattr(Game24Judge, "__init__", poison)
+    model = tiny_folder(tmp_path / "model", layers=16)
+    sizes = {"collect_tasks": 4, "samples": 3, "proposals": 1, "dev_tasks": 2, "test_tasks": 3, "group": 2}
+    planners = {
+        "sampling": {},
+        "greedy": {},
+        "best_of_n": {"n": 3},
+        "reflexion": {"trials": 2, "threshold": 1e9},
+        "mcts": {"rollouts": 3, "finish": True},
+    }
+    training = TrainingConfig(batch_size=4, checks=1, held_out=0.5)
+    run = Run(
+        "game24", "fast", tmp_path / "run", policy=model, reward=model, **sizes, planners=planners, training=training
+    )
+
+    async def stages():
+        assert (await run.collect())["kept"] > 0
+        assert (await run.synthesize())["pairs"] > 0
+        assert (await run.train(accelerator="cpu", enable_progress_bar=False))["steps"] > 0
+        plans = await run.plan()
+        assert {(p.planner, p.task_id) for p in plans} == {(name, t.id) for name in planners for t in run.test_tasks}
+        assert len(await run.control()) == 3 * len(run.settings.control_weights)
+        with pytest.raises(JudgeAskedError):
+            await run.evaluate()
+
+    asyncio.run(stages())
+    for file in (
+        "trajectories.jsonl",
+        "pairs.jsonl",
+        "reward_model/weights.safetensors",
+        "plans.jsonl",
+        "control.jsonl",
+    ):
+        assert run.path(file).stat().st_size > 0
+    assert not run.path("evaluation.json").exists()
+
+
+def parsed() -> dict[str, ast.Module]:
+    return {str(p.relative_to(PACKAGE)): ast.parse(p.read_text()) for p in sorted(PACKAGE.rglob("*.py"))}
+
+
+def named(tree: ast.AST) -> set[str]:
+    """Every name, attribute, imported name and string in `tree`."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.alias):
+            found |= {node.name.rpartition(".")[2], node.asname or ""}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
+
+
+def test_only_the_evaluation_names_a_judge():
+    trees = parsed()
+    assert len(trees) > 25
+    home = {name for name in trees if name.startswith("envs/")} | {"evaluate.py"}
+    assert {n for name in home for n in named(trees[name])} >= JUDGING  # the names are still the right ones
+    for node in ast.walk(trees["run.py"]):
+        if isinstance(node, ast.ClassDef):
+            [evaluation] = [part for part in node.body if getattr(part, "name", "") == "evaluate"] or [None]
+            if evaluation:
+                assert "make_judge" in named(evaluation)
+                node.body.remove(evaluation)
+    for name in trees.keys() - home:
+        assert not named(trees[name]) & JUDGING, name
+
+
+def test_what_learns_and_plans_does_not_import_the_evaluation():
+    """Arrows point one way: nothing before the evaluation knows of it."""
+    trees = parsed()
+    early = [n for n in trees if n.split("/")[0].removesuffix(".py") in EARLY]
+    assert len(early) > 20
+    for name in early:
+        modules = set()
+        for node in ast.walk(trees[name]):
+            if isinstance(node, ast.ImportFrom):
+                modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+        late = {f"armap_lite.{m}" for m in ("evaluate", "run", "reproduce", "report", "figures")}
+        assert not modules & late, name
+
+
+EARLY = {
+    "trajectory", "rng", "store", "tokens", "envs", "llms", "world", "agent", "batching", "collect", "synthesize",
+    "reward", "planners", "control",
+}  # fmt: skip
+
+
+TRAJECTORY = Game24().replay(puzzle(1, 4, 8, 8), ("8 / 4 = 2", "2 + 1 = 3", "8 * 3 = 24"))
+
+
+@pytest.mark.parametrize(
+    "thing", [Game24(), Game24().reset(TRAJECTORY.task), TRAJECTORY, TRAJECTORY.steps[-1]], ids=type
+)
+def test_what_the_agent_sees_has_no_reward(thing):
+    words = ("reward", "score", "judge", "success", "gold")
+    assert not [name for name in dir(thing) if any(word in name.lower() for word in words)]

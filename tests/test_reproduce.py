@@ -1,0 +1,297 @@
+"""The command line: notebooks run in order and once, errors in one line, a report that stands alone."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from armap_lite import evaluate, reproduce
+from armap_lite.__main__ import main
+from armap_lite.run import Run
+
+ROOT = Path(__file__).parents[1]
+HOSTILE = "<script>alert('&\"1\"')</script>"
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+PARAMETERS = "".join(f"{name} = None\n" for name in ("ENV", "PROFILE", "RUN_DIR", "SEED", "POLICY", "REWARD"))
+FINDINGS: dict[str, Any] = {
+    "rows": [
+        {
+            "env": "game24",
+            "env_version": "1",
+            "split": "test",
+            "metric": HOSTILE,
+            "planner": planner,
+            "policy": "tiny",
+            "reward_model": "tiny",
+            "profile": "fast",
+            "seed": 0,
+            "n": 4,
+            "mean": 0.25 * k,
+            "ci_low": 0.0,
+            "ci_high": 1.0,
+            "llm_tokens": 400,
+            "env_steps": 12,
+            "reward_calls": 8,
+            "failures": 0,
+            "seconds": 1.5,
+            "device": "cpu",
+        }
+        for k, planner in enumerate(("sampling", "best_of_n"))
+    ],
+    "reward_model": [
+        {
+            "env": "game24",
+            "pair_accuracy": 0.875,
+            "ci_low": 0.75,
+            "ci_high": 1.0,
+            "n_pairs": 8,
+            "n_tasks": 4,
+            "baseline": None,
+        }
+    ],
+    "control": [],
+}
+
+
+def write_notebook(folder: Path, stem: str, *cells: str, parameters: str = PARAMETERS) -> Path:
+    def code(source: str, *tags: str) -> dict[str, Any]:
+        lines = {"source": source, "metadata": {"tags": list(tags)}}
+        return {"cell_type": "code", "execution_count": None, "outputs": [], "id": f"c{len(source)}", **lines}
+
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    all_cells = [code(parameters, "parameters"), *map(code, cells)]
+    path = folder / f"{stem}.ipynb"
+    path.write_text(json.dumps({"cells": all_cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+def cells_of(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text())["cells"]
+
+
+@pytest.fixture
+def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of throwaway notebooks in the place of the real ones."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr(reproduce, "NOTEBOOKS", folder)
+    return folder
+
+
+def call(out: Path, *more: str) -> int:
+    return main(["reproduce", "--env", "game24", "--out", str(out), *more])
+
+
+# What is wrong with a command is said in one line.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["reproduce", "--env", "chess"], "environment 'chess' is not known; there is game24"),
+        (["reproduce", "--env", "game24", "chess"], "environment 'chess' is not known; there is game24"),
+        (["reproduce", "--profile", "huge"], "profile 'huge' is not known; there is fast, laptop, gpu, paper"),
+        (["reproduce", "--only", "09_more"], "notebook '09_more' is not known; there is 00_first"),
+        (["report", "nowhere"], "nowhere holds no evaluation yet"),
+        (["assets", "moon"], "unknown asset 'moon'"),
+    ],
+)
+def test_a_wrong_name_is_one_line(
+    arguments: list[str], message: str, notebooks: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    write_notebook(notebooks, "00_first")
+    monkeypatch.chdir(notebooks.parent)
+    assert main(arguments) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+    with pytest.raises(Exception, match=re.escape(message)):
+        main([*arguments, "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("more", "was"),
+    [(["--seed", "1"], "seed=0"), (["--profile", "laptop"], "profile='fast'"), (["--policy", "x"], "policy='smollm2")],
+)
+def test_a_folder_of_another_run_is_refused_before_any_work(
+    more: list[str], was: str, notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    write_notebook(notebooks, "00_first", "raise SystemError('this must not run')")
+    Run("game24", "fast", tmp_path / "out", seed=0)
+    before = sorted((tmp_path / "out").rglob("*"))
+    assert call(tmp_path / "out", *more) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"was made with {was}" in line and line.endswith("; give another folder, or delete this one")
+    assert sorted((tmp_path / "out").rglob("*")) == before
+
+
+def test_the_real_command_ends_with_status_1_and_one_line():
+    command = [sys.executable, "-m", "armap_lite", "reproduce", "--env", "chess"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "error: environment 'chess' is not known; there is game24\n"
+
+
+def test_no_notebooks_is_an_error(notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert call(tmp_path / "out") == 1
+    assert f"no notebooks in {notebooks}" in capsys.readouterr().err
+
+
+def test_a_parameter_that_no_cell_names_is_an_error(notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    write_notebook(notebooks, "00_first", parameters=PARAMETERS.replace("SEED", "SEEDS"))
+    assert call(tmp_path / "out") == 1
+    assert "00_first.ipynb has no parameter 'SEED'; its parameters cell must name it" in capsys.readouterr().err
+    assert not (tmp_path / "out/game24/notebooks").exists()
+
+
+# Notebooks run in order, as far as they have to.
+
+
+def test_notebooks_run_until_one_fails_and_go_on_from_there(
+    notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    out, log = tmp_path / "out", tmp_path / "log"
+    note = f"with open({str(log)!r}, 'a') as log: log.write(%r)"
+    write_notebook(notebooks, "00_first", note % "first ", "print(ENV, PROFILE, SEED, POLICY, RUN_DIR)")
+    write_notebook(notebooks, "01_second", note % "second ", "print('half way')\n1 / 0", note % "never")
+    write_notebook(notebooks, "02_third", note % "third ")
+    write_notebook(notebooks, "not_one_of_them", note % "other")
+
+    assert call(out) == 1
+    shown = capsys.readouterr()
+    [error] = [line for line in shown.err.splitlines() if line.startswith("error: ")]
+    assert shown.err.splitlines()[-1] == error  # after the progress bars
+    assert "01_second.ipynb, cell 4: ZeroDivisionError: division by zero" in error
+    assert "Traceback" not in shown.err
+    assert "[game24 1/3] 00_first" in shown.out
+    assert log.read_text() == "first second "
+    first = cells_of(out / "game24/notebooks/00_first.ipynb")
+    assert first[-1]["outputs"][0]["text"] == [f"game24 fast 0 None {out.resolve()}\n"]
+    half = cells_of(out / "game24/notebooks/01_second.ipynb")  # what ran until there is kept
+    outputs = [output for cell in half if cell["cell_type"] == "code" for output in cell["outputs"]]
+    assert {"half way\n"} == {line for o in outputs if o["output_type"] == "stream" for line in o["text"]}
+    assert "ZeroDivisionError" in [o["ename"] for o in outputs if o["output_type"] == "error"]
+    assert not (out / "report.html").exists()
+
+    found = f"import json; open({str(out / 'game24/evaluation.json')!r}, 'w').write({json.dumps(FINDINGS)!r})"
+    write_notebook(notebooks, "01_second", note % "mended ", found)
+    assert call(out) == 0
+    assert log.read_text() == "first second mended third "  # the first one is not run again
+    assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
+    evaluate.validate(json.loads((out / "results.json").read_text()))
+
+    assert call(out) == 0
+    assert log.read_text() == "first second mended third "  # nothing is
+    write_notebook(notebooks, "02_third", note % "changed ")
+    (out / "game24/notebooks/00_first.ipynb").unlink()
+    assert call(out, "--only", "00_first", "02_third") == 0
+    assert log.read_text() == "first second mended third first changed "  # what changed, and what is not there
+
+
+def test_a_kernel_that_dies_is_named_and_one_notebook_alone_is_enough(
+    notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    write_notebook(notebooks, "00_first", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    write_notebook(notebooks, "01_second", "1 + 1")
+    assert call(tmp_path / "out", "--only", "00_first") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: 00_first.ipynb: Kernel died"
+    assert call(tmp_path / "out", "--only", "01_second") == 0
+    assert (tmp_path / "out/game24/notebooks/01_second.ipynb").is_file()
+    assert not (tmp_path / "out/results.json").exists()  # there is nothing to report on yet
+
+
+# The report.
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """What notebooks leave behind: findings, figures, and a page with everything one may find on one."""
+    out = tmp_path / "run <i>one"
+    env = out / "game24"
+    (env / "figures").mkdir(parents=True)
+    (env / "evaluation.json").write_text(json.dumps(FINDINGS))
+    (env / "figures/curve.png").write_bytes(PIXEL)
+    (env / "figures/curve.txt").write_text(f"A curve' onload='alert(1) {HOSTILE}")
+    (env / "figures/bare_bones.png").write_bytes(PIXEL)
+    (env / "notebooks").mkdir()
+    outputs = [
+        {"output_type": "stream", "name": "stdout", "text": HOSTILE},
+        {
+            "output_type": "display_data",
+            "metadata": {},
+            "data": {"image/png": base64.b64encode(PIXEL).decode(), "text/plain": "<Figure>"},
+        },
+        {
+            "output_type": "display_data",
+            "metadata": {},
+            "data": {"application/vnd.jupyter.widget-view+json": {"model_id": "m"}, "text/plain": "0%| WIDGET"},
+        },
+    ]
+    path = write_notebook(env / "notebooks", "00_<u>", "print(answer)")
+    book = json.loads(path.read_text())
+    book["cells"][1] |= {"outputs": outputs, "execution_count": 1}
+    text = "See [a page](https://example.org/page), where $R = w \\cdot z$.\n\n```python\nimport this\n```"
+    book["cells"].append({"cell_type": "markdown", "id": "m", "metadata": {}, "source": text})
+    state = {"version_major": 2, "version_minor": 0, "state": {"m": {"model_name": "X", "model_module": "x"}}}
+    book["metadata"]["widgets"] = {"application/vnd.jupyter.widget-state+json": state}
+    path.write_text(json.dumps(book))
+    return out
+
+
+def test_report_rebuilds_one_page_that_needs_nothing_else(finished: Path, capsys: pytest.CaptureFixture):
+    assert main(["report", str(finished)]) == 0
+    assert capsys.readouterr().out.strip() == str(finished / "report.html")
+    results = json.loads((finished / "results.json").read_text())
+    evaluate.validate(results)
+    assert results["rows"] == FINDINGS["rows"]
+    whole = (finished / "report.html").read_text()
+    [frame] = re.findall(r'<iframe sandbox srcdoc="([^"]*)">', whole)
+    page = html.unescape(frame)
+
+    for text in (whole.replace(frame, ""), page):
+        assert not re.findall(r"<(?:script|link|object|embed|base)\b", text)
+        sources = re.findall(r"\b(?:src|href|srcset|poster|data)\s*=\s*[\"']?([^\"'\s>]+)", text)
+        assert [s for s in sources if not s.startswith(("data:image/", "#"))] in ([], ["https://example.org/page"])
+        assert not re.findall(r"@import|url\(\s*[\"']?(?!data:|#)[^)]", text)
+    assert whole.count("data:image/png;base64," + base64.b64encode(PIXEL).decode()) == 3
+    assert "0.250 [0.000, 1.000]" in whole and "0.875 [0.750, 1.000]" in whole
+    assert "R = w" in page and "import" in page and "print" in page
+    assert "WIDGET" not in page  # a progress bar that stands still says nothing
+
+    before = whole
+    (finished / "report.html").unlink()
+    assert main(["report", str(finished)]) == 0
+    assert (finished / "report.html").read_text() == before
+
+
+def test_the_report_escapes_what_it_shows(finished: Path):
+    main(["report", str(finished)])
+    whole = (finished / "report.html").read_text()
+    [frame] = re.findall(r'<iframe sandbox srcdoc="([^"]*)">', whole)
+    outside = whole.replace(frame, "")
+    for hostile in ("<script", "<u>", "<i>one", "onload='alert"):
+        assert hostile not in outside
+    assert html.escape(HOSTILE) in outside  # the metric, and what a figure shows
+    assert html.escape("00_<u>") in outside and html.escape("run <i>one") in outside
+    assert re.search(r"alt='[^']*A curve&#x27; onload=&#x27;", outside)
+    assert "alt='bare bones'" in outside
+    assert "&lt;script&gt;" in html.unescape(frame) and "<script" not in html.unescape(frame)
+
+
+def test_wrong_findings_stop_the_report_and_keep_the_old_one(finished: Path, capsys: pytest.CaptureFixture):
+    assert main(["report", str(finished)]) == 0
+    before = {name: (finished / name).read_bytes() for name in ("results.json", "report.html")}
+    broken = {**FINDINGS, "rows": [FINDINGS["rows"][0] | {"mean": 1.5}]}
+    (finished / "game24/evaluation.json").write_text(json.dumps(broken))
+    assert main(["report", str(finished)]) == 1
+    assert "rows[0]: ci_low 0.0 <= mean 1.5 <= ci_high 1.0" in capsys.readouterr().err
+    assert before == {name: (finished / name).read_bytes() for name in before}

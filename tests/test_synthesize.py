@@ -1,0 +1,298 @@
+"""Stage 2: instructions that say what was done, negatives that were really done, and files that resume."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tiny import Fragile, ScriptedLM, cuts, puzzle, tiny_lm
+
+from armap_lite import synthesize
+from armap_lite.batching import Batcher
+from armap_lite.envs.game24 import Game24
+from armap_lite.store import read_jsonl
+from armap_lite.synthesize import refine
+from armap_lite.trajectory import PreferencePair, Trajectory
+
+ENV = Game24()
+
+
+def walk(task, rng: random.Random) -> Trajectory:
+    trajectory = ENV.replay(task, ())
+    while not trajectory.done:
+        action = rng.choice(ENV.admissible())
+        trajectory = trajectory.then(action, ENV.step(action))
+    return trajectory
+
+
+RNG = random.Random(0)
+HANDS = [(1, 4, 8, 8), (2, 9, 10, 12), (4, 4, 6, 8), (5, 5, 5, 1), (1, 2, 4, 11), (13, 13, 7, 2)]
+WALKS = [walk(puzzle(*hand, id=f"t{i}", split="train"), RNG) for i, hand in enumerate(HANDS) for _ in range(4)]
+TOLD = [t for t in WALKS if ENV.facts(t)]  # the rest ends at a fraction or beyond 999
+
+
+def said(prompt: str) -> dict[str, str]:
+    """The facts at the end of the prompt that a data LLM gets."""
+    line = re.findall(r"Facts: numbers ([\d ]+); result (\S+)\nInstruction:$", prompt)
+    [(numbers, result)] = line
+    return {"numbers": numbers, "result": result}
+
+
+def writer(prompt: str, seed: int) -> str:
+    """A data LLM that is right two times out of five."""
+    facts = said(prompt)
+    return [
+        f" Combine {facts['numbers']} so that you get {facts['result']}. ",
+        f"Use {facts['numbers']} to obtain 24.",
+        "Use the numbers well.",
+        f"Reach {facts['result']} with {' '.join(facts['numbers'].split()[::-1])}!",
+        f"Make {facts['result']} from 1 2 3 4.",
+    ][seed % 5]
+
+
+def run(out: Path, lm=None, trajectories=WALKS, env=None, **options) -> dict[str, int]:
+    return asyncio.run(
+        synthesize.synthesize(env or Game24(), lm or ScriptedLM(text=writer), trajectories, out, **options)
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[list[PreferencePair], dict[str, int], Path]:
+    out = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    counts = run(out, negatives=3)
+    return synthesize.load(out), counts, out
+
+
+def test_every_negative_was_executed_and_ends_differently(made):
+    """Published negatives for Game of 24 are texts that nobody carried out."""
+    pairs, _, _ = made
+    assert len(pairs) > 2 * len(TOLD)
+    for pair in pairs:
+        for side in (pair.chosen, pair.rejected):
+            assert side == Game24().replay(side.task, side.actions) and side.done and not side.failure
+            assert not any("Nothing happens" in step.observation for step in side.steps)
+        assert pair.chosen.task == pair.rejected.task and pair.task_id == pair.chosen.task.id
+        assert ENV.facts(pair.rejected) != ENV.facts(pair.chosen) != {}
+
+
+def test_changed_at_is_where_they_part_and_what_can_stay_stays(made):
+    places = set()
+    for pair in made[0]:
+        at, good, bad = pair.changed_at, pair.chosen.actions, pair.rejected.actions
+        assert good[:at] == bad[:at] and good[at] != bad[at]
+        places.add(at)
+        if "a" in pair.id.rpartition("/")[2]:
+            for i in range(at + 1, len(good)):
+                ENV.replay(pair.chosen.task, bad[:i])
+                assert bad[i] == good[i] or good[i] not in ENV.admissible()
+    assert places == {0, 1, 2}
+
+
+def test_the_instruction_is_fulfilled_by_the_chosen_and_by_the_chosen_alone(made):
+    for pair in made[0]:
+        stated = ENV.states(pair.instruction)
+        assert stated == ENV.facts(pair.chosen) and stated != ENV.facts(pair.rejected)
+        assert pair.instruction == pair.instruction.strip()
+
+
+def test_each_wording_keeps_its_origin_and_the_counts_are_those_of_the_file(made):
+    pairs, counts, out = made
+    plain = [p for p in pairs if p.instruction == ENV.plain_instruction(ENV.facts(p.chosen))]
+    assert {p.origin for p in plain} == {"plain"} and {p.origin for p in pairs if p not in plain} == {"llm"}
+    assert counts["worded by plain"] == len(plain) > 0
+    assert counts["worded by llm"] == len(pairs) - len(plain) > 0
+    assert counts["pairs"] == len(pairs) == len({p.id for p in pairs})
+    assert counts["skipped: nothing to ask for"] == len(WALKS) - len(TOLD) > 0
+    first = [p for p in pairs if re.search(r"/\d+a\d+$", p.id)]
+    assert len(first) + counts["negatives missing"] == 3 * len(TOLD)
+    assert counts["texts drafted"] == 2 * len(pairs)
+    assert sum("pair" not in line for line in read_jsonl(out)) == len(WALKS)  # one closing line for each trajectory
+
+
+def test_rejected_drafts_are_counted(tmp_path):
+    lm = ScriptedLM(text=writer)
+    counts = run(tmp_path / "p.jsonl", lm, texts=3)
+    asked = [
+        said(prompt) for kind, prompts, _ in lm.calls if kind == "generate" for prompt in prompts for _ in range(3)
+    ]
+    wrong = sum(ENV.states(text) != facts for text, facts in zip(lm.written, asked, strict=True))
+    assert counts["texts drafted"] == len(lm.written) and counts["texts rejected"] == wrong > 0
+
+
+def test_mirrored_pairs_exchange_the_roles_under_an_instruction_of_their_own(made, tmp_path):
+    pairs = {p.id: p for p in made[0]}
+    mirrors = {id: p for id, p in pairs.items() if re.search(r"/\d+b\d+$", id)}
+    for id, mirror in mirrors.items():
+        head, _, k = id.rpartition("b")
+        other = pairs[f"{head}a{k}"]
+        assert (mirror.chosen, mirror.rejected) == (other.rejected, other.chosen)
+        assert mirror.changed_at == other.changed_at and mirror.instruction != other.instruction
+    unworthy = [p for id, p in pairs.items() if id not in mirrors and not ENV.facts(p.rejected)]
+    assert len(pairs) == 2 * len(mirrors) + len(unworthy)  # a negative that nobody would ask for has no mirror
+    run(tmp_path / "p.jsonl", negatives=3, mirror=False)
+    assert synthesize.load(tmp_path / "p.jsonl") == [p for id, p in pairs.items() if id not in mirrors]
+
+
+def test_without_texts_every_wording_is_plain_and_no_llm_is_asked(tmp_path):
+    lm = ScriptedLM()
+    counts = run(tmp_path / "p.jsonl", lm, texts=0)
+    assert counts["worded by plain"] == counts["pairs"] > 0 and counts["texts drafted"] == 0 and not lm.calls
+
+
+def test_what_nobody_could_ask_for_is_skipped_and_counted(tmp_path):
+    broken = dataclasses.replace(TOLD[0], steps=TOLD[0].steps[:2], done=False, failure="died")
+    ends_at_a_third = Game24().replay(puzzle(1, 1, 1, 3), ("1 + 1 = 2", "2 - 1 = 1", "1 / 3 = 1/3"))
+    counts = run(tmp_path / "p.jsonl", trajectories=[broken, ends_at_a_third])
+    assert counts == {"skipped: nothing to ask for": 2}
+
+
+def test_a_trajectory_that_always_ends_the_same_has_no_negative(tmp_path):
+    class OneWay(Game24):
+        def admissible(self):
+            return super().admissible()[:1]
+
+    only = OneWay().replay(puzzle(2, 3), ("3 + 2 = 5",))
+    counts = run(tmp_path / "p.jsonl", trajectories=[only], env=OneWay(), negatives=2)
+    assert counts["pairs"] == 0 and counts["negatives missing"] == 2
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a broken replay is taken as a negative; where it broke at the change, StopIteration"
+)
+def test_a_negative_is_never_a_trajectory_that_broke_off(tmp_path):
+    sums = [t for t in TOLD if not any("*" in action for action in t.actions)]
+    run(tmp_path / "p.jsonl", trajectories=sums, env=Fragile(), negatives=4)
+    pairs = synthesize.load(tmp_path / "p.jsonl")
+    assert pairs and all(p.chosen.done and p.rejected.done for p in pairs)
+
+
+# Whatever the LLM writes
+
+DONE = Game24().replay(puzzle(1, 4, 8, 8), ("8 * 4 = 32", "32 + 8 = 40", "40 / 1 = 40"))
+FACTS = {"numbers": "1 4 8 8", "result": "40"}
+SENTENCE = ["Use", "the", "numbers", "1", "4", "8", "8", "to", "obtain", "40", "."]
+OTHERS = [
+    "make",
+    "reach",
+    "get",
+    "total",
+    "exactly",
+    "each",
+    "once",
+    "24",
+    "-40",
+    "41",
+    "04",
+    "and",
+    ",",
+    "!",
+    "=",
+    "٤",
+    "Ⅷ",
+]
+words = st.sampled_from([*SENTENCE, *OTHERS])
+near = st.permutations(SENTENCE).map(" ".join)
+edited = st.builds(
+    lambda place, word, cut: " ".join([*SENTENCE[:place], word, *SENTENCE[place + cut :]]),
+    st.integers(0, 10),
+    words,
+    st.integers(0, 1),
+)
+drafts = st.text(max_size=60) | st.lists(words, max_size=12).map(" ".join) | near | edited
+
+
+def refined(texts: list[str]) -> tuple[str, str, int, int]:
+    left = iter(texts)
+    lm = ScriptedLM(text=lambda prompt, seed: next(left))
+
+    async def ask():
+        return await refine(ENV, Batcher(lm), DONE, len(texts), 0.7, 0)
+
+    return asyncio.run(ask())
+
+
+def contradicts(text: str) -> bool:
+    """Read in another way than the filter reads: exactly the five numbers, the result right behind the verb."""
+    numbers = [int(n) for n in re.findall(r"(?<![\d./-])\d+(?![\d/]|\.\d)", text)]
+    goal = re.search(r"(?i)(obtain|make|reach|get|total)s?( exactly)? 40(?!\d|\.\d|/)", text)
+    odd = re.search(r"\d[./]\d|-\s*\d", text)
+    return sorted(numbers) != [1, 4, 8, 8, 40] or goal is None or odd is not None
+
+
+@settings(max_examples=400)
+@given(st.lists(drafts, min_size=1, max_size=3))
+@example(["Use the numbers 1 4 8 8 to obtain 24.", "Reach 40 from 8 8 4 1."])
+@example(["Use 1 4 8 8 and 40 to make 40."])
+@example(["Use the numbers 1 4 8 8 to obtain 40/1."])
+def test_a_refined_instruction_never_contradicts_the_trajectory(texts):
+    assert ENV.facts(DONE) == FACTS
+    text, origin, drafted, rejected = refined(texts)
+    assert ENV.states(text) == FACTS and not contradicts(text)
+    passed = [t.strip() for t in texts if ENV.states(t) == FACTS]
+    assert (text, origin) == ((passed[0], "llm") if passed else (ENV.plain_instruction(FACTS), "plain"))
+    assert (drafted, rejected) == (len(texts), len(texts) - len(passed))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use the numbers 1 4 8 to obtain 40.8",
+        "Use the numbers 1 4 8 8 but do not make 40.",
+        "Use the numbers 1 4 8 8 and never reach 40.",
+        "Use the numbers 1 4 8 8 without making 40, or get 40 anyway.",
+        pytest.param("Use 1/0 4 8 8 to get 40", id="division by zero"),
+    ],
+)
+@pytest.mark.xfail(
+    strict=True, reason="decimals are read as two numbers, negations are not read, 1/0 is a ZeroDivisionError"
+)
+def test_a_text_that_denies_the_result_or_means_another_is_not_taken(text):
+    assert refined([text])[1] == "plain"
+
+
+# Files
+
+
+def test_pairs_become_a_table_that_datasets_reads(made, tmp_path):
+    from datasets import Dataset
+
+    synthesize.to_parquet(made[0], tmp_path / "pairs.parquet")
+    table = Dataset.from_parquet(str(tmp_path / "pairs.parquet"), cache_dir=str(tmp_path / "cache"))
+    assert len(table) == len(made[0])
+    for row, pair in zip(table, made[0], strict=True):
+        sides = {side: json.loads(row[side]) for side in ("chosen", "rejected")}
+        assert PreferencePair.from_json({**row, **sides}) == pair
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[bytes, dict[str, int]]:
+    out = tmp_path_factory.mktemp("whole") / "p.jsonl"
+    counts = small(out)
+    return out.read_bytes(), counts
+
+
+def small(out: Path, seed: int = 0) -> dict[str, int]:
+    return run(out, tiny_lm(), WALKS[:6], texts=1, negatives=2, group=4, seed=seed)
+
+
+def test_the_same_seed_gives_the_same_file(whole, tmp_path):
+    assert small(tmp_path / "again.jsonl") == whole[1]
+    assert (tmp_path / "again.jsonl").read_bytes() == whole[0]
+    small(tmp_path / "other.jsonl", seed=1)
+    assert (tmp_path / "other.jsonl").read_bytes() != whole[0]
+
+
+def test_a_run_broken_off_anywhere_ends_as_if_it_had_not_been(whole, tmp_path):
+    data, counts = whole
+    for cut in cuts(data, random.Random(1), 3):
+        out = tmp_path / f"{cut}.jsonl"
+        out.write_bytes(data[:cut])
+        assert small(out) == counts
+        assert out.read_bytes() == data
