@@ -19,6 +19,7 @@ img { max-width: 100%; } figure { margin: 1.5rem 0; } figcaption { color: #555; 
 details { border: 1px solid #ccc; border-radius: 6px; margin: .6rem 0; padding: .4rem .8rem; }
 iframe { width: 100%; height: 80vh; border: 0; } code { background: #f2f2f2; padding: 0 .25em; }
 """
+PAGE_STYLE = ".jp-RenderedMarkdown pre { font-family: var(--jp-code-font-family); }"  # source code shown as an output
 # nbconvert's page without what it would load from elsewhere or run: scripts for widgets, formulas and diagrams
 OFFLINE = "{% extends 'lab/index.html.j2' %}" + "".join(
     f"{{% block {name} %}}{{% endblock %}}"
@@ -80,6 +81,7 @@ def page(notebook: Path) -> str:
                 o for o in cell.outputs if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
             ]
     body, _ = HTMLExporter(raw_template=OFFLINE).from_notebook_node(node, {"metadata": {"name": notebook.stem}})
+    body = body.replace("</head>", f"<style>{PAGE_STYLE}</style></head>", 1)
     frame = f'<iframe sandbox srcdoc="{html.escape(body)}"></iframe>'
     return f"<details><summary>{html.escape(notebook.stem)}</summary>{frame}</details>"
 

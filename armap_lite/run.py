@@ -51,7 +51,7 @@ class Run:
         if reward:
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
         self.settings = dataclasses.replace(settings, policy=policy or settings.policy)
-        self.name, self.profile, self.seed = env, profile, seed
+        self.name, self.profile, self.seed, self.changes = env, profile, seed, changes
         self.root = Path(run_dir or f"runs/{profile}")
         self.dir = self.root / env
         self._claim()
@@ -64,6 +64,7 @@ class Run:
             "seed": self.seed,
             "policy": self.settings.policy,
             "reward": self.settings.reward.backbone,
+            "changes": {name: repr(value) for name, value in sorted(self.changes.items())},
         }
         file = self.path("run.json")
         if file.is_file():
@@ -252,6 +253,7 @@ class Run:
                         cost = term(chosen.trajectory)
                         line = {
                             "id": key,
+                            "reward": chosen.reward,
                             "weight": weight,
                             "term": label,
                             "cost": cost,

@@ -34,7 +34,7 @@ def walk(task, rng: random.Random) -> Trajectory:
 
 RNG = random.Random(0)
 HANDS = [(1, 4, 8, 8), (2, 9, 10, 12), (4, 4, 6, 8), (5, 5, 5, 1), (1, 2, 4, 11), (13, 13, 7, 2)]
-WALKS = [walk(puzzle(*hand, id=f"t{i}", split="train"), RNG) for i, hand in enumerate(HANDS) for _ in range(4)]
+WALKS = [walk(puzzle(*hand, id=f"t{i}", split="train"), RNG) for i, hand in enumerate(HANDS) for _ in range(10)]
 TOLD = [t for t in WALKS if ENV.facts(t)]  # the rest ends at a fraction or beyond 999
 
 
@@ -61,6 +61,11 @@ def run(out: Path, lm=None, trajectories=WALKS, env=None, **options) -> dict[str
     return asyncio.run(
         synthesize.synthesize(env or Game24(), lm or ScriptedLM(text=writer), trajectories, out, **options)
     )
+
+
+def item(pair: PreferencePair) -> str:
+    """The id of the collected trajectory that a pair was made from."""
+    return re.sub(r"[ab]\d+$", "", pair.id)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +117,9 @@ def test_each_wording_keeps_its_origin_and_the_counts_are_those_of_the_file(made
     assert counts["skipped: nothing to ask for"] == len(WALKS) - len(TOLD) > 0
     first = [p for p in pairs if re.search(r"/\d+a\d+$", p.id)]
     assert len(first) + counts["negatives missing"] == 3 * len(TOLD)
-    assert counts["texts drafted"] == 2 * len(pairs)
+    told = {(item(p), p.chosen.actions, p.instruction) for p in pairs}
+    assert len(told) == len({key[:2] for key in told})  # a trajectory is worded once, however often it is chosen
+    assert counts["texts drafted"] == 2 * len(told) < 2 * len(pairs)
     assert sum("pair" not in line for line in read_jsonl(out)) == len(WALKS)  # one closing line for each trajectory
 
 
@@ -246,7 +253,6 @@ def test_a_refined_instruction_never_contradicts_the_trajectory(texts):
         "Use the numbers 1 4 8 to obtain 40.8",
         "Use the numbers 1 4 8 8 but do not make 40.",
         "Use the numbers 1 4 8 8 and never reach 40.",
-        "Use the numbers 1 4 8 8 without making 40, or get 40 anyway.",
         pytest.param("Use 1/0 4 8 8 to get 40", id="division by zero"),
     ],
 )

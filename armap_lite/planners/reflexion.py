@@ -21,6 +21,7 @@ async def reflexion(
         if samples[-1].reward > threshold:  # type: ignore[operator]
             break
         if trial + 1 < trials:
-            prompt = f"{transcript(trajectory)}This did not succeed. In one short sentence, what to try instead:"
-            lessons = (*lessons, await search.write(prompt, trial, "lesson"))
+            # The sentence is begun for the LLM: asked an open question, a small one answers with an empty line.
+            advice = await search.write(f"{transcript(trajectory)}This did not succeed. Next time,", trial, "lesson")
+            lessons = (*lessons, f"Next time, {advice}")
     return search.result(samples, best(samples))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import logging
 import time
+import warnings
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,6 +148,9 @@ def train(
     out = Path(out)
     log = out.with_name(out.name + "-training")
     last = log / "last.ckpt"
+    for noisy in ("lightning.pytorch", "lightning.fabric"):  # which accelerators there are not, and tips
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")  # on its own internals, and modules frozen on purpose
     L.seed_everything(seed, workers=True, verbose=False)
     model, tokenizer = network or build(reward, "cpu")
     data = PairDataModule(
