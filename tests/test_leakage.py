@@ -73,11 +73,13 @@ def parsed() -> dict[str, ast.Module]:
 
 
 def named(tree: ast.AST) -> set[str]:
-    """Every name, attribute, imported name and string in `tree`."""
+    """Every name in `tree`, be it used, defined, imported, an attribute or a string."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             found.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
         elif isinstance(node, ast.Attribute):
             found.add(node.attr)
         elif isinstance(node, ast.alias):

@@ -213,7 +213,7 @@ class LogitForest(Forest):
     """A forest whose passes read next-token log-probabilities."""
 
     def _extra(self, rows: list[int], device: torch.device) -> dict[str, Any]:
-        return {"logits_to_keep": torch.tensor(rows, device=device)}
+        return {"logits_to_keep": torch.tensor(rows, dtype=torch.long, device=device)}  # none is a valid choice
 
     def logprobs(self, nodes: Sequence[Node]) -> dict[Node, torch.Tensor]:
         """log p(next token | node), [V] each."""

@@ -5,11 +5,10 @@ loss = -log sigmoid(R(x, chosen) - R(x, rejected)) + centring * |mean(R(x, chose
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-import logging
 import time
-import warnings
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
