@@ -130,7 +130,12 @@ def change(env: Environment, trajectory: Trajectory, rng: random.Random, tries: 
                 break
             state = world.step(state, rng.choice(options))
         other = state.trajectory
-        if state.over and other.actions != trajectory.actions and env.facts(other) != env.facts(trajectory):
+        if (
+            state.over
+            and not other.failure
+            and other.actions != trajectory.actions
+            and env.facts(other) != env.facts(trajectory)
+        ):
             return other
     return None
 

@@ -268,9 +268,6 @@ def test_what_an_instruction_states_is_read_or_it_is_not_read_at_all(text, state
 
 
 @pytest.mark.parametrize("text", ["Use 1/0 4 8 8 to get 36", "Use 8/0 0/0 1 4 to get 1"])
-@pytest.mark.xfail(
-    strict=True, raises=ZeroDivisionError, reason="states() lets the ZeroDivisionError of Fraction through"
-)
 def test_an_instruction_with_an_impossible_number_is_not_read(text):
     assert ENV.states(text) is None and ENV.adopt(puzzle(1, 4, 8, 8), text) is None
 
@@ -361,7 +358,6 @@ def test_worlds_side_by_side_in_one_environment_do_not_mix(numbers, moves):
         assert state.trajectory == Game24().replay(task, state.trajectory.actions)
 
 
-@pytest.mark.xfail(strict=True, reason="base.py says that reset clears `at`; Game24.reset does not")
 def test_a_world_notices_that_someone_else_reset_its_environment():
     env = Game24()
     world = World(env, puzzle(1, 4, 8, 8))

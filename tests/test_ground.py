@@ -104,10 +104,10 @@ def test_make_reproduce_runs_the_documented_command(given: list[str], expected: 
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_has_one_cell_of_the_four_parameters_and_no_outputs(path: Path):
+def test_a_notebook_has_one_cell_of_the_same_parameters_and_no_outputs(path: Path):
     code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
     [parameters] = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
     body = ast.parse("".join(parameters["source"])).body
     targets = [target for node in body for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
-    assert sorted(target.id for target in targets) == ["ENV", "PROFILE", "RUN_DIR", "SEED"]
+    assert sorted(target.id for target in targets) == ["ENV", "POLICY", "PROFILE", "REWARD", "RUN_DIR", "SEED"]

@@ -94,12 +94,10 @@ def test_only_the_evaluation_names_a_judge():
     assert len(trees) > 25
     home = {name for name in trees if name.startswith("envs/")} | {"evaluate.py"}
     assert {n for name in home for n in named(trees[name])} >= JUDGING  # the names are still the right ones
-    for node in ast.walk(trees["run.py"]):
-        if isinstance(node, ast.ClassDef):
-            [evaluation] = [part for part in node.body if getattr(part, "name", "") == "evaluate"] or [None]
-            if evaluation:
-                assert "make_judge" in named(evaluation)
-                node.body.remove(evaluation)
+    [run] = [node for node in trees["run.py"].body if getattr(node, "name", "") == "Run"]
+    [evaluation] = [node for node in run.body if getattr(node, "name", "") == "evaluate"]
+    assert "make_judge" in named(evaluation)
+    run.body.remove(evaluation)
     for name in trees.keys() - home:
         assert not named(trees[name]) & JUDGING, name
 

@@ -224,14 +224,11 @@ def test_reflexion_returns_the_trial_that_the_reward_likes_most(rewards, thresho
     assert sum(kind == "generate" for kind, _, _ in lm.calls) == trials - 1  # nothing is learned after the last
 
 
-@pytest.mark.parametrize(
-    "memory",
-    [1, 2, 10, pytest.param(0, marks=pytest.mark.xfail(strict=True, reason="lessons[-0:] is all of them, not none"))],
-)
+@pytest.mark.parametrize("memory", [0, 1, 2, 10])
 def test_the_latest_lessons_stand_in_the_prompt_between_examples_and_task(memory):
     lm = ScriptedLM(fancy, text=lambda prompt, seed: f"lesson after {prompt.splitlines()[1]} ")
     result = play("reflexion", lm=lm, trials=4, threshold=1e9, memory=memory)
-    told = [f"Lesson: lesson after {sample.trajectory.actions[0]}" for sample in result.samples]
+    told = [f"Lesson: Next time, lesson after {sample.trajectory.actions[0]}" for sample in result.samples]
     head = Agent(lm, Game24(), examples=1).head
     starts = [p for _, prompts, _ in chooses(lm) for p in prompts if p.endswith(TASK.instruction + "\n")]
     for trial, prompt in enumerate(starts):

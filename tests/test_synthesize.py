@@ -170,9 +170,6 @@ def test_a_trajectory_that_always_ends_the_same_has_no_negative(tmp_path):
     assert counts["pairs"] == 0 and counts["negatives missing"] == 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a broken replay is taken as a negative; where it broke at the change, StopIteration"
-)
 def test_a_negative_is_never_a_trajectory_that_broke_off(tmp_path):
     sums = [t for t in TOLD if not any("*" in action for action in t.actions)]
     run(tmp_path / "p.jsonl", trajectories=sums, env=Fragile(), negatives=4)
@@ -255,9 +252,6 @@ def test_a_refined_instruction_never_contradicts_the_trajectory(texts):
         "Use the numbers 1 4 8 8 and never reach 40.",
         pytest.param("Use 1/0 4 8 8 to get 40", id="division by zero"),
     ],
-)
-@pytest.mark.xfail(
-    strict=True, reason="decimals are read as two numbers, negations are not read, 1/0 is a ZeroDivisionError"
 )
 def test_a_text_that_denies_the_result_or_means_another_is_not_taken(text):
     assert refined([text])[1] == "plain"

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from armap_lite.trajectory import Observation, Task, Trajectory
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class SimulatorError(RuntimeError):
@@ -96,7 +92,7 @@ class Environment(ABC):
     def close(self) -> None:
         """End whatever was started. Safe to call twice."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Environment:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -104,6 +104,7 @@ class Game24(Environment):
         return copy.copy(self)
 
     def reset(self, task: Task) -> Observation:
+        self.at = None
         self._left = [Fraction(n) for n in task.setup["numbers"]]
         return self._observe()
 
@@ -168,9 +169,12 @@ class Game24(Environment):
         return instruction(facts["numbers"].split(), facts["result"])
 
     def states(self, instruction: str) -> dict[str, str] | None:
-        numbers = re.findall(NUMBER, instruction)
+        numbers = re.findall(rf"(?<![\d./]){NUMBER}(?![\d/]|\.\d)", instruction)
         goals = GOAL.findall(instruction)
-        if len(numbers) != 5 or len(goals) != 1:
+        others = re.search(
+            r"\d\.\d|/\s*0|\b(?:not|never|no|without|avoid|except|unless)\b|n't\b", instruction, re.IGNORECASE
+        )
+        if others or len(numbers) != 5 or len(goals) != 1:  # decimals, denials: not what the facts say
             return None
         numbers.remove(goals[0])
         return {"numbers": _canonical(numbers), "result": goals[0]}

@@ -107,7 +107,7 @@ class LocalLM(LanguageModel):
                     continue
                 texts[s].append(token)
                 tips[s] = tips[s].child(token)
-                if stop not in self.tokenizer.decode(texts[s][-8:]):
+                if stop not in self.tokenizer.decode(texts[s][-8:], skip_special_tokens=True):
                     going.append(s)
             live = going
             if not live:
