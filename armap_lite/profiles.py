@@ -36,7 +36,7 @@ class Profile:
     training: TrainingConfig = TrainingConfig()
     dev_tasks: int = 8
     # Development tasks whose pairs measure the reward model.
-    test_tasks: int | None = 16
+    test_tasks: int | None = 20
     # Test tasks planned, spread evenly over the split; None: all of them.
     planners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # Planner name -> its options, in the order they are run and shown.

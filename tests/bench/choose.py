@@ -59,6 +59,11 @@ class Walker:
         with torch.inference_mode():
             return self.model(input_ids=ids, past_key_values=self.cache, use_cache=True).logits[0]
 
+    def forget(self) -> None:
+        """Back to the prompt."""
+        if more := self.cache.get_seq_length() - len(self.head):
+            self.cache.crop(-more)
+
     def walk(self) -> list[int]:
         path, fresh, node = [], [], self.trie
         while node:
@@ -71,7 +76,7 @@ class Walker:
             path.append(token)
             fresh.append(token)
             node = node[token]
-        self.cache.crop(len(self.head))
+        self.forget()
         return path
 
     def one_each(self, options: list[list[int]]) -> list[float]:
@@ -79,7 +84,7 @@ class Walker:
         for tokens in options:
             logits = torch.cat([self.first[None], self.after(tokens)[:-1]]).float().log_softmax(-1)  # [T, V]
             scores.append(float(logits[range(len(tokens)), tokens].sum()))
-            self.cache.crop(len(self.head))
+            self.forget()
         return scores
 
 
