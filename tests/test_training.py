@@ -24,7 +24,6 @@ from tiny import puzzle, tiny_network, tiny_tokenizer
 
 from armap_lite.reward import TrainingConfig
 from armap_lite.reward.data import BucketSampler, PairDataModule, split_by_task
-from armap_lite.reward.model import RewardNetwork
 from armap_lite.reward.scorer import RewardModel
 from armap_lite.reward.training import RewardModule, pairwise_loss, train
 from armap_lite.tokens import LineTokenizer
@@ -299,7 +298,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict,
         (RewardModule, "training_step", 5),  # right after the first checkpoint
         (RewardModule, "training_step", 11),  # between two
         (RewardModule, "validation_step", 2),  # within a validation
-        (RewardNetwork, "save", 3),  # between a validation and its checkpoint
+        (RewardModule, "on_validation_epoch_end", 3),  # between a validation and its checkpoint
         (RewardModule, "on_save_checkpoint", 4),  # at the last
     ],
 )
@@ -318,7 +317,8 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     metrics = fit(out, RESUMED)
 
     whole, expected, loss = uninterrupted
-    done = {"training_step": (call - 1) // 4 * 4, "validation_step": 4, "save": 8, "on_save_checkpoint": 12}[method]
+    after = {"validation_step": 4, "on_validation_epoch_end": 8, "on_save_checkpoint": 12}
+    done = after.get(method, (call - 1) // 4 * 4)
     assert seen == list(range(done, 16))  # it went on after the last checkpoint, not from the start
     assert_same(weights(out), expected)
     assert {k: v for k, v in metrics.items() if k != "seconds"} == {k: v for k, v in whole.items() if k != "seconds"}

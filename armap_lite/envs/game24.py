@@ -172,7 +172,9 @@ class Game24(Environment):
         numbers = re.findall(rf"(?<![\d./]){NUMBER}(?![\d/]|\.\d)", instruction)
         goals = GOAL.findall(instruction)
         others = re.search(
-            r"\d\.\d|/\s*0|\b(?:not|never|no|without|avoid|except|unless)\b|n't\b", instruction, re.IGNORECASE
+            r"\d\.\d|/\s*0|\b(?:not|never|no|without|cannot|rather|avoid|except|unless)\b|n['’]t\b",
+            instruction,
+            re.IGNORECASE,
         )
         if others or len(numbers) != 5 or len(goals) != 1:  # decimals, denials: not what the facts say
             return None
