@@ -55,7 +55,8 @@ def test_the_prompt_for_proposals_shows_how_tasks_are_worded_and_ends_at_the_sta
 
 def test_without_proposals_no_text_is_asked_for(tmp_path):
     lm = ScriptedLM()
-    counts = run(tmp_path / "t.jsonl", lm, proposals=0)
+    counts = run(tmp_path / "t.jsonl", lm, proposals=0, group=2)
+    assert lm.resets == 2  # each group starts with an empty cache, so that a resumed one computes the same
     assert counts["instructions by plain"] == 16 and not any(kind == "generate" for kind, *_ in lm.calls)
 
 

@@ -125,7 +125,8 @@ def test_each_wording_keeps_its_origin_and_the_counts_are_those_of_the_file(made
 
 def test_rejected_drafts_are_counted(tmp_path):
     lm = ScriptedLM(text=writer)
-    counts = run(tmp_path / "p.jsonl", lm, texts=3)
+    counts = run(tmp_path / "p.jsonl", lm, texts=3, group=20)
+    assert lm.resets == len(WALKS) // 20
     asked = [
         said(prompt) for kind, prompts, _ in lm.calls if kind == "generate" for prompt in prompts for _ in range(3)
     ]
