@@ -1,6 +1,8 @@
 # make reproduce [ENV="game24 …"] [PROFILE=fast] [SEED=0] [OUT=runs/fast]   run the notebooks, write results and report
 # make test    lint, types, clean notebooks, tests
 # make lab     open the notebooks
+# make student, make instructor   copies of the notebooks under build/, without solutions or with the exercises solved
+# make grade [FOLDER=handed_in] [CSV=grades.csv]   points for every notebook in a folder, by exercise
 # make clean   remove what was installed and cached; results under runs/ stay
 # Needs Python 3.10-3.12 and nothing else; name another than python3 with PYTHON=python3.12.
 
@@ -10,12 +12,14 @@ ENV :=
 PROFILE := fast
 SEED := 0
 OUT = runs/$(PROFILE)
+FOLDER := handed_in
+CSV := grades.csv
 
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"; ]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: help reproduce test lab clean
+.PHONY: help reproduce test lab student instructor grade clean
 help:
 	@sed -n 's/^# //; 1,/^$$/p' Makefile
 
@@ -32,6 +36,12 @@ test: .venv/installed
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
 
+student instructor: .venv/installed
+	$(BIN)/python -m armap_lite.course $@
+
+grade: .venv/installed
+	$(BIN)/python -m armap_lite.course grade "$(FOLDER)" --csv "$(CSV)"
+
 # Torch goes first, by its exact pin: then a build that is there already (a CPU build, say) satisfies all that follow.
 # The stamp begins as `installing`: where that is still there, an installation was cut off, and is not trusted.
 .venv/installed: pyproject.toml
@@ -41,7 +51,7 @@ lab: .venv/installed
 	mkdir -p .venv && touch .venv/installing
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install $(TORCH)
-	$(BIN)/python -m pip install -e ".[dev]"
+	$(BIN)/python -m pip install -e ".[dev,scienceworld]"
 	mv .venv/installing $@
 
 clean:

@@ -33,7 +33,7 @@ class Agent:
 
 # Where an action says all that its observation would ("12 * 2 = 24"), the observation is left out: measured with
 # SmolLM2-135M on 32 two-number states, the right last step gets 0.60 of the probability without it, 0.50 with it.
-ACTIONS_SAY_ALL = {"game24"}
+ACTIONS_SAY_ALL = {"game24", "scienceworld"}
 
 
 def transcript(trajectory: Trajectory, instruction: str | None = None) -> str:

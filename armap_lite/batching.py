@@ -21,16 +21,18 @@ Result = TypeVar("Result")
 class Batcher:
     """Gathers single calls into the batch-first calls of a language model and a reward model."""
 
-    def __init__(self, lm: LanguageModel, reward: Any = None):
+    def __init__(self, lm: LanguageModel, reward: Any = None, parallel: int = 1000):
+        """`parallel`: episodes under way at once; each is run within `async with batch.turn`."""
         self.lm = lm
+        self.turn = asyncio.Semaphore(parallel)
         self.reward = reward
         self._waiting: dict[tuple, list[tuple[tuple, asyncio.Future]]] = {}
         self._driver: asyncio.Task | None = None
 
     async def choose(
-        self, prompt: str, choices: Sequence[str], n: int | None, temperature: float, seed: int
+        self, prompt: str, choices: Sequence[str], n: int | None, temperature: float, seed: int, by: str = "string"
     ) -> list[Choice]:
-        return await self._ask(("choose", n, temperature), (prompt, choices, seed))
+        return await self._ask(("choose", n, temperature, by), (prompt, choices, seed))
 
     async def generate(self, prompt: str, n: int, max_tokens: int, temperature: float, seed: int) -> list[Completion]:
         return await self._ask(("generate", n, max_tokens, temperature), (prompt, seed))
@@ -70,8 +72,8 @@ class Batcher:
         kind, *options = key
         columns = list(zip(*items))
         if kind == "choose":
-            n, temperature = options
-            return self.lm.choose(columns[0], columns[1], n, temperature=temperature, seeds=columns[2])
+            n, temperature, by = options
+            return self.lm.choose(columns[0], columns[1], n, temperature=temperature, seeds=columns[2], by=by)
         if kind == "generate":
             n, max_tokens, temperature = options
             return self.lm.generate(columns[0], n, max_tokens=max_tokens, temperature=temperature, seeds=columns[1])

@@ -39,7 +39,7 @@ async def collect(
     where none fits, the task's own). A trajectory that repeats an earlier one of its task is left out, and counted.
     What is in `out` already is kept as it is.
     """
-    batch = Batcher(agent.lm)
+    batch = Batcher(agent.lm, parallel=env.parallel)
 
     async def work(task: Task) -> list[dict[str, Any]]:
         target, origin = await propose(env, batch, task, proposals, stream(seed, task.id, "propose"))
@@ -91,13 +91,13 @@ async def propose(env: Environment, batch: Batcher, task: Task, tries: int, seed
 
 async def rollout(world: World, agent: Agent, batch: Batcher, temperature: float, seed: int) -> Trajectory:
     """One trajectory of the agent in `world`."""
-    state = world.start()
-    while not state.over:
-        prompt = agent.prompt(state.trajectory)
-        [choice] = await batch.choose(
-            prompt, state.admissible, 1, temperature, stream(seed, len(state.trajectory.steps))
-        )
-        state = world.step(state, choice.text)
+    async with batch.turn:
+        state = world.start()
+        while not state.over:
+            prompt = agent.prompt(state.trajectory)
+            here = stream(seed, len(state.trajectory.steps))
+            [choice] = await batch.choose(prompt, state.admissible, 1, temperature, here, world.env.choose_by)
+            state = world.step(state, choice.text)
     return state.trajectory
 
 

@@ -14,6 +14,10 @@ from armap_lite.reward.config import RewardConfig, TrainingConfig
 class Profile:
     """One size of the whole pipeline."""
 
+    env_options: Mapping[str, Any] = field(default_factory=dict)
+    # What `envs.make` and `envs.make_judge` are called with.
+    split: str = "test"
+    # How the result rows name the tasks that were planned, where they are a part of the split.
     policy: str = "smollm2-135m-instruct"
     # The LLM that acts: an asset's name, a Hugging Face id or folder, a GGUF file, or a server's URL.
     data_llm: str | None = None
@@ -59,9 +63,22 @@ def _planners(
     }
 
 
+# Task families of ScienceWorld whose episodes take at most 15 steps.
+SHORT_SCIENCE = (
+    "find-animal",
+    "find-living-thing",
+    "find-non-living-thing",
+    "find-plant",
+    "chemistry-mix-paint-secondary-color",
+    "lifespan-longest-lived",
+    "lifespan-longest-lived-then-shortest-lived",
+    "lifespan-shortest-lived",
+)
 _PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10}  # the published code's UCT constants
 # As many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its gain.
 _EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "finish": True, "llm_tokens": {"spent_by": "best_of_n"}}
+# Hundreds of actions in each state: children are drawn, not listed; an action that ends the task has no cheap siblings.
+_DRAWN_MCTS = {**_EQUAL_MCTS, "finish": False, "draws": 6}
 
 PROFILES: dict[str, Profile] = {
     # CI and a first look: ten minutes on two CPU cores.
@@ -113,6 +130,22 @@ PROFILES: dict[str, Profile] = {
 }
 
 ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
+    ("fast", "scienceworld"): {
+        "env_options": {"families": SHORT_SCIENCE},
+        "split": "test, short tasks",
+        "collect_tasks": 24,
+        "collect_temperature": 1.0,
+        "negatives": 2,
+        "test_tasks": 24,
+        "planners": _planners(8, 3, 1.0, 1.0, _DRAWN_MCTS),
+    },
+    ("laptop", "scienceworld"): {
+        "collect_tasks": 96,
+        "collect_temperature": 1.0,
+        "negatives": 2,
+        "test_tasks": 120,
+        "planners": _planners(8, 3, 1.0, 1.0, _DRAWN_MCTS),
+    },
     ("paper", "game24"): {
         "planners": _planners(
             100, 10, 0.7, 0.7, {"rollouts": 100, **_PAPER_MCTS}

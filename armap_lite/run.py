@@ -88,7 +88,7 @@ class Run:
 
     @functools.cached_property
     def env(self) -> Environment:
-        return envs.make(self.name)
+        return envs.make(self.name, **self.settings.env_options)
 
     @functools.cached_property
     def lm(self) -> LanguageModel:
@@ -264,7 +264,7 @@ class Run:
 
     async def evaluate(self) -> dict[str, Any]:
         """The last stage: the only one that asks the judge. Rows of `results.json` for this environment."""
-        plans, judge = await self.plans(), envs.make_judge(self.name)
+        plans, judge = await self.plans(), envs.make_judge(self.name, **self.settings.env_options)
         golds = evaluate.score_plans(plans, judge)
         margins = await self.margins()
         gaps = [np.subtract(margins[f"{n}chosen"], margins[f"{n}rejected"]) for n in ("", "untrained_")]
@@ -274,7 +274,7 @@ class Run:
             golds,
             env=self.name,
             env_version=self.env.version,
-            split="test",
+            split=self.settings.split,
             metric=self.env.metric,
             policy=self.settings.policy,
             reward_model=self.settings.reward.backbone,

@@ -63,5 +63,5 @@ class World:
         return self._known[actions]
 
     def _state(self, trajectory: Trajectory, observation: Observation) -> State:
-        late = len(trajectory.steps) >= self.env.max_steps
-        return State(trajectory, () if trajectory.done or late else observation.admissible)
+        over = trajectory.done or len(trajectory.steps) >= self.task.setup.get("steps", self.env.max_steps)
+        return State(trajectory, () if over else observation.admissible or self.env.admissible())

@@ -163,6 +163,7 @@ class ScriptedLM(LanguageModel):
         *,
         temperature: float = 1.0,
         seeds: Sequence[int] | None = None,
+        by: str = "string",
     ) -> list[list[Choice]]:
         self.calls.append(("choose", list(prompts), [tuple(options) for options in choices]))
         return [

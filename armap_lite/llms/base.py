@@ -60,8 +60,10 @@ class LanguageModel(ABC):
         *,
         temperature: float = 1.0,
         seeds: Sequence[int] | None = None,
+        by: str = "string",
     ) -> list[list[Choice]]:
         """`n` draws among `choices[i]` after `prompts[i]`; with n=None every choice once, in order.
 
-        Temperature 0 takes the most probable choice.
+        Temperature 0 takes the most probable choice. `by`: weigh whole strings ("string"), or go down their trie
+        ("token", for lists of hundreds); a server decodes by token in any case.
         """

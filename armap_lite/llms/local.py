@@ -10,15 +10,17 @@ import torch
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
 from armap_lite.llms.forest import LogitForest, Node
+from armap_lite.llms.trie import Trie, draw, table
 from armap_lite.tokens import LineTokenizer
 
 
 class LocalLM(LanguageModel):
     """`generate` and `choose` on one transformers model, over a forest of tokens (see `forest.py`).
 
-    `choose` is exact: P(choice) is the model's probability of the choice and the newline after it,
+    `choose` by "string" is exact: P(choice) is the model's probability of the choice and the newline after it,
     divided by the sum over all choices, to the power of 1/temperature. It is the model's own distribution,
-    given that the answer is admissible.
+    given that the answer is admissible. By "token", each token is drawn from the model's distribution over those
+    that lead to a choice: a draw reads one path of the choices' trie, which lists of hundreds of strings need.
 
     Text is tokenised line by line, so that a prompt that grew by a line keeps the tokens it had.
     """
@@ -47,12 +49,15 @@ class LocalLM(LanguageModel):
         *,
         temperature: float = 1.0,
         seeds: Sequence[int] | None = None,
+        by: str = "string",
     ) -> list[list[Choice]]:
+        if by not in ("string", "token"):
+            raise ValueError(f"by={by!r} is not known; choose by 'string' or by 'token'")
         if len(prompts) != len(choices):
             raise ValueError(
                 f"{len(prompts)} prompts but {len(choices)} lists of choices; each prompt needs its own list"
             )
-        paths, sizes = [], []
+        paths, sizes, tries = [], [], []
         for prompt, options in zip(prompts, choices):
             if not options:
                 raise ValueError(
@@ -60,8 +65,15 @@ class LocalLM(LanguageModel):
                 )
             leaf = self._prompt(prompt)
             ends = [self.forest.add([*self.lines(o), self.lines.newline], leaf) for o in options]
+            if by == "token":
+                tries.append(Trie(leaf, ends))
+                continue
             paths.append([end.path()[leaf.depth + 1 :] for end in ends])
             sizes.append(leaf.depth + 1 + len({node for path in paths[-1] for node in path}))
+        if by == "token" and n is None:
+            return table(self.forest, tries, choices, temperature)
+        if by == "token":
+            return draw(self.forest, tries, choices, n or 1, temperature, seeds or [None] * len(tries))
         self.forest.weigh(dict.fromkeys(node.parent for item in paths for path in item for node in path if node.parent))
         out = []
         for i, options in enumerate(choices):

@@ -153,6 +153,7 @@ class ServerLM(LanguageModel):
         *,
         temperature: float = 1.0,
         seeds: Sequence[int] | None = None,
+        by: str = "string",
     ) -> list[list[Choice]]:
         """`n` draws among `choices[i]` after `prompts[i]`; with n=None every choice once, in order. Raises ServerError.
 

@@ -56,7 +56,7 @@ async def plan(
         for value in settings.values():
             if isinstance(value, Mapping) and value["spent_by"] not in list(planners)[:i]:
                 raise ValueError(f"{name} takes the budget of {value['spent_by']!r}, which has to be planned before it")
-    batch = Batcher(agent.lm, reward)
+    batch = Batcher(agent.lm, reward, env.parallel)
     seconds = dict.fromkeys(planners, 0.0)
     spent: dict[tuple[str, str], int] = {}
     with JsonlStore(out) as store:

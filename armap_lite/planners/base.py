@@ -89,7 +89,8 @@ class Search:
     ) -> list[Choice]:
         """`n` actions drawn by the policy in `state`; with n=None every admissible one with its log-probability."""
         prompt = self.agent.prompt(state.trajectory, lessons)
-        choices = await self.batch.choose(prompt, state.admissible, n, temperature, stream(self.seed, *keys))
+        seed, by = stream(self.seed, *keys), self.world.env.choose_by
+        choices = await self.batch.choose(prompt, state.admissible, n, temperature, seed, by)
         self._count((prompt,), choices[0].tokens)
         return choices
 
@@ -97,10 +98,11 @@ class Search:
         """One trajectory of the policy from the start, in a simulator of its own."""
         world = World(self.world.env.fork(), self.world.task)
         self._trials.append(world)
-        state = world.start()
-        while not state.over:
-            [choice] = await self.act(state, temperature, *keys, len(state.trajectory.steps), lessons=lessons)
-            state = world.step(state, choice.text)
+        async with self.batch.turn:
+            state = world.start()
+            while not state.over:
+                [choice] = await self.act(state, temperature, *keys, len(state.trajectory.steps), lessons=lessons)
+                state = world.step(state, choice.text)
         return state.trajectory
 
     async def write(self, prompt: str, *keys: object, max_tokens: int = 32, temperature: float = 0.7) -> str:

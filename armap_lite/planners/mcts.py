@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,11 +42,14 @@ async def mcts(
     width: int | None = None,
     gamma: float = 1.0,
     finish: bool = False,
+    draws: int | None = None,
     llm_tokens: int | None = None,
 ) -> PlanResult:
     """Up to `rollouts` finished trajectories; answers with the one the reward model likes most.
 
     `c` weighs exploration, `width` bounds the children of a node (None: all), `gamma` discounts a reward on its way up.
+    `draws`: the children of a node are the distinct ones among so many draws of the policy, not all that are
+    admissible: where there are hundreds, listing them costs more than drawing (None: list them).
     `finish`: with a finished trajectory, try the siblings of its last action too; they need no further LLM call.
     `llm_tokens`: no new simulation once that many tokens were spent.
     The paper's code has c = 4.5 * sqrt(2), width 10, gamma 0.9, temperature 1.5 (0.7 on Game of 24).
@@ -54,7 +58,7 @@ async def mcts(
     samples: list[Sample] = []
     low, high = math.inf, -math.inf
     while len(samples) < rollouts and not root.closed and (llm_tokens is None or search.tokens < llm_tokens):
-        leaf = await simulate(root, search, len(samples), c, temperature, width, low, high)
+        leaf = await simulate(root, search, len(samples), c, temperature, (width, draws), low, high)
         leaves = [leaf, *last_siblings(leaf, search)] if finish else [leaf]
         rewards = await asyncio.gather(*(search.reward(node.state.trajectory) for node in leaves))
         for node, reward in list(zip(leaves, rewards))[: rollouts - len(samples)]:
@@ -66,13 +70,20 @@ async def mcts(
 
 
 async def simulate(
-    root: Node, search: Search, k: int, c: float, temperature: float, width: int | None, low: float, high: float
+    root: Node,
+    search: Search,
+    k: int,
+    c: float,
+    temperature: float,
+    children: tuple[int | None, int | None],
+    low: float,
+    high: float,
 ) -> Node:
     """Walk from `root` to a finished trajectory: by `select` as far as the tree reaches, by the policy beyond."""
     node, inside = root, True
     while not node.state.over:
         if not node.children:
-            await expand(node, search, temperature, width)
+            await expand(node, search, temperature, *children)
             inside = node is root
         if inside:
             node = select(node, c, low, high)
@@ -111,12 +122,16 @@ def select(node: Node, c: float, low: float, high: float) -> Node:
     return max((child for child in node.children if not child.closed), key=score)
 
 
-async def expand(node: Node, search: Search, temperature: float, width: int | None) -> None:
+async def expand(node: Node, search: Search, temperature: float, width: int | None, draws: int | None = None) -> None:
     """Give `node` its children: the `width` actions the policy finds most probable in the node's own state, or all."""
-    choices = await search.act(node.state, temperature, "expand", n=None)
-    kept = sorted(choices, key=lambda choice: -choice.logprob)[:width]
-    total = sum(math.exp(choice.logprob) for choice in kept)
-    node.children = [Node(choice.text, math.exp(choice.logprob) / total, node) for choice in kept]
+    choices = await search.act(node.state, temperature, "expand", *node.state.trajectory.actions, n=draws)
+    if draws is None:
+        weights = {choice.text: math.exp(choice.logprob) for choice in choices}
+    else:
+        weights = dict(Counter(choice.text for choice in choices))  # a server tells no probability of what it drew
+    kept = sorted(weights, key=lambda action: -weights[action])[:width]
+    total = sum(weights[action] for action in kept)
+    node.children = [Node(action, weights[action] / total, node) for action in kept]
 
 
 def backward(leaf: Node, reward: float, gamma: float) -> None:
@@ -149,3 +164,32 @@ def drawing(root: Node, answer: tuple[str, ...]) -> dict[str, Any]:
         }
 
     return draw(root, answer)
+
+
+def tree_after(plan: PlanResult, rollouts: int, gamma: float = 1.0) -> dict[str, Any]:
+    """The tree of `plan` as it stood after its first `rollouts` rollouts, the path of the last of them marked `chosen`.
+
+    A search is a chain of `backward`: those of the first rollouts are done again on the nodes of the finished tree.
+    `gamma` is the search's own. Raises ValueError where `plan` has no tree, or `gamma` does not lead to its values.
+    """
+    if plan.tree is None:
+        raise ValueError(f"plan {plan.id!r} has no tree; only those of planner 'mcts' have one")
+
+    def grow(drawn: dict[str, Any], parent: Node | None = None) -> Node:
+        node = Node(drawn["action"] or "", drawn["prior"], parent)
+        node.children = [grow(child, node) for child in drawn["children"]]
+        return node
+
+    root = grow(plan.tree)
+    path: tuple[str, ...] = ()
+    for k, sample in enumerate(plan.samples):
+        if k == rollouts:
+            return drawing(root, path)
+        node, path = root, sample.trajectory.actions
+        for action in path:
+            node = next(child for child in node.children if child.action == action)
+        backward(node, sample.reward or 0.0, gamma)
+    if not math.isclose(root.value, plan.tree["value"], rel_tol=1e-6, abs_tol=1e-6):
+        was, now = plan.tree["value"], root.value
+        raise ValueError(f"gamma={gamma} makes the root's value {now:.4f}, the search had {was:.4f}; give its gamma")
+    return drawing(root, path)

@@ -1,0 +1,46 @@
+"""The command line of the exercises: copies of the notebooks for students and instructors, and grades."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0 only where all of it worked; an error is one line on stderr."""
+    from armap_lite.course import grade, notebooks
+
+    parser = argparse.ArgumentParser(prog="armap_lite.course", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for kind, what in (("student", "without solutions"), ("instructor", "with the gaps filled")):
+        copies = commands.add_parser(kind, help=f"copies of the notebooks {what}")
+        copies.add_argument("out", type=Path, nargs="?", default=Path("build") / kind, help=f"default: build/{kind}")
+    grading = commands.add_parser(
+        "grade", help="marks of handed-in notebooks as CSV", description=grade.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    grading.add_argument("folder", type=Path, help="notebooks, or a folder of them for each student")
+    grading.add_argument("--csv", type=Path, required=True, metavar="OUT.csv")
+    grading.add_argument("--seconds", type=float, default=60, help="for one notebook (default: 60)")
+    play = commands.add_parser("play", description="Runs the cells of one hand-in; started by 'grade'.")
+    play.add_argument("script", type=Path)
+    play.add_argument("notes", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "play":
+            grade.play(options.script, options.notes)
+        elif options.command == "grade":
+            rows = grade.grade(options.folder, options.csv, options.seconds)
+            print(f"{len(rows)} notebooks graded: {options.csv}")
+        else:
+            n = notebooks.write_copies(options.command, options.out)
+            print(f"{n} notebooks for the {options.command}: {options.out}")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

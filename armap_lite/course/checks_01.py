@@ -1,0 +1,84 @@
+"""What the exercises of 01 · Environments ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from armap_lite.course import exercise, expect, puzzle, same
+from armap_lite.envs.game24 import Game24
+
+SOLVED = ("10 - 4 = 6", "5 * 6 = 30", "30 - 6 = 24")
+
+
+@exercise("01-1", 1, "the `admissible` of the two observations: `len(game.reset(task).admissible)` is the first number")
+def counts(answer: Any) -> str:
+    """two numbers: how many actions are admissible at the start of 4 5 6 10, and how many after `10 - 4 = 6`"""
+    expect(isinstance(answer, (tuple, list)) and len(answer) == 2, f"Expected two numbers, (30, 20) say: {answer!r}.")
+    env = Game24()
+    same(answer[0], len(env.reset(puzzle(4, 5, 6, 10)).admissible), "Before the first step")
+    same(answer[1], len(env.step("10 - 4 = 6").admissible), "After it the numbers 5 6 6 are left; actions there")
+    return "At the start six pairs of five actions each. Later 5 and 6 are one pair, though there are two sixes."
+
+
+@exercise("01-2", 2, "section 3, and `then` of `Trajectory`, which returns a trajectory that is one step longer")
+def replay(answer: Any) -> str:
+    """`replay(env, task, actions)`: the trajectory of the actions from the start; it stops where the episode is over"""
+    cases = {
+        "Three steps that solve 4 5 6 10": (puzzle(4, 5, 6, 10), SOLVED),
+        "No action at all": (puzzle(1, 2, 3, 4), ()),
+        "An action that makes no sense, then a good one": (puzzle(1, 2, 3, 4), ("fly", "4 * 3 = 12")),
+        "Two more actions after the end of the episode": (puzzle(4, 5, 6, 10), (*SOLVED, "24 + 1 = 25", "fly")),
+    }
+    for case, (task, actions) in cases.items():
+        wanted, found = Game24().replay(task, actions), answer(Game24(), task, actions)
+        expect(hasattr(found, "steps"), f"{case}: expected a Trajectory, found {found!r}.")
+        same(found.actions, wanted.actions, f"{case}: the actions in the trajectory")
+        same([s.observation for s in found.steps], [s.observation for s in wanted.steps], f"{case}: what was seen")
+        same(found, wanted, f"{case}: the whole trajectory")
+    return "So a search can come back to any state, in any simulator that can start again."
+
+
+@exercise(
+    "01-3", 2, "section 4: a judge replays a trajectory. What is written in it may be wrong, what is done again is not"
+)
+def judged(answer: Any) -> str:
+    """`score(env, trajectory)`: 1.0 where carrying out the actions really ends at `task.setup["target"]`, else 0.0"""
+    env, task = Game24(), puzzle(4, 5, 6, 10)
+    right, short = env.replay(task, SOLVED), env.replay(task, SOLVED[:2])
+    lie = dataclasses.replace(short.steps[-1], observation="left: 24")
+    thirds = ("8 / 3 = 8/3", "3 - 8/3 = 1/3", "8 / 1/3 = 24")
+    cases = {
+        "A right trajectory": (right, 1.0),
+        "One that ends at 36": (env.replay(task, ("10 - 4 = 6", "5 * 6 = 30", "30 + 6 = 36")), 0.0),
+        "The same where 36 is the target": (
+            env.replay(puzzle(4, 5, 6, 10, target=36), ("10 - 4 = 6", "5 * 6 = 30", "30 + 6 = 36")),
+            1.0,
+        ),
+        "One that stops before the last step": (short, 0.0),
+        "One without a step": (env.replay(task, ()), 0.0),
+        "One that writes `left: 24` and did not get there": (
+            dataclasses.replace(short, steps=(*short.steps[:-1], lie), done=True),
+            0.0,
+        ),
+        "One that does get there by way of 1/3": (env.replay(puzzle(3, 3, 8, 8), thirds), 1.0),
+    }
+    for case, (trajectory, wanted) in cases.items():
+        same(answer(Game24(), trajectory), wanted, case)
+    return "A judge that believes what is written is a judge one can talk into anything."
+
+
+@exercise("01-4", 3, "`env.replay(task, actions)` goes to a state, and `env.admissible()` then says how it can go on")
+def solutions(answer: Any) -> str:
+    """`solutions(env, task)`: a list of all sequences of admissible actions that end at the target, each a tuple"""
+    counted = {(3, 3, 8, 8, 24): 1, (2, 3, 4, 24): 3, (4, 6, 24): 1, (1, 1, 1, 1, 24): 0, (2, 3, 6, 12): 2}
+    for (*numbers, target), n in counted.items():
+        env, task = Game24(), puzzle(*numbers, target=target)
+        found = answer(Game24(), task)
+        expect(isinstance(found, list), f"Expected a list, found {found!r}.")
+        for actions in found:
+            end = env.replay(task, actions)
+            expect(end.done and end.steps[-1].observation == f"left: {target}", f"{actions} does not end at {target}.")
+        same(len(set(found)), n, f"{numbers} to {target}: different sequences")
+        same(len(found), n, f"{numbers} to {target}: sequences, each of them once")
+    return "3 3 8 8 has a single one among 680: no wonder that luck does not find it."

@@ -1,0 +1,85 @@
+"""What the exercises of 02 · Collect trajectories ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from armap_lite.agent import transcript
+from armap_lite.course import exercise, expect, puzzle, same
+from armap_lite.envs.game24 import Game24
+from armap_lite.trajectory import Observation, Trajectory
+
+
+@exercise(
+    "02-1", 1, "section 6: two trajectories are the same when their `actions` are; the end is the last observation"
+)
+def kept_and_ends(answer: Any) -> str:
+    """two numbers: how many of the six walks stage 1 keeps, and how many different ends they come to"""
+    expect(isinstance(answer, (tuple, list)) and len(answer) == 2, f"Expected two numbers, (6, 6) say: {answer!r}.")
+    same(answer[0], 5, "Trajectories kept (one is an exact repeat, and is left out)")
+    same(answer[1], 3, "Different ends")
+    return "Different trajectories with the same end are kept: they are different ways to do the same."
+
+
+@exercise("02-2", 2, "the formula in section 2: p to the power 1/T is exp(logprob / T); then make the sum 1")
+def with_temperature(answer: Any) -> str:
+    """`with_temperature(logprobs, temperature)`: the probabilities P_T, as a list, of choices with these `logprob`"""
+    logs = [math.log(p) for p in (0.6, 0.3, 0.1)]
+    roots = [math.sqrt(p) for p in (0.6, 0.3, 0.1)]
+    same(answer(logs, 1.0), [0.6, 0.3, 0.1], "T = 1 leaves probabilities that add up to one as they are")
+    same(answer(logs, 2.0), [r / sum(roots) for r in roots], "T = 2 takes square roots")
+    same(answer([math.log(0.02), math.log(0.06)], 1.0), [0.25, 0.75], "0.02 and 0.06 are to add up to one")
+    same(answer(logs, 1e9), [1 / 3] * 3, "A very high T makes all alike")
+    same(answer(logs, 0.01), [1.0, 0.0, 0.0], "A very low T leaves the favourite alone")
+    same(answer([-2000.0, -2000.0], 1.0), [0.5, 0.5], "exp(-2000) is 0 for a computer; take the highest off first")
+    return "The order never changes, whatever the temperature: it decides how often second best gets its chance."
+
+
+@exercise("02-3", 2, "section 2, below the bars: entropy is -sum of p ln p, and e to that power is the number of sides")
+def sides(answer: Any) -> str:
+    """`sides(probabilities)`: the number of sides of a fair die with the same entropy"""
+    for k in (1, 2, 6, 30):
+        same(answer([1 / k] * k), k, f"{k} choices, all equally likely")
+    same(answer([0.5, 0.25, 0.25]), 2 * math.sqrt(2), "One half and two quarters")
+    same(answer([0.25, 0.5, 0.25]), 2 * math.sqrt(2), "The same in another order")
+    same(answer([0.5, 0.0, 0.5]), 2, "A choice with probability 0 changes nothing (0 ln 0 counts as 0)")
+    return "A policy with 30 admissible actions may well roll a die with three sides."
+
+
+class Treadmill(Game24):
+    """An episode that never ends by itself."""
+
+    max_steps = 4
+
+    def step(self, action: str) -> Observation:
+        return Observation("still here", ("walk", "run"))
+
+
+@exercise("02-4", 3, "`rollout` in `collect.py` does this with an LLM; an Observation has `admissible` and `done`")
+def rollout(answer: Any) -> str:
+    """`rollout(env, task, policy)`: one trajectory; `policy(transcript(so far), admissible)` picks each action"""
+    asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def middle(prompt: str, admissible: Sequence[str]) -> str:
+        asked.append((prompt, tuple(admissible)))
+        return admissible[len(admissible) // 2]
+
+    for numbers in ((4, 5, 6, 10), (3, 3, 8, 8)):
+        asked.clear()
+        env, task = Game24(), puzzle(*numbers)
+        found = answer(Game24(), task, middle)
+        expect(isinstance(found, Trajectory), f"Expected a Trajectory, found {found!r}.")
+        same(found, env.replay(task, found.actions), f"{numbers}: what the same actions lead to when they are replayed")
+        same(found.done, True, f"{numbers}: played until the episode was over")
+        seen = [env.replay(task, found.actions[:i]) for i in range(3)]
+        same([prompt for prompt, _ in asked], [transcript(t) for t in seen], f"{numbers}: the prompts")
+        offered = [env.replay(task, t.actions) and env.admissible() for t in seen]
+        same([admissible for _, admissible in asked], offered, f"{numbers}: the actions that were offered")
+    same(
+        len(answer(Treadmill(), puzzle(1, 2), middle).steps),
+        4,
+        "A world that never ends, with env.max_steps = 4: steps",
+    )
+    return "That is the whole agent: a loop. All its wit is in the policy."

@@ -1,0 +1,101 @@
+"""What the exercises of 03 · Synthesize pairs ask for."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from armap_lite.course import exercise, expect, puzzle, random_trajectory, same
+from armap_lite.envs.game24 import Game24
+from armap_lite.synthesize import change
+from armap_lite.trajectory import PreferencePair, Trajectory
+
+ENDS_AT_36 = ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")
+
+
+@exercise(
+    "03-1", 1, "what the last action came to, and the sentence in section 1 that was written for another trajectory"
+)
+def refined(answer: Any) -> str:
+    """an instruction, in your own words, for which `failed` is exactly right: its four numbers and where it ended"""
+    env = Game24()
+    facts = env.facts(env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36))
+    expect(isinstance(answer, str), f"Expected a text, found {answer!r}.")
+    read = env.states(answer)
+    expect(read, f"No clear facts can be read in {answer!r}: name the four numbers, and 'to obtain' the fifth.")
+    same(read, facts, "The facts that are read in your text")
+    return "It failed at its own instruction, and is a perfect answer to yours."
+
+
+@exercise("03-2", 2, "section 2: `env.states(draft)` reads the facts of a text, `env.facts(trajectory)` what was done")
+def word(answer: Any) -> str:
+    """`word(env, trajectory, drafts)`: (the first draft that states the facts, "llm"), else (a plain one, "plain")"""
+    env = Game24()
+    walk = env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36)
+    plain = (env.plain_instruction(env.facts(walk)), "plain")
+    good, other = "Combine 4 5 6 10 to get 36.", "Make 36 from the numbers 10 6 5 4."
+    cases: dict[str, tuple[list[str], tuple[str, str]]] = {
+        "The second draft is the first that is right": (["Make 36 from 4 5 6.", good, other], (good, "llm")),
+        "Another order of the numbers is right as well": ([other, good], (other, "llm")),
+        "A draft that asks for the target of the task": (["Use the numbers 4 5 6 10 to obtain 24."], plain),
+        "A draft that denies": (["Use 4 5 6 10 but never obtain 36."], plain),
+        "A draft that cannot be read": (["Be good!"], plain),
+        "No draft": ([], plain),
+    }
+    for case, (drafts, wanted) in cases.items():
+        same(answer(Game24(), walk, drafts), wanted, case)
+    return "The LLM may say it as it likes, as long as it says what is true."
+
+
+@exercise(
+    "03-3",
+    2,
+    "section 6: the twin asks for what the rejected one did, so `env.facts(pair.rejected)` is where it begins",
+)
+def mirror(answer: Any) -> str:
+    """`mirror(env, pair)`: the pair with roles exchanged and an instruction for its new chosen one, or None"""
+    env, task = Game24(), puzzle(4, 5, 6, 10)
+    walk = env.replay(task, ENDS_AT_36)
+    for end in ("30 - 6 = 24", "30 * 6 = 180"):
+        other = env.replay(task, (*ENDS_AT_36[:2], end))
+        pair = PreferencePair("p", task.id, env.plain_instruction(env.facts(walk)), walk, other, "llm", 2)
+        twin = answer(Game24(), pair)
+        expect(isinstance(twin, PreferencePair), f"Expected a PreferencePair, found {twin!r}.")
+        same((twin.chosen, twin.rejected), (other, walk), "Chosen and rejected, exchanged")
+        same(env.states(twin.instruction), env.facts(other), "What the new instruction asks for")
+        same(twin.origin, "plain", "The origin of a sentence that no LLM wrote")
+        back = answer(Game24(), twin)
+        same((back.chosen, back.rejected), (walk, other), "The twin of the twin: chosen and rejected")
+    fraction = env.replay(task, (*ENDS_AT_36[:1], "6 / 5 = 6/5", "6/5 * 6 = 36/5"))
+    pair = PreferencePair("p", task.id, env.plain_instruction(env.facts(walk)), walk, fraction, "llm", 1)
+    expect(answer(Game24(), pair) is None, "The rejected one ends at 36/5; nobody asks for that: expected None.")
+    return "Right once and wrong once: now nothing but the instruction tells them apart."
+
+
+@exercise(
+    "03-4", 3, "`change` in `synthesize.py` does the same; `env.replay(task, actions[:at])` goes to where the change is"
+)
+def negative(answer: Any) -> str:
+    """`negative(env, trajectory, rng)`: one action changed, the rest carried out again, another end; or None"""
+    env, places = Game24(), set()
+    walks = [random_trajectory(env, puzzle(2, 5, 7, 9), random.Random(seed)) for seed in range(24)]
+    for seed, walk in enumerate(filter(env.facts, walks)):  # those that did something one can ask for
+        other = answer(Game24(), walk, random.Random(seed))
+        expect(isinstance(other, Trajectory), f"{walk.actions}: expected a Trajectory, found {other!r}.")
+        same(other, env.replay(walk.task, other.actions), "What its actions lead to when they are replayed")
+        expect(other.done, f"{other.actions} stops before the episode is over.")
+        expect(
+            env.facts(other) != env.facts(walk), f"{other.actions} ends where the good one ends, so it is not wrong."
+        )
+        at = next(i for i, (a, b) in enumerate(zip(other.actions, walk.actions)) if a != b)
+        places.add(at)
+        for i in range(at + 1, 3):
+            env.replay(walk.task, other.actions[:i])
+            kept = other.actions[i] == walk.actions[i] or walk.actions[i] not in env.admissible()
+            expect(kept, f"{walk.actions[i]!r} was still possible and should be kept, found {other.actions}.")
+        same(answer(Game24(), walk, random.Random(seed)), other, "The same rng twice")
+    expect(len(places) > 1, f"The change is always at action {min(places) + 1}; draw its place too.")
+    zeros = random_trajectory(env, puzzle(0, 0, 0, 0), random.Random(0))
+    expect(change(env, zeros, random.Random(0)) is None, "a puzzle of zeros ends at 0")
+    expect(answer(Game24(), zeros, random.Random(0)) is None, "0 0 0 0 ends at 0 whatever one does: expected None.")
+    return "Nobody said what is right, and still you know which of the two is wrong."

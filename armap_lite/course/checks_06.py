@@ -1,0 +1,77 @@
+"""What the exercises of 06 · Control ask for."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from armap_lite.control import Objective, Weighted
+from armap_lite.course import exercise, expect, puzzle, same
+from armap_lite.envs.game24 import Game24
+
+
+@exercise("06-1", 1, "section 1: take weight times t off each reward, and compare")
+def winners(answer: Any) -> str:
+    """three letters: the attempt with the highest objective for the weights 0, 0.5 and 3"""
+    expect(isinstance(answer, (tuple, list, str)) and len(answer) == 3, f"Expected three letters, found {answer!r}.")
+    for found, wanted, weight in zip(answer, "ABC", (0, 0.5, 3)):
+        numbers = ", ".join(f"{name} {r - weight * t:g}" for name, r, t in (("A", 3, 3), ("B", 2.4, 1), ("C", 0.5, 0)))
+        expect(found == wanted, f"λ = {weight}: the objectives are {numbers}; expected {wanted}, found {found!r}.")
+    return "A little of the wish costs little reward; all of it costs all."
+
+
+@exercise("06-2", 2, "an action reads `10 - 4 = 6`; `Fraction('8/3')` reads what comes after ` = `, fractions too")
+def largest(answer: Any) -> str:
+    """`largest(trajectory)`: the largest size (without sign) of what a step came to; 0.0 without steps"""
+    env = Game24()
+    walks = {
+        ("10 - 4 = 6", "5 * 6 = 30", "30 - 6 = 24"): 30.0,
+        ("4 / 10 = 2/5", "6 - 2/5 = 28/5", "28/5 / 5 = 28/25"): 5.6,
+        ("10 * 6 = 60", "4 - 60 = -56", "-56 - 5 = -61"): 61.0,
+        (): 0.0,
+    }
+    found = {actions: env.replay(puzzle(4, 5, 6, 10), actions) for actions in walks}
+    for actions, wanted in walks.items():
+        same(answer(found[actions]), wanted, f"{'; '.join(actions) or 'No step'}")
+    objective = Objective() - 0.1 * Weighted(answer)
+    calm, wild = (found[actions] for actions in list(walks)[1:3])
+    same(objective(wild, 2.0), 2.0 - 6.1, "Reward 2.0 less 0.1 times your term, for the walk by way of 60")
+    expect(objective(calm, 1.0) > objective(wild, 2.0), "The wish should make the calm walk win.")
+    return "An ordinary function, and the reward has a new wish. Nothing was trained."
+
+
+@exercise("06-3", 2, "section 1: both objectives are straight lines in λ; where do they cross?")
+def tipping(answer: Any) -> str:
+    """`tipping(best, cheap)`, each (reward, term): the weight above which `cheap` wins; None where it never does"""
+    rng = random.Random(0)
+    for _ in range(20):
+        best = (rng.uniform(0, 4), rng.randint(2, 6))
+        cheap = (best[0] - rng.uniform(0.1, 3), rng.randint(0, best[1] - 1))
+        at = answer(best, cheap)
+        expect(isinstance(at, (int, float)), f"best = {best}, cheap = {cheap}: expected a number, found {at!r}.")
+        for weight, wins in ((at * 0.99, best), (at * 1.01, cheap)):
+            found = max((best, cheap), key=lambda one: one[0] - weight * one[1])
+            expect(found == wins, f"best = {best}, cheap = {cheap}: at λ = {weight:.3f} the winner should be {wins}.")
+    for cheap in ((1.0, 3), (1.0, 5)):
+        expect(answer((2.0, 3), cheap) is None, f"best = (2.0, 3), cheap = {cheap} is not cheaper: expected None.")
+    return "Below it nothing happens, above it all at once: an answer jumps, a mean over many tasks glides."
+
+
+@exercise("06-4", 3, "section 6; a point is beaten by another one that is nowhere worse and somewhere better")
+def frontier(answer: Any) -> str:
+    """`frontier(points)`, each (cost, reward): those that no other point beats, each once, from cheap to dear"""
+    rng = random.Random(1)
+    cases = [
+        [(1.0, 1.0), (2.0, 3.0), (3.0, 2.0)],
+        [(1.0, 1.0), (1.0, 2.0), (2.0, 2.0)],
+        [(2.0, 5.0), (2.0, 5.0), (1.0, 4.0)],
+        [(0.0, -1.0)],
+        *([(float(rng.randint(0, 9)), float(rng.randint(0, 9))) for _ in range(15)] for _ in range(20)),
+    ]
+    for points in cases:
+        wanted: list[tuple[float, float]] = []
+        for cost, reward in sorted(points, key=lambda p: (p[0], -p[1])):
+            if not wanted or reward > wanted[-1][1]:
+                wanted.append((cost, reward))
+        same(answer(list(points)), wanted, f"The points {points}")
+    return "Everything else is waste: more of both could be had."

@@ -1,0 +1,102 @@
+"""What the exercises of 08 · Your own environment ask for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from armap_lite.course import LampWords, exercise, expect, random_trajectory, same
+from armap_lite.course.toys import LAMPS
+from armap_lite.synthesize import change
+from armap_lite.trajectory import Observation, Trajectory
+
+
+class Words(LampWords):
+    """The words of the lamps alone; the classes below spoil them."""
+
+    reset = step = admissible = None  # type: ignore[assignment]
+
+
+class Deaf(Words):
+    def states(self, instruction: str) -> dict[str, str] | None:
+        return None
+
+
+class BlindToRed(Words):
+    def states(self, instruction: str) -> dict[str, str] | None:
+        return super().states(instruction.replace("red", ""))
+
+
+class Mumbling(Words):
+    def plain_instruction(self, facts: dict[str, str]) -> str:
+        return super().plain_instruction(facts) if facts["lit"] != "white" else "Do the usual."
+
+
+@exercise("08-1", 1, "`math.comb(6, 3)` counts without order, `math.perm(6, 3)` with it; which is which here?")
+def bags_and_walks(answer: Any) -> str:
+    """two numbers: how many different bags a table of six things allows, and how many sequences of actions"""
+    expect(isinstance(answer, (tuple, list)) and len(answer) == 2, f"Expected two numbers, found {answer!r}.")
+    same(answer[0], 20, "Bags of three out of six things (the order in the bag does not matter)")
+    same(answer[1], 120, "Sequences: six things first, then five, then four")
+    return "Six walks for each bag, and only one bag is right: luck packs it once in twenty times."
+
+
+@exercise("08-2", 2, "`states` of `Packing`; `re.split` at the words not and without leaves what is asked for in front")
+def states(answer: Any) -> str:
+    """`states(instruction, things)`: {"bag": three things, sorted}; what comes after `not` or `without` is not asked"""
+    things = ("apple", "book", "coat", "knife", "map", "radio", "rope", "soap", "tent", "torch")
+    cases = {
+        "Pack the book, the apple and the tent.": {"bag": "apple book tent"},
+        "We need a torch, a map and a coat in the bag.": {"bag": "coat map torch"},
+        "Pack the book, the apple and the tent, but not the rope.": {"bag": "apple book tent"},
+        "Soap, rope and radio please, without the knife and the map!": {"bag": "radio rope soap"},
+        "Pack the book and the apple, not the tent.": None,
+        "Pack the book, the apple, the tent and the map.": None,
+        "Pack the bookcase, the apple and the tent.": None,
+        "Pack the tent and again the tent, and the map.": None,
+        "Do not pack a thing.": None,
+    }
+    for text, wanted in cases.items():
+        same(answer(text, things), wanted, f"{text!r}")
+    return "A sentence that is read wrongly becomes a wrong lesson; one that cannot be read is merely left out."
+
+
+@exercise("08-3", 2, "section 2: the loop over `env.phrasings`; a task's instruction must be readable too, not None")
+def misread(answer: Any) -> str:
+    """`misread(env)`: the phrasings that `states` does not read as their facts, then the tasks' texts it cannot read"""
+
+    def told(env: Any) -> Iterator[str]:
+        return (task.instruction for split in ("train", "dev", "test") for task in env.tasks(split))
+
+    same(list(answer(Words())), [], "A world in which all is well")
+    blind = [Words.phrasings[0][1], Words.phrasings[2][1], "Light these lamps and no other: red."]
+    same(list(answer(BlindToRed())), blind, "One that is blind to red")
+    same(list(answer(Mumbling())), ["Do the usual."], "One whose tasks mumble once")
+    same(list(answer(Deaf())), [text for _, text in Words.phrasings] + list(told(Deaf())), "One that reads nothing")
+    return "Keep this check: it costs a second, and no pair is ever made where it finds something."
+
+
+@exercise("08-4", 3, "the first half of `Packing` in section 1; `set.symmetric_difference_update` switches a lamp")
+def lamps(answer: Any) -> str:
+    """`Lamps`: `reset`, `step` and `admissible` of a world of four lamps in which three switches end the episode"""
+    missing = ", ".join(sorted(getattr(answer, "__abstractmethods__", ())))
+    expect(not missing, f"Not solved yet. Your class has no {missing}: expected the three methods that make a world.")
+    env, task = answer(), Words().tasks("train")[0]
+    switches = [f"switch {lamp}" for lamp in LAMPS]
+    expect(isinstance(env.reset(task), Observation), f"`reset` should show an Observation, found {env.reset(task)!r}.")
+    for plan in (switches[:3], ["switch red"] * 3, ["switch red", "switch white", "switch red"], switches[:1], []):
+        over = len(plan) == 3
+        lit = [" ".join(lamp for lamp in LAMPS if plan[:i].count(f"switch {lamp}") % 2) for i in range(len(plan) + 1)]
+        found = env.replay(task, plan)
+        seen = [found.start, *(step.observation for step in found.steps)]
+        same(seen, [f"lit: {lamps or 'none'}" for lamps in lit], f"{plan}: what is seen, the start first")
+        same(found.done, over, f"{plan}: the episode is over")
+        same(sorted(env.admissible()), [] if over else switches, f"{plan}: admissible then")
+        odd = env.replay(task, ["fly to the moon", *plan])
+        same([step.observation for step in odd.steps], seen, f"{plan} after an action without sense: what is seen")
+        same(odd.done, over, f"{plan} after an action without sense: the episode is over")
+    walk = random_trajectory(env, task, random.Random(0))
+    same(env.states(env.plain_instruction(env.facts(walk))), env.facts(walk), "Facts, put into words and read again")
+    expect(isinstance(change(env, walk, random.Random(0)), Trajectory), "Stage 2 found no negative in your world.")
+    return "Stage 2 has just made its first negative here: your world can be learned from."

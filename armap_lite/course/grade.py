@@ -1,0 +1,178 @@
+"""Marks for a folder of handed-in notebooks, as CSV: each runs in a process of its own, for so many seconds at most.
+
+Of a hand-in only the part with its exercises is run, and of that only what a student writes. The
+cells tagged `setup` and `check` are those of this checkout, found by the exercise's id: who edits, deletes or copies
+them, prints points, or defines a `check` of his own, changes nothing. An exception in one cell does not stop the next.
+A notebook that crashes or never ends keeps the points it has by then, and the row says why it has no more.
+
+What is *not* protected: answers and checks live in one Python process. Code written to cheat can find the checks in
+memory and change them, or write to the file where points are noted; nobody does so by accident, and a reader sees it
+at once. A hand-in is a program that runs with your rights: it can read your files and use your network, so run it in a
+container or under an account without secrets. Time is limited, memory is not. What a hand-in leaves running ends with
+it, unless it detached itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from armap_lite.course import Result, check, find
+from armap_lite.course.notebooks import ID, course, read, tagged
+from armap_lite.store import read_jsonl, write_atomic
+
+Cells = list[tuple[str, str]]  # (what it is: "setup", "code", or the id of the exercise it checks; its source)
+
+
+@dataclass
+class Marks:
+    """What came out of one hand-in; `results` holds the exercises whose check ran."""
+
+    notebook: str
+    student: str
+    of: dict[str, int] = field(default_factory=dict)  # points to be had by exercise id
+    results: dict[str, Result] = field(default_factory=dict)
+    reason: str = ""  # why there are not more points, where it is not for wrong answers alone
+
+    @property
+    def points(self) -> int:
+        return sum(result.points for result in self.results.values())
+
+    def __str__(self) -> str:
+        said = f"   ({self.reason})" if self.reason else ""
+        return f"{self.points:3} of {sum(self.of.values()):3}  {self.notebook}  {self.student}{said}"
+
+
+def grade(folder: Path, out: Path, seconds: float = 60, progress: Callable[[Marks], Any] = print) -> list[Marks]:
+    """Marks of every notebook under `folder`, written to the CSV file `out` after each of them.
+
+    Columns: notebook, student (the folders it lies in, else its name), points, of, reason, and one for each exercise:
+    empty where its check did not run. Raises ValueError where there is no notebook.
+    """
+    paths = [p for p in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+    if not paths:
+        raise ValueError(f"no notebooks (*.ipynb) under {folder}")
+    rows: list[Marks] = []
+    for path in paths:
+        inside = path.relative_to(folder)
+        rows.append(mark(path, "/".join(inside.parts[:-1]) or path.stem, seconds))
+        write_atomic(out, as_csv(rows))
+        progress(rows[-1])
+    return rows
+
+
+def mark(path: Path, student: str, seconds: float) -> Marks:
+    """Marks of one hand-in."""
+    try:
+        cells = read(path)["cells"]
+    except (ValueError, OSError) as error:
+        return Marks(path.name, student, reason=str(error))
+    ids = list(tagged(cells, "exercise"))
+    number = (ids or [path.name])[0][:2]  # a file may have been renamed, but an exercise knows where it belongs
+    ours: list[Any] = next((book["cells"] for origin, book in course() if origin.name[:2] == number), [])
+    marks = Marks(path.name, student, {id: find(id).points for id in tagged(ours, "check")})
+    if not set(ids) & set(marks.of):
+        marks.reason = "no cell is tagged as an exercise of this course"
+        return marks
+    marks.results, marks.reason = run(assemble(cells, ours), seconds)
+    return marks
+
+
+def assemble(cells: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) -> Cells:
+    """What is run of the hand-in `cells`: the student's code from the first exercise on, and `ours` of the rest."""
+    checks = {id: cell["source"] for id, cell in tagged(ours, "check").items()}
+    parts: Cells = [("setup", cell["source"]) for cell in tagged(ours, "setup").values()]
+    begun = False
+    for cell in cells:
+        tags = set(cell["metadata"].get("tags", []))
+        begun = begun or bool(tags & {"setup", "exercise"})
+        id = next(filter(ID.fullmatch, tags), "")
+        if "check" in tags and id in checks:
+            parts.append((id, checks.pop(id)))
+        elif begun and cell.get("cell_type") == "code" and not tags & {"setup", "check"}:
+            parts.append(("code", cell["source"]))
+    return parts + list(checks.items())  # checks that were deleted
+
+
+def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
+    """Run `cells` in a process of their own: what each check found, and what went wrong besides ("" for nothing)."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        script, notes = Path(scratch, "cells.json"), Path(scratch, "notes.jsonl")
+        script.write_text(json.dumps(cells), encoding="utf-8")
+        here = Path(__file__).resolve().parents[2]
+        env = {**os.environ, "PYTHONPATH": str(here), "IPYTHONDIR": scratch, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "armap_lite.course", "play", str(script), str(notes)]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        child = subprocess.Popen(command, cwd=scratch, env=env, start_new_session=True, **quiet)  # type: ignore[call-overload]
+        try:
+            child.wait(seconds)
+            ended = f"it ended itself with status {child.returncode}"
+            if child.returncode < 0:
+                ended = f"it died of {signal.Signals(-child.returncode).name}"
+        except subprocess.TimeoutExpired:
+            ended = f"stopped after {seconds:g} seconds"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # and all that it started
+            child.wait()
+        lines = list(read_jsonl(notes)) if notes.is_file() else []
+    results = {line["id"]: Result(**line) for line in lines if "id" in line}
+    errors = [line["error"] for line in lines if "error" in line]
+    if not any("end" in line for line in lines):
+        at = [line["at"] for line in lines if "at" in line]
+        errors.append(f"{ended}, {at[-1] if at else 'before the first cell'}")
+    return results, "; ".join(errors[-3:])
+
+
+def play(script: Path, notes: Path) -> None:
+    """The other side of `run`: the cells in IPython, as in a notebook; everything that happens is noted at once."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    class Shell(InteractiveShell):
+        def enable_gui(self, gui: Any = None) -> None:
+            """There is no window system to enable, but `%matplotlib` asks for one."""
+
+    shell = Shell.instance()
+    with notes.open("a", encoding="utf-8") as file:
+
+        def note(**line: Any) -> None:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+
+        last = "at the start"
+        for kind, source in json.loads(script.read_text(encoding="utf-8")):
+            checking = kind not in ("setup", "code")
+            note(at=f"in the check of {kind}" if checking else f"in a cell {last}")
+            if checking:
+                shell.user_ns["check"] = check  # whatever the name means by now
+                last = f"after the check of {kind}"
+            done = shell.run_cell(source)
+            error = done.error_before_exec or done.error_in_exec
+            if checking and isinstance(done.result, Result) and done.result.id == kind:
+                note(**vars(done.result))
+            elif error:
+                note(error=f"{type(error).__name__} {'in the check of ' + kind if checking else 'in a cell ' + last}")
+        note(end=True)
+
+
+def as_csv(rows: Sequence[Marks]) -> str:
+    """The rows as CSV; the exercises of all notebooks among them are columns."""
+    ids = sorted({id for row in rows for id in row.of})
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["notebook", "student", "points", "of", "reason", *ids])
+    for row in rows:
+        each = [row.results[id].points if id in row.results else "" for id in ids]
+        table.writerow([row.notebook, row.student, row.points, sum(row.of.values()), row.reason, *each])
+    return text.getvalue()

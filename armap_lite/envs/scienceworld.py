@@ -1,0 +1,375 @@
+"""ScienceWorld (arXiv 2203.07540): a text world of ten rooms in which elementary-school science is done.
+
+The real simulator, from the package `scienceworld`, in one Java virtual machine. It cannot save a state: a state is its
+task and actions, and is reached again by replay. A replay has the same score every time, while the *text* may list
+objects in another order, and thermometers (`use thermometer …`, in tasks that freeze something) may read differently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, overload
+
+from armap_lite.envs.base import Environment, Judge
+from armap_lite.envs.java import Simulators, broken, find_java
+from armap_lite.envs.science_facts import PHRASINGS, ROOMS, plain, read_facts, read_instruction
+from armap_lite.store import write_atomic
+from armap_lite.trajectory import Observation, Task, Trajectory
+
+# The 24 task families of the paper and how many steps an episode may take.
+STEPS = {
+    "boil": 100,
+    "change-the-state-of-matter-of": 80,
+    "freeze": 80,
+    "melt": 80,
+    "measure-melting-point-known-substance": 120,
+    "use-thermometer": 30,
+    "power-component": 20,
+    "power-component-renewable-vs-nonrenewable-energy": 30,
+    "test-conductivity": 30,
+    "test-conductivity-of-unknown-substances": 30,
+    "find-animal": 15,
+    "find-living-thing": 15,
+    "find-non-living-thing": 15,
+    "find-plant": 15,
+    "grow-fruit": 60,
+    "grow-plant": 30,
+    "chemistry-mix": 60,
+    "chemistry-mix-paint-secondary-color": 15,
+    "chemistry-mix-paint-tertiary-color": 30,
+    "lifespan-longest-lived": 10,
+    "lifespan-longest-lived-then-shortest-lived": 12,
+    "lifespan-shortest-lived": 10,
+    "identify-life-stages-1": 30,
+    "identify-life-stages-2": 30,
+}
+EXAMPLES = (  # worked by hand, in training variations
+    (
+        "power-component",
+        1,
+        (
+            "teleport to workshop",
+            "focus on red light bulb",
+            "connect anode in battery to terminal 1 in yellow wire",
+            "connect battery cathode to red wire terminal 1",
+            "connect terminal 2 in yellow wire to cathode in red light bulb",
+            "connect red wire terminal 2 to anode in red light bulb",
+            "wait",
+        ),
+    ),
+    ("lifespan-longest-lived", 4, ("teleport to outside", "focus on egg parrot")),
+    (
+        "chemistry-mix-paint-secondary-color",
+        3,
+        (
+            "teleport to art studio",
+            "pour cup containing blue paint in art studio into cup containing nothing",
+            "pour cup containing yellow paint in art studio into cup containing blue paint in table",
+            "mix cup containing blue paint and yellow paint",
+            "focus on green paint",
+        ),
+    ),
+    (
+        "use-thermometer",
+        8,
+        (
+            "teleport to kitchen",
+            "pick up thermometer",
+            "focus on thermometer",
+            "teleport to living room",
+            "pick up unknown substance",
+            "focus on unknown substance",
+            "use thermometer on unknown substance",
+            "teleport to bedroom",
+            "move unknown substance to red box",
+        ),
+    ),
+    (
+        "find-animal",
+        3,
+        (
+            "teleport to outside",
+            "focus on butterfly",
+            "pick up butterfly",
+            "teleport to kitchen",
+            "move butterfly to orange box",
+        ),
+    ),
+)
+SIMPLIFICATION = "easy"
+PER_FAMILY = 10  # test and dev: the first ten variations of each family, or all there are
+
+# Templates of the simulator's actions that are worth a step, by number: open, go/teleport, activate, deactivate, move,
+# pour, focus, use, read, connect, pick up, mix. Left out: looking (an action's list of objects says what is there),
+# closing, eating, flushing, waiting one step, and what only repeats the task or ends it.
+WORTH = {0, 2, 6, 7, 9, 10, 11, 13, 14, 16, 19, 21, 23}
+IDLE = re.compile(
+    rf"go to .*|(?!teleport).*\b(?:{ROOMS.replace(', ', '|')})|.*\b(?:door|agent|air|drain|inventory)\b.*"
+    r"|wait1|use (?!thermometer|lighter|axe|shovel).*"
+)
+AGAIN = re.compile(r"wait|teleport|activate|\d")  # worth doing more than once
+NUMBERED = re.compile(r"^(\d+):", re.MULTILINE)
+
+
+class ScienceWorld(Environment):
+    """`Task.setup` = {"family": "find-animal", "variation": 225, "steps": 15}; actions are the simulator's commands.
+
+    `families`: play only these of the 24; `heap_mb`: memory of the Java virtual machine; `simulators`: how many run
+    in it at once (more episodes than that take turns, and are replayed when their turn comes); `index`: a JSON file
+    {"dev": [["find-animal", 151], …], …} that replaces the variations of a split.
+    """
+
+    name = "scienceworld"
+    metric = "score"
+    max_steps = max(STEPS.values())
+    choose_by = "token"
+    guide = "Do the task in the house, one action in each line."
+    phrasings = PHRASINGS
+
+    def __init__(
+        self,
+        families: Sequence[str] | None = None,
+        heap_mb: int = 512,
+        simulators: int = 32,
+        index: str | Path | None = None,
+    ):
+        if odd := sorted(set(families or ()) - set(STEPS)):
+            raise ValueError(f"task family {odd[0]!r} is not known; there is {', '.join(STEPS)}")
+        self.families = tuple(families or STEPS)
+        self.version = _version()
+        self._index = json.loads(Path(index).read_text()) if index else {}
+        self._owner, self._key, self.parallel = True, object(), simulators
+        self._pool = Simulators(find_java(), _jar(), _interface, heap_mb, simulators)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.at = None
+        self._task: Task | None = None
+        self._done: list[str] = []  # actions since the start of the task
+        self._seen = ""
+
+    # Tasks.
+
+    def tasks(self, split: str) -> Sequence[Task]:  # type: ignore[override]
+        if split not in ("train", "dev", "test"):
+            raise ValueError(f"split {split!r} is not known; use 'train', 'dev' or 'test'")
+        places = [tuple(place) for place in self._index[split]] if split in self._index else []
+        if not places:
+            for family in self.families:
+                places += [(family, v) for v in self._variations(family, split)]
+        return Tasks(split, places, self._describe)
+
+    def _variations(self, family: str, split: str) -> list[int]:
+        found = self._cached(
+            f"{family}/{split}", lambda sim: [int(v) for v in getattr(sim, f"getVariations{split.title()}")()]
+        )
+        taken = {tuple(place) for name, places in self._index.items() if name != split for place in places}
+        found = [v for v in found if (family, v) not in taken]
+        return found if split == "train" else found[:PER_FAMILY]
+
+    def _describe(self, family: str, variation: int) -> str:
+        return self._cached(f"{family}/{variation}/task", lambda sim: str(sim.getTaskDescription()))
+
+    def _cached(self, key: str, read: Any) -> Any:
+        """What the simulator says of a task (a load of 0.1 s each), kept on disk from one run to the next."""
+        known = _notes(self.version)
+        if key not in known:
+            family, _, variation = key.partition("/")
+            number = variation.split("/")[0]
+            sim = self._pool.of(self._key)[0]
+            self._forget()
+            sim.load(family, int(number) if number.isdigit() else 0, SIMPLIFICATION, False)
+            known[key] = read(sim)
+            known.save()
+        return known[key]
+
+    # The world.
+
+    def fork(self) -> ScienceWorld:
+        other = object.__new__(ScienceWorld)
+        other.__dict__.update(self.__dict__, _owner=False, _key=object())
+        other._forget()
+        return other
+
+    def reset(self, task: Task) -> Observation:
+        self._forget()
+        sim = self._pool.of(self._key)[0]
+        self._task = task
+        try:
+            return Observation(self._begin(sim))
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def step(self, action: str) -> Observation:
+        """Do `action`. Listing the admissible actions costs more than the step: ask `admissible()` where it matters."""
+        if self._task is None:
+            raise ValueError("step before reset: start a task first")
+        for attempt in range(2):  # a JVM that died is started again, and the state reached again by replay
+            try:
+                sim = self._here()
+                self._seen = str(sim.step(action))
+                done = bool(sim.getCompleted()) or sim.getScore() < 0  # below 0: it was failed for good
+                break
+            except Exception as error:
+                if attempt or self._pool.alive:
+                    raise self._failed(error) from error
+        self._done.append(action)
+        return Observation(" ".join(self._seen.split()), done=done)
+
+    def admissible(self) -> tuple[str, ...]:
+        """Actions worth a step here; any other command of the simulator may be given to `step` as well.
+
+        Not listed: what `WORTH` and `IDLE` leave out, what was done before in this episode (a small policy goes in
+        circles otherwise), and a second teleport in a row.
+        """
+        if numbers := self._seen.startswith("Ambiguous") and NUMBERED.findall(self._seen):
+            return tuple(numbers)
+        try:
+            sim = self._here()
+            found = json.loads(str(sim.getValidActionObjectCombinationsJSON()))["validActions"]
+        except Exception as error:
+            raise self._failed(error) from error
+        wanted = {a["action"] for a in found if a["template_id"] in WORTH and not IDLE.fullmatch(a["action"])}
+        wanted -= {a for a in self._done if not AGAIN.match(a)}
+        if self._done and self._done[-1].startswith("teleport"):
+            wanted -= {a for a in wanted if a.startswith("teleport")}
+        return tuple(sorted(wanted))
+
+    def _begin(self, sim: Any) -> str:
+        setup = self._task.setup  # type: ignore[union-attr]
+        sim.load(setup["family"], int(setup["variation"]), SIMPLIFICATION, False)
+        self._seen = str(sim.step("look around"))
+        return " ".join(self._seen.split())
+
+    def _here(self) -> Any:
+        """This environment's simulator, in this environment's state."""
+        sim, mine = self._pool.of(self._key)
+        if not mine:
+            self._begin(sim)
+            for action in self._done:
+                self._seen = str(sim.step(action))
+        return sim
+
+    def _failed(self, error: Exception) -> Exception:
+        if isinstance(error, (KeyError, TypeError, ValueError)):
+            return error
+        self._pool.release(self._key)
+        self._forget()
+        return broken(error)
+
+    def close(self) -> None:
+        if self._owner:
+            self._pool.close()
+
+    def __del__(self) -> None:
+        if pool := self.__dict__.get("_pool"):
+            pool.release(self._key)
+
+    # What a data writer may know of a trajectory, and how it is worded.
+
+    def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
+        out: list[tuple[Task, tuple[str, ...]]] = []
+        for family, variation, actions in EXAMPLES:
+            task = Tasks("train", [(family, variation)], self._describe)[0]
+            out.append((dataclasses.replace(task, id=f"example-{family}"), actions))
+        return out
+
+    def adopt(self, task: Task, instruction: str) -> Task | None:
+        if self.states(instruction) is None:
+            return None
+        return dataclasses.replace(task, instruction=instruction)
+
+    def start_text(self, facts: dict[str, str]) -> str:
+        return f"This room is called the hallway. Nearby: the {facts.get('room') or facts.get('at')}."
+
+    def facts(self, trajectory: Trajectory) -> dict[str, str]:
+        return read_facts(trajectory)
+
+    def plain_instruction(self, facts: dict[str, str]) -> str:
+        return plain(facts)
+
+    def states(self, instruction: str) -> dict[str, str] | None:
+        return read_instruction(instruction)
+
+
+class ScienceWorldJudge(Judge):
+    """The highest score the simulator gave during the episode, in [0, 1]."""
+
+    def __init__(self, **options: Any):
+        self._env = ScienceWorld(**options)
+
+    def score(self, trajectory: Trajectory) -> float:
+        env = self._env
+        env.reset(trajectory.task)
+        highest = 0.0
+        for action in trajectory.actions:
+            env.step(action)
+            highest = max(highest, float(env._here().getScore()))
+        env._pool.release(env._key)
+        return min(1.0, highest)
+
+    def close(self) -> None:
+        self._env.close()
+
+
+class Tasks(Sequence[Task]):
+    """The tasks of a split. What one says is asked of the simulator when it is looked at, not before."""
+
+    def __init__(self, split: str, places: Sequence[tuple[str, int]], describe: Callable[[str, int], str]):
+        self._split, self._places, self._describe = split, places, describe
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Task: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Task]: ...
+    def __getitem__(self, at: int | slice) -> Task | list[Task]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        family, variation = self._places[at]
+        setup = {"family": family, "variation": variation, "steps": STEPS[family]}
+        told = self._describe(family, variation)
+        return Task(f"{family}-{variation}", ScienceWorld.name, self._split, told, setup)
+
+
+class _Notes(dict[str, Any]):
+    """Facts about tasks, kept in one JSON file that is written whole."""
+
+    def __init__(self, file: Path):
+        super().__init__(json.loads(file.read_text()) if file.is_file() else {})
+        self.file = file
+
+    def save(self) -> None:
+        write_atomic(self.file, json.dumps(self))
+
+
+@functools.cache
+def _notes(version: str) -> _Notes:
+    from armap_lite.assets import cache
+
+    return _Notes(cache() / f"scienceworld-{version}-tasks.json")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("scienceworld")
+    except metadata.PackageNotFoundError:
+        raise RuntimeError("ScienceWorld is not installed: pip install 'armap-lite[scienceworld]'") from None
+
+
+def _jar() -> str:
+    from scienceworld.constants import JAR_PATH
+
+    return str(JAR_PATH)
+
+
+def _interface(gateway: Any) -> Any:
+    return gateway.jvm.scienceworld.runtime.pythonapi.PythonInterface()
