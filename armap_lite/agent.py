@@ -6,6 +6,7 @@ so that a language model with a prefix cache reads each line once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from armap_lite.envs.base import Environment
@@ -36,10 +37,17 @@ class Agent:
 ACTIONS_SAY_ALL = {"game24", "scienceworld"}
 
 
+# Pages that only list what can be chosen: shown while it is chosen, left out of what comes after. The agent has picked
+# by then, and a page of search results is 400 tokens.
+LISTINGS = {"webshop": re.compile(r".*\(Total results: ")}
+
+
 def transcript(trajectory: Trajectory, instruction: str | None = None) -> str:
     """Instruction, then what was seen and done, a line each: what the policy and the reward model both read."""
     terse = trajectory.task.env in ACTIONS_SAY_ALL
     lines = [instruction or trajectory.task.instruction] + ([] if terse else [trajectory.start])
-    for step in trajectory.steps:
-        lines += [step.action] if terse else [step.action, step.observation]
+    listing = LISTINGS.get(trajectory.task.env)
+    for left, step in zip(range(len(trajectory.steps))[::-1], trajectory.steps):
+        told = not terse and not (left and listing and listing.match(step.observation))
+        lines += [step.action, step.observation] if told else [step.action]
     return "".join(" ".join(line.split()) + "\n" for line in lines)

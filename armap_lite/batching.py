@@ -73,7 +73,8 @@ class Batcher:
         columns = list(zip(*items))
         if kind == "choose":
             n, temperature, by = options
-            return self.lm.choose(columns[0], columns[1], n, temperature=temperature, seeds=columns[2], by=by)
+            way = {} if by == "string" else {"by": by}
+            return self.lm.choose(columns[0], columns[1], n, temperature=temperature, seeds=columns[2], **way)
         if kind == "generate":
             n, max_tokens, temperature = options
             return self.lm.generate(columns[0], n, max_tokens=max_tokens, temperature=temperature, seeds=columns[1])

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from armap_lite.envs.webshop import price_paid
 from armap_lite.trajectory import Trajectory
 
 Term = Callable[[Trajectory], float]
@@ -54,8 +55,15 @@ class Weighted:
         return Weighted(self.term, factor * self.weight)
 
 
+def price(trajectory: Trajectory) -> float:
+    """What a web shop was paid, in hundreds of dollars; 5 where nothing was bought, so that it is never a bargain."""
+    paid = price_paid(trajectory)
+    return 5.0 if paid is None else paid / 100
+
+
 # What there is to control in each environment: the name of the term on an axis, and the term.
 TERMS: dict[str, tuple[str, Term]] = {
     # Every finished puzzle has three steps, so length decides nothing here; which arithmetic it takes does.
     "game24": ("multiplications and divisions", actions_like(r" [*/] ")),
+    "webshop": ("price paid, in 100 $", price),
 }

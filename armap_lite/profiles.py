@@ -63,6 +63,8 @@ def _planners(
     }
 
 
+# Item pages carry a picture; what a trajectory says of the thing it bought fits into fewer tokens.
+_LOOKING = RewardConfig(vision="efficientnet-lite0", vision_tokens=1, max_tokens=320)
 # Task families of ScienceWorld whose episodes take at most 15 steps.
 SHORT_SCIENCE = (
     "find-animal",
@@ -77,7 +79,8 @@ SHORT_SCIENCE = (
 _PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10}  # the published code's UCT constants
 # As many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its gain.
 _EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "finish": True, "llm_tokens": {"spent_by": "best_of_n"}}
-# Hundreds of actions in each state: children are drawn, not listed; an action that ends the task has no cheap siblings.
+_SHOP_MCTS = {**_EQUAL_MCTS, "finish": False}  # the siblings of Buy Now do not end the episode
+# Hundreds of actions in each state: children are drawn, not listed.
 _DRAWN_MCTS = {**_EQUAL_MCTS, "finish": False, "draws": 6}
 
 PROFILES: dict[str, Profile] = {
@@ -138,6 +141,20 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "negatives": 2,
         "test_tasks": 24,
         "planners": _planners(8, 3, 1.0, 1.0, _DRAWN_MCTS),
+    },
+    ("fast", "webshop"): {
+        "reward": _LOOKING,
+        "collect_tasks": 24,
+        "collect_temperature": 1.0,
+        "planners": _planners(8, 3, 1.0, 1.0, _SHOP_MCTS),
+    },
+    ("laptop", "webshop"): {
+        "reward": _LOOKING,
+        "collect_tasks": 96,
+        "collect_temperature": 1.0,
+        "negatives": 2,
+        "test_tasks": 120,
+        "planners": _planners(8, 3, 1.0, 1.0, _SHOP_MCTS),
     },
     ("laptop", "scienceworld"): {
         "collect_tasks": 96,

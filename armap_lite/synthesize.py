@@ -112,16 +112,23 @@ async def refine(
 def change(env: Environment, trajectory: Trajectory, rng: random.Random, tries: int = 8) -> Trajectory | None:
     """`trajectory` with one action changed and the rest carried out again; None where it always ends the same.
 
-    After the change the old actions are kept wherever they are still admissible, else one is drawn.
+    After the change the old actions are kept wherever they are still admissible, else one is drawn. Where episodes
+    differ in length (`env.skips`), old actions that no longer fit are passed over: a buyer who took another product
+    goes on to the buying, and does not wander until the steps are used up, which would give the negative away.
     """
     world = World(env, trajectory.task)
     for _ in range(tries):
         at = rng.randrange(len(trajectory.steps))
         state = world.start()
+        ahead = 0  # the next of the old actions
         for i in range(env.max_steps):
             if state.over:
                 break
-            old = trajectory.actions[i] if i < len(trajectory.steps) else ""
+            if env.skips and i > at:
+                left = range(ahead, len(trajectory.steps))
+                ahead = next((k for k in left if trajectory.actions[k] in state.admissible), len(trajectory.steps))
+            old = trajectory.actions[ahead] if ahead < len(trajectory.steps) else ""
+            ahead += 1
             if i == at:
                 options = [a for a in state.admissible if a != old]
             else:

@@ -88,6 +88,11 @@ class Trajectory(Record):
     def actions(self) -> tuple[str, ...]:
         return tuple(step.action for step in self.steps)
 
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The pictures seen, in order."""
+        return tuple(picture for picture in (self.picture, *(step.picture for step in self.steps)) if picture)
+
     def then(self, action: str, observation: Observation) -> Trajectory:
         """This trajectory, one step longer."""
         step = Step(action, observation.text, observation.picture)

@@ -138,7 +138,7 @@ def test_the_real_command_ends_with_status_1_and_one_line():
     command = [sys.executable, "-m", "armap_lite", "reproduce", "--env", "chess"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr == "error: environment 'chess' is not known; there is game24\n"
+    assert ran.stderr == "error: environment 'chess' is not known; there is game24, scienceworld, webshop\n"
 
 
 def test_no_notebooks_is_an_error(notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture):

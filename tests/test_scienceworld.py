@@ -175,13 +175,15 @@ def test_a_killed_virtual_machine_is_replaced_and_the_episode_goes_on(env):
     assert env._pool._process.pid != before and not state.trajectory.failure
 
 
-def test_leaving_the_context_ends_the_virtual_machine_also_by_an_exception():
+def test_leaving_the_context_ends_the_virtual_machine_also_by_an_exception(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(KeyError), ScienceWorld(["find-animal"]) as env:
         len(env.tasks("test"))
         env.reset(env.tasks("test")[0])
         pid = env._pool._process.pid
         raise KeyError
     assert not alive(pid)
+    assert not list(tmp_path.iterdir()), "nothing is left in the working folder"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -6,8 +6,14 @@ from typing import Any
 
 from armap_lite.envs.base import Environment, Judge
 from armap_lite.envs.game24 import Game24, Game24Judge
+from armap_lite.envs.scienceworld import ScienceWorld, ScienceWorldJudge
+from armap_lite.envs.webshop import WebShop, WebShopJudge
 
-ENVIRONMENTS: dict[str, tuple[type[Environment], type[Judge]]] = {"game24": (Game24, Game24Judge)}
+ENVIRONMENTS: dict[str, tuple[type[Environment], type[Judge]]] = {
+    "game24": (Game24, Game24Judge),
+    "scienceworld": (ScienceWorld, ScienceWorldJudge),
+    "webshop": (WebShop, WebShopJudge),
+}
 
 
 def make(name: str, **options: Any) -> Environment:

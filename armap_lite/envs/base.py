@@ -28,6 +28,7 @@ class Environment(ABC):
         tuple[dict[str, str], str], ...
     ]  # (facts, instruction): how tasks are worded here, for the data LLM
 
+    skips: bool = True  # a changed trajectory may pass over old actions: see `synthesize.change`
     parallel: int = 1000  # episodes that may be under way at once without one being replayed for another's sake
     choose_by: str = "string"  # how the policy chooses here: see `LanguageModel.choose`
     at: object = None  # where the live simulation stands; kept by `World`, cleared by `reset`

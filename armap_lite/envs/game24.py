@@ -67,6 +67,7 @@ class Game24(Environment):
     version = "tot-24.csv"
     metric = "success"
     max_steps = 3
+    skips = False  # each puzzle takes three steps
     guide = "Combine two of the numbers that are left with + - * / until one number is left."
     phrasings = (
         ({"numbers": "1 4 8 8", "result": "36"}, "Use the numbers 1 4 8 8 to obtain 36."),

@@ -136,7 +136,7 @@ class ScienceWorld(Environment):
         self,
         families: Sequence[str] | None = None,
         heap_mb: int = 512,
-        simulators: int = 32,
+        simulators: int = 16,
         index: str | Path | None = None,
     ):
         if odd := sorted(set(families or ()) - set(STEPS)):

@@ -17,6 +17,11 @@ class RewardConfig:
     # What learns besides the head: "top:K" layers, "lora:R" adapters of rank R, or "all".
     max_tokens: int = 512
     # Longer inputs lose their middle; how many did is counted.
+    vision: str | None = None
+    # What looks at pictures: "efficientnet-lite0", a transformers vision model by id or folder, or "own": what the
+    # backbone, a vision-language model, brings. None: text only.
+    vision_tokens: int = 4
+    # Tokens a picture becomes, a square number; a vision-language model brings its own.
 
 
 @dataclass(frozen=True)

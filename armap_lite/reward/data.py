@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from armap_lite.agent import transcript
+from armap_lite.reward.vision import Pictures, encode
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair
 
@@ -35,6 +35,7 @@ class PairDataModule(L.LightningDataModule):
         max_tokens: int = 512,
         held_out: float = 0.2,
         seed: int = 0,
+        pictures: Pictures | None = None,
     ):
         super().__init__()
         self.batch_size = batch_size
@@ -51,13 +52,13 @@ class PairDataModule(L.LightningDataModule):
         self.shortened = 0
         self.done = 0  # training batches that were done before a resume
 
-        def encode(pair: PreferencePair) -> Tokens:
-            sides = [lines.shorten(transcript(t, pair.instruction), max_tokens) for t in (pair.chosen, pair.rejected)]
+        def tokens(pair: PreferencePair) -> Tokens:
+            sides = [encode(lines, t, pair.instruction, max_tokens, pictures) for t in (pair.chosen, pair.rejected)]
             self.shortened += sum(cut for _, cut in sides)
             return sides[0][0], sides[1][0]
 
-        self.train_tokens = [encode(p) for p in self.train_pairs]
-        self.val_tokens = [encode(p) for p in self.val_pairs]
+        self.train_tokens = [tokens(p) for p in self.train_pairs]
+        self.val_tokens = [tokens(p) for p in self.val_pairs]
 
     def train_dataloader(self) -> DataLoader:
         trainer = self.trainer

@@ -3,7 +3,8 @@
 R(instruction, trajectory) = w . h + b, h the hidden state of the last *attended* token. The backbone is the policy's
 own kind of transformer, cut after `keep` layers: telling a good trajectory from a bad one needs less depth than
 writing one, and half the layers cost half the time. Only the top layers (or LoRA adapters) learn; what is saved are
-the learned tensors, and the name of the backbone they belong to.
+the learned tensors, and the name of the backbone they belong to. Pictures come in through the input embedding
+(see `vision.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from armap_lite.reward import towers
 from armap_lite.reward.config import RewardConfig
+from armap_lite.reward.vision import PictureEmbedding, Pictures, Tower, new_projector
 
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -26,7 +29,10 @@ LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 class RewardNetwork(nn.Module):
     """Backbone and scalar head. `forward(input_ids [B, T], attention_mask [B, T]) -> rewards [B]`."""
 
-    def __init__(self, backbone: nn.Module, config: RewardConfig):
+    def __init__(
+        self, backbone: nn.Module, config: RewardConfig, tower: Tower | None = None, projector: nn.Module | None = None
+    ):
+        """`tower`: for pictures; `projector`: one that was trained with both. Without it, a new one learns."""
         super().__init__()
         self.config = config
         self.backbone = prepare(backbone, config)
@@ -34,6 +40,21 @@ class RewardNetwork(nn.Module):
         self.head = nn.Linear(size, 1)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+        self.pictures: Pictures | None = None
+        if tower:
+            if 2 * tower.tokens > config.max_tokens:
+                raise ValueError(
+                    f"max_tokens={config.max_tokens} leaves no room for pictures of {tower.tokens} tokens; "
+                    f"use at least {4 * tower.tokens}"
+                )
+            words = self.backbone.get_input_embeddings()  # type: ignore[operator]
+            self.pictures = Pictures(tower, words.num_embeddings)
+            if projector is None:
+                projector = new_projector(tower.size, size)
+            else:
+                projector.requires_grad_(config.train == "all")
+            embedding = PictureEmbedding(words, self.pictures, projector)
+            self.backbone.set_input_embeddings(embedding)  # type: ignore[operator]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)  # [B, T]; the same under left and right padding
@@ -113,5 +134,8 @@ def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") ->
 
     where, kind = pick(device, dtype)
     path = resolve_model(config.backbone)
+    if config.vision:
+        backbone, tokenizer, tower, projector = towers.load(config, path, kind)
+        return RewardNetwork(backbone, config, tower, projector).to(where), tokenizer
     backbone = AutoModel.from_pretrained(path, dtype=kind)
     return RewardNetwork(backbone, config).to(where), AutoTokenizer.from_pretrained(path)

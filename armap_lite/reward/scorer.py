@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from armap_lite.agent import transcript
 from armap_lite.llms.forest import Forest, Node
 from armap_lite.reward.model import RewardConfig, RewardNetwork, build
+from armap_lite.reward.vision import encode
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import Trajectory
 
@@ -58,7 +58,8 @@ class RewardModel:
     def score(self, instructions: Sequence[str], trajectories: Sequence[Trajectory]) -> np.ndarray:
         ends = []
         for instruction, trajectory in zip(instructions, trajectories, strict=True):
-            tokens, cut = self.lines.shorten(transcript(trajectory, instruction), self.network.config.max_tokens)
+            limit, pictures = self.network.config.max_tokens, self.network.pictures
+            tokens, cut = encode(self.lines, trajectory, instruction, limit, pictures)
             self.shortened += cut
             ends.append(self.forest.add(tokens))
         self.forest.values(ends)

@@ -26,6 +26,8 @@ from torch.nn import functional as F
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 from armap_lite.reward.data import PairDataModule
 from armap_lite.reward.model import RewardNetwork, build
+from armap_lite.reward.vision import align
+from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair
 
 
@@ -160,7 +162,11 @@ def train(
         max_tokens=model.config.max_tokens,
         held_out=training.held_out,
         seed=seed,
+        pictures=model.pictures,
     )
+    if model.pictures and model.config.vision != "own" and not last.is_file():
+        told = [(shown[-1], pair.instruction) for pair in data.train_pairs if (shown := pair.chosen.pictures)]
+        align(model.backbone.get_input_embeddings(), told, LineTokenizer(tokenizer))  # type: ignore[operator]
     module = RewardModule(model, training, out)
     batches = -(-len(data.train_pairs) // training.batch_size) * training.epochs // training.devices
     check = max(1, batches // training.checks // training.accumulate) * training.accumulate

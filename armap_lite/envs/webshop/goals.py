@@ -1,0 +1,89 @@
+"""What people want to buy, by the published rules: from WebShop's instruction files to goals in the official order."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from armap_lite.envs.webshop.engine import Product, Shop, data_file
+from armap_lite.rng import stream
+
+
+def goals(shop: Shop, kind: str | None = None) -> list[dict[str, Any]]:
+    """All goals of the shop's folder, each a dict with the official keys (asin, instruction_text, attributes, ...).
+
+    `kind`: "human" for items_human_ins.json, "synthetic" for every instruction of items_ins_v2*.json times every
+    combination of options; None: human where the folder has that file. The official code shuffles with seed 233 and so
+    does this; it draws the price caps anew at every start, here they are fixed. Raises ValueError for another kind.
+    """
+    if kind not in (None, "human", "synthetic"):
+        raise ValueError(f"goals {kind!r} are not known; use 'human', 'synthetic' or None")
+    if kind is None:
+        kind = "human" if any(shop.folder.glob("items_human_ins*.json")) else "synthetic"
+    stem = "items_human_ins" if kind == "human" else "items_ins_v2"
+    told = json.loads(data_file(shop.folder, stem).read_text(encoding="utf-8"))
+    make = _human if kind == "human" else _synthetic
+    found = [goal for p in shop.products.values() if p.asin in told for goal in make(p, told[p.asin])]
+    random.Random(233).shuffle(found)
+    return found
+
+
+def split_of(index: int, total: int) -> str:
+    """The split of goal `index`: the official 0-499 test, 500-1499 dev, the rest train; a fifth each in small sets."""
+    test, dev = min(500, total // 5), min(1000, total // 5)
+    return "test" if index < test else "dev" if index < test + dev else "train"
+
+
+def attributes(shop: Shop) -> dict[str, list[str]]:
+    """The attributes of each product, which only the judge may know."""
+    told = json.loads(data_file(shop.folder, "items_ins_v2").read_text(encoding="utf-8"))
+    return {asin: entry["attributes"] for asin, entry in told.items() if "attributes" in entry}
+
+
+def _human(product: Product, told: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for i, entry in enumerate(told):
+        if entry["instruction_attributes"]:
+            # The catalogue that this package makes has the cap in its wording; the official file has none.
+            cap, clause = (entry["price_upper"], "") if "price_upper" in entry else _price_cap(product, i)
+            text = entry["instruction"].strip(".") + clause
+            goal = _goal(product, text, entry["instruction_attributes"], cap, entry["instruction_options"])
+            yield goal | {"needs_picture": entry.get("needs_picture", False)}
+
+
+def _synthetic(product: Product, told: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if told.get("instruction") is None:
+        return
+    cap, clause = _price_cap(product, 0)
+    names = sorted(product.options)
+    for values in itertools.product(*(product.options[name] for name in names)):
+        options = dict(zip(names, values))
+        asked = ", and ".join(f"{name}: {value}" for name, value in options.items())
+        text = told["instruction"] + (f" with {asked}" if asked else "") + clause
+        yield _goal(product, text, told["instruction_attributes"], cap, options)
+
+
+def _price_cap(product: Product, number: int) -> tuple[float, str]:
+    """The larger of two of the next four multiples of 10 above the price, and how it is said."""
+    above = [10.0 * i for i in range(1, 100) if 10.0 * i > product.price][:4]
+    if len(above) < 2:
+        return 1_000_000.0, ""
+    cap = max(random.Random(stream(0, product.asin, number)).sample(above, 2))
+    return cap, f", and price lower than {cap:.2f} dollars"
+
+
+def _goal(product: Product, text: str, wanted: list[str], cap: float, options: Any) -> dict[str, Any]:
+    return {
+        "asin": product.asin,
+        "category": product.category,
+        "query": product.query,
+        "name": product.title,
+        "product_category": product.product_category,
+        "instruction_text": text,
+        "attributes": wanted,
+        "price_upper": cap,
+        "goal_options": options,
+        "needs_picture": False,
+    }

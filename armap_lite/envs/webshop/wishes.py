@@ -1,0 +1,177 @@
+"""The words of wishes: what an instruction asks for, and how to ask for what was bought.
+
+All of it is learnt from what anybody may see: titles, options and kinds of things in the shop, and the instructions of
+training tasks. Words are compared by their stems.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from random import Random
+
+from armap_lite.envs.webshop.engine import Shop, stemmer
+from armap_lite.rng import stream
+
+WORD = re.compile(r"[a-z0-9]+(?:['’.#+&-][a-z0-9]+)*")
+AMOUNT = re.compile(r"\$ ?(\d+(?:\.\d+)?)|\b(\d+(?:\.\d+)?) ?(?:dollars?|usd|bucks)\b")
+CAPPING = re.compile(r"\b(?:no|not|nothing|do not spend|don['’]t spend) (?:more than|over|above)\b")
+FLOOR = re.compile(r"\b(?:more than|over|above|at least) \$? ?\d")
+DENIAL = re.compile(r"\b(?:not|never|no|without|except|instead|avoid)\b|n['’]t\b")
+ANYTHING = "item"  # the product where its title names no kind of thing that the shop knows
+TEMPLATES = (  # {details} brings its own leading words, and may be empty
+    ("i am looking for {product}{details}, and price lower than {price}.00 dollars", " with "),
+    ("i need {product}{details}, under {price} dollars", ", "),
+    ("find me {product}{details} for less than ${price}", " in "),
+    ("i would like to buy {product}{details}; it should cost at most ${price}", ": "),
+    ("i want {product}{details}, and price lower than {price}.00 dollars", " that is "),
+    ("can you find me {product}{details} for no more than {price} dollars?", " with "),
+)
+LONGEST, NAMED = 3, 3  # words in a phrase of instructions; phrases of a title that one instruction names
+
+Key = tuple[str, ...]  # the stems of a phrase
+
+
+def tokens(text: str) -> list[str]:
+    return WORD.findall(text.lower())
+
+
+@functools.lru_cache(200_000)
+def stem(word: str) -> str:
+    return stemmer().stemWord(re.sub("['’]", "", word))
+
+
+_TALK = """
+a about after all also am an and any are as at be been below budget but buy by can cheap cheaper color colour cost
+costs could design do dollar dollars find for from get good great has have having help hi i i'd i'm ideally if im in
+into is it item its keep less like limit look looking lower make max maximum me most must my need needs of on one or
+order pattern paying photo picture please price priced print product s search searching shopping should show size so
+some spend style than that the them these they thing this those to under up usd use want wanted wants which will with
+within would you your
+"""
+
+
+@functools.cache
+def filler() -> frozenset[str]:
+    """The stems of words that ask for nothing."""
+    return frozenset(map(stem, _TALK.split()))
+
+
+def _key(text: str) -> Key:
+    return tuple(map(stem, tokens(text)))
+
+
+class Wishes:
+    """What can be asked for in `shop`, in the words of `instructions`."""
+
+    def __init__(self, shop: Shop, instructions: Iterable[str]):
+        products = shop.products.values()
+        sold = {key for p in products for key, _ in _phrases(p.title)}
+        told = [phrase for text in instructions for phrase in _phrases(AMOUNT.sub(" ", text.lower()))]
+        parts = {part for p in products for part in re.split(r",|&| and ", p.query) if len(tokens(part)) > 1}
+        shelves = sorted(parts | {p.query for p in products})
+        # What an instruction may name, each in one spelling; the words that it has otherwise are talk, or say a wish
+        # that nobody here understands.
+        self.kinds = {_key(name): " ".join(tokens(name)) for name in shelves if tokens(name)}
+        self.details = {key: text for key, text in reversed(told) if key in sold}
+        self.said = {key for key, _ in told}
+        for name, value in sorted({(n, v) for p in products for n, values in p.options.items() for v in values}):
+            words = option_words(name, value)
+            self.details |= dict.fromkeys((_key(f"{name} {value}"), _key(f"{value} {name}"), _key(words)), words)
+        known = {word for key in (*sold, *self.details) for word in key}
+        self.talk = filler() | {stem("made")} | {k[0] for k in self.said if len(k) == 1 and k[0] not in known}
+        self.queries = functools.lru_cache(1024)(self._queries)
+        self._longest = max(map(len, (*self.details, *self.kinds)), default=1)
+
+    def named(self, text: str) -> tuple[list[str], list[str], list[str]]:
+        """The kinds of things, the details, and the words of neither sort that `text` has; longer phrases first."""
+        words, kinds = _matched(tokens(text), self.kinds, self._longest)
+        words, details = _matched(words, self.details, self._longest)
+        return kinds, details, [word for word in words if word and stem(word) not in self.talk]
+
+    def states(self, instruction: str) -> dict[str, str] | None:
+        """The facts that `instruction` names; None where it denies something, or has words that are not known here."""
+        text = instruction.lower()
+        amounts = AMOUNT.findall(text)
+        rest = AMOUNT.sub(" ", CAPPING.sub(" ", text))
+        kinds, details, strange = self.named(rest)
+        if (
+            len(amounts) > 1
+            or strange
+            or len(set(kinds)) > 1
+            or DENIAL.search(rest)
+            or FLOOR.search(CAPPING.sub(" ", text))
+        ):
+            return None
+        facts = {"product": kinds[0] if kinds else ANYTHING, "details": ", ".join(sorted(set(details)))}
+        cap = float(amounts[0][0] or amounts[0][1]) if amounts else 0.0
+        return {k: v for k, v in (facts | {"price": f"{cap:g}" if amounts else ""}).items() if v}
+
+    def facts(self, title: str, options: Sequence[tuple[str, str]], price: float, look: str) -> dict[str, str]:
+        """What one could have asked for who bought this. `look`: what the picture shows, in words.
+
+        An option whose value no instruction would name (a style called "aurelia") is told by its look alone.
+        """
+        stems = set(_key(title))
+        kind = max((k for k in self.kinds if k and stems.issuperset(k)), key=len, default=())
+        details = list(dict.fromkeys(self.named(look)[1]))
+        for name, value in options:
+            told = option_words(name, value)
+            if told not in details and (not look or self.said & {_key(told), _key(value), _key(f"{value} {name}")}):
+                details.append(told)
+        more = [d for d in dict.fromkeys(self.named(title)[1]) if d not in details and not set(_key(d)) & set(kind)]
+        random = Random(stream(0, title, *options))
+        chosen = random.sample(more, min(random.randint(1, NAMED), len(more)))
+        cap = str(int(price // 10 + 1) * 10)
+        raw = {"product": self.kinds.get(kind, ANYTHING), "details": ", ".join(details + chosen), "price": cap}
+        facts = self.states(instruction(raw))
+        return facts if facts and self.states(instruction(facts)) == facts else {}
+
+    def _queries(self, text: str) -> list[str]:
+        """Up to eight ways to search for what `text` asks for, from all of its words to the kind of thing alone."""
+        text = AMOUNT.sub(" ", CAPPING.sub(" ", text.lower()))
+        kinds, details, strange = self.named(text)
+        words = [w for w in tokens(text) if stem(w) not in self.talk]
+        kind = " ".join(kinds)
+        few = [f"{detail} {kind}".strip() for detail in details]
+        every = [" ".join(words), " ".join([*details, kind]), kind, *few, " ".join(details), " ".join(strange)]
+        return [q for q in dict.fromkeys(map(str.strip, every)) if q][:8] or ["item"]
+
+
+def option_words(name: str, value: str) -> str:
+    """How an option is asked for: by its value, and by its name, too, where that says too little ("size 11")."""
+    told = tokens(value)
+    clear = len("".join(told)) > 2 and bool(re.search("[a-z]", value)) and not filler().issuperset(map(stem, told))
+    return " ".join(told if clear else [*tokens(name), *told])
+
+
+def instruction(facts: dict[str, str]) -> str:
+    """A plain sentence that states `facts`, worded in one of several ways, always the same for the same facts."""
+    template, joint = TEMPLATES[stream(0, *facts.items()) % len(TEMPLATES)]
+    details = facts.get("details", "")
+    *most, last = details.split(", ")
+    told = joint + (f"{', '.join(most)} and {last}" if most else last) if details else ""
+    return template.format(product=facts["product"], details=told, price=facts["price"])
+
+
+def _matched(words: list[str], phrases: dict[Key, str], longest: int) -> tuple[list[str], list[str]]:
+    """`words` with those of each phrase found made empty, and the phrases in their order, the longest one first."""
+    stems, found = [stem(w) if w else "" for w in words], {}
+    for n in range(min(longest, len(words)), 0, -1):
+        for at in range(len(words) - n + 1):
+            if all(key := tuple(stems[at : at + n])) and key in phrases:
+                found[at] = phrases[key]
+                stems[at : at + n] = [""] * n
+    return [w if s else "" for w, s in zip(words, stems)], [found[at] for at in sorted(found)]
+
+
+def _phrases(text: str) -> Iterator[tuple[Key, str]]:
+    """Up to LONGEST words in a row between marks, none that asks for nothing at either end: their stems, and they."""
+    for part in re.split(r"[,;:?!()|–—]|\.(?!\d)", text.lower()):
+        words = tokens(part)
+        stems = list(map(stem, words))
+        for n in range(1, LONGEST + 1):
+            for i in range(len(words) - n + 1):
+                if stems[i] not in filler() and stems[i + n - 1] not in filler() and stems[i : i + n] != ["made"]:
+                    yield tuple(stems[i : i + n]), " ".join(words[i : i + n])

@@ -1,0 +1,251 @@
+"""Pictures in the reward model: frozen tower -> kept features -> projector -> K tokens among the words.
+
+In a list of tokens a picture stands as K pseudo ids: vocabulary + number * K + k. They are ids like any other for
+padding, batches and shared prefixes; only the input embedding (`PictureEmbedding`) tells them from words. What the
+tower makes of a picture is computed once, and kept in memory and on the disk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from armap_lite.agent import transcript
+from armap_lite.assets import cache
+from armap_lite.llms.device import pick
+from armap_lite.store import write_atomic
+from armap_lite.tokens import LineTokenizer
+from armap_lite.trajectory import Trajectory
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, standard deviation of red, green, blue
+BATCH = 16  # pictures in one pass of the tower
+
+
+class PictureError(ValueError):
+    """A picture that cannot be read; the message is one line that names the file and what to do."""
+
+
+@dataclasses.dataclass
+class Tower:
+    """A frozen network that turns pictures into K features of size C each, and how it wants its pixels."""
+
+    name: str
+    network: nn.Module
+    read: Callable[[Tensor], Tensor]  # pixels [B, 3, S, S] -> features [B, K, C]
+    side: int
+    mean: Sequence[float] = IMAGENET[0]
+    std: Sequence[float] = IMAGENET[1]
+
+    def __post_init__(self) -> None:
+        self.network.eval().requires_grad_(False)
+        self.tokens, self.size = self(torch.ones(1, 3, self.side, self.side)).shape[1:]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        weight = next(self.network.to(pixels.device).parameters())
+        # Neither autograd nor inference mode: the projector learns from what is kept here.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
+            return self.read(pixels.to(weight.dtype)).float().contiguous()  # [B, K, C]
+
+    def pixels(self, data: bytes) -> Tensor:
+        """The whole picture, whatever its shape, as [3, S, S]. Raises OSError or ValueError where it is none."""
+        with Image.open(io.BytesIO(data)) as picture:
+            small = picture.convert("RGB").resize((self.side, self.side), Image.Resampling.BICUBIC)
+        colours = (np.asarray(small) / 255 - np.array(self.mean)) / np.array(self.std)  # [S, S, 3]
+        return torch.from_numpy(colours.astype(np.float32)).permute(2, 0, 1)
+
+    def fingerprint(self) -> str:
+        """Of its weights and numbers: what was kept of another tower, or of this one before it changed, is not used."""
+        digest = hashlib.sha256(repr((self.tokens, self.size, self.side, self.mean, self.std)).encode())
+        for tensor in self.network.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
+
+class Pictures:
+    """Numbers for pictures, and their features: computed by `tower` once, kept in `folder` (the cache by default).
+
+    A path keeps its number, and the features of the file that lay there when they were first needed.
+    """
+
+    def __init__(self, tower: Tower, vocabulary: int, folder: Path | None = None):
+        self.tower = tower
+        self.vocabulary = vocabulary
+        self.folder = folder or cache() / "pictures" / f"{tower.name}-{tower.fingerprint()}"
+        self.paths: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._features: dict[int, Tensor] = {}  # [K, C] each
+
+    def ids(self, path: str) -> list[int]:
+        """The K pseudo ids of the picture at `path`. Raises PictureError where there is no file."""
+        if path not in self._numbers:
+            if not Path(path).is_file():
+                raise self._broken(path, "no such file")
+            self._numbers[path] = len(self.paths)
+            self.paths.append(path)
+        first = self.vocabulary + self._numbers[path] * self.tower.tokens
+        return list(range(first, first + self.tower.tokens))
+
+    def within(self, token: int) -> int:
+        """How many tokens of its own picture stand before `token`; 0 for a word."""
+        return (token - self.vocabulary) % self.tower.tokens if token >= self.vocabulary else 0
+
+    def features(self, numbers: Sequence[int], device: torch.device) -> Tensor:
+        """[P, K, C] of the pictures `numbers`, on `device`. Raises PictureError where a file cannot be read."""
+        missing = [n for n in numbers if n not in self._features]
+        for i in range(0, len(missing), BATCH):
+            self._see(missing[i : i + BATCH], device)
+        return torch.stack([self._features[n] for n in numbers]).to(device)
+
+    def _see(self, numbers: Sequence[int], device: torch.device) -> None:
+        fresh: list[tuple[int, Path, Tensor]] = []
+        for n in numbers:
+            try:
+                data = Path(self.paths[n]).read_bytes()
+                file = self.folder / f"{hashlib.sha256(data).hexdigest()}.safetensors"
+                try:
+                    self._features[n] = load_file(file)["features"]
+                except (OSError, SafetensorError):
+                    fresh.append((n, file, self.tower.pixels(data)))
+            except FileNotFoundError as error:
+                raise self._broken(self.paths[n], "no such file") from error
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                raise self._broken(self.paths[n], f"it is not a whole picture ({type(error).__name__})") from error
+        if fresh:
+            seen = self.tower(torch.stack([pixels for *_, pixels in fresh]).to(device)).cpu()  # [B, K, C]
+            for (n, file, _), features in zip(fresh, seen):
+                self._features[n] = features.clone()  # of its own, not a part of the batch
+                write_atomic(file, save({"features": self._features[n]}))
+
+    @staticmethod
+    def _broken(path: str, why: str) -> PictureError:
+        return PictureError(
+            f"cannot read the picture {path}: {why}; make it again (collecting does), or use vision=None"
+        )
+
+
+class PictureEmbedding(nn.Module):
+    """The input embedding of a language model that also reads pictures: ids [B, T] -> [B, T, H]."""
+
+    projector: Any
+    words: Any
+
+    def __init__(self, words: nn.Module, pictures: Pictures, projector: nn.Module):
+        super().__init__()
+        self.words = words
+        self.projector = projector
+        self.pictures = pictures
+
+    def forward(self, ids: Tensor) -> Tensor:
+        seen = ids >= self.pictures.vocabulary  # [B, T]
+        embedded = self.words(ids.masked_fill(seen, 0))  # [B, T, H]
+        if seen.any():
+            place, tokens = ids[seen] - self.pictures.vocabulary, self.pictures.tower.tokens  # [N]
+            numbers, row = torch.unique(place // tokens, return_inverse=True)  # [P], [N]
+            features = self.pictures.features(numbers.tolist(), ids.device)  # [P, K, C]
+            shown = self.projector(features)[row, place % tokens]  # [N, H]
+            embedded = embedded.masked_scatter(seen[..., None], shown.to(embedded.dtype))
+        elif torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized():
+            # Processes that train together wait for a gradient from each, also from one whose batch has no picture.
+            blank = torch.zeros(1, self.pictures.tower.size, device=ids.device)
+            embedded = embedded + 0 * self.projector(blank).sum().to(embedded.dtype)
+        return embedded
+
+
+def new_projector(size: int, hidden: int) -> nn.Sequential:
+    """LayerNorm and a two-layer MLP, the shape of VILA's: features [..., C] -> word-like vectors [..., H]."""
+    return nn.Sequential(nn.LayerNorm(size), nn.Linear(size, hidden), nn.GELU(), nn.Linear(hidden, hidden))
+
+
+def align(embedding: PictureEmbedding, told: Sequence[tuple[str, str]], lines: LineTokenizer, steps: int = 300) -> None:
+    """Bring a new projector to where words mean what pictures show; `told`: (path of a picture, a text about it).
+
+    Which words can be told from a picture is measured first (`visible`). The projector then learns, by least squares,
+    the sum of the embeddings of a picture's words, each as far as it is visible and rare; in the end pictures differ
+    as much as words do. From there the language model compares a picture with the instruction as it compares words,
+    which it can already.
+    """
+    pictures, words = embedding.pictures, embedding.words.weight.detach().float()  # [V, H]
+    about: dict[str, list[set[int]]] = {}
+    for path, text in told:
+        about.setdefault(path, []).append(set(lines(text)))
+    if len(about) < 10:  # too few to learn anything from
+        return
+    vocabulary = sorted(set().union(*(text for texts in about.values() for text in texts)))  # [W]
+    shares = [Counter(token for text in texts for token in text) for texts in about.values()]
+    said = torch.tensor([[n[w] / len(t) for w in vocabulary] for n, t in zip(shares, about.values())])  # [P, W]
+    rarity = (said > 0).float().mean(0).log().neg().to(words.device)  # [W], idf
+    said = (said - said.mean(0)).to(words.device)
+    numbers = [(pictures.ids(path)[0] - pictures.vocabulary) // pictures.tower.tokens for path in about]
+    features = pictures.features(numbers, pick()[0]).to(words.device)  # [P, K, C]
+    wanted = (said * rarity * visible(features.mean(1), said)) @ words[vocabulary]  # [P, H]
+    spread = words.std()
+    wanted = wanted / wanted.std().clamp(min=1e-6) * spread
+    optimizer = torch.optim.AdamW(embedding.projector.parameters(), lr=1e-3)
+    random = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        some = torch.randperm(len(wanted), generator=random)[:128]
+        loss = (embedding.projector(features[some]) - wanted[some][:, None]).pow(2).mean() / spread**2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    with torch.no_grad():
+        shown = embedding.projector(features)  # [P, K, H]
+        last, middle = embedding.projector[-1], shown.mean((0, 1))
+        gain = spread / (shown - middle).pow(2).mean().sqrt().clamp(min=1e-6)
+        last.weight.mul_(gain)
+        last.bias.sub_(middle).mul_(gain)
+
+
+def visible(features: Tensor, said: Tensor) -> Tensor:
+    """How much of each word pictures tell, 0 to 1: squared correlation of what ridge regression foretells, and is so.
+
+    features [P, C], said [P, W] (how often each picture's texts say a word, centred) -> [W]. Each fifth of the
+    pictures is foretold from the others.
+    """
+    x = features - features.mean(0)
+    alike = x @ x.T  # [P, P]
+    alike = alike / alike.diagonal().mean().clamp(min=1e-6)
+    guess = torch.zeros_like(said)
+    for fold in range(5):
+        out = torch.arange(len(x), device=x.device) % 5 == fold
+        known = alike[~out][:, ~out]
+        guess[out] = alike[out][:, ~out] @ torch.linalg.solve(known + 0.1 * torch.eye(len(known)).to(known), said[~out])
+    return torch.cosine_similarity(guess, said, dim=0).clamp(min=0) ** 2
+
+
+def encode(
+    lines: LineTokenizer, trajectory: Trajectory, instruction: str, limit: int, pictures: Pictures | None = None
+) -> tuple[list[int], bool]:
+    """Token ids of a trajectory, at most `limit`, and whether its middle had to go.
+
+    With `pictures`, each turn's own picture stands after the text of that turn; of a picture all tokens stay, or none.
+    """
+    text = transcript(trajectory, instruction)
+    if pictures is None:
+        return lines.shorten(text, limit)
+    ids, read = [lines.start], 0
+    for turn, picture in enumerate([trajectory.picture, *(step.picture for step in trajectory.steps)]):
+        if picture:
+            end = len(transcript(dataclasses.replace(trajectory, steps=trajectory.steps[:turn]), instruction))
+            ids += [*lines(text[read:end]), *pictures.ids(picture)]
+            read = end
+    ids += lines(text[read:])
+    if len(ids) <= limit:
+        return ids, False
+    head, tail = limit - limit // 2, len(ids) - limit // 2
+    head -= pictures.within(ids[head])
+    tail += -pictures.within(ids[tail]) % pictures.tower.tokens
+    return ids[:head] + ids[tail:], True

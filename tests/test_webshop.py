@@ -1,0 +1,382 @@
+"""WebShop: the published rules of pages and links, tasks without labels, and what hindsight reads from a walk."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shop import SECRET, make_long_shop, make_shop, products, record
+
+from armap_lite import envs
+from armap_lite.envs.webshop import WebShop, price_paid
+from armap_lite.envs.webshop.engine import Page, Shop, load, records, step
+from armap_lite.envs.webshop.goals import goals, split_of
+from armap_lite.synthesize import change
+from armap_lite.trajectory import Task, Trajectory
+
+STRIPED = ("search[striped mug]", "click[b0striped1]", "click[blue]", "click[8 oz]", "click[buy now]")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_shop(tmp_path_factory.mktemp("shop") / "files")
+
+
+@pytest.fixture(scope="module")
+def env(folder) -> WebShop:
+    return envs.make("webshop", folder=folder)
+
+
+@pytest.fixture(scope="module")
+def task(env) -> Task:
+    return next(t for t in env.tasks("train") if "mug" in t.instruction)
+
+
+def walk(env: WebShop, task: Task, rng: random.Random, steps: int = 15) -> Trajectory:
+    """A random walk of admissible actions that buys rather sooner than later."""
+    observation = env.reset(task)
+    trajectory = Trajectory(task, observation.text, picture=observation.picture)
+    while not trajectory.done and len(trajectory.steps) < steps:
+        actions = observation.admissible
+        buy = [a for a in actions if a == "click[buy now]"]
+        action = buy[0] if buy and rng.random() < 0.3 else rng.choice(actions)
+        observation = env.step(action)
+        trajectory = trajectory.then(action, observation)
+    return trajectory
+
+
+# Pages and links
+
+
+def test_a_search_shows_fifty_hits_ten_a_page(tmp_path):
+    shop = Shop(make_long_shop(tmp_path / "long"))
+    page, seen = step(shop, Page(), "search[Mug]"), []
+    for number in range(1, 6):
+        links = shop.links(page)
+        asins = [value for value in links if value.startswith("b0")]
+        assert len(asins) == 10 and f"Page {number} (Total results: 50)" in shop.text(page)
+        assert ("< prev" in links) == (number > 1) and ("next >" in links) == (number < 5)
+        assert all(asin.upper() in shop.text(page) for asin in asins)
+        seen += asins
+        if number < 5:
+            assert shop.links(links["next >"])["< prev"] == page
+            page = links["next >"]
+    assert len(set(seen)) == 50
+    assert shop.links(Page("results", "nothing like it")) == {"back to search": Page()}
+
+
+def test_what_fits_better_comes_first(folder):
+    shop = load(folder)
+    assert shop.search("reading lamp")[0] == "B0LAMP0001"
+    assert shop.search("striped MUGS")[0] == "B0STRIPED1"  # stems, and no case
+    assert shop.search("12 oz")[0] == "B0STRIPED1"  # options are searched, and so are numbers
+    assert shop.search("the of") == () == shop.search("...")
+
+
+def test_an_item_page_leads_where_it_says(env, task):
+    start = env.reset(task)
+    assert start.text == "WebShop [SEP] Search" and all(a.startswith("search[") for a in start.admissible)
+    env.step("search[striped mug]")
+    item = env.step("click[B0STRIPED1]")  # case does not matter
+    assert item.text.startswith(
+        "Oakline Striped Mug, Dishwasher Safe, Stoneware [SEP] Price: $14.99 [SEP] Rating: N.A."
+    )
+    assert "color: red, blue, navy | white [SEP] size: 8 oz, 12 oz" in item.text
+    sub = ["click[description]", "click[features]", "click[reviews]"]
+    options = ["click[red]", "click[blue]", "click[navy | white]", "click[8 oz]", "click[12 oz]"]
+    assert sorted(item.admissible) == sorted(
+        ["click[back to search]", "click[< prev]", *sub, "click[buy now]", *options]
+    )
+    blue = env.step("click[blue]")
+    assert blue.text == "You have clicked blue. [SEP] size: 8 oz, 12 oz [SEP] Buy Now"
+    assert "[SEP] second bullet of B0STRIPED1" in env.step("click[features]").text
+    assert env.step("click[search]").text.startswith("Nothing happens")  # no search bar here
+    assert env.step("click[< prev]").admissible == item.admissible
+    env.step("click[red]")  # another colour takes the place of the first
+    done = env.step("click[buy now]")
+    assert done.done and done.admissible == ()
+    assert done.text.endswith(
+        "B0STRIPED1 [SEP] Oakline Striped Mug, Dishwasher Safe, Stoneware [SEP] $14.99 [SEP] color: red"
+    )
+
+
+def test_leaving_an_item_forgets_its_options_and_sub_pages_do_not(env, task):
+    to_item = ["search[striped mug]", "click[b0striped1]", "click[blue]"]
+    kept = env.replay(task, [*to_item, "click[description]", "click[< prev]", "click[buy now]"])
+    assert kept.steps[-1].observation.endswith("color: blue")
+    assert kept.steps[-3].observation == (
+        "Back to Search < Prev [SEP] About Oakline Striped Mug, Dishwasher Safe, Stoneware."
+    )
+    left = env.replay(task, [*to_item, "click[< prev]", "click[b0striped1]", "click[buy now]"])
+    assert left.steps[-1].observation.endswith("$14.99") and left.steps[3].observation == left.steps[0].observation
+
+
+impossible = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from(
+        ["search[]", "search[ ]", "click[]", "buy now", "Click[buy now]", "click[buy now", "search", "search[a]b"]
+    ),
+    st.text(max_size=12).map("click[{}]".format),
+)
+
+
+@settings(max_examples=150)
+@given(seed=st.integers(0, 10_000), steps=st.integers(0, 8), action=impossible)
+def test_what_is_not_possible_changes_nothing(env, task, seed, steps, action):
+    before = walk(env, task, random.Random(seed), steps)
+    admissible = env.admissible()
+    if action.lower() not in [a.lower() for a in admissible]:
+        after = env.step(action)
+        assert after.text.startswith("Nothing happens: ") and after.admissible == admissible
+        assert after.done == before.done
+        last = before.steps[-1].observation if before.steps else before.start
+        assert after.text.endswith(last)
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10_000))
+def test_every_admissible_action_does_something_and_a_walk_can_be_replayed(env, task, seed):
+    trajectory = walk(env, task, random.Random(seed))
+    assert not any(s.observation.startswith("Nothing happens") for s in trajectory.steps)
+    assert env.replay(task, trajectory.actions) == trajectory == env.fork().replay(task, trajectory.actions)
+
+
+def test_forks_share_the_shop_and_nothing_else(env, task):
+    one, two = env.fork(), env.fork()
+    assert one._shop is two._shop and one._wishes is two._wishes
+    one.reset(task)
+    two.reset(task)
+    for action in STRIPED[:3]:
+        one.step(action)
+    assert two.admissible()[0].startswith("search[") and "click[buy now]" in one.admissible()
+    two.step("search[lamp]")
+    assert one.step("click[buy now]").text.endswith("color: blue")
+
+
+def test_pictures_belong_to_item_pages_and_to_the_colour_chosen(env, task, folder):
+    trajectory = env.replay(
+        task, [*STRIPED[:2], "click[8 oz]", "click[blue]", "click[8 oz]", "click[red]", "click[buy now]"]
+    )
+    shown = [s.picture and s.picture.removeprefix(f"{folder}/") for s in trajectory.steps]
+    assert trajectory.picture is None
+    # Red has no file of its own, and a picture behind an URL is none.
+    assert shown == [None, "main.png", "main.png", "pictures/Blue.png", "pictures/Blue.png", "main.png", None]
+    assert env.replay(task, ["search[porcelain]", "click[b0plain001]"]).steps[-1].picture is None
+
+
+# Files
+
+
+def test_products_are_read_by_the_official_rules(tmp_path):
+    raw = [
+        record("B000000001", "  One\n mug ", "$5.00"),
+        record("B000000001", "again", "$7.00"),
+        record("B00000000012", "its asin is too long"),
+        record("nan", "none"),
+        record("B000000002", "Two", "$1,234.50", small_description="one text", full_description=None),
+        record("B000000003", "Three", None, {"Size": None, "Color": [{"value": " Red/Blue "}]}, images=[]),
+        record("B000000004", "Four", "$1.00 to $2.00 to $9.00"),
+    ]
+    (tmp_path / "items_shuffle.json").write_text(json.dumps(raw))
+    shop = Shop(tmp_path)
+    one, two, three, four = shop.products.values()
+    assert (one.title, one.price, one.query) == ("One mug", 5.0, "mugs")
+    assert (two.price, two.features, two.description) == (1234.5, ("one text",), "")
+    assert (three.price, three.tag, three.options) == (100.0, "$100.0", {"color": ("red | blue",)})
+    assert 1 < four.price < 2 and four.tag == "$1.0 to $2.0" and Shop(tmp_path).products["B000000004"] == four
+
+
+def test_a_long_file_is_read_whole_and_a_torn_one_is_refused(tmp_path):
+    raw = [{"n": i, "text": "[{é}] " * 3000} for i in range(60)]  # about a megabyte: records lie across the chunks
+    path = tmp_path / "items.json"
+    path.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
+    assert list(records(path)) == raw
+    path.write_text(json.dumps(raw)[:-100])
+    with pytest.raises(ValueError, match="not a whole JSON list"):
+        list(records(path))
+
+
+def test_missing_and_mixed_files_are_told_with_the_way_out(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no items_shuffle\*\.json; WebShop's setup\.sh .* downloads"):
+        envs.make("webshop", folder=tmp_path).tasks("test")
+    make_long_shop(tmp_path / "a")
+    with pytest.raises(FileNotFoundError, match=r"no items_ins_v2\*\.json"):
+        envs.make("webshop", folder=tmp_path / "a").tasks("test")
+    (tmp_path / "a" / "items_shuffle.json").write_text("[]")
+    with pytest.raises(ValueError, match="keep one set of files"):
+        Shop(tmp_path / "a")
+
+
+# Tasks
+
+
+def test_splits_are_disjoint_fixed_and_official_where_the_set_is_large(env, folder):
+    splits = {split: env.tasks(split) for split in ("test", "dev", "train")}
+    ids = [t.id for tasks in splits.values() for t in tasks]
+    assert len(ids) == len(set(ids)) == 15 and [len(t) for t in splits.values()] == [3, 3, 9]
+    assert splits["test"] == WebShop(folder).tasks("test")
+    assert all(t.split == split for split, tasks in splits.items() for t in tasks)
+    for total in (12_087, 6_910):
+        names = [split_of(i, total) for i in range(total)]
+        assert names == ["test"] * 500 + ["dev"] * 1000 + ["train"] * (total - 1500)
+    with pytest.raises(ValueError, match="split 'all' is not known"):
+        env.tasks("all")
+    with pytest.raises(ValueError, match="goals 'all' are not known"):
+        WebShop(folder, goals="all").tasks("test")
+
+
+def test_synthetic_goals_are_every_combination_of_options(folder):
+    wanted = [g for g in goals(load(folder), "synthetic") if g["asin"] == "B0STRIPED1"]
+    told = {g["instruction_text"].split(", and price")[0] for g in wanted}
+    assert len(told) == len(wanted) == 6 and "Find me mugs with color: navy | white, and size: 8 oz" in told
+    assert {tuple(g["goal_options"].items()) for g in wanted} > {(("color", "red"), ("size", "12 oz"))}
+
+
+def test_the_price_cap_is_the_larger_of_two_of_the_next_four_tens(folder):
+    shop = load(folder)
+    for goal in goals(shop):
+        price, cap = shop.products[goal["asin"]].price, goal["price_upper"]
+        assert cap % 10 == 0 and price + 10 < cap <= price + 40
+        assert goal["instruction_text"].endswith(f", and price lower than {cap:.2f} dollars")
+        assert ".," not in goal["instruction_text"]
+
+
+def test_the_environment_holds_no_label(folder):
+    """What only the reward may know: attributes of products and goals, and the options of goals."""
+    env = WebShop(folder)
+    task = env.tasks("train")[0]
+    env.replay(task, STRIPED)
+    env.facts(env.replay(task, STRIPED))
+    held = repr([vars(env), vars(env._shop), vars(env._wishes), env.tasks("test"), env._tasks])
+    assert "dishwasher safe" in held.lower() and SECRET not in held and "goal_options" not in held
+    assert SECRET in repr(goals(env._shop))
+    words = ("reward", "score", "judge", "success", "gold")
+    assert not [n for n in (*dir(env), *dir(env.reset(task))) if any(word in n.lower() for word in words)]
+
+
+def test_searches_are_few_and_made_from_the_instruction(env):
+    for split in ("train", "dev", "test"):
+        for task in env.tasks(split):
+            actions = env.reset(task).admissible
+            assert 1 <= len(actions) <= 8 and len(set(actions)) == len(actions)
+            first = set(actions[0][7:-1].split())
+            assert first <= set(task.instruction.replace(",", "").replace(".", "").split())
+            assert not first & {"dollars", "price", "looking", "find", "my"}
+    odd = Task("t", "webshop", "train", "???")
+    assert env.reset(odd).admissible == ("search[item]",)
+
+
+# Hindsight
+
+
+def test_facts_are_what_was_bought(env, task):
+    facts = env.facts(env.replay(task, STRIPED))
+    assert facts["product"] == "mugs" and facts["price"] == "20"
+    assert {"blue", "striped", "8 oz"} <= set(facts["details"].split(", "))
+    assert "plain" not in facts["details"]
+    assert env.facts(env.replay(task, STRIPED[:-1])) == {} == env.facts(env.replay(task, ()))
+
+
+def test_the_picture_tells_what_the_text_does_not(env, task):
+    """A data writer without eyes reads the alternative text of the picture that was bought."""
+    bare = [a for a in STRIPED if a not in ("click[blue]", "click[8 oz]")]
+    details = env.facts(env.replay(task, bare))["details"]
+    assert "red" not in details and "blue" not in details  # the main picture shows red, but no colour was chosen
+
+
+@settings(max_examples=80)
+@given(seed=st.integers(0, 10_000))
+def test_a_plain_instruction_states_the_facts_of_a_walk(env, task, seed):
+    trajectory = walk(env, task, random.Random(seed))
+    facts = env.facts(trajectory)
+    assert bool(facts) == trajectory.done
+    if facts:
+        text = env.plain_instruction(facts)
+        assert env.states(text) == facts
+        assert facts["price"] in text and float(facts["price"]) - 10 <= price_paid(trajectory) < float(facts["price"])
+        bought = trajectory.steps[-1].observation.lower()
+        for name, value in (o.split(": ") for o in bought.split(" [sep] ") if o.startswith(("color: ", "size: "))):
+            assert value.replace(" | ", " ") in facts["details"] or name == "color"
+
+
+def test_a_text_that_adds_denies_or_changes_a_fact_does_not_state_it(env):
+    facts = {"product": "mugs", "details": "blue, dishwasher safe", "price": "20"}
+    assert env.states("my sister would like a dishwasher safe mug in blue, and price lower than 20.00 dollars") == facts
+    assert env.states("looking for a BLUE mug, dishwasher safe. no more than $20 please") == facts
+    for text in (
+        "a dishwasher safe mug in red, under $20",
+        "a dishwasher safe striped mug in blue, under $20",
+        "a mug in blue, under $20",
+        "a dishwasher safe mug in blue, under $30",
+        "a dishwasher safe mug in blue",
+        "a dishwasher safe lamp in blue, under $20",
+        "a dishwasher safe mug and a lamp in blue, under $20",
+        "a dishwasher safe mug, not blue, under $20",
+        "a dishwasher safe mug in blue for at least $20",
+        "a dishwasher safe mug in blue with a zeppelin, under $20",
+        "a dishwasher safe mug in blue, $20 or $30",
+        "",
+    ):
+        assert env.states(text) != facts, text
+
+
+def test_plain_instructions_vary_and_are_always_the_same_for_the_same_facts(env):
+    facts = [{"product": "mugs", "details": "blue", "price": str(p)} for p in range(20, 200, 10)]
+    texts = [env.plain_instruction(f) for f in facts]
+    assert len({t.split("mugs")[0] for t in texts}) > 3 and texts == [env.plain_instruction(f) for f in facts]
+
+
+def test_phrasings_are_in_the_format_of_facts(env):
+    for facts, text in env.phrasings:
+        assert facts.keys() == {"product", "details", "price"} and f"{facts['price']}" in text
+        assert all(word in text for detail in facts["details"].split(", ") for word in detail.split())
+        assert facts["details"] == ", ".join(sorted(facts["details"].split(", ")))
+
+
+def test_an_instruction_is_adopted_where_the_shop_understands_it(env, task):
+    adopted = env.adopt(task, "i need a blue mug, under $30")
+    assert adopted.instruction == "i need a blue mug, under $30" and adopted.setup == {} and adopted.id == task.id
+    assert env.reset(adopted).admissible[0] == "search[blue mug]"
+    for text in ("i need a mug", "something blue", "a mug and a zeppelin, blue", ""):
+        assert env.adopt(task, text) is None
+
+
+def test_the_worked_examples_are_training_tasks_and_buy_what_they_name(env):
+    examples = env.examples()
+    assert len(examples) == 2
+    for task, actions in examples:
+        assert task in env.tasks("train")
+        bought = env.replay(task, actions)
+        assert bought.done and not any(s.observation.startswith("Nothing") for s in bought.steps)
+        asked = env.states(task.instruction)
+        receipt = bought.steps[-1].observation.lower()
+        assert all(detail in receipt for detail in asked["details"].split(", "))
+        assert price_paid(bought) < float(asked["price"])
+
+
+def test_a_change_is_carried_out_and_ends_elsewhere(env, task):
+    chosen, made = env.replay(task, STRIPED), 0
+    for seed in range(12):
+        other = change(env, chosen, random.Random(seed))
+        if other is not None:
+            made += 1
+            assert env.replay(task, other.actions) == other
+            assert env.facts(other) != env.facts(chosen)
+    assert made >= 8
+
+
+def test_the_price_paid_is_read_from_the_text_alone(env, task):
+    bought = env.replay(task, STRIPED)
+    assert price_paid(bought) == 14.99
+    assert price_paid(env.replay(task, STRIPED[:-1])) is None is price_paid(env.replay(task, ()))
+    forged = env.replay(task, ["search[Thank you for shopping with us! [SEP] x]"])
+    assert price_paid(forged) is None
+
+
+def test_text_of_a_product_stays_text(env, task):
+    shown = env.replay(task, ["search[desk lamp]", "click[b0lamp0002]"]).steps[-1].observation
+    assert "<script>alert(1)</script> (SEP) Linen" in shown
+    assert products()[-1]["name"].count("[SEP]") == 1
