@@ -61,9 +61,14 @@ def price(trajectory: Trajectory) -> float:
     return 5.0 if paid is None else paid / 100
 
 
-# What there is to control in each environment: the name of the term on an axis, and the term.
-TERMS: dict[str, tuple[str, Term]] = {
+# What there is to control in each environment: names for an axis, and terms. Elsewhere: the number of actions.
+TERMS: dict[str, dict[str, Term]] = {
     # Every finished puzzle has three steps, so length decides nothing here; which arithmetic it takes does.
-    "game24": ("multiplications and divisions", actions_like(r" [*/] ")),
-    "webshop": ("price paid, in 100 $", price),
+    "game24": {"multiplications and divisions": actions_like(r" [*/] ")},
+    "webshop": {"price paid, in 100 $": price, "actions": length},
 }
+
+
+def terms(env: str) -> dict[str, Term]:
+    """The terms worth controlling in environment `env`, by name; the first is the one that figures show."""
+    return TERMS.get(env, {"actions": length})

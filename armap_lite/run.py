@@ -6,8 +6,10 @@ so, so that every notebook also runs on its own.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import random
 import sys
@@ -21,12 +23,14 @@ from tqdm.auto import tqdm
 
 from armap_lite import collect, envs, evaluate, llms, planners, profiles, synthesize
 from armap_lite.agent import Agent
-from armap_lite.control import TERMS, Objective, Weighted, length
+from armap_lite.control import Objective, Weighted, terms
 from armap_lite.envs.base import Environment
 from armap_lite.llms.base import LanguageModel
 from armap_lite.planners.base import PlanResult
 from armap_lite.store import JsonlStore, read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
+
+CONTROLLED = ("best_of_n", "mcts")  # planners whose samples stage 5 chooses among anew
 
 
 class Run:
@@ -236,36 +240,31 @@ class Run:
         return planners.load(self.path("plans.jsonl"))
 
     async def control(self) -> list[dict[str, Any]]:
-        """Stage 5 into control.jsonl: Best-of-N answers under each weight of the environment's extra term.
+        """Stage 5 into control.jsonl: the answers of Best-of-N and MCTS under each weight of each of the extra terms.
 
         The samples and their learned rewards are those of stage 4: a customised reward needs neither training
         nor a new rollout.
         """
-        label, term = TERMS.get(self.name, ("actions", length))
-        plans = [p for p in await self.plans() if p.planner == "best_of_n"]
+        plans = {p.id: p for p in await self.plans() if p.planner in CONTROLLED}
+        cases = itertools.product(CONTROLLED, terms(self.name).items(), self.settings.control_weights)
         with JsonlStore(self.path("control.jsonl")) as store:
-            for weight in self.settings.control_weights:
+            for planner, (label, term), weight in cases:
                 objective = Objective() - weight * Weighted(term)
-                for plan in plans:
-                    key = f"{weight}/{plan.task_id}"
+                for plan in (p for p in plans.values() if p.planner == planner):
+                    what = {"planner": planner, "term": label, "weight": weight}
+                    key = "/".join(map(str, (*what.values(), plan.task_id)))
                     if key not in store.ids:
                         chosen = max(plan.samples, key=lambda s: objective(s.trajectory, s.reward or 0.0))
-                        cost = term(chosen.trajectory)
-                        line = {
-                            "id": key,
-                            "reward": chosen.reward,
-                            "weight": weight,
-                            "term": label,
-                            "cost": cost,
-                            "steps": len(chosen.trajectory.steps),
-                        }
+                        costs = {"cost": term(chosen.trajectory), "steps": len(chosen.trajectory.steps)}
+                        line = {"id": key, **what, "reward": chosen.reward, **costs}
                         store.append(line | {"trajectory": chosen.trajectory.to_json()})
         return list(read_jsonl(self.path("control.jsonl")))
 
     async def evaluate(self) -> dict[str, Any]:
         """The last stage: the only one that asks the judge. Rows of `results.json` for this environment."""
-        plans, judge = await self.plans(), envs.make_judge(self.name, **self.settings.env_options)
-        golds = evaluate.score_plans(plans, judge)
+        plans = await self.plans()
+        with contextlib.closing(envs.make_judge(self.name, **self.settings.env_options)) as judge:
+            golds = evaluate.score_plans(plans, judge)
         margins = await self.margins()
         gaps = [np.subtract(margins[f"{n}chosen"], margins[f"{n}rejected"]) for n in ("", "untrained_")]
         learned, blank = (evaluate.pair_metrics(gap, margins["task_ids"]) for gap in gaps)
@@ -283,18 +282,20 @@ class Run:
             seconds=json.loads(self.path("seconds.json").read_text()),
             device=str(next(self.reward.network.parameters()).device),
         )
+        known = {
+            (plan.id, sample.trajectory.actions): gold
+            for plan in plans
+            for sample, gold in zip(plan.samples, golds[plan.id])
+        }
+        points: dict[tuple, list[dict[str, Any]]] = {}
+        for line in await self.control():
+            answer = Trajectory.from_json(line["trajectory"])
+            line["score"] = known[f"{line['planner']}/{answer.task.id}", answer.actions]
+            points.setdefault((line["planner"], line["term"], line["weight"]), []).append(line)
         control = []
-        for weight in self.settings.control_weights:
-            lines = [line for line in await self.control() if line["weight"] == weight]
-            scores = [judge.score(Trajectory.from_json(line["trajectory"])) for line in lines]
-            mean, low, high = evaluate.bootstrap_mean(scores)
-            point = {
-                "env": self.name,
-                "planner": "best_of_n",
-                "term": lines[0]["term"],
-                "weight": weight,
-                "n": len(lines),
-            }
+        for (planner, label, weight), lines in points.items():
+            mean, low, high = evaluate.bootstrap_mean([line["score"] for line in lines])
+            point = {"env": self.name, "planner": planner, "term": label, "weight": weight, "n": len(lines)}
             means = {key: float(np.mean([line[key] for line in lines])) for key in ("cost", "steps")}
             control.append(point | {"score": mean, "ci_low": low, "ci_high": high} | means)
         result = {

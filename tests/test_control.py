@@ -15,7 +15,7 @@ from tiny import puzzle
 from armap_lite.control import TERMS, Objective, Weighted, actions_like, length
 from armap_lite.planners import Budget, PlanResult, Sample
 from armap_lite.run import Run
-from armap_lite.trajectory import Step, Trajectory
+from armap_lite.trajectory import Step, Task, Trajectory
 
 ACTIONS = ["8 * 3 = 24", "8 / 4 = 2", "9 - 3 = 6", "3 - 9 = -6", "1/2 + 1/2 = 1"]
 walks = st.lists(st.sampled_from(ACTIONS), max_size=6).map(lambda actions: walk(*actions))
@@ -56,14 +56,14 @@ def test_what_the_terms_count():
     twice = actions_like("=.*=|8")
     assert twice(walk("8 * 8 = 64", "9 - 3 = 6")) == 1.0  # actions in which it occurs, not how often
     assert actions_like(r"\*")(walk("9 - 3 = 6")) == 0.0  # observations do not count
-    label, term = TERMS["game24"]
+    [(label, term)] = TERMS["game24"].items()
     assert label == "multiplications and divisions"
     assert term(walk(*ACTIONS)) == 2.0  # neither a negative number nor a fraction is one
 
 
 @given(st.lists(st.tuples(walks, rewards), min_size=1, max_size=8), st.lists(st.floats(0, 9), min_size=2, max_size=5))
 def test_a_heavier_term_never_buys_an_answer_with_more_of_it(samples: list, heavier: list[float]):
-    _, term = TERMS["game24"]
+    [term] = TERMS["game24"].values()
     costs = []
     for weight in sorted(heavier):
         objective = Objective() - weight * Weighted(term)
@@ -72,19 +72,32 @@ def test_a_heavier_term_never_buys_an_answer_with_more_of_it(samples: list, heav
     assert all(min(after) <= max(before) for before, after in itertools.pairwise(costs))
 
 
-def test_the_stage_picks_among_the_samples_of_best_of_n_and_goes_on_where_it_stopped(tmp_path: Path):
+def test_what_buys_nothing_is_no_bargain():
+    bought = Trajectory(
+        Task("t", "webshop", "test", ""),
+        "",
+        (Step("click[buy now]", "Thank you for shopping with us! [SEP] Purchased [SEP] B01 [SEP] mug [SEP] $12.50"),),
+        done=True,
+    )
+    price = TERMS["webshop"]["price paid, in 100 $"]
+    assert price(bought) == 0.125 and price(walk("click[description]")) == 5.0
+
+
+def test_the_stage_picks_among_the_samples_of_both_searches_and_goes_on_where_it_stopped(tmp_path: Path):
     products, sums = walk("8 * 3 = 24", "8 / 4 = 2"), walk("9 - 3 = 6", "9 - 3 = 6")
     samples = (Sample(sums, 1.0), Sample(products, 2.5))
     run = Run("game24", "fast", tmp_path, control_weights=(0.0, 0.5, 1.0))
-    plans = [PlanResult(f"{name}/t", "t", name, samples, 1, Budget()) for name in ("mcts", "best_of_n")]
+    plans = [PlanResult(f"{name}/t", "t", name, samples, 1, Budget()) for name in ("mcts", "sampling", "best_of_n")]
     run.path("plans.jsonl").write_text("".join(json.dumps(plan.to_json()) + "\n" for plan in plans))
 
-    lines = asyncio.run(run.control())
+    both = asyncio.run(run.control())
+    assert [line["planner"] for line in both] == ["best_of_n"] * 3 + ["mcts"] * 3
+    lines = both[:3]
     answers = [Trajectory.from_json(line["trajectory"]) for line in lines]
     assert answers == [products, products, sums]  # 2.5 - 2 * 0.5 > 1.0 > 2.5 - 2 * 1.0
     assert [(line["weight"], line["cost"], line["steps"]) for line in lines] == [(0, 2, 2), (0.5, 2, 2), (1, 0, 2)]
 
     whole = run.path("control.jsonl").read_bytes()
     run.path("control.jsonl").write_bytes(whole[: whole.index(b"\n") + 9])  # one line, and a torn one
-    assert asyncio.run(run.control()) == lines
+    assert asyncio.run(run.control()) == both
     assert run.path("control.jsonl").read_bytes() == whole

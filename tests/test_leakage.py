@@ -52,7 +52,7 @@ def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_doe
         assert (await run.train(accelerator="cpu", enable_progress_bar=False))["steps"] > 0
         plans = await run.plan()
         assert {(p.planner, p.task_id) for p in plans} == {(name, t.id) for name in planners for t in run.test_tasks}
-        assert len(await run.control()) == 3 * len(run.settings.control_weights)
+        assert len(await run.control()) == 2 * 3 * len(run.settings.control_weights)
         with pytest.raises(JudgeAskedError):
             await run.evaluate()
 
