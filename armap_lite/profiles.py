@@ -138,7 +138,6 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "split": "test, short tasks",
         "collect_tasks": 24,
         "collect_temperature": 1.0,
-        "negatives": 2,
         "test_tasks": 24,
         "planners": _planners(8, 3, 1.0, 1.0, _DRAWN_MCTS),
     },

@@ -21,6 +21,10 @@ PHRASINGS = (
         "Your task is to find a(n) animal. First, focus on the thing. Then, move it to the red box in the kitchen.",
     ),
     (
+        {"find": "plant", "at": "greenhouse"},
+        "Your task is to find a(n) plant around the greenhouse. Focus on the thing.",
+    ),
+    (
         {"focus": "green paint", "at": "art studio"},
         "Go to the art studio. When you are done, focus on the green paint.",
     ),

@@ -54,8 +54,7 @@ class Tower:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         weight = next(self.network.to(pixels.device).parameters())
-        # Neither autograd nor inference mode: the projector learns from what is kept here.
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):  # kept for others: always exact
             return self.read(pixels.to(weight.dtype)).float().contiguous()  # [B, K, C]
 
     def pixels(self, data: bytes) -> Tensor:
