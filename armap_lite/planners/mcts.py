@@ -54,19 +54,20 @@ async def mcts(
     `llm_tokens`: no new simulation once that many tokens were spent.
     The paper's code has c = 4.5 * sqrt(2), width 10, gamma 0.9, temperature 1.5 (0.7 on Game of 24).
     """
-    root = Node(state=search.world.start())
-    samples: list[Sample] = []
-    low, high = math.inf, -math.inf
-    while len(samples) < rollouts and not root.closed and (llm_tokens is None or search.tokens < llm_tokens):
-        leaf = await simulate(root, search, len(samples), c, temperature, (width, draws), low, high)
-        leaves = [leaf, *last_siblings(leaf, search)] if finish else [leaf]
-        rewards = await asyncio.gather(*(search.reward(node.state.trajectory) for node in leaves))
-        for node, reward in list(zip(leaves, rewards))[: rollouts - len(samples)]:
-            samples.append(Sample(node.state.trajectory, reward))
-            low, high = min(low, reward), max(high, reward)
-            backward(node, reward, gamma)
-    chosen = best(samples)
-    return search.result(samples, chosen, drawing(root, samples[chosen].trajectory.actions))
+    async with search.batch.turn:  # a simulator of its own until the search ends
+        root = Node(state=search.world.start())
+        samples: list[Sample] = []
+        low, high = math.inf, -math.inf
+        while len(samples) < rollouts and not root.closed and (llm_tokens is None or search.tokens < llm_tokens):
+            leaf = await simulate(root, search, len(samples), c, temperature, (width, draws), low, high)
+            leaves = [leaf, *last_siblings(leaf, search)] if finish else [leaf]
+            rewards = await asyncio.gather(*(search.reward(node.state.trajectory) for node in leaves))
+            for node, reward in list(zip(leaves, rewards))[: rollouts - len(samples)]:
+                samples.append(Sample(node.state.trajectory, reward))
+                low, high = min(low, reward), max(high, reward)
+                backward(node, reward, gamma)
+        chosen = best(samples)
+        return search.result(samples, chosen, drawing(root, samples[chosen].trajectory.actions))
 
 
 async def simulate(
