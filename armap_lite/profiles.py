@@ -79,8 +79,7 @@ SHORT_SCIENCE = (
 _PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10}  # the published code's UCT constants
 # As many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its gain.
 _EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "finish": True, "llm_tokens": {"spent_by": "best_of_n"}}
-_SHOP_MCTS = {**_EQUAL_MCTS, "finish": False}  # the siblings of Buy Now do not end the episode
-# Hundreds of actions in each state: children are drawn, not listed.
+# Many long actions in each state: children are drawn, not listed; and most siblings of a last action end nothing.
 _DRAWN_MCTS = {**_EQUAL_MCTS, "finish": False, "draws": 6}
 
 PROFILES: dict[str, Profile] = {
@@ -136,16 +135,17 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     ("fast", "scienceworld"): {
         "env_options": {"families": SHORT_SCIENCE},
         "split": "test, short tasks",
-        "collect_tasks": 24,
         "collect_temperature": 1.0,
-        "test_tasks": 24,
+        "negatives": 1,
+        "test_tasks": 16,
         "planners": _planners(8, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("fast", "webshop"): {
         "reward": _LOOKING,
-        "collect_tasks": 24,
+        "negatives": 4,
+        "test_tasks": 16,
         "collect_temperature": 1.0,
-        "planners": _planners(8, 3, 1.0, 1.0, _SHOP_MCTS),
+        "planners": _planners(8, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("laptop", "webshop"): {
         "reward": _LOOKING,
@@ -153,7 +153,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "collect_temperature": 1.0,
         "negatives": 2,
         "test_tasks": 120,
-        "planners": _planners(8, 3, 1.0, 1.0, _SHOP_MCTS),
+        "planners": _planners(8, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("laptop", "scienceworld"): {
         "collect_tasks": 96,

@@ -49,6 +49,7 @@ class WebShop(Environment):
     version = "rules-1"
     metric = "reward"
     max_steps = 15
+    choose_by = "token"  # product numbers are long, and a page of results has ten of them
     guide = "Search the shop, open a product that fits the instruction, click its options and then buy it."
     phrasings = (
         (
@@ -117,7 +118,8 @@ class WebShop(Environment):
     def admissible(self) -> tuple[str, ...]:
         if self._page.kind == "search":
             return tuple(f"search[{words}]" for words in self._wishes.queries(self._task.instruction))
-        return tuple(f"click[{value}]" for value in self._shop.links(self._page))
+        chosen = {value for _, value in self._page.options}  # to click it once more changes nothing
+        return tuple(f"click[{value}]" for value in self._shop.links(self._page) if value not in chosen)
 
     def _observe(self, note: str = "") -> Observation:
         done, picture = self._page.kind == "done", self._shop.picture(self._page)
