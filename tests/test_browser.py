@@ -298,4 +298,5 @@ def test_a_reader_runs_the_notebook(browser, lab, name):
     keep(page.locator(".jp-Notebook"), name)
     for n in range(page.locator(".armap").count()):
         keep(widget(page, n), f"{name}-{n}")
+    page.evaluate("Promise.all([...jupyterapp.shell.widgets('main')].map(one => one.sessionContext?.shutdown()))")
     page.close()

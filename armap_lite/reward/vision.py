@@ -54,7 +54,7 @@ class Tower:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         weight = next(self.network.to(pixels.device).parameters())
-        with torch.autocast(pixels.device.type, enabled=False):  # what is kept is exact, whoever asked for it
+        with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):  # kept for others: always exact
             return self.read(pixels.to(weight.dtype)).float().contiguous()  # [B, K, C]
 
     def pixels(self, data: bytes) -> Tensor:
@@ -184,12 +184,11 @@ def align(embedding: PictureEmbedding, told: Sequence[tuple[str, str]], lines: L
     vocabulary = sorted(set().union(*(text for texts in about.values() for text in texts)))  # [W]
     shares = [Counter(token for text in texts for token in text) for texts in about.values()]
     said = torch.tensor([[n[w] / len(t) for w in vocabulary] for n, t in zip(shares, about.values())])  # [P, W]
-    said = said.to(words.device)
+    rarity = (said > 0).float().mean(0).log().neg().to(words.device)  # [W], idf
+    said = (said - said.mean(0)).to(words.device)
     numbers = [(pictures.ids(path)[0] - pictures.vocabulary) // pictures.tower.tokens for path in about]
     features = pictures.features(numbers, pick()[0]).to(words.device)  # [P, K, C]
-    rarity = -(said > 0).float().mean(0).log()  # [W], idf
-    told_by_pictures = visible(features.mean(1), said - said.mean(0))  # [W]
-    wanted = (said * rarity * told_by_pictures) @ words[vocabulary]  # [P, H]
+    wanted = (said * rarity * visible(features.mean(1), said)) @ words[vocabulary]  # [P, H]
     spread = words.std()
     wanted = wanted / wanted.std().clamp(min=1e-6) * spread
     optimizer = torch.optim.AdamW(embedding.projector.parameters(), lr=1e-3)
@@ -202,9 +201,11 @@ def align(embedding: PictureEmbedding, told: Sequence[tuple[str, str]], lines: L
         optimizer.step()
     optimizer.zero_grad()
     with torch.no_grad():
-        gain = spread / embedding.projector(features).std().clamp(min=1e-6)
-        embedding.projector[-1].weight.mul_(gain)
-        embedding.projector[-1].bias.mul_(gain)
+        shown = embedding.projector(features)  # [P, K, H]
+        last, middle = embedding.projector[-1], shown.mean((0, 1))
+        gain = spread / (shown - middle).pow(2).mean().sqrt().clamp(min=1e-6)
+        last.weight.mul_(gain)
+        last.bias.sub_(middle).mul_(gain)
 
 
 def visible(features: Tensor, said: Tensor) -> Tensor:
