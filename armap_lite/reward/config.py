@@ -21,7 +21,7 @@ class RewardConfig:
     # What looks at pictures: "efficientnet-lite0", a transformers vision model by id or folder, or "own": what the
     # backbone, a vision-language model, brings. None: text only.
     vision_tokens: int = 4
-    # Tokens a picture becomes, each about a word of what it shows; a vision-language model brings its own number.
+    # Tokens a picture becomes, a square number; a vision-language model brings its own.
 
 
 @dataclass(frozen=True)

@@ -42,18 +42,17 @@ class RewardNetwork(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.pictures: Pictures | None = None
         if tower:
-            tokens = config.vision_tokens if projector is None else tower.tokens
-            if not 0 < 2 * tokens <= config.max_tokens:
+            if 2 * tower.tokens > config.max_tokens:
                 raise ValueError(
-                    f"pictures of {tokens} tokens do not fit max_tokens={config.max_tokens}; raise it to {4 * tokens} "
-                    "or more, and keep vision_tokens above 0"
+                    f"max_tokens={config.max_tokens} leaves no room for pictures of {tower.tokens} tokens; "
+                    f"use at least {4 * tower.tokens}"
                 )
+            words = self.backbone.get_input_embeddings()  # type: ignore[operator]
+            self.pictures = Pictures(tower, words.num_embeddings)
             if projector is None:
-                projector = new_projector(tower.size, size, tokens)
+                projector = new_projector(tower.size, size)
             else:
                 projector.requires_grad_(config.train == "all")
-            words = self.backbone.get_input_embeddings()  # type: ignore[operator]
-            self.pictures = Pictures(tower, words.num_embeddings, tokens)
             embedding = PictureEmbedding(words, self.pictures, projector)
             self.backbone.set_input_embeddings(embedding)  # type: ignore[operator]
 

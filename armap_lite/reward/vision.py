@@ -21,7 +21,6 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from armap_lite.agent import transcript
 from armap_lite.assets import cache
@@ -40,11 +39,11 @@ class PictureError(ValueError):
 
 @dataclasses.dataclass
 class Tower:
-    """A frozen network that turns a picture into N vectors of size C, and how it wants its pixels."""
+    """A frozen network that turns pictures into K features of size C each, and how it wants its pixels."""
 
     name: str
     network: nn.Module
-    read: Callable[[Tensor], Tensor]  # pixels [B, 3, S, S] -> features [B, N, C]
+    read: Callable[[Tensor], Tensor]  # pixels [B, 3, S, S] -> features [B, K, C]
     side: int
     mean: Sequence[float] = IMAGENET[0]
     std: Sequence[float] = IMAGENET[1]
@@ -56,7 +55,7 @@ class Tower:
     def __call__(self, pixels: Tensor) -> Tensor:
         weight = next(self.network.to(pixels.device).parameters())
         with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):  # kept for others: always exact
-            return self.read(pixels.to(weight.dtype)).float().contiguous()  # [B, N, C]
+            return self.read(pixels.to(weight.dtype)).float().contiguous()  # [B, K, C]
 
     def pixels(self, data: bytes) -> Tensor:
         """The whole picture, whatever its shape, as [3, S, S]. Raises OSError or ValueError where it is none."""
@@ -79,14 +78,13 @@ class Pictures:
     A path keeps its number, and the features of the file that lay there when they were first needed.
     """
 
-    def __init__(self, tower: Tower, vocabulary: int, tokens: int, folder: Path | None = None):
+    def __init__(self, tower: Tower, vocabulary: int, folder: Path | None = None):
         self.tower = tower
         self.vocabulary = vocabulary
-        self.tokens = tokens  # K
         self.folder = folder or cache() / "pictures" / f"{tower.name}-{tower.fingerprint()}"
         self.paths: list[str] = []
         self._numbers: dict[str, int] = {}
-        self._features: dict[int, Tensor] = {}  # [N, C] each
+        self._features: dict[int, Tensor] = {}  # [K, C] each
 
     def ids(self, path: str) -> list[int]:
         """The K pseudo ids of the picture at `path`. Raises PictureError where there is no file."""
@@ -95,15 +93,15 @@ class Pictures:
                 raise self._broken(path, "no such file")
             self._numbers[path] = len(self.paths)
             self.paths.append(path)
-        first = self.vocabulary + self._numbers[path] * self.tokens
-        return list(range(first, first + self.tokens))
+        first = self.vocabulary + self._numbers[path] * self.tower.tokens
+        return list(range(first, first + self.tower.tokens))
 
     def within(self, token: int) -> int:
         """How many tokens of its own picture stand before `token`; 0 for a word."""
-        return (token - self.vocabulary) % self.tokens if token >= self.vocabulary else 0
+        return (token - self.vocabulary) % self.tower.tokens if token >= self.vocabulary else 0
 
     def features(self, numbers: Sequence[int], device: torch.device) -> Tensor:
-        """[P, N, C] of the pictures `numbers`, on `device`. Raises PictureError where a file cannot be read."""
+        """[P, K, C] of the pictures `numbers`, on `device`. Raises PictureError where a file cannot be read."""
         missing = [n for n in numbers if n not in self._features]
         for i in range(0, len(missing), BATCH):
             self._see(missing[i : i + BATCH], device)
@@ -124,7 +122,7 @@ class Pictures:
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 raise self._broken(self.paths[n], f"it is not a whole picture ({type(error).__name__})") from error
         if fresh:
-            seen = self.tower(torch.stack([pixels for *_, pixels in fresh]).to(device)).cpu()  # [B, N, C]
+            seen = self.tower(torch.stack([pixels for *_, pixels in fresh]).to(device)).cpu()  # [B, K, C]
             for (n, file, _), features in zip(fresh, seen):
                 self._features[n] = features.clone()  # of its own, not a part of the batch
                 write_atomic(file, save({"features": self._features[n]}))
@@ -152,36 +150,30 @@ class PictureEmbedding(nn.Module):
         seen = ids >= self.pictures.vocabulary  # [B, T]
         embedded = self.words(ids.masked_fill(seen, 0))  # [B, T, H]
         if seen.any():
-            place, tokens = ids[seen] - self.pictures.vocabulary, self.pictures.tokens  # [M]
-            numbers, row = torch.unique(place // tokens, return_inverse=True)  # [P], [M]
-            features = self.pictures.features(numbers.tolist(), ids.device)  # [P, N, C]
-            shown = self.projector(features)[row, place % tokens]  # [M, H]
+            place, tokens = ids[seen] - self.pictures.vocabulary, self.pictures.tower.tokens  # [N]
+            numbers, row = torch.unique(place // tokens, return_inverse=True)  # [P], [N]
+            features = self.pictures.features(numbers.tolist(), ids.device)  # [P, K, C]
+            shown = self.projector(features)[row, place % tokens]  # [N, H]
             embedded = embedded.masked_scatter(seen[..., None], shown.to(embedded.dtype))
         elif torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized():
             # Processes that train together wait for a gradient from each, also from one whose batch has no picture.
-            blank = torch.zeros(1, 1, self.pictures.tower.size, device=ids.device)
+            blank = torch.zeros(1, self.pictures.tower.size, device=ids.device)
             embedded = embedded + 0 * self.projector(blank).sum().to(embedded.dtype)
         return embedded
 
 
-def new_projector(size: int, hidden: int, tokens: int | None = None) -> nn.Sequential:
-    """LayerNorm and a two-layer MLP, the shape of VILA's: features [P, N, C] -> vectors like words' [P, N, H].
-
-    With `tokens` it makes that many of the one vector of a picture: [P, 1, C] -> [P, K, H].
-    """
-    mlp = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, hidden), nn.GELU(), nn.Linear(hidden, hidden))
-    if tokens is not None:
-        mlp[-1] = nn.Linear(hidden, tokens * hidden)
-        mlp.extend([nn.Unflatten(-1, (tokens, hidden)), nn.Flatten(1, 2)])
-    return mlp
+def new_projector(size: int, hidden: int) -> nn.Sequential:
+    """LayerNorm and a two-layer MLP, the shape of VILA's: features [..., C] -> word-like vectors [..., H]."""
+    return nn.Sequential(nn.LayerNorm(size), nn.Linear(size, hidden), nn.GELU(), nn.Linear(hidden, hidden))
 
 
 def align(embedding: PictureEmbedding, told: Sequence[tuple[str, str]], lines: LineTokenizer, steps: int = 300) -> None:
-    """Teach a new projector to say what pictures show; `told`: (path of a picture, a text about it).
+    """Bring a new projector to where words mean what pictures show; `told`: (path of a picture, a text about it).
 
-    Which words can be told from a picture is measured first (`visible`). Then the projector learns, by least squares,
-    to give the word embeddings of a picture's rarest visible words, one a token. From there the language model compares
-    a picture with the instruction as it compares words, which it can already.
+    Which words can be told from a picture is measured first (`visible`). The projector then learns, by least squares,
+    the sum of the embeddings of a picture's words, each as far as it is visible and rare; in the end pictures differ
+    as much as words do. From there the language model compares a picture with the instruction as it compares words,
+    which it can already.
     """
     pictures, words = embedding.pictures, embedding.words.weight.detach().float()  # [V, H]
     about: dict[str, list[set[int]]] = {}
@@ -190,26 +182,30 @@ def align(embedding: PictureEmbedding, told: Sequence[tuple[str, str]], lines: L
     if len(about) < 10:  # too few to learn anything from
         return
     vocabulary = sorted(set().union(*(text for texts in about.values() for text in texts)))  # [W]
-    counts = [Counter(token for text in texts for token in text) for texts in about.values()]
-    said = torch.tensor([[n[w] / len(t) for w in vocabulary] for n, t in zip(counts, about.values())])  # [P, W]
-    numbers = [(pictures.ids(path)[0] - pictures.vocabulary) // pictures.tokens for path in about]
-    features = pictures.features(numbers, pick()[0]).to(words.device)  # [P, 1, C]
-    told_by = visible(features[:, 0].cpu(), said - said.mean(0))  # [W]
-    weight = said * -(said > 0).float().mean(0).log() * told_by * (told_by > 0.2)  # [P, W]; rarity is -log(share)
-    best = weight.topk(min(pictures.tokens, len(vocabulary)))  # [P, at most K]
-    shown = (best.values > 0).sum(1)  # [P]
-    slots = torch.arange(pictures.tokens) % shown.clamp(min=1)[:, None]  # [P, K]: fewer words are said again
-    wanted = words[torch.tensor(vocabulary)[best.indices.gather(1, slots)].to(words.device)]  # [P, K, H]
-    rows = shown.nonzero()[:, 0]
+    shares = [Counter(token for text in texts for token in text) for texts in about.values()]
+    said = torch.tensor([[n[w] / len(t) for w in vocabulary] for n, t in zip(shares, about.values())])  # [P, W]
+    rarity = (said > 0).float().mean(0).log().neg().to(words.device)  # [W], idf
+    said = (said - said.mean(0)).to(words.device)
+    numbers = [(pictures.ids(path)[0] - pictures.vocabulary) // pictures.tower.tokens for path in about]
+    features = pictures.features(numbers, pick()[0]).to(words.device)  # [P, K, C]
+    wanted = (said * rarity * visible(features.mean(1), said)) @ words[vocabulary]  # [P, H]
+    spread = words.std()
+    wanted = wanted / wanted.std().clamp(min=1e-6) * spread
     optimizer = torch.optim.AdamW(embedding.projector.parameters(), lr=1e-3)
     random = torch.Generator().manual_seed(0)
-    for _ in range(steps if len(rows) else 0):
-        some = rows[torch.randperm(len(rows), generator=random)[:128]]
-        loss = F.mse_loss(embedding.projector(features[some]), wanted[some]) / words[:1000].var()
+    for _ in range(steps):
+        some = torch.randperm(len(wanted), generator=random)[:128]
+        loss = (embedding.projector(features[some]) - wanted[some][:, None]).pow(2).mean() / spread**2
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     optimizer.zero_grad()
+    with torch.no_grad():
+        shown = embedding.projector(features)  # [P, K, H]
+        last, middle = embedding.projector[-1], shown.mean((0, 1))
+        gain = spread / (shown - middle).pow(2).mean().sqrt().clamp(min=1e-6)
+        last.weight.mul_(gain)
+        last.bias.sub_(middle).mul_(gain)
 
 
 def visible(features: Tensor, said: Tensor) -> Tensor:
@@ -250,5 +246,5 @@ def encode(
         return ids, False
     head, tail = limit - limit // 2, len(ids) - limit // 2
     head -= pictures.within(ids[head])
-    tail += -pictures.within(ids[tail]) % pictures.tokens
+    tail += -pictures.within(ids[tail]) % pictures.tower.tokens
     return ids[:head] + ids[tail:], True
