@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections import OrderedDict
@@ -53,13 +54,17 @@ class Simulators:
     The JVM reads from a pipe that this process holds open: however this process ends, the JVM ends with it.
     """
 
-    def __init__(self, java: str, jar: str, make: Any, heap_mb: int = 512, limit: int = 16):
+    def __init__(
+        self, java: str, jar: str, make: Any, heap_mb: int = 512, limit: int = 16, folder: str | Path | None = None
+    ):
+        """`folder`: where the JVM runs, for a simulator that reads files there; an empty folder by default."""
         self._java, self._jar, self._make, self._heap, self._limit = java, jar, make, heap_mb, limit
         self._gateway: Any = None
         self._process: Any = None
         self._lent: OrderedDict[object, Any] = OrderedDict()  # the one used longest ago first
         self._free: list[Any] = []
         self._folder = tempfile.TemporaryDirectory(prefix="simulators-")
+        self._cwd = str(folder or self._folder.name)
         self.starts = 0
 
     def of(self, owner: object) -> tuple[Any, bool]:
@@ -91,11 +96,12 @@ class Simulators:
             classpath=self._jar,
             javaopts=[f"-Xmx{self._heap}m", "-XX:+UseSerialGC"],
             java_path=self._java,
-            cwd=self._folder.name,  # the simulator leaves notes in its working folder
+            cwd=self._cwd,  # some leave notes in their working folder
             die_on_exit=True,
             return_proc=True,
         )
         self._gateway = JavaGateway(gateway_parameters=GatewayParameters(auto_field=True, port=port))
+        _acknowledge(self._gateway)
         self.starts += 1
         atexit.register(self.close)
 
@@ -117,6 +123,39 @@ class Simulators:
             process.wait()
         if process.stdout:
             process.stdout.close()
+
+
+def _acknowledge(gateway: Any) -> None:
+    """Let every packet of an answer be acknowledged at once.
+
+    A long answer comes in several packets, each sent after the one before was acknowledged, which the receiving kernel
+    puts off by 40 ms: measured on lists of 600 actions, 53 ms in all, and 7 ms without the wait.
+    """
+    if not hasattr(socket, "TCP_QUICKACK"):  # Linux only; elsewhere it works, at the kernel's pace
+        return
+    client = gateway._gateway_client
+    connect = client._create_connection
+
+    def eager() -> Any:
+        connection = connect()
+        connection.socket = _Eager(connection.socket)
+        return connection
+
+    client._create_connection = eager
+
+
+class _Eager:
+    """A socket that is quick to acknowledge the answer to what it sends; the kernel forgets the wish each time."""
+
+    def __init__(self, plain: socket.socket):
+        self._plain = plain
+
+    def sendall(self, data: bytes) -> None:
+        self._plain.sendall(data)
+        self._plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plain, name)
 
 
 def broken(error: Exception) -> SimulatorError:

@@ -9,11 +9,14 @@ and a trajectory that grew by one step costs that step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
+from torch import Tensor
+from torch.nn import functional
+from transformers import AttentionInterface
 
 
 class Node:
@@ -46,6 +49,90 @@ class Node:
         return nodes[::-1]
 
 
+class Group:
+    """Tokens of one pass, from row `start` on, and the columns they attend to: all their ancestors and themselves."""
+
+    def __init__(self, start: int = 0):
+        self.start = start
+        self.columns: dict[Node, int] = {}
+        self.paths: list[np.ndarray] = []  # of each row: the columns it sees
+        self._known: dict[Node | None, np.ndarray] = {}
+
+    def missing(self, node: Node) -> list[Node]:
+        """What `node` needs and is not among the columns yet, ancestors first."""
+        new = []
+        up = node
+        while up.parent is not None and up not in self.columns:
+            new.append(up)
+            up = up.parent
+        return new[::-1]
+
+    def add(self, node: Node) -> None:
+        above = self._known.get(node.parent)
+        if above is None:
+            above = np.array([self.columns[n] for n in node.parent.path()], dtype=np.int64)  # type: ignore[union-attr]
+            self._known[node.parent] = above
+        self._known[node] = np.append(above, self.columns[node])
+        self.paths.append(self._known[node])
+
+    def mask(self) -> np.ndarray:
+        """[q, p]: 0 where a row sees a column, the lowest number where it does not."""
+        mask = np.full((len(self.paths), len(self.columns)), np.finfo(np.float32).min, dtype=np.float32)
+        for row, path in zip(mask, self.paths):
+            row[path] = 0
+        return mask
+
+
+class Pass:
+    """What the attention of one forward pass needs: where new keys and values go, and who sees whom."""
+
+    def __init__(self, pool: Tensor, rows: list[int], slots: list[int], groups: list[Group]):
+        self.pool = pool  # [layers, capacity, 2, kv heads, head dim]
+        self.rows, self.slots = (torch.tensor(x, dtype=torch.long, device=pool.device) for x in (rows, slots))
+        lowest = torch.finfo(pool.dtype).min
+        self.groups = [
+            (
+                slice(group.start, group.start + len(group.paths)),
+                torch.tensor([node.slot for node in group.columns], device=pool.device),
+                torch.from_numpy(group.mask()).clamp(min=lowest).to(pool),  # [q, p]
+            )
+            for group in groups
+        ]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """query [H, Q, D], key and value [K, Q, D] of the new tokens -> [Q, H, D]."""
+        heads, _, size = query.shape
+        pool = self.pool[layer]
+        if len(self.rows):
+            new = torch.stack([key, value]).permute(2, 0, 1, 3)  # [Q, 2, K, D]
+            pool.index_copy_(0, self.slots, new.index_select(0, self.rows))
+        out = torch.empty_like(query.transpose(0, 1))
+        kinds = len(key)  # each head of keys serves heads / kinds of the query: their rows stand one below the other
+        for rows, columns, mask in self.groups:
+            keys, values = pool.index_select(0, columns).permute(1, 2, 0, 3)  # [K, p, D] each
+            asked = query[:, rows].reshape(1, kinds, -1, size)  # [1, K, H / K * q, D]
+            mask = mask.repeat(heads // kinds, 1)  # [H / K * q, p]
+            seen = functional.scaled_dot_product_attention(asked, keys[None], values[None], attn_mask=mask, scale=scale)
+            out[rows] = seen.reshape(heads, -1, size).transpose(0, 1)
+        return out
+
+
+_PASS: ContextVar[Pass] = ContextVar("pass")
+GATHER = 16  # to fetch a token's keys and values costs about as much as attending to it so many times
+
+
+def attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float | None = None, **options: Any
+) -> tuple[Tensor, None]:
+    """The attention of a forest's pass, as transformers calls it. Raises ValueError for what it cannot do."""
+    if odd := [name for name in ("softcap", "s_aux", "position_bias") if options.get(name) is not None]:
+        raise ValueError(f"{type(module).__name__} attends with {odd[0]}, which prefix reuse does not do; use a server")
+    return _PASS.get().attend(module.layer_idx, query[0], key[0], value[0], scaling)[None], None
+
+
+AttentionInterface.register("forest", attention)
+
+
 class Forest:
     """The tree and its pool of keys and values, for one causal transformer.
 
@@ -59,12 +146,12 @@ class Forest:
         self.capacity = capacity
         self._shape = (
             config.num_hidden_layers,
+            capacity,
             2,
             config.num_key_value_heads,
-            capacity,
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
         )
-        self._pool: torch.Tensor | None = None  # [layers, 2, kv heads, capacity, head dim]
+        self._pool: torch.Tensor | None = None  # [layers, capacity, 2, kv heads, head dim]
         self.tokens_computed = 0
         self.clear()
 
@@ -122,70 +209,63 @@ class Forest:
 
     def _forward(self, batch: list[Node], ask: list[Node]) -> tuple[Any, list[int]]:
         self._tick += 1
-        device = next(self.model.parameters()).device
-        row = {node: i for i, node in enumerate(batch)}
-        past: dict[Node, int] = {}  # cached ancestors and their column
-        for node in batch:
-            up = node.parent
-            while up is not None and up.parent is not None and up not in past and up not in row:
-                past[up] = len(past)
-                up.used = self._tick
-                up = up.parent
-            node.used = self._tick
-        mask = np.zeros((len(batch), len(past) + len(batch)), dtype=bool)  # [Q, P + Q]
-        above: dict[Node, np.ndarray] = {}
-        for i, node in enumerate(batch):
-            up = node.parent
-            if up in row:
-                mask[i] = mask[row[up]]  # type: ignore[index]
-            elif up is not None and up.parent is not None:
-                if up not in above:
-                    columns = np.zeros(len(past) + len(batch), dtype=bool)
-                    columns[[past[n] if n not in row else len(past) + row[n] for n in up.path()]] = True
-                    above[up] = columns
-                mask[i] = above[up]
-            mask[i, len(past) + i] = True
-        self._make_room(sum(n.slot < 0 for n in batch))
-        dtype = self.model.dtype
+        weight = next(self.model.parameters())
+        groups = self._groups(batch)
+        fresh = [node for node in batch if node.slot < 0]
+        self._make_room(len(fresh))
         if self._pool is None:
-            self._pool = torch.empty(self._shape, dtype=dtype, device=device)
-        cache = DynamicCache(config=self.model.config)
-        if past:
-            slots = torch.tensor([n.slot for n in past], device=device)
-            kept = self._pool.index_select(3, slots)  # [L, 2, H, P, D]
-            for layer in range(self._shape[0]):
-                cache.update(kept[layer, 0][None], kept[layer, 1][None], layer)
-        bias = torch.zeros(mask.shape, dtype=dtype)
-        bias[~torch.from_numpy(mask)] = torch.finfo(dtype).min
+            self._pool = torch.empty(self._shape, dtype=weight.dtype, device=weight.device)
+        for node in fresh:
+            node.slot = self._free.pop()
+        row = {node: i for i, node in enumerate(batch)}
         rows = [row[n] for n in ask]
-        with torch.inference_mode():
-            output = self.model(
-                input_ids=torch.tensor([[n.token for n in batch]], device=device),  # [1, Q]
-                position_ids=torch.tensor([[n.depth for n in batch]], device=device),  # [1, Q]
-                attention_mask=bias.to(device)[None, None],  # [1, 1, Q, P + Q]
-                past_key_values=cache,
-                use_cache=True,
-                **self._extra(rows, device),
-            )
-            self._store(batch, cache, len(past))
+        token = _PASS.set(Pass(self._pool, [row[n] for n in fresh], [n.slot for n in fresh], groups))
+        config = self.model.config.get_text_config()
+        usual, config._attn_implementation = config._attn_implementation, "forest"
+        try:
+            with torch.inference_mode():
+                output = self.model(
+                    input_ids=torch.tensor([[n.token for n in batch]], device=weight.device),  # [1, Q]
+                    position_ids=torch.tensor([[n.depth for n in batch]], device=weight.device),  # [1, Q]
+                    attention_mask=torch.zeros(1, 1, 1, 1, device=weight.device),  # four axes: taken as it is, unread
+                    use_cache=False,
+                    **self._extra(rows, weight.device),
+                )
+        except BaseException:  # what was half computed is not there
+            for node in fresh:
+                self._free.append(node.slot)
+                node.slot = -1
+            raise
+        finally:
+            config._attn_implementation = usual
+            _PASS.reset(token)
+        self._held += fresh
         self.tokens_computed += len(batch)
         return output, rows
 
+    def _groups(self, batch: list[Node]) -> list[Group]:
+        """`batch` cut into runs of neighbours that have most of their ancestors in common.
+
+        A run of q tokens that see p others costs q * p to attend and GATHER * p to fetch: a token joins the run before
+        it where that costs less than a run of its own.
+        """
+        groups: list[Group] = []
+        group = Group()
+        for i, node in enumerate(batch):
+            new = group.missing(node)
+            joined = len(group.columns) + len(new) * (len(group.paths) + 1 + GATHER)
+            if not groups or joined > (node.depth + 1) * (1 + GATHER):
+                group = Group(i)
+                groups.append(group)
+                new = group.missing(node)
+            for up in new:
+                group.columns[up] = len(group.columns)
+                up.used = self._tick
+            group.add(node)
+        return groups
+
     def _extra(self, rows: list[int], device: torch.device) -> dict[str, Any]:
         return {}
-
-    def _store(self, batch: list[Node], cache: DynamicCache, past: int) -> None:
-        fresh = [(i, n) for i, n in enumerate(batch) if n.slot < 0]
-        if not fresh:
-            return
-        rows = torch.tensor([past + i for i, _ in fresh], device=self._pool.device)  # type: ignore[union-attr]
-        slots = torch.tensor([self._free.pop() for _ in fresh], device=rows.device)
-        for layer, kept in enumerate(cache.layers):
-            self._pool[layer, 0].index_copy_(1, slots, kept.keys[0].index_select(1, rows))  # type: ignore[index]
-            self._pool[layer, 1].index_copy_(1, slots, kept.values[0].index_select(1, rows))  # type: ignore[index]
-        for (_, node), slot in zip(fresh, slots.tolist()):
-            node.slot = slot
-            self._held.append(node)
 
     def _make_room(self, needed: int) -> None:
         """Free the least recently used tokens; of two used together the deeper one goes first."""

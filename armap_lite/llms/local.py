@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
 from armap_lite.llms.forest import LogitForest, Node
-from armap_lite.llms.trie import Trie, draw, table
+from armap_lite.llms.trie import Branch, draw, grow, table
 from armap_lite.tokens import LineTokenizer
 
 
@@ -33,6 +34,7 @@ class LocalLM(LanguageModel):
         self.tokenizer = tokenizer
         self.lines = LineTokenizer(tokenizer)
         self.forest = LogitForest(model, capacity, pack)
+        self._trie = functools.lru_cache(256)(self._grow)
 
     def reset(self) -> None:
         """Forget every cached prefix."""
@@ -40,6 +42,9 @@ class LocalLM(LanguageModel):
 
     def _prompt(self, text: str) -> Node:
         return self.forest.add([self.lines.start, *self.lines(text)])
+
+    def _grow(self, options: tuple[str, ...]) -> Branch:
+        return grow([[*self.lines(option), self.lines.newline] for option in options])
 
     def choose(
         self,
@@ -57,23 +62,22 @@ class LocalLM(LanguageModel):
             raise ValueError(
                 f"{len(prompts)} prompts but {len(choices)} lists of choices; each prompt needs its own list"
             )
-        paths, sizes, tries = [], [], []
         for prompt, options in zip(prompts, choices):
             if not options:
                 raise ValueError(
                     f"no choices for the prompt ending in {prompt[-60:]!r}; an episode that is over has none"
                 )
+        if by == "token":
+            leaves, tries = [self._prompt(prompt) for prompt in prompts], [self._trie(tuple(o)) for o in choices]
+            if n is None:
+                return table(self.forest, leaves, tries, choices, temperature)
+            return draw(self.forest, leaves, tries, choices, n, temperature, seeds or [None] * len(tries))
+        paths, sizes = [], []
+        for prompt, options in zip(prompts, choices):
             leaf = self._prompt(prompt)
             ends = [self.forest.add([*self.lines(o), self.lines.newline], leaf) for o in options]
-            if by == "token":
-                tries.append(Trie(leaf, ends))
-                continue
             paths.append([end.path()[leaf.depth + 1 :] for end in ends])
             sizes.append(leaf.depth + 1 + len({node for path in paths[-1] for node in path}))
-        if by == "token" and n is None:
-            return table(self.forest, tries, choices, temperature)
-        if by == "token":
-            return draw(self.forest, tries, choices, n or 1, temperature, seeds or [None] * len(tries))
         self.forest.weigh(dict.fromkeys(node.parent for item in paths for path in item for node in path if node.parent))
         out = []
         for i, options in enumerate(choices):

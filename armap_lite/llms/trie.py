@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,86 +10,125 @@ from armap_lite.llms.base import Choice
 from armap_lite.llms.forest import LogitForest, Node
 
 
-class Trie:
-    """The admissible strings below one prompt: `ends[i]` is the last token of option i; none is a prefix of another."""
+class Branch:
+    """A place in the trie: the tokens that lead on from it, and the options that end here, by their numbers."""
 
-    def __init__(self, prompt: Node, ends: Sequence[Node]):
-        self.prompt = prompt
-        self.ends = ends
-        self.first = {end: i for i, end in reversed(list(enumerate(ends)))}
-        self.below: dict[Node, list[Node]] = {}  # only what leads to an option: the forest may know more children
-        known = {prompt}
-        for node in self.first:
-            while node not in known:
-                known.add(node)
-                self.below.setdefault(node.parent, []).append(node)  # type: ignore[arg-type]
-                node = node.parent  # type: ignore[assignment]
-        if any(end in self.below for end in self.first):
-            raise ValueError("one choice goes on where another ends: by token, choices have to be single lines")
+    __slots__ = ("below", "options")
 
-    def descend(self, node: Node) -> Node:
-        """The next node, from `node` on, at which there is something to choose, or the end of an option."""
-        while len(self.below.get(node, ())) == 1:
-            node = self.below[node][0]
-        return node
+    def __init__(self) -> None:
+        self.below: dict[int, Branch] = {}
+        self.options: list[int] = []
 
-    def logp(self, node: Node, temperature: float) -> np.ndarray:
-        """log p of each token below `node`, given that one of them comes next. Needs their `logprob`."""
-        logits = np.array([child.logprob for child in self.below[node]], dtype=np.float64)
+
+def grow(options: Sequence[Sequence[int]]) -> Branch:
+    """The trie of `options`, lists of token ids. Raises ValueError where one goes on where another ends.
+
+    It knows no prompt: the same list of actions after another prompt, or in another episode, is the same trie.
+    """
+    root, ends = Branch(), []
+    for i, tokens in enumerate(options):
+        branch = root
+        for token in tokens:
+            branch = branch.below.setdefault(token, Branch())
+        branch.options.append(i)
+        ends.append(branch)
+    if any(end.below for end in ends):
+        raise ValueError("one choice goes on where another ends: by token, choices have to be single lines")
+    return root
+
+
+class Walk:
+    """On the way down from `node`, where the trie's `branch` hangs; what can go on in one way only, does."""
+
+    def __init__(self, node: Node, branch: Branch):
+        self.node, self.branch, self.logp = node, branch, 0.0
+        self._straight()
+
+    def _straight(self) -> None:
+        while len(self.branch.below) == 1:
+            [(token, self.branch)] = self.branch.below.items()
+            self.node = self.node.child(token)
+
+    @property
+    def over(self) -> bool:
+        return not self.branch.below
+
+    def go(self, token: int, logp: float) -> None:
+        self.node, self.branch, self.logp = self.node.child(token), self.branch.below[token], self.logp + logp
+        self._straight()
+
+    def next(self, temperature: float) -> np.ndarray:
+        """log p of each token below, given that one of them comes next; their `logprob` is known by then."""
+        logits = np.array([self.node.child(token).logprob for token in self.branch.below], dtype=np.float64)
         if temperature <= 0:
             return np.where(np.arange(len(logits)) == logits.argmax(), 0.0, -np.inf)
         shifted = (logits - logits.max()) / temperature
         return shifted - np.log(np.exp(shifted).sum())
 
 
+def weigh(forest: LogitForest, walks: Sequence[Walk]) -> None:
+    """One pass of the model: what comes next in each of `walks`."""
+    for walk in walks:
+        for token in walk.branch.below:
+            walk.node.child(token)
+    forest.weigh(dict.fromkeys(walk.node for walk in walks))
+
+
 def draw(
     forest: LogitForest,
-    tries: Sequence[Trie],
-    options: Sequence[Sequence[str]],
+    prompts: Sequence[Node],
+    tries: Sequence[Branch],
+    texts: Sequence[Sequence[str]],
     n: int,
     temperature: float,
     seeds: Sequence[int | None],
 ) -> list[list[Choice]]:
     """`n` walks down each trie; all walks of all tries go on together, one pass of the model for each level."""
-    walks = [[trie.descend(trie.prompt)] * n for trie in tries]
-    logps = [[0.0] * n for _ in tries]
-    seen: list[set[Node]] = [set() for _ in tries]
+    walks = [[Walk(prompt, trie) for _ in range(n)] for prompt, trie in zip(prompts, tries)]
     rngs = [np.random.default_rng(seed) for seed in seeds]
-    while live := [(i, k) for i, walk in enumerate(walks) for k in range(n) if walk[k] not in tries[i].first]:
-        forest.weigh(dict.fromkeys(walks[i][k] for i, k in live))
-        for i, k in live:
-            node, logp = walks[i][k], tries[i].logp(walks[i][k], temperature)
+    while live := [(walk, rng) for some, rng in zip(walks, rngs) for walk in some if not walk.over]:
+        weigh(forest, [walk for walk, _ in live])
+        for walk, rng in live:
+            logp = walk.next(temperature)
             p = np.exp(logp)
-            pick = int(rngs[i].choice(len(p), p=p / p.sum()))
-            logps[i][k] += float(logp[pick])
-            walks[i][k] = tries[i].descend(tries[i].below[node][pick])
+            pick = int(rng.choice(len(p), p=p / p.sum()))
+            walk.go(list(walk.branch.below)[pick], float(logp[pick]))
     out = []
-    for i, walk in enumerate(walks):
-        for end in walk:
-            seen[i].update(end.path()[tries[i].prompt.depth + 1 :])
-        size = tries[i].prompt.depth + 1 + len(seen[i])
-        picks = [tries[i].first[end] for end in walk]
-        out.append([Choice(options[i][at], at, logps[i][k], size) for k, at in enumerate(picks)])
+    for prompt, some, options in zip(prompts, walks, texts):
+        read = {node for walk in some for node in walk.node.path()[prompt.depth + 1 :]}
+        size = prompt.depth + 1 + len(read)
+        out.append([Choice(options[w.branch.options[0]], w.branch.options[0], w.logp, size) for w in some])
     return out
 
 
 def table(
-    forest: LogitForest, tries: Sequence[Trie], options: Sequence[Sequence[str]], temperature: float
+    forest: LogitForest,
+    prompts: Sequence[Node],
+    tries: Sequence[Branch],
+    texts: Sequence[Sequence[str]],
+    temperature: float,
 ) -> list[list[Choice]]:
     """Every option once, in order, with the probability that a walk ends there; equal options share theirs."""
-    forest.weigh(dict.fromkeys(node for trie in tries for node, below in trie.below.items() if len(below) > 1))
+    live = [Walk(prompt, trie) for prompt, trie in zip(prompts, tries)]
+    ends: list[list[Walk]] = [[] for _ in prompts]
+    whose = list(range(len(prompts)))
+    while live:
+        weigh(forest, [walk for walk in live if not walk.over])
+        further, owners = [], []
+        for walk, i in zip(live, whose):
+            if walk.over:
+                ends[i].append(walk)
+                continue
+            for token, logp in zip(walk.branch.below, walk.next(temperature)):
+                further.append(Walk(walk.node, walk.branch))
+                further[-1].logp = walk.logp
+                further[-1].go(token, float(logp))
+                owners.append(i)
+        live, whose = further, owners
     out = []
-    for trie, texts in zip(tries, options):
-        total = {trie.prompt: 0.0}
-        for node in sorted(trie.below, key=lambda node: node.depth):
-            logp = trie.logp(node, temperature) if len(trie.below[node]) > 1 else [0.0]
-            total.update((child, total[node] + float(step)) for child, step in zip(trie.below[node], logp))
-        size = trie.prompt.depth + len(total)
-        equal = Counter(trie.ends)
-        out.append(
-            [
-                Choice(text, i, total[end] - float(np.log(equal[end])), size)
-                for i, (text, end) in enumerate(zip(texts, trie.ends))
-            ]
-        )
+    for prompt, found, options in zip(prompts, ends, texts):
+        read = {node for walk in found for node in walk.node.path()[prompt.depth + 1 :]}
+        logps = {i: w.logp - float(np.log(len(w.branch.options))) for w in found for i in w.branch.options}
+        size = prompt.depth + 1 + len(read)
+        out.append([Choice(text, i, logps[i], size) for i, text in enumerate(options)])
     return out

@@ -49,6 +49,7 @@ class WebShop(Environment):
     version = "rules-1"
     metric = "reward"
     max_steps = 15
+    parallel = 24  # pages are long: what so many episodes read fits into a language model's pool of prefixes
     choose_by = "token"  # product numbers are long, and a page of results has ten of them
     guide = "Search the shop, open a product that fits the instruction, click its options and then buy it."
     phrasings = (
