@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from armap_lite.reward.config import RewardConfig, TrainingConfig
@@ -82,6 +81,22 @@ _EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "finish": True, "llm_tokens": {"spent
 # Many long actions in each state: children are drawn, not listed; and most siblings of a last action end nothing.
 _DRAWN_MCTS = {**_EQUAL_MCTS, "finish": False, "draws": 6}
 
+_VILA = RewardConfig(
+    backbone="Efficient-Large-Model/VILA1.5-3b", keep=None, train="lora:64", max_tokens=4096, vision="own"
+)
+_PAPER_TRAINING = TrainingConfig(
+    lr=1e-5,
+    epochs=10,
+    batch_size=4,
+    accumulate=16,
+    schedule="constant",
+    clip=0.3,
+    precision="bf16-mixed",
+    gradient_checkpointing=True,
+    patience=10,
+    checks=10,
+)
+
 PROFILES: dict[str, Profile] = {
     # CI and a first look: ten minutes on two CPU cores.
     "fast": Profile(planners=_planners(8, 3, 1.0, 2.0, _EQUAL_MCTS)),
@@ -113,19 +128,8 @@ PROFILES: dict[str, Profile] = {
         negatives=1,
         texts=1,
         mirror=False,
-        reward=RewardConfig(backbone="princeton-nlp/Sheared-LLaMA-2.7B", keep=None, train="lora:64", max_tokens=4096),
-        training=TrainingConfig(
-            lr=1e-5,
-            epochs=10,
-            batch_size=4,
-            accumulate=16,
-            schedule="constant",
-            clip=0.3,
-            precision="bf16-mixed",
-            gradient_checkpointing=True,
-            patience=10,
-            checks=10,
-        ),
+        reward=_VILA,
+        training=_PAPER_TRAINING,
         test_tasks=None,
         planners=_planners(10, 10, 0.5, 0.5, {"rollouts": 10, "temperature": 1.5, **_PAPER_MCTS}),
     ),
@@ -162,6 +166,11 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "test_tasks": 120,
         "planners": _planners(8, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
+    ("paper", "scienceworld"): {"training": replace(_PAPER_TRAINING, accumulate=4, devices=8)},
+    ("paper", "webshop"): {
+        "reward": replace(_VILA, max_tokens=8192),
+        "training": replace(_PAPER_TRAINING, lr=2e-5, epochs=3, accumulate=1),
+    },
     ("paper", "game24"): {
         "planners": _planners(
             100, 10, 0.7, 0.7, {"rollouts": 100, **_PAPER_MCTS}
@@ -174,4 +183,4 @@ def get(profile: str, env: str) -> Profile:
     """The settings of `profile` for environment `env`. Raises ValueError for a profile that is not known."""
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r} is not known; there is {', '.join(PROFILES)}")
-    return dataclasses.replace(PROFILES[profile], **ENV_CHANGES.get((profile, env), {}))
+    return replace(PROFILES[profile], **ENV_CHANGES.get((profile, env), {}))

@@ -143,8 +143,8 @@ class Shop:
         return SEP.join(["Back to Search < Prev", *texts])
 
     def picture(self, page: Page) -> str | None:
-        """The path of the picture on an item page: that of the chosen option, else the product's; None without one."""
-        if page.kind != "item":
+        """The picture on an item's page, and on the receipt: that of the chosen option, else the product's, or None."""
+        if page.kind not in ("item", "done"):
             return None
         images = self.products[page.asin].images
         name = next((images[v] for _, v in reversed(page.options) if v in images), images.get("", ""))
