@@ -62,8 +62,9 @@ def _planners(
     }
 
 
-# Item pages carry a picture; what a trajectory says of the thing it bought fits into fewer tokens.
-_LOOKING = RewardConfig(vision="efficientnet-lite0", vision_tokens=1, max_tokens=320)
+# What is wished for stands first and the receipt, with its picture, last: of what lies between most can go. Fewer layers
+# are for the student's time: a step on two cores takes 4 s, not 8, and 1,000 pairs reached the same accuracy.
+_LOOKING = RewardConfig(vision="efficientnet-lite0", vision_tokens=1, max_tokens=112, keep=12, train="top:6")
 # Task families of ScienceWorld whose episodes take at most 15 steps.
 SHORT_SCIENCE = (
     "find-animal",
@@ -146,16 +147,17 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("fast", "webshop"): {
         "reward": _LOOKING,
-        "negatives": 4,
-        "test_tasks": 16,
+        "collect_tasks": 20,
         "collect_temperature": 1.0,
-        "planners": _planners(8, 3, 1.0, 1.0, _DRAWN_MCTS),
+        "negatives": 3,
+        "test_tasks": 16,
+        "planners": _planners(6, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("laptop", "webshop"): {
         "reward": _LOOKING,
-        "collect_tasks": 96,
+        "collect_tasks": 72,
         "collect_temperature": 1.0,
-        "negatives": 2,
+        "negatives": 3,
         "test_tasks": 120,
         "planners": _planners(8, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
