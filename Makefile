@@ -51,7 +51,7 @@ grade: .venv/installed
 	mkdir -p .venv && touch .venv/installing
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install $(TORCH)
-	$(BIN)/python -m pip install -e ".[dev,scienceworld,webshop]"
+	$(BIN)/python -m pip install -e ".[dev,scienceworld,webshop,textworld,site]"
 	mv .venv/installing $@
 
 clean:

@@ -13,6 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     debug.add_argument("--debug", action="store_true", help="show the whole trace of an error")
     parser = argparse.ArgumentParser(prog="armap_lite", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    spread = "first spread the tasks over Ray's workers (RAY_ADDRESS: a cluster); what each takes, e.g. num_cpus=4"
     run = commands.add_parser("reproduce", parents=[debug], help="run the notebooks and write the report")
     run.add_argument("--env", nargs="+", metavar="NAME", help="environments (default: all there are)")
     run.add_argument("--profile", default="fast", help="fast, laptop, gpu or paper")
@@ -21,7 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--reward", metavar="SPEC", help="backbone of the reward model: asset, Hugging Face id or folder")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help="some notebooks, e.g. 05_plan")
-    report = commands.add_parser("report", parents=[debug], help="write results.json and report.html again")
+    run.add_argument("--ray", nargs="*", type=resource, metavar="RESOURCE=AMOUNT", help=spread)
+    report = commands.add_parser("report", parents=[debug], help="write results.json, report.html and site/ again")
     report.add_argument("dir", type=Path)
     assets = commands.add_parser("assets", parents=[debug], help="list assets, or fetch the named ones")
     assets.add_argument("names", nargs="*", metavar="NAME")
@@ -33,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
             from armap_lite import envs, reproduce
 
             if options.command == "report":
-                print(reproduce.gather(options.dir))
+                _show(reproduce.gather(options.dir))
             else:
                 out = options.out or Path("runs") / options.profile
                 names = options.env or list(envs.ENVIRONMENTS)
@@ -43,7 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
                     "seed": options.seed,
                     "only": options.only,
                 }
-                print(reproduce.reproduce(names, options.profile, out, **settings))
+                if options.ray is not None:
+                    from armap_lite import scale
+
+                    for name in names:
+                        models = options.seed, options.policy, options.reward
+                        scale.stages(reproduce.Run(name, options.profile, out, *models), **dict(options.ray))
+                _show(reproduce.reproduce(names, options.profile, out, **settings))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -53,6 +61,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 1
     return 0
+
+
+def resource(text: str) -> tuple[str, float]:
+    name, _, amount = text.partition("=")
+    return name, float(amount)
+
+
+def _show(written: Path) -> None:
+    """Say where the report is, and on stderr where the same is as a site, or what that needs; not all runs have one."""
+    from armap_lite import site
+
+    print(written, flush=True)
+    if written.is_file() and site.missing():
+        print("no site beside it: that needs 'pip install armap-lite[site]'", file=sys.stderr)
+    elif written.is_file():
+        print(f"the same as a site: {site.write_site(written.parent)}", file=sys.stderr)
 
 
 def _assets(names: list[str]) -> None:

@@ -50,4 +50,5 @@ def transcript(trajectory: Trajectory, instruction: str | None = None) -> str:
     for left, step in zip(range(len(trajectory.steps))[::-1], trajectory.steps):
         told = not terse and not (left and listing and listing.match(step.observation))
         lines += [step.action, step.observation] if told else [step.action]
-    return "".join(" ".join(line.split()) + "\n" for line in lines)
+    # WebShop's mark between the parts of a page is four tokens of SmolLM2's, a bar is one.
+    return "".join(" ".join(line.split()).replace(" [SEP] ", " | ") + "\n" for line in lines)

@@ -212,7 +212,9 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
     depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
     width = min(16.0, max(8.0, 3 + 2.5 * depth))
     letters = int(8.5 * width / (depth + 1.5))  # what fits into one column of the tree at 12 points
-    figure, (axes,) = _axes(width=width, height=min(16, 2 + (0.45 if letters < 18 else 0.28) * leaves))
+    deep = letters < 14  # narrow columns: names climb over those beside them, and need room above the first row
+    room = leaves + 3 * deep
+    figure, (axes,) = _axes(width=width, height=min(16, 2 + (0.45 if letters < 18 else 0.28) * room))
     most = max(1, tree["visits"])
     ranked = sorted((node for node, *_ in nodes), key=lambda node: (node["chosen"], node["visits"]), reverse=True)
     named = {id(node) for node in ranked[: max(labels, sum(node["chosen"] for node in ranked))]}
@@ -233,10 +235,13 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
             text = f"{chr(10).join(words)} ({node['visits']})"
             leaf = not any(child["visits"] for child in node["children"])
             place: dict[str, Any] = {"xytext": (9, 0), "va": "center"} if leaf else {"xytext": (0, 8), "ha": "center"}
+            if deep and not leaf:
+                text = f"{textwrap.shorten(node['action'] or 'start', 26, placeholder='…')} ({node['visits']})"
+                place = {"xytext": (0, 8), "rotation": 40, "rotation_mode": "anchor"}
             axes.annotate(
                 text, (x, y), textcoords="offset points", fontsize=12, zorder=4, path_effects=outline, **place
             )
-    axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
+    axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, leaves - room - 1))
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
     path = [node for node, *_ in nodes if node["chosen"] and node["action"]]
@@ -308,11 +313,14 @@ def frontier(points: Sequence[Mapping[str, Any]]) -> Figure:
             marker="o",
             ms=9,
         )
-        for i, (point, x, y) in enumerate(zip(points, cost, scores, strict=True)):
+        same: dict[tuple[float, float], list[int]] = {}  # weights that lead to one place share a name
+        for i, place in enumerate(zip(cost, scores, strict=True)):
+            same.setdefault(place, []).append(i)
+        for k, ((x, y), (i, *more)) in enumerate(same.items()):
             # neighbours may be close: one is named above its interval, the next below
-            offset, end = ((12, -40), y - ends[0][i]) if i % 2 else ((-12, 30), y + ends[1][i])
+            offset, end = ((12, -40), y - ends[0][i]) if k % 2 else ((-12, 30), y + ends[1][i])
             leader = {"arrowstyle": "-", "color": GREY, "shrinkB": 5}
-            text = f"λ = {point['weight']:g}"
+            text = f"λ = {', '.join(format(points[j]['weight'], 'g') for j in (i, *more))}"
             axes.annotate(text, (x, end), offset, textcoords="offset points", ha="center", arrowprops=leader)
         axes.set_xlabel(f"{known[name]} (mean per task)")
         axes.margins(0.15, 0.3)

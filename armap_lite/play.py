@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from armap_lite.widgets import Interactive, choice, image, reward_chart, safe, t
 from armap_lite.world import State, World
 
 BREAK = " [SEP] "  # between the visible parts of a web page
+NOTE = "You have clicked"  # begins a page that only shows what a click has changed
 FEW = 12  # actions that are shown as buttons; more of them become a list with a filter
 
 
@@ -122,17 +124,27 @@ class Game:
 
     def _page(self, state: State, text: str) -> tuple[list[ipw.Widget], list[str]]:
         """The parts of a web page in their order, those that can be clicked as buttons; and the actions left over."""
-        here = itertools.takewhile(lambda step: step.observation == text, reversed(state.trajectory.steps))
-        picked = {step.action for step in here}
+        steps = state.trajectory.steps
+        here = itertools.takewhile(lambda step: step.observation == text, reversed(steps))
+        picked = {step.action for step in here} | {step.action for step in steps} - set(state.admissible)
+        whole = next((step.observation for step in reversed(steps) if not step.observation.startswith(NOTE)), text)
+        if whole != text:  # a click on an option shows what is left to choose; a reader also wants to see of what
+            text = BREAK.join([text.split(BREAK)[0], whole])
         searches = [action for action in state.admissible if action.startswith("search[")]
         shown, used = [], set(searches)
-        for clickable, parts in itertools.groupby(text.split(BREAK), lambda part: click(part) in state.admissible):
-            if clickable:
-                names = list(parts)
+        links, chosen = ({action[len("click[") : -1] for action in some} for some in (state.admissible, picked))
+        chosen = chosen if links else set()  # a receipt has no buttons
+        cut = cut_parts(text.split(BREAK), links, chosen)
+        for bare, group in itertools.groupby(cut, lambda part: bool(part[1]) and not part[0] and not part[2]):
+            rows = list(group)
+            if bare:
+                rows = [("", [name for _, names, _ in rows for name in names], "")]
+            for before, names, after in rows:
                 used |= {click(name) for name in names}
-                shown.append(wrap([self._button("✓ " * (click(n) in picked) + n, click(n)) for n in names]))
-            else:
-                shown += [ipw.HTML(f"<b>{safe(part)}</b>" if "$" in part else safe(part)) for part in parts]
+                made = [self._button("✓ " * (click(name) in picked) + name, click(name)) for name in names]
+                for one, name in zip(made, names):
+                    one.disabled = click(name) not in state.admissible
+                shown.append(wrap([*map(label, filter(None, [before])), *made, *map(label, filter(None, [after]))]))
         if searches:
             known = [action[len("search[") : -1] for action in searches]
             words = ipw.Combobox(description="Search", options=known, placeholder="what you are looking for")
@@ -159,8 +171,41 @@ def wrap(children: Sequence[ipw.Widget]) -> ipw.HBox:
     return ipw.HBox(list(children), layout={"flex_flow": "row wrap"})
 
 
+def label(text: str) -> ipw.HTML:
+    """Text of a page that cannot be clicked; a price stands out."""
+    price = "$" in text and len(text) < 40  # not a hit, which ends with one
+    return ipw.HTML(f"<b>{safe(text)}</b>" if price else safe(text), layout={"flex": "0 1 auto"})
+
+
 def click(part: str) -> str:
     return f"click[{part.lower()}]"
+
+
+def cut_parts(parts: Sequence[str], links: set[str], chosen: set[str]) -> list[tuple[str, list[str], str]]:
+    """Each part of a page as (text before, buttons, text after).
+
+    "color: red, blue" is (color:, [red, blue], nothing), "Next > Page 1" is (nothing, [Next >], Page 1). `links`: what
+    can be clicked, in lower case; `chosen`: what was, an option's value is shown all the same. A title that happens to
+    begin with the value of an option stays text.
+    """
+
+    def leading(text: str, values: set[str]) -> tuple[list[str], str]:
+        names = []
+        while found := [v for v in values if re.match(re.escape(v) + r"(?![\w-])", text, re.IGNORECASE)]:
+            names.append(text[: len(max(found, key=len))])
+            text = text[len(names[-1]) :].lstrip(", ")
+        return names, text
+
+    options: dict[str, list[str]] = {}
+    for part in parts:
+        names, after = leading(part.partition(": ")[2], links | chosen)
+        if names and not after:
+            options[part] = names
+    free = links - {name.lower() for names in options.values() for name in names}
+    return [
+        (part.partition(": ")[0] + ":", options[part], "") if part in options else ("", *leading(part, free))
+        for part in parts
+    ]
 
 
 def matching(actions: Sequence[str], words: str) -> list[str]:

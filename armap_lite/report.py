@@ -6,6 +6,7 @@ import base64
 import html
 import json
 from pathlib import Path
+from typing import Any
 
 from armap_lite import evaluate
 from armap_lite.store import write_atomic
@@ -33,31 +34,34 @@ def write_report(out: Path) -> Path:
     title = html.escape(out.resolve().name)
     parts = [f"<h1>ARMAP, measured: {title}</h1>"]
     for env in dict.fromkeys(row["env"] for row in results["rows"]):
-        rows = [row for row in results["rows"] if row["env"] == env]
-        first = rows[0]
-        what = f"split {first['split']}, score: {first['metric']}, profile {first['profile']}, seed {first['seed']}"
-        who = f"policy {first['policy']}, reward model on {first['reward_model']}, device {first['device']}"
-        parts += [
-            f"<h2>{html.escape(env)}</h2>",
-            f"<p>{html.escape(f'{what}; {who}.')}</p>",
-            as_html(evaluate.table(rows)),
-        ]
-        for quality in (r for r in results["reward_model"] if r["env"] == env):
-            interval = f"{quality['pair_accuracy']:.3f} [{quality['ci_low']:.3f}, {quality['ci_high']:.3f}]"
-            size = f"{quality['n_pairs']} pairs of {quality['n_tasks']} tasks never trained on"
-            before = "" if quality["baseline"] is None else f"; before training {quality['baseline']:.3f}"
-            parts.append(f"<p>Pair accuracy of the reward model: <b>{interval}</b> ({size}{before}).</p>")
-        for picture in sorted((out / env / "figures").glob("*.png")):
-            parts.append(figure(picture))
-        parts.append("<h3>The notebooks, executed</h3>")
-        for notebook in sorted((out / env / "notebooks").glob("*.ipynb")):
-            parts.append(page(notebook))
-    versions = "".join(f"<li>{html.escape(k)}: {html.escape(str(v))}</li>" for k, v in results["versions"].items())
-    parts.append(f"<h2>Made with</h2><ul>{versions}</ul>")
+        parts += [f"<h2>{html.escape(env)}</h2>", *findings(out, env, results), "<h3>The notebooks, executed</h3>"]
+        parts += map(page, sorted((out / env / "notebooks").glob("*.ipynb")))
+    parts.append(f"<h2>Made with</h2>{made_with(results)}")
     head = f"<meta charset='utf-8'><title>armap-lite: {title}</title><style>{STYLE}</style>"
     page_text = f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>"
     write_atomic(out / "report.html", page_text)
     return out / "report.html"
+
+
+def findings(out: Path, env: str, results: dict[str, Any]) -> list[str]:
+    """What was found in `env`, as HTML: how, the table, the reward model's pair accuracy, the figures."""
+    rows = [row for row in results["rows"] if row["env"] == env]
+    first = rows[0]
+    what = f"split {first['split']}, score: {first['metric']}, profile {first['profile']}, seed {first['seed']}"
+    who = f"policy {first['policy']}, reward model on {first['reward_model']}, device {first['device']}"
+    parts = [f"<p>{html.escape(f'{what}; {who}.')}</p>", as_html(evaluate.table(rows))]
+    for quality in (r for r in results["reward_model"] if r["env"] == env):
+        interval = f"{quality['pair_accuracy']:.3f} [{quality['ci_low']:.3f}, {quality['ci_high']:.3f}]"
+        size = f"{quality['n_pairs']} pairs of {quality['n_tasks']} tasks never trained on"
+        before = "" if quality["baseline"] is None else f"; before training {quality['baseline']:.3f}"
+        parts.append(f"<p>Pair accuracy of the reward model: <b>{interval}</b> ({size}{before}).</p>")
+    return parts + [figure(picture) for picture in sorted((out / env / "figures").glob("*.png"))]
+
+
+def made_with(results: dict[str, Any]) -> str:
+    """The versions behind `results` as an HTML list."""
+    lines = (f"<li>{html.escape(k)}: {html.escape(str(v))}</li>" for k, v in results["versions"].items())
+    return f"<ul>{''.join(lines)}</ul>"
 
 
 def figure(picture: Path) -> str:
@@ -68,9 +72,8 @@ def figure(picture: Path) -> str:
     return f"<figure><img src='data:image/png;base64,{data}' alt='{text}'><figcaption>{text}</figcaption></figure>"
 
 
-def page(notebook: Path) -> str:
-    """An executed notebook, folded, in a frame that runs no script; widgets need a kernel and are left out."""
-    from nbconvert import HTMLExporter
+def without_widgets(notebook: Path) -> Any:
+    """An executed notebook (nbformat's) without its widgets, which need a kernel; the pictures beside them stay."""
     from papermill.iorw import load_notebook_node
 
     node = load_notebook_node(str(notebook))
@@ -80,7 +83,15 @@ def page(notebook: Path) -> str:
             cell.outputs = [
                 o for o in cell.outputs if "application/vnd.jupyter.widget-view+json" not in o.get("data", {})
             ]
-    body, _ = HTMLExporter(raw_template=OFFLINE).from_notebook_node(node, {"metadata": {"name": notebook.stem}})
+    return node
+
+
+def page(notebook: Path) -> str:
+    """An executed notebook, folded, in a frame that runs no script."""
+    from nbconvert import HTMLExporter
+
+    resources = {"metadata": {"name": notebook.stem}}
+    body, _ = HTMLExporter(raw_template=OFFLINE).from_notebook_node(without_widgets(notebook), resources)
     body = body.replace("</head>", f"<style>{PAGE_STYLE}</style></head>", 1)
     frame = f'<iframe sandbox srcdoc="{html.escape(body)}"></iframe>'
     return f"<details><summary>{html.escape(notebook.stem)}</summary>{frame}</details>"

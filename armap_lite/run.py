@@ -13,7 +13,7 @@ import itertools
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Run:
         self.name, self.profile, self.seed, self.changes = env, profile, seed, changes
         self.root = Path(run_dir or f"runs/{profile}")
         self.dir = self.root / env
+        self.share = slice(None)  # of each stage's items, those done here: see scale.py
         self._claim()
 
     def _claim(self) -> None:
@@ -79,6 +80,10 @@ class Run:
         else:
             self.dir.mkdir(parents=True, exist_ok=True)
             write_atomic(file, json.dumps(mine, indent=1))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process: not what it has to load for itself."""
+        return {k: v for k, v in vars(self).items() if not isinstance(getattr(Run, k, None), functools.cached_property)}
 
     def save_figure(self, figure: Figure, name: str) -> Figure:
         """Keep `figure` and its alternative text under figures/, for the report; returns it for display."""
@@ -124,12 +129,12 @@ class Run:
 
     async def collect(self) -> dict[str, int]:
         """Stage 1 into trajectories.jsonl."""
-        s = self.settings
-        with _Bar("collect", len(self.train_tasks)) as progress:
+        s, tasks = self.settings, self.train_tasks[self.share]
+        with _Bar("collect", len(tasks)) as progress:
             return await collect.collect(
                 self.env,
                 self.agent,
-                self.train_tasks,
+                tasks,
                 self.path("trajectories.jsonl"),
                 samples=s.samples,
                 temperature=s.collect_temperature,
@@ -146,7 +151,7 @@ class Run:
 
     async def synthesize(self) -> dict[str, int]:
         """Stage 2 into pairs.jsonl and pairs.parquet."""
-        trajectories, s = await self.trajectories(), self.settings
+        trajectories, s = (await self.trajectories())[self.share], self.settings
         with _Bar("synthesize", len(trajectories)) as progress:
             counts = await synthesize.synthesize(
                 self.env,
@@ -157,6 +162,7 @@ class Run:
                 texts=s.texts,
                 mirror=s.mirror,
                 seed=self.seed,
+                first=self.share.start or 0,
                 progress=progress,
             )
         synthesize.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
@@ -216,22 +222,30 @@ class Run:
         if self._missing("training.json", "reward model"):
             await self.train(enable_progress_bar=False)
         chosen = {name: o for name, o in self.settings.planners.items() if only is None or name in only}
-        with _Bar("plan", len(self.test_tasks)) as progress:
+        tasks = self.test_tasks[self.share]
+        with _Bar("plan", len(tasks)) as progress:
             spent = await planners.plan(
                 self.env,
                 self.agent,
                 self.reward,
-                self.test_tasks,
+                tasks,
                 self.path("plans.jsonl"),
                 chosen,
                 seed=self.seed,
                 group=self.settings.group,
                 progress=progress,
             )
-        file = self.path("seconds.json")  # over all the calls it took
-        before = json.loads(file.read_text()) if file.is_file() else {}
-        write_atomic(file, json.dumps({name: round(before.get(name, 0.0) + s, 2) for name, s in spent.items()}))
+        self.add_seconds(spent)
         return planners.load(self.path("plans.jsonl"))
+
+    def add_seconds(self, spent: Mapping[str, float]) -> None:
+        """Count what planning took, by planner, over all the calls it took."""
+        if not spent:
+            return
+        file = self.path("seconds.json")
+        before = json.loads(file.read_text()) if file.is_file() else {}
+        total = {name: round(before.get(name, 0.0) + s, 2) for name, s in spent.items()}
+        write_atomic(file, json.dumps(before | total))
 
     async def plans(self) -> list[PlanResult]:
         """Stage 4's output; made now where it is missing."""

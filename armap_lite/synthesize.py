@@ -36,16 +36,18 @@ async def synthesize(
     temperature: float = 0.7,
     seed: int = 0,
     group: int = 32,
+    first: int = 0,
     progress: Any = lambda n: None,
 ) -> Counter[str]:
     """Write up to `negatives` pairs for each trajectory to `out` (twice that with `mirror`), and return the counts.
 
     `texts`: how often the LLM may try to word an instruction. `mirror`: the negative, too, is what *some* instruction
     asks for; with the roles exchanged each trajectory is seen as chosen and as rejected, so that nothing about its
-    style tells which it is, and only the instruction decides.
+    style tells which it is, and only the instruction decides. `first`: where `trajectories` begin among those that
+    are numbered together (ids and seeds hold the number).
     """
     batch = Batcher(lm)
-    ids = [f"{t.task.id}/{i}" for i, t in enumerate(trajectories)]
+    ids = [f"{t.task.id}/{i}" for i, t in enumerate(trajectories, first)]
 
     async def work(item: int) -> list[dict[str, Any]]:
         chosen = trajectories[item]

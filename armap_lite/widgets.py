@@ -13,6 +13,7 @@ import html
 import io
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,7 +227,8 @@ def reward_chart(
     axes.set(xlim=(-0.3, longest + 0.6), ylim=(min(known) - room, max(known) + room))
     axes.set(xlabel="steps taken", ylabel="reward", xticks=range(0, longest + 1, 1 + longest // 15))
     title = f"Reward after {longest if at is None else at} steps: {', '.join(said)}"
-    axes.set_title(f"{pair.instruction}\n{title}" if pair else title)
+    asked = textwrap.wrap(pair.instruction, 66, max_lines=3, placeholder=" …") if pair else []
+    axes.set_title("\n".join([*asked, title]))
     figure.legend(loc="outside lower left" if len(lines) == 1 else "outside right")
     beside = "; ".join(f"{name} {level:.2f}" for name, level in (answers or {}).items())
     text = f"Line chart of the reward after every step. {title}.{f' Planners: {beside}.' if beside else ''}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from armap_lite import evaluate, reproduce
+from armap_lite import evaluate, reproduce, site
 from armap_lite.__main__ import main
 from armap_lite.run import Run
 
@@ -85,6 +85,7 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "notebooks"
     folder.mkdir()
     monkeypatch.setattr(reproduce, "NOTEBOOKS", folder)
+    monkeypatch.setattr(site, "NEEDS", ("no_such_module",))  # it has tests of its own
     return folder
 
 
@@ -213,8 +214,9 @@ def test_a_kernel_that_dies_is_named_and_one_notebook_alone_is_enough(
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> Path:
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What notebooks leave behind: findings, figures, and a page with everything one may find on one."""
+    monkeypatch.setattr(site, "NEEDS", ("no_such_module",))
     out = tmp_path / "run <i>one"
     env = out / "game24"
     (env / "figures").mkdir(parents=True)

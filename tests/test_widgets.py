@@ -25,10 +25,11 @@ from armap_lite.control import Objective, Weighted, actions_like, length
 from armap_lite.envs.game24 import Game24
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
 from armap_lite.planners.mcts import tree_after
-from armap_lite.play import BREAK, Game, play
+from armap_lite.play import BREAK, Game, cut_parts, play
 from armap_lite.trajectory import Observation, PreferencePair, Step, Task, Trajectory
 from armap_lite.widgets import VIEW, Interactive, explore_n, explore_pairs, explore_tree, explore_weights
 from armap_lite.world import World
+from tests.shop import make_shop
 from tests.tiny import ScriptedLM, ScriptedReward, puzzle
 
 HOSTILE = "<script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">"
@@ -329,6 +330,26 @@ def test_a_shop_is_shown_as_a_page_of_buttons(photo):
     assert named(game.box, "✓ Blue").tooltip == "click[blue]" and named(game.box, "red")
     named(game.box, "Buy Now").click()
     assert game.path[-1].over and not list(every(game.page, ipw.Button))
+
+
+def test_the_real_shop_can_be_walked_by_its_buttons_and_an_item_stays_in_sight(tmp_path):
+    shop = envs.make("webshop", folder=make_shop(tmp_path / "shop"))
+    game = Game(shop, [Task("t", "webshop", "test", "a mug")], ScriptedReward(liked), [])
+    buttons = lambda: [b.description for b in every(game.page, ipw.Button) if not b.disabled]  # noqa: E731
+    game.act("search[striped mug]")
+    assert buttons()[:2] == ["Back to Search", "B0STRIPED1"] and not [b for b in buttons() if b.startswith("click[")]
+    named(game.page, "B0STRIPED1").click()
+    item = [widget.value for widget in every(game.page, ipw.HTML)]
+    assert "color:" in item and "<b>Price: $14.99</b>" in item
+    named(game.page, "blue").click()  # the engine answers with what is left to choose, and no more
+    assert "<b>Price: $14.99</b>" not in game.path[-1].trajectory.steps[-1].observation
+    assert {*item[2:], "You have clicked blue."} <= {widget.value for widget in every(game.page, ipw.HTML)}
+    named(game.page, "Description").click()
+    named(game.page, "< Prev").click()
+    assert named(game.page, "✓ blue").disabled and {"red", "8 oz", "12 oz", "Buy Now"} <= set(buttons())
+    named(game.page, "Buy Now").click()
+    assert game.path[-1].over and not buttons()
+    assert cut_parts(["Blue Mug", "color: red, blue"], {"red", "blue"}, set())[0] == ("", [], "Blue Mug")
 
 
 # Search trees

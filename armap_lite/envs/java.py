@@ -54,17 +54,13 @@ class Simulators:
     The JVM reads from a pipe that this process holds open: however this process ends, the JVM ends with it.
     """
 
-    def __init__(
-        self, java: str, jar: str, make: Any, heap_mb: int = 512, limit: int = 16, folder: str | Path | None = None
-    ):
-        """`folder`: where the JVM runs, for a simulator that reads files there; an empty folder by default."""
+    def __init__(self, java: str, jar: str, make: Any, heap_mb: int = 512, limit: int = 16):
         self._java, self._jar, self._make, self._heap, self._limit = java, jar, make, heap_mb, limit
         self._gateway: Any = None
         self._process: Any = None
         self._lent: OrderedDict[object, Any] = OrderedDict()  # the one used longest ago first
         self._free: list[Any] = []
         self._folder = tempfile.TemporaryDirectory(prefix="simulators-")
-        self._cwd = str(folder or self._folder.name)
         self.starts = 0
 
     def of(self, owner: object) -> tuple[Any, bool]:
@@ -96,7 +92,7 @@ class Simulators:
             classpath=self._jar,
             javaopts=[f"-Xmx{self._heap}m", "-XX:+UseSerialGC"],
             java_path=self._java,
-            cwd=self._cwd,  # some leave notes in their working folder
+            cwd=self._folder.name,  # the simulator leaves notes in its working folder
             die_on_exit=True,
             return_proc=True,
         )

@@ -1,8 +1,9 @@
 """ScienceWorld (arXiv 2203.07540): a text world of ten rooms in which elementary-school science is done.
 
 The real simulator, from the package `scienceworld`, in one Java virtual machine. It cannot save a state: a state is its
-task and actions, and is reached again by replay. A replay has the same score every time, while the *text* may list
-objects in another order, and thermometers (`use thermometer …`, in tasks that freeze something) may read differently.
+task and actions, and is reached again by replay. A replay has the same score, while the *text* may list objects in
+another order. Two exceptions are known: thermometers (`use thermometer …`, in tasks that freeze something) may read
+differently, and a circuit (`power-component`) may light up one action sooner or later, and so end sooner.
 """
 
 from __future__ import annotations
