@@ -1,0 +1,99 @@
+"""Stages 1, 2 and 4 on many processes and machines, by Ray: `python -m armap_lite reproduce … --ray [num_cpus=2 …]`.
+
+Groups of tasks go to the cluster that RAY_ADDRESS names (without it, this machine); the notebooks then find the stages
+done. A worker runs the stage's own code with models and simulators of its own, in a folder of its own. Assets come from
+its machine's cache; the reward model and all lines travel through Ray. Files are byte for byte those of one process,
+on machines that compute alike, with as many threads (but ScienceWorld may list the same objects in another order).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from armap_lite import collect, synthesize
+from armap_lite.run import Run
+from armap_lite.store import JsonlStore, read_jsonl, write_atomic
+
+try:
+    import ray
+except ImportError as error:
+    raise ImportError(f"spreading a run needs Ray ({error}); pip install 'armap-lite[scale]'") from error
+
+REWARD = ("training.json", "reward_model/reward.json", "reward_model/weights.safetensors")
+READS = {"collect": (), "synthesize": ("trajectories.jsonl",), "plan": REWARD}
+
+
+def stages(run: Run, **takes: float) -> None:
+    """Collect, synthesize, train (here) and plan; what is finished is not done again. `takes`: see `spread`."""
+    spread(run, "collect", **takes)
+    spread(run, "synthesize", **takes)
+    synthesize.to_parquet(synthesize.load(run.path("pairs.jsonl")), run.path("pairs.parquet"))
+    asyncio.run(run.train(enable_progress_bar=False))
+    spread(run, "plan", **takes)
+
+
+def spread(run: Run, stage: str, **takes: float) -> Counter[str]:
+    """Do what is missing of `stage` ("collect", "synthesize" or "plan"); returns how many groups each node worked on.
+
+    `takes`: what a worker takes of its machine, in Ray's words: `num_cpus` (default 1; also its threads), `num_gpus`,
+    `memory` in bytes. Each holds all models: where there are many cores, let it take several. A group whose worker
+    dies is done again elsewhere; one that ends before those ahead of it waits in a folder beside the stage's file.
+    """
+    code: Any = synthesize.synthesize if stage == "synthesize" else collect.collect
+    size = code.__kwdefaults__["group"]  # as in one process: what is batched together decides the last bits
+    if stage == "collect":
+        file, total = "trajectories.jsonl", len(run.train_tasks)
+    elif stage == "synthesize":
+        file, total = "pairs.jsonl", len(collect.load(run.path("trajectories.jsonl")))
+    else:
+        file, total, size = "plans.jsonl", len(run.test_tasks), run.settings.group
+    out, folder, nodes = run.path(file), run.path(f"{file}.parts"), Counter[str]()
+    if not out.exists():
+        shutil.rmtree(folder, ignore_errors=True)  # parts of a file that was deleted to be made again
+    parts = [(slice(i, i + size), folder / f"{i}-{i + size}.jsonl") for i in range(0, total, size)]
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports on its use
+    with JsonlStore(out) as store, ray.init(log_to_driver=False):
+        home = [ray.put((run, {name: run.path(name).read_bytes() for name in (file, *READS[stage])}))]
+        work = ray.remote(_work).options(**{"num_cpus": 1, "scheduling_strategy": "SPREAD", **takes})
+        waiting = {work.remote(home, stage, file, share): part for share, part in parts if not part.exists()}
+        for _, part in tqdm(parts, stage):
+            while not part.exists():
+                [ended], _ = ray.wait(list(waiting))
+                try:
+                    lines, seconds, node = ray.get(ended)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from error  # as if it had happened here
+                run.add_seconds(seconds)
+                write_atomic(waiting.pop(ended), lines)
+                nodes[node] += bool(lines)
+            for line in read_jsonl(part):
+                if line["id"] not in store:
+                    store.append(line)
+    shutil.rmtree(folder, ignore_errors=True)
+    return nodes
+
+
+_own = functools.lru_cache(maxsize=1)(lambda home: ray.get(home))  # a worker keeps its run, and so its models
+
+
+def _work(home: list[Any], stage: str, file: str, share: slice) -> tuple[bytes, dict[str, float], str]:
+    """In a worker: the lines that the items of `share` add to the stage's file, seconds by planner, the node."""
+    run, files = _own(*home)
+    with tempfile.TemporaryDirectory() as scratch:
+        run.dir, run.share = Path(scratch), share
+        for name, data in files.items():
+            write_atomic(run.path(name), data)
+        asyncio.run(getattr(run, stage)())
+        spent = run.path("seconds.json")
+        seconds = json.loads(spent.read_text()) if spent.exists() else {}
+        return run.path(file).read_bytes()[len(files[file]) :], seconds, ray.get_runtime_context().get_node_id()
