@@ -1,12 +1,12 @@
-"""What the shared forest of tokens saves: eight trajectories of one puzzle, with it and without.
+"""What batching and the shared forest of tokens save: eight trajectories of each of some tasks, with them and without.
 
-with      eight samples side by side, batched; prompts, growing trajectories and actions share what they have in common
+with      all samples side by side, batched; prompts, growing trajectories and actions share what they have in common
 without   one sample after the other, and each call reads its whole prompt again
 
-Both draw the same actions. Tokens are what the calls would read with no cache at all (`Choice.tokens`), so tokens per
-second compare the same work.
+Both draw the same actions, so environment steps per second compare the same work. Tokens are what the calls would read
+with no cache at all (`Choice.tokens`).
 
-python tests/bench/prefix_reuse.py [--quick]
+python tests/bench/prefix_reuse.py [--env scienceworld] [--tasks 2] [--quick]
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from typing import Any
 
 import torch
 
-from armap_lite import llms
+from armap_lite import envs, llms
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
 from armap_lite.collect import rollout
-from armap_lite.envs.game24 import Game24, instruction
+from armap_lite.envs.base import Environment
 from armap_lite.llms.base import Choice
-from armap_lite.trajectory import Task, Trajectory
+from armap_lite.run import evenly
+from armap_lite.trajectory import Trajectory
 from armap_lite.world import World
 
 
@@ -48,16 +49,24 @@ class Counting:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--env", default="game24", choices=envs.ENVIRONMENTS)
+    parser.add_argument("--tasks", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="three samples instead of eight")
-    samples = 3 if parser.parse_args().quick else 8
-    lm, env = llms.load("smollm2-135m-instruct", dtype="float32"), Game24()
-    agent = Agent(lm, env)
-    task = Task("t", "game24", "test", instruction([4, 5, 6, 10], 24), {"numbers": [4, 5, 6, 10], "target": 24})
+    options = parser.parse_args()
+    samples = 3 if options.quick else 8
+    with envs.make(options.env) as env:
+        print(json.dumps(compare(env, options.tasks, samples)))
+
+
+def compare(env: Environment, count: int, samples: int) -> dict[str, Any]:
+    lm = llms.load("smollm2-135m-instruct", dtype="float32")
+    agent, tasks = Agent(lm, env), evenly(env.tasks("dev"), count)
     lm.choose(["warm"], [["up"]])
 
     async def act(counting: Counting, together: bool) -> list[Trajectory]:
-        batch: Any = Batcher(counting)  # type: ignore[arg-type]
-        runs = [rollout(World(Game24(), task), agent, batch, 1.0, seed) for seed in range(samples)]
+        batch: Any = Batcher(counting, parallel=env.parallel)  # type: ignore[arg-type]
+        worlds = [(World(env.fork(), task), seed) for task in tasks for seed in range(samples)]
+        runs = [rollout(world, agent, batch, 1.0, seed) for world, seed in worlds]
         return list(await asyncio.gather(*runs)) if together else [await run for run in runs]
 
     def timed(counting: Counting, together: bool) -> tuple[float, list[Trajectory]]:
@@ -70,30 +79,30 @@ def main() -> None:
     (fast, walks), (slow, same) = timed(reuse, True), timed(none, False)
     if [w.actions for w in walks] != [w.actions for w in same]:
         raise SystemExit("the two ways drew different actions: their times do not compare")
-    speeds = reuse.tokens / fast, none.tokens / slow
-    result = {
+    steps = sum(len(w.steps) for w in walks)
+    return {
         "name": "prefix_reuse",
-        "ratio": round(speeds[0] / speeds[1], 2),
+        "ratio": round(slow / fast, 2),
         "versus": "one sample after the other, each call reading its whole prompt",
-        "unit": "times the tokens per second",
+        "unit": "times the environment steps per second",
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"{torch.get_num_threads()} threads of {platform.machine()}",
         "details": {
-            "samples": samples,
-            "with": {
-                "seconds": round(fast, 2),
-                "tokens_per_second": round(speeds[0]),
-                "tokens_computed": reuse.computed,
-            },
-            "without": {
-                "seconds": round(slow, 2),
-                "tokens_per_second": round(speeds[1]),
-                "tokens_computed": none.computed,
+            "env": env.name,
+            "episodes": len(walks),
+            "steps": steps,
+            **{
+                name: {
+                    "seconds": round(seconds, 2),
+                    "steps_per_second": round(steps / seconds, 2),
+                    "tokens_per_second": round(counting.tokens / seconds),
+                    "tokens_computed": counting.computed,
+                }
+                for name, seconds, counting in (("with", fast, reuse), ("without", slow, none))
             },
         },
     }
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":
