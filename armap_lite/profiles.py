@@ -144,9 +144,10 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "split": "test, short tasks",
         "reward": _TERSE,
         "collect_temperature": 1.0,
-        "dev_tasks": 6,
-        "test_tasks": 12,
-        "planners": _planners(6, 3, 1.0, 1.0, _DRAWN_MCTS),
+        "collect_tasks": 14,
+        "dev_tasks": 5,
+        "test_tasks": 10,
+        "planners": _planners(5, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("fast", "webshop"): {
         "reward": _LOOKING,
