@@ -151,10 +151,10 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("fast", "webshop"): {
         "reward": _LOOKING,
-        "collect_tasks": 20,
         "collect_temperature": 1.0,
         "negatives": 3,
-        "test_tasks": 16,
+        "dev_tasks": 6,
+        "test_tasks": 12,
         "planners": _planners(6, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("laptop", "webshop"): {
