@@ -62,8 +62,9 @@ def _planners(
     }
 
 
-# Fewer layers, for the student's time: a step takes half as long, and some 1,000 pairs still lead to 0.89 of held-out
-# pairs right in both worlds. ScienceWorld's trajectories are actions only; in WebShop the wish stands first and the
+# For the student's time: a step of WebShop took 6.5 s on one core with 12 layers and 112 tokens, 14 s with 16 and 160.
+# With some 1,000 pairs, 0.89 of ScienceWorld's held-out pairs came out right, 0.90 of WebShop's (at 112 tokens, when
+# prompts were a sixth longer). ScienceWorld's trajectories are actions only; in WebShop the wish stands first and the
 # receipt, with its picture, last: of what lies between most can go.
 _TERSE = RewardConfig(keep=12, train="top:6", max_tokens=192)
 _LOOKING = replace(_TERSE, vision="efficientnet-lite0", vision_tokens=1, max_tokens=96)

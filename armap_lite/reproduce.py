@@ -16,9 +16,6 @@ from armap_lite.store import write_atomic
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 
-ONCE = "08_"  # brings worlds of its own, and is the same whatever the environment is
-
-
 class NotebookError(RuntimeError):
     """A notebook that failed: which, at which cell, and with what."""
 
@@ -50,7 +47,7 @@ def reproduce(
         raise ValueError(f"notebook {missing[0]!r} is not known; there is {', '.join(n.stem for n in notebooks)}")
     for name in names:
         for i, notebook in enumerate(notebooks):
-            if (only and notebook.stem not in only) or (notebook.stem.startswith(ONCE) and name != names[0]):
+            if only and notebook.stem not in only:
                 continue
             parameters = {"ENV": name, "PROFILE": profile, "RUN_DIR": str(out.resolve()), "SEED": seed}
             parameters |= {"POLICY": policy, "REWARD": reward}

@@ -198,19 +198,6 @@ def test_notebooks_run_until_one_fails_and_go_on_from_there(
     assert log.read_text() == "first second mended third first changed "  # what changed, and what is not there
 
 
-def test_the_notebook_with_worlds_of_its_own_runs_once(notebooks: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    for stem in ("00_first", "08_own"):
-        write_notebook(notebooks, stem)
-    reproduce.reproduce(["game24", "webshop"], "fast", out, only=["00_first", "08_own"])
-    ran = {path.relative_to(out).as_posix() for path in out.glob("*/notebooks/*.ipynb")}
-    assert ran == {
-        "game24/notebooks/00_first.ipynb",
-        "game24/notebooks/08_own.ipynb",
-        "webshop/notebooks/00_first.ipynb",
-    }
-
-
 def test_a_kernel_that_dies_is_named_and_one_notebook_alone_is_enough(
     notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):

@@ -118,7 +118,7 @@ class Pass:
 
 
 _PASS: ContextVar[Pass] = ContextVar("pass")
-GATHER = 16  # to fetch a token's keys and values costs about as much as attending to it so many times
+GATHER = 16  # to fetch a token's keys and values costs about as much as attending to it so often: estimated, not tuned
 
 
 def attention(
