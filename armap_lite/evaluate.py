@@ -1,18 +1,15 @@
-"""The last stage: judge the plans, put intervals on the scores, write `results.json`.
+"""The last stage: judge the plans, put intervals on the scores.
 
 This is the only module that reads the true score. The unit of every interval is the task: several seeds
 or pairs of one task are not independent, so whole tasks are drawn with replacement (percentile bootstrap).
+Where a benchmark is made of fixed families of tasks (ScienceWorld's 24), they are drawn within their family.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,6 @@ from numpy.typing import ArrayLike
 
 from armap_lite.envs.base import Judge
 from armap_lite.planners.base import PlanResult
-from armap_lite.store import write_atomic
 from armap_lite.trajectory import Trajectory
 
 FLOOR, CEILING = "random_best_of_n", "oracle_best_of_n"
@@ -77,21 +73,41 @@ def _same_tasks(scores: Mapping[str, Mapping[str, Any]]) -> None:
             raise ValueError(f"{name!r} lacks {n} of {len(everything)} tasks, e.g. {one!r}; run all on one task list")
 
 
+def families(plans: Sequence[PlanResult]) -> dict[str, str] | None:
+    """Task id -> the family of tasks that it belongs to, where the environment's tasks have one; else None."""
+    found = {plan.task_id: plan.answer.task.setup.get("family") for plan in plans}
+    return found if all(found.values()) else None  # type: ignore[return-value]
+
+
 def bootstrap_mean(
-    values: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+    values: ArrayLike,
+    *,
+    strata: Sequence[str] | None = None,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
     """Mean, low and high end of its bootstrap interval. `values`: [tasks], or [tasks, seeds].
 
     Seeds are averaged within each task first. With a single task the interval is that one value: it says
-    nothing about other tasks. Raises ValueError where there is nothing to average, or a NaN.
+    nothing about other tasks. `strata`: the family of each task, where families are the same for whoever runs
+    the benchmark: how much they differ is then no doubt about the mean. Raises ValueError where there is
+    nothing to average, or a NaN.
     """
     scores = _per_task(values)
-    mean, low, high = _ends(scores.mean(), _resample(scores, resamples, seed) / len(scores), level)
+    draws = np.clip(_resample(scores, resamples, seed, strata) / len(scores), scores.min(), scores.max())
+    mean, low, high = _ends(scores.mean(), draws, level)
     return float(mean), float(low), float(high)
 
 
 def paired_difference(
-    a: Any, b: Any, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
+    a: Any,
+    b: Any,
+    *,
+    strata: Sequence[str] | None = None,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, float]:
     """How much planner `a` is better than `b` on the same tasks: difference, ci_low, ci_high, p_value, n.
 
@@ -105,7 +121,7 @@ def paired_difference(
     if len(a) != len(b):
         raise ValueError(f"{len(a)} tasks against {len(b)}; a paired difference needs the same tasks")
     delta = _per_task(a) - _per_task(b)
-    mean, low, high = bootstrap_mean(delta, level=level, resamples=resamples, seed=seed)
+    mean, low, high = bootstrap_mean(delta, strata=strata, level=level, resamples=resamples, seed=seed)
     p = _sign_flip(delta, resamples, seed)
     return {"difference": mean, "ci_low": low, "ci_high": high, "p_value": p, "n": len(delta)}
 
@@ -122,15 +138,20 @@ def _sign_flip(delta: np.ndarray, resamples: int, seed: int) -> float:
     return hits / len(signs) if exact else (hits + 1) / (resamples + 1)  # the observed signs count as one draw
 
 
-def pooled_rows(per_task: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
+def pooled_rows(
+    per_task: Mapping[str, Sequence[Mapping[str, float]]], family: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """One row per planner over several seeds: planner, seeds, n, mean, ci_low, ci_high.
 
     `per_task`: planner -> one {task id: score} per seed (see `task_scores`). Seeds are averaged within a task.
+    `family`: see `families`.
     """
     _same_tasks({f"{planner}, seed no. {i}": one for planner, seeds in per_task.items() for i, one in enumerate(seeds)})
     pooled = []
     for planner, seeds in per_task.items():
-        mean, low, high = bootstrap_mean([[one[task] for one in seeds] for task in sorted(seeds[0])])
+        tasks = sorted(seeds[0])
+        strata = [family[task] for task in tasks] if family else None
+        mean, low, high = bootstrap_mean([[one[task] for one in seeds] for task in tasks], strata=strata)
         row = {"planner": planner, "seeds": len(seeds), "n": len(seeds[0])}
         pooled.append({**row, "mean": mean, "ci_low": low, "ci_high": high})
     return pooled
@@ -146,8 +167,18 @@ def _per_task(values: ArrayLike) -> np.ndarray:
     return array if array.ndim == 1 else array.mean(axis=1)
 
 
-def _resample(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def _resample(values: np.ndarray, resamples: int, seed: int, strata: Sequence[str] | None = None) -> np.ndarray:
     """Sums over tasks drawn with replacement: [T, ...] -> [resamples, ...]; drawn in blocks to save memory."""
+    if strata is not None:
+        _, label, size = np.unique(strata, return_inverse=True, return_counts=True)
+        label = np.where(size[label] > 1, label, -1)  # families with one task here are drawn together
+        out = np.zeros((resamples, *values.shape[1:]))
+        for i, one in enumerate(np.unique(label)):
+            part = values[label == one]
+            total, n = part.sum(axis=0), len(part)
+            # A few tasks drawn among themselves vary too little, by (n - 1) / n in variance (Rao and Wu, 1988).
+            out += total + math.sqrt(n / max(n - 1, 1)) * (_resample(part, resamples, seed + i) - total)
+        return out
     rng, n = np.random.default_rng(seed), len(values)
     sizes = (min(1000, resamples - start) for start in range(0, resamples, 1000))
     return np.concatenate([rng.multinomial(n, np.full(n, 1 / n), size) @ values for size in sizes])
@@ -251,26 +282,6 @@ def calibration(margins: ArrayLike, bins: int = 10) -> dict[str, Any]:
     return {"predicted": predicted.tolist(), "observed": observed.tolist(), "count": count[full].tolist(), "ece": ece}
 
 
-# results.json, schema 1: the fields of its rows and their types.
-TEXT, WHOLE, NUMBER, NOTHING = (str,), (int,), (int, float), (type(None),)
-ROW: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("env", "env_version", "split", "metric", "planner", "policy"), TEXT),
-    "reward_model": TEXT + NOTHING,
-    "profile": TEXT,
-    **dict.fromkeys(("seed", "n"), WHOLE),
-    **dict.fromkeys(("mean", "ci_low", "ci_high"), NUMBER),
-    **dict.fromkeys(("llm_tokens", "env_steps", "reward_calls", "failures"), WHOLE),
-    "seconds": NUMBER,
-    "device": TEXT,
-}
-REWARD_ROW: dict[str, tuple[type, ...]] = {
-    "env": TEXT,
-    **dict.fromkeys(("pair_accuracy", "ci_low", "ci_high"), NUMBER),
-    **dict.fromkeys(("n_pairs", "n_tasks"), WHOLE),
-    "baseline": NUMBER + NOTHING,  # pair accuracy of a scorer that learned nothing
-}
-
-
 def rows(
     plans: Sequence[PlanResult],
     golds: Mapping[str, Sequence[float]],
@@ -291,13 +302,15 @@ def rows(
     llm_tokens, env_steps, reward_calls: totals over the row's n tasks. failures: samples that broke off.
     `seconds` by planner. Floor and ceiling repeat what drawing and scoring best_of_n's samples cost.
     """
-    out = []
+    out, family = [], families(plans)
     for planner, by_task in task_scores(plans, golds).items():
         source = "best_of_n" if planner in (FLOOR, CEILING) else planner
         if source not in seconds:
             raise ValueError(f"no seconds for planner {source!r}; got {sorted(seconds)}")
         own = [plan for plan in plans if plan.planner == source]
-        mean, low, high = bootstrap_mean(list(by_task.values()))
+        mean, low, high = bootstrap_mean(
+            list(by_task.values()), strata=[family[task] for task in by_task] if family else None
+        )
         what = {"env": env, "env_version": env_version, "split": split, "metric": metric, "planner": planner}
         who = {"policy": policy, "reward_model": reward_model, "profile": profile, "seed": seed}
         score = {"n": len(by_task), "mean": mean, "ci_low": low, "ci_high": high}
@@ -306,75 +319,6 @@ def rows(
         end = {"failures": failures, "seconds": float(seconds[source]), "device": device}
         out.append({**what, **who, **score, **cost, **end})
     return out
-
-
-def versions() -> dict[str, str | None]:
-    """What the figures were made with: Python, machine, and the packages that matter (None: not there)."""
-    import torch
-
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    found = {"python": platform.python_version(), "platform": platform.platform(), "cpu": _cpu(), "gpu": gpu}
-    for name in ("armap_lite", "torch", "transformers", "lightning", "datasets", "peft"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # not Linux, or a processor that does not give its name there
-        return platform.processor() or platform.machine()
-
-
-def write_results(
-    path: str | Path,
-    versions: Mapping[str, str | None],
-    rows: Sequence[Mapping[str, Any]],
-    reward_model: Sequence[Mapping[str, Any]],
-    control: Sequence[Mapping[str, Any]],
-) -> None:
-    """Write `results.json`, schema 1, whole or not at all. Raises ValueError where it would not be valid."""
-    lists = {"rows": list(rows), "reward_model": list(reward_model), "control": list(control)}
-    results = {"schema": 1, "versions": dict(versions), **lists}
-    validate(results)
-    write_atomic(path, json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
-def validate(results: Mapping[str, Any]) -> None:
-    """Raise one ValueError where `results` is not schema 1: fields, types, planners, order of intervals, NaN."""
-    lists = dict.fromkeys(("rows", "reward_model", "control"), (list,))
-    _check("results", results, {"schema": WHOLE, "versions": (dict,), **lists})
-    if results["schema"] != 1:
-        raise ValueError(f"results: schema {results['schema']} is not known; expected 1")
-    for name, fields, middle in (("rows", ROW, "mean"), ("reward_model", REWARD_ROW, "pair_accuracy")):
-        for i, row in enumerate(results[name]):
-            _check(f"{name}[{i}]", row, fields)
-            low, mean, high = row["ci_low"], row[middle], row["ci_high"]
-            if not low <= mean <= high <= 1:
-                raise ValueError(f"{name}[{i}]: ci_low {low} <= {middle} {mean} <= ci_high {high} <= 1 does not hold")
-            if name == "rows" and row["planner"] not in PLANNERS:
-                raise ValueError(f"{name}[{i}]: planner {row['planner']!r} is not known; expected one of {PLANNERS}")
-    try:
-        json.dumps(results["control"], allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"control: {error}; expected plain JSON with finite numbers") from error
-
-
-def _check(where: str, record: Mapping[str, Any], fields: Mapping[str, tuple[type, ...]]) -> None:
-    if record.keys() != fields.keys():
-        missing, unknown = sorted(fields.keys() - record.keys()), sorted(record.keys() - fields.keys())
-        raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")
-    for name, kinds in fields.items():
-        value = record[name]
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            expected = " or ".join(kind.__name__ for kind in kinds)
-            raise ValueError(f"{where}: {name} is {value!r}, {type(value).__name__}; expected {expected}")
-        if isinstance(value, (int, float)) and not 0 <= value < math.inf:
-            raise ValueError(f"{where}: {name} is {value}; expected a finite number, not negative")
 
 
 COLUMNS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {

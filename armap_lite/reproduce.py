@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from armap_lite import envs, evaluate, profiles
+from armap_lite import envs, profiles, results
 from armap_lite.report import write_report
 from armap_lite.run import Run
 from armap_lite.store import write_atomic
@@ -92,7 +92,7 @@ def gather(out: Path) -> Path:
     if not parts:
         raise ValueError(f"{out} holds no evaluation yet; run 'python -m armap_lite reproduce --out {out}' first")
     columns = {key: [row for part in parts for row in part[key]] for key in ("rows", "reward_model", "control")}
-    evaluate.write_results(out / "results.json", evaluate.versions(), **columns)
+    results.write(out / "results.json", results.versions(), **columns)
     return write_report(out)
 
 

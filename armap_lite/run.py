@@ -306,9 +306,11 @@ class Run:
             answer = Trajectory.from_json(line["trajectory"])
             line["score"] = known[f"{line['planner']}/{answer.task.id}", answer.actions]
             points.setdefault((line["planner"], line["term"], line["weight"]), []).append(line)
-        control = []
+        control, family = [], evaluate.families(plans)
         for (planner, label, weight), lines in points.items():
-            mean, low, high = evaluate.bootstrap_mean([line["score"] for line in lines])
+            ids = [Trajectory.from_json(line["trajectory"]).task.id for line in lines]
+            strata = [family[task] for task in ids] if family else None
+            mean, low, high = evaluate.bootstrap_mean([line["score"] for line in lines], strata=strata)
             point = {"env": self.name, "planner": planner, "term": label, "weight": weight, "n": len(lines)}
             means = {key: float(np.mean([line[key] for line in lines])) for key in ("cost", "steps")}
             control.append(point | {"score": mean, "ci_low": low, "ci_high": high} | means)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armap_lite import evaluate
+from armap_lite import evaluate, results
 from armap_lite.envs.base import Judge
 from armap_lite.envs.game24 import Game24, Game24Judge
 from armap_lite.planners.base import Budget, PlanResult, Sample
@@ -142,6 +142,29 @@ def test_the_unit_is_the_task_not_the_seed():
     tasks = np.random.default_rng(2).random(40)
     seeds = np.stack([tasks] * 25, axis=1)  # 25 seeds that agree say no more about other tasks than one does
     assert evaluate.bootstrap_mean(seeds) == pytest.approx(evaluate.bootstrap_mean(tasks))
+
+
+def test_families_of_a_benchmark_are_no_chance():
+    rng = np.random.default_rng(3)
+    strata = [family for family in "abcdefgh" for _ in range(4)]
+    level = np.repeat(np.linspace(0.1, 0.9, 8), 4)  # families differ much, the tasks of one little
+    values = level + rng.uniform(-0.02, 0.02, 32)
+    mean, low, high = evaluate.bootstrap_mean(values, strata=strata)
+    within = np.concatenate([(values[i : i + 4] - values[i : i + 4].mean()) ** 2 for i in range(0, 32, 4)])
+    half = 1.96 * math.sqrt(4 * within.sum() / 3) / 32  # textbook: each family of 4 has its unbiased variance
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.1 * half)
+    plain = evaluate.bootstrap_mean(values)
+    assert plain[0] == pytest.approx(mean) and plain[2] - plain[1] > 10 * (high - low)
+    # families with one task each tell nothing apart: their tasks are drawn together, as without families
+    alone = evaluate.bootstrap_mean(values, strata=[str(i) for i in range(32)])
+    assert alone[2] - alone[1] == pytest.approx(plain[2] - plain[1], rel=0.05)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=1, max_size=12))
+def test_an_interval_within_families_lies_in_the_data(tasks):
+    strata, values = zip(*tasks, strict=True)
+    mean, low, high = evaluate.bootstrap_mean(values, strata=strata, resamples=200)
+    assert min(values) - 1e-12 <= low <= mean <= high <= max(values) + 1e-12
 
 
 def test_one_task_is_its_own_interval():
@@ -379,19 +402,19 @@ QUALITY = {
 def test_results_are_written_and_read_back(plans, tmp_path):
     path, rows = tmp_path / "results.json", result_rows(plans)
     control = [{"weight": 0.5, "score": 0.25, "steps": 3.0}]
-    evaluate.write_results(path, evaluate.versions(), rows, [QUALITY], control)
+    results.write(path, results.versions(), rows, [QUALITY], control)
     found = json.loads(path.read_text())
     assert list(found) == ["schema", "versions", "rows", "reward_model", "control"]
     assert found["schema"] == 1 and found["rows"] == rows and found["reward_model"] == [QUALITY]
     assert found["control"] == control
-    evaluate.validate(found)
+    results.validate(found)
 
 
 def test_invalid_results_leave_the_old_file_alone(plans, tmp_path):
     path = tmp_path / "results.json"
     path.write_text("old")
     with pytest.raises(ValueError, match="rows\\[0\\]: mean is nan"):
-        evaluate.write_results(path, {}, [{**result_rows(plans)[0], "mean": math.nan}], [], [])
+        results.write(path, {}, [{**result_rows(plans)[0], "mean": math.nan}], [], [])
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
@@ -416,15 +439,15 @@ def test_invalid_results_leave_the_old_file_alone(plans, tmp_path):
     ],
 )
 def test_validation_names_what_is_wrong(plans, change, message):
-    results = {"schema": 1, "versions": {}, "rows": result_rows(plans), "reward_model": [dict(QUALITY)], "control": []}
-    evaluate.validate(results)
-    change(results)
+    found = {"schema": 1, "versions": {}, "rows": result_rows(plans), "reward_model": [dict(QUALITY)], "control": []}
+    results.validate(found)
+    change(found)
     with pytest.raises(ValueError, match=message):
-        evaluate.validate(results)
+        results.validate(found)
 
 
 def test_versions_name_the_machine_and_what_ran():
-    found = evaluate.versions()
+    found = results.versions()
     assert {"python", "platform", "cpu", "gpu", "armap_lite", "transformers", "lightning", "datasets", "peft"} <= set(
         found
     )

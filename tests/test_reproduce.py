@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from armap_lite import evaluate, reproduce, site
+from armap_lite import reproduce, results, site
 from armap_lite.__main__ import main
 from armap_lite.run import Run
 
@@ -188,7 +188,7 @@ def test_notebooks_run_until_one_fails_and_go_on_from_there(
     assert call(out) == 0
     assert log.read_text() == "first second mended third "  # the first one is not run again
     assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
-    evaluate.validate(json.loads((out / "results.json").read_text()))
+    results.validate(json.loads((out / "results.json").read_text()))
 
     assert call(out) == 0
     assert log.read_text() == "first second mended third "  # nothing is
@@ -252,9 +252,9 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_report_rebuilds_one_page_that_needs_nothing_else(finished: Path, capsys: pytest.CaptureFixture):
     assert main(["report", str(finished)]) == 0
     assert capsys.readouterr().out.strip() == str(finished / "report.html")
-    results = json.loads((finished / "results.json").read_text())
-    evaluate.validate(results)
-    assert results["rows"] == FINDINGS["rows"]
+    found = json.loads((finished / "results.json").read_text())
+    results.validate(found)
+    assert found["rows"] == FINDINGS["rows"]
     whole = (finished / "report.html").read_text()
     [frame] = re.findall(r'<iframe sandbox srcdoc="([^"]*)">', whole)
     page = html.unescape(frame)

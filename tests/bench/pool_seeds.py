@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from armap_lite import envs, evaluate, planners
+from armap_lite import envs, evaluate, planners, results
 
 
 def main(env: str, folders: list[str]) -> None:
@@ -22,7 +22,8 @@ def main(env: str, folders: list[str]) -> None:
         seeds.append(evaluate.task_scores(plans, golds))
         costs.append(plans)
         pairs.append(json.loads((Path(folder) / env / "margins.json").read_text()))
-    pooled = evaluate.pooled_rows({name: [seed[name] for seed in seeds] for name in seeds[0]})
+    family = evaluate.families(costs[0])
+    pooled = evaluate.pooled_rows({name: [seed[name] for seed in seeds] for name in seeds[0]}, family)
     print(evaluate.table(pooled), "\n")
     for name in dict.fromkeys(plan.planner for plan in costs[0]):
         budgets = [plan.budget for plans in costs for plan in plans if plan.planner == name]
@@ -32,14 +33,16 @@ def main(env: str, folders: list[str]) -> None:
     closed = evaluate.gap_closed(mean[evaluate.FLOOR], mean["best_of_n"], mean[evaluate.CEILING])
     print(f"best_of_n closes {closed:.3f} of the gap between {evaluate.FLOOR} and {evaluate.CEILING}")
     average = {name: [float(np.mean([seed[name][t] for seed in seeds])) for t in seeds[0][name]] for name in seeds[0]}
-    for a, b in (("best_of_n", "sampling"), ("mcts", "sampling"), ("mcts", "best_of_n")):
-        print(f"{a} - {b}: {evaluate.paired_difference(average[a], average[b])}")
+    strata = family and [family[task] for task in seeds[0]["sampling"]]
+    duels = (("best_of_n", evaluate.FLOOR), ("best_of_n", "greedy"), ("best_of_n", "sampling"))
+    for a, b in (*duels, ("mcts", "greedy"), ("mcts", "sampling"), ("mcts", "best_of_n")):
+        print(f"{a} - {b}: {evaluate.paired_difference(average[a], average[b], strata=strata)}")
     for folder, sides in zip(folders, pairs):
         margins = np.subtract(sides["chosen"], sides["rejected"])
         print(f"{folder}: {evaluate.pair_metrics(margins, sides['task_ids'])}")
     rows = {row["planner"]: row for row in pooled}
     ratio = mean["mcts"] / mean["best_of_n"] if mean["best_of_n"] else float("nan")
-    device = evaluate.versions()["cpu"]
+    device = results.versions()["cpu"]
     summary = {"name": "pool_seeds", "ratio": ratio, "versus": "best_of_n", "unit": "mean score", "device": device}
     print(json.dumps({**summary, "details": rows}))
 

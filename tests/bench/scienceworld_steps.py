@@ -11,7 +11,7 @@ import random
 import statistics
 import time
 
-from armap_lite import evaluate
+from armap_lite import results
 from armap_lite.envs.scienceworld import SIMPLIFICATION, ScienceWorld
 from armap_lite.world import World
 
@@ -75,7 +75,7 @@ def main(episodes: int = 12, steps: int = 25, rounds: int = 7) -> None:
     package.close()
     package._gateway.java_process.wait(10)
     details = {"wrapper": fast, "raw": plain, "package_step": listed, "n": count}
-    device = evaluate.versions()["cpu"]
+    device = results.versions()["cpu"]
     row = {"name": "scienceworld_steps", "ratio": ratio, "versus": "raw simulator step + getScore", "unit": "steps/s"}
     print(json.dumps({**row, "device": device, "details": details}))
 

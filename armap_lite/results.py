@@ -1,0 +1,104 @@
+"""`results.json`, schema 1: what a row holds, and with what it was made. Written whole and valid, or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from armap_lite import evaluate
+from armap_lite.store import write_atomic
+
+# The fields of a row and their types.
+TEXT, WHOLE, NUMBER, NOTHING = (str,), (int,), (int, float), (type(None),)
+ROW: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("env", "env_version", "split", "metric", "planner", "policy"), TEXT),
+    "reward_model": TEXT + NOTHING,
+    "profile": TEXT,
+    **dict.fromkeys(("seed", "n"), WHOLE),
+    **dict.fromkeys(("mean", "ci_low", "ci_high"), NUMBER),
+    **dict.fromkeys(("llm_tokens", "env_steps", "reward_calls", "failures"), WHOLE),
+    "seconds": NUMBER,
+    "device": TEXT,
+}
+REWARD_ROW: dict[str, tuple[type, ...]] = {
+    "env": TEXT,
+    **dict.fromkeys(("pair_accuracy", "ci_low", "ci_high"), NUMBER),
+    **dict.fromkeys(("n_pairs", "n_tasks"), WHOLE),
+    "baseline": NUMBER + NOTHING,  # pair accuracy of a scorer that learned nothing
+}
+
+
+def versions() -> dict[str, str | None]:
+    """What the figures were made with: Python, machine, and the packages that matter (None: not there)."""
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    found = {"python": platform.python_version(), "platform": platform.platform(), "cpu": _cpu(), "gpu": gpu}
+    for name in ("armap_lite", "torch", "transformers", "lightning", "datasets", "peft"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux, or a processor that does not give its name there
+        return platform.processor() or platform.machine()
+
+
+def write(
+    path: str | Path,
+    versions: Mapping[str, str | None],
+    rows: Sequence[Mapping[str, Any]],
+    reward_model: Sequence[Mapping[str, Any]],
+    control: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write `results.json`, schema 1, whole or not at all. Raises ValueError where it would not be valid."""
+    lists = {"rows": list(rows), "reward_model": list(reward_model), "control": list(control)}
+    results = {"schema": 1, "versions": dict(versions), **lists}
+    validate(results)
+    write_atomic(path, json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def validate(results: Mapping[str, Any]) -> None:
+    """Raise one ValueError where `results` is not schema 1: fields, types, planners, order of intervals, NaN."""
+    lists = dict.fromkeys(("rows", "reward_model", "control"), (list,))
+    _check("results", results, {"schema": WHOLE, "versions": (dict,), **lists})
+    if results["schema"] != 1:
+        raise ValueError(f"results: schema {results['schema']} is not known; expected 1")
+    for name, fields, middle in (("rows", ROW, "mean"), ("reward_model", REWARD_ROW, "pair_accuracy")):
+        for i, row in enumerate(results[name]):
+            _check(f"{name}[{i}]", row, fields)
+            low, mean, high = row["ci_low"], row[middle], row["ci_high"]
+            if not low <= mean <= high <= 1:
+                raise ValueError(f"{name}[{i}]: ci_low {low} <= {middle} {mean} <= ci_high {high} <= 1 does not hold")
+            if name == "rows" and row["planner"] not in evaluate.PLANNERS:
+                raise ValueError(
+                    f"{name}[{i}]: planner {row['planner']!r} is not known; expected one of {evaluate.PLANNERS}"
+                )
+    try:
+        json.dumps(results["control"], allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"control: {error}; expected plain JSON with finite numbers") from error
+
+
+def _check(where: str, record: Mapping[str, Any], fields: Mapping[str, tuple[type, ...]]) -> None:
+    if record.keys() != fields.keys():
+        missing, unknown = sorted(fields.keys() - record.keys()), sorted(record.keys() - fields.keys())
+        raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")
+    for name, kinds in fields.items():
+        value = record[name]
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{where}: {name} is {value!r}, {type(value).__name__}; expected {expected}")
+        if isinstance(value, (int, float)) and not 0 <= value < math.inf:
+            raise ValueError(f"{where}: {name} is {value}; expected a finite number, not negative")
