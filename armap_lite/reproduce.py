@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,19 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
         ) from error
     except (PapermillException, RuntimeError) as error:  # RuntimeError: the kernel died, of too little memory say
         raise NotebookError(f"{notebook.name}: {error}") from error
-    write_atomic(stamp, json.dumps({"key": key, "seconds": time.perf_counter() - start}))
+    took = time.perf_counter() - start
+    write_atomic(stamp, json.dumps({"key": key, "seconds": took}))
+    said = promised(notebook, parameters["ENV"]) if parameters["PROFILE"] == "fast" else None
+    print(f"    {took:.0f} s{f', it says {said} min' if said else ''}", flush=True)
+    if said and took > 90 * said:
+        print("    more than 1.5 times what it says: a slow machine, or a line to correct", flush=True)
+
+
+def promised(notebook: Path, env: str) -> int | None:
+    """The minutes that the opening of `notebook` says it takes in `env` on two cores; None where it says none."""
+    opening = "".join(json.loads(notebook.read_text())["cells"][0]["source"])
+    found = re.search(rf"Time:.*?`{re.escape(env)}` (\d+)", opening)
+    return int(found[1]) if found else None
 
 
 def gather(out: Path) -> Path:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from armap_lite import reproduce, results, site
 from armap_lite.__main__ import main
+from armap_lite.envs import ENVIRONMENTS
 from armap_lite.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -152,6 +155,30 @@ def test_a_parameter_that_no_cell_names_is_an_error(notebooks: Path, tmp_path: P
     assert call(tmp_path / "out") == 1
     assert "00_first.ipynb has no parameter 'SEED'; its parameters cell must name it" in capsys.readouterr().err
     assert not (tmp_path / "out/game24/notebooks").exists()
+
+
+# What a notebook takes, and what it says it takes.
+
+
+@pytest.mark.parametrize("notebook", sorted(reproduce.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")), ids=lambda path: path.stem)
+def test_each_notebook_says_how_long_it_takes_in_each_world(notebook: Path):
+    minutes = [reproduce.promised(notebook, env) for env in ENVIRONMENTS]
+    assert all(1 <= (one or 0) <= 5 for one in minutes)
+
+
+def test_a_notebook_that_takes_longer_than_it_says_is_named(notebooks: Path, tmp_path: Path, capsys, monkeypatch):
+    path = write_notebook(notebooks, "00_first", "print(1)")
+    node = json.loads(path.read_text())
+    opening = "- *Time:* minutes: `scienceworld` 7, `game24` 2, `webshop` 1."
+    node["cells"].insert(0, {"cell_type": "markdown", "id": "o", "metadata": {}, "source": opening})
+    path.write_text(json.dumps(node))
+    parameters = {"ENV": "game24", "PROFILE": "fast"}
+    for step, late in ((170.0, False), (190.0, True)):  # seconds that each look at the clock finds gone
+        monkeypatch.setattr(reproduce, "time", SimpleNamespace(perf_counter=itertools.count(0.0, step).__next__))
+        reproduce.execute(path, tmp_path / f"{step}.ipynb", parameters)
+        shown = capsys.readouterr().out
+        assert f"{step:.0f} s, it says 2 min" in shown and ("more than 1.5 times" in shown) == late
+    assert reproduce.promised(path, "elsewhere") is None
 
 
 # Notebooks run in order, as far as they have to.
