@@ -151,8 +151,8 @@ class Run:
 
     async def synthesize(self) -> dict[str, int]:
         """Stage 2 into pairs.jsonl and pairs.parquet."""
-        trajectories, s = (await self.trajectories())[self.share], self.settings
-        with _Bar("synthesize", len(trajectories)) as progress:
+        trajectories, s = await self.trajectories(), self.settings
+        with _Bar("synthesize", len(trajectories[self.share])) as progress:
             counts = await synthesize.synthesize(
                 self.env,
                 self.data_lm,
@@ -162,7 +162,7 @@ class Run:
                 texts=s.texts,
                 mirror=s.mirror,
                 seed=self.seed,
-                first=self.share.start or 0,
+                share=self.share,
                 progress=progress,
             )
         synthesize.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))

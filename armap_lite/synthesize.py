@@ -3,7 +3,8 @@
 Positive: the instruction is rewritten so that the trajectory is exactly what it asks for. A small LLM is handed the
 facts that code read from the trajectory and puts them into words; a text that names another fact, or leaves one out,
 is rejected, and where none passes a plain sentence is used. Negative: one action is changed and the rest is carried
-out again in the environment, so that it really ends differently. No score is read anywhere.
+out again in the environment, so that it really ends differently; and an attempt of the agent's own at the same task
+that came to nothing, if there is one. No score is read anywhere.
 """
 
 from __future__ import annotations
@@ -36,18 +37,23 @@ async def synthesize(
     temperature: float = 0.7,
     seed: int = 0,
     group: int = 32,
-    first: int = 0,
+    share: slice = slice(None),
     progress: Any = lambda n: None,
 ) -> Counter[str]:
-    """Write up to `negatives` pairs for each trajectory to `out` (twice that with `mirror`), and return the counts.
+    """Write up to `negatives` + 1 pairs for each trajectory to `out` (mirrored ones besides), and return the counts.
 
     `texts`: how often the LLM may try to word an instruction. `mirror`: the negative, too, is what *some* instruction
     asks for; with the roles exchanged each trajectory is seen as chosen and as rejected, so that nothing about its
-    style tells which it is, and only the instruction decides. `first`: where `trajectories` begin among those that
-    are numbered together (ids and seeds hold the number).
+    style tells which it is, and only the instruction decides. `share`: of the trajectories, those done here.
     """
     batch = Batcher(lm)
-    ids = [f"{t.task.id}/{i}" for i, t in enumerate(trajectories, first)]
+    ids = [f"{t.task.id}/{i}" for i, t in enumerate(trajectories)]
+    # A changed trajectory fails in other ways than the agent does. Without failures of its own among the rejected, a
+    # shopper who hesitated until the steps were used up got as much reward as one who bought.
+    idle: dict[str, list[Trajectory]] = {}
+    for t in trajectories:
+        if not t.done and not t.failure and not env.facts(t):
+            idle.setdefault(t.task.id, []).append(t)
 
     async def work(item: int) -> list[dict[str, Any]]:
         chosen = trajectories[item]
@@ -60,6 +66,10 @@ async def synthesize(
         for other in others:
             if other is not None:
                 ends.setdefault(str(other.actions), other)
+        missing = negatives - len(ends)
+        if chosen.task.id in idle:
+            other = random.Random(stream(seed, ids[item], "idle")).choice(idle[chosen.task.id])
+            ends.setdefault(str(other.actions), other)
         roles = [(k, "a", chosen, other) for k, other in enumerate(ends.values())]
         if mirror:
             roles += [(k, "b", other, chosen) for k, _, _, other in roles if env.facts(other)]
@@ -74,7 +84,7 @@ async def synthesize(
             pair = PreferencePair(f"{ids[item]}{side}{k}", good.task.id, text, good, bad, origin, at)
             lines.append({"id": pair.id, "pair": pair.to_json()})
         drafts = {"drafted": sum(t[2] for t in texted), "contradicted": sum(t[3] for t in texted)}
-        return [*lines, {"id": ids[item], **drafts, "missing": negatives - len(ends)}]
+        return [*lines, {"id": ids[item], **drafts, "missing": missing, "idle": chosen.task.id in idle}]
 
     with JsonlStore(out) as store:
 
@@ -84,7 +94,7 @@ async def synthesize(
                     store.append(line)
 
         await run_groups(
-            range(len(trajectories)),
+            range(len(trajectories))[share],
             work,
             finished,
             lambda item: ids[item] in store.ids,
@@ -154,6 +164,12 @@ def load(path: Path) -> list[PreferencePair]:
     return [PreferencePair.from_json(line["pair"]) for line in read_jsonl(path) if "pair" in line]
 
 
+def mirrored(pairs: Sequence[PreferencePair]) -> list[bool]:
+    """Of each pair: is it there with the roles exchanged too? Only the instruction tells such a pair's sides apart."""
+    known = {(p.task_id, p.chosen.actions, p.rejected.actions) for p in pairs}
+    return [(p.task_id, p.rejected.actions, p.chosen.actions) in known for p in pairs]
+
+
 def summary(path: Path) -> Counter[str]:
     """Counts of stage 2: pairs, who worded them, texts drafted and rejected, negatives that could not be made."""
     counts: Counter[str] = Counter()
@@ -167,6 +183,7 @@ def summary(path: Path) -> Counter[str]:
             counts["texts drafted"] += line["drafted"]
             counts["texts rejected"] += line["contradicted"]
             counts["negatives missing"] += line["missing"]
+            counts["rejected: an attempt that came to nothing"] += line["idle"]
     return counts
 
 

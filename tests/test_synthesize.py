@@ -144,8 +144,11 @@ def test_mirrored_pairs_exchange_the_roles_under_an_instruction_of_their_own(mad
         assert mirror.changed_at == other.changed_at and mirror.instruction != other.instruction
     unworthy = [p for id, p in pairs.items() if id not in mirrors and not ENV.facts(p.rejected)]
     assert len(pairs) == 2 * len(mirrors) + len(unworthy)  # a negative that nobody would ask for has no mirror
+    assert sum(synthesize.mirrored(made[0])) >= 2 * len(mirrors) > 0
+    assert not any(p in unworthy for p, both in zip(made[0], synthesize.mirrored(made[0])) if both)
     run(tmp_path / "p.jsonl", negatives=3, mirror=False)
-    assert synthesize.load(tmp_path / "p.jsonl") == [p for id, p in pairs.items() if id not in mirrors]
+    alone = synthesize.load(tmp_path / "p.jsonl")
+    assert alone == [p for id, p in pairs.items() if id not in mirrors]
 
 
 def test_without_texts_every_wording_is_plain_and_no_llm_is_asked(tmp_path):
@@ -159,6 +162,23 @@ def test_what_nobody_could_ask_for_is_skipped_and_counted(tmp_path):
     ends_at_a_third = Game24().replay(puzzle(1, 1, 1, 3), ("1 + 1 = 2", "2 - 1 = 1", "1 / 3 = 1/3"))
     counts = run(tmp_path / "p.jsonl", trajectories=[broken, ends_at_a_third])
     assert counts == {"skipped: nothing to ask for": 2}
+
+
+def test_an_attempt_whose_steps_ran_out_on_nothing_is_rejected_against_its_siblings(tmp_path):
+    good, other = next((a, b) for a in TOLD for b in TOLD if a.task == b.task and a.actions[0] != b.actions[0])
+    stuck = dataclasses.replace(other, steps=other.steps[:2], done=False)
+    broken = dataclasses.replace(stuck, failure="died")
+    stranger = next(t for t in TOLD if t.task != good.task)
+    plain, whole = run(tmp_path / "p.jsonl", trajectories=[good, stranger]), tmp_path / "q.jsonl"
+    counts = run(whole, trajectories=[good, stranger, stuck, broken])
+    before = {p.id: p for p in synthesize.load(tmp_path / "p.jsonl")}
+    added = [p for p in synthesize.load(whole) if p.id not in before]
+    assert [(p.chosen, p.rejected, ENV.states(p.instruction)) for p in added] == [(good, stuck, ENV.facts(good))]
+    assert {p.id: p for p in synthesize.load(whole) if p not in added} == before  # nothing else changes
+    assert counts["rejected: an attempt that came to nothing"] == 1 and counts["pairs"] == plain["pairs"] + 1
+    # a share of the trajectories knows the siblings outside of it too
+    run(tmp_path / "r.jsonl", trajectories=[good, stranger, stuck, broken], share=slice(0, 2))
+    assert added[0] in synthesize.load(tmp_path / "r.jsonl")
 
 
 def test_a_trajectory_that_always_ends_the_same_has_no_negative(tmp_path):
