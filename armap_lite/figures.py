@@ -144,10 +144,10 @@ def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the rew
     for name, text, colour in lines:
         axes.fill_between(n, curve[f"{name}_low"], curve[f"{name}_high"], color=colour, alpha=0.15, lw=0)
         axes.plot(n, curve[name], color=colour, label=text, marker="o" if len(n) == 1 else None)
-    ticks = [2**i for i in range(int(math.log2(n[-1])) + 1)]
+    ticks = sorted({*(2**i for i in range(int(math.log2(n[-1])) + 1)), int(n[-1])})
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set(xlim=(0.9, n[-1] * 1.1), xlabel="N, samples per task", ylabel="gold score (mean over tasks)")
+    axes.set(xlim=(0.9, n[-1] * 1.1), xlabel="N, samples per task", ylabel="gold score (mean and 95 % interval)")
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside lower left")  # below, where no curve can run into it
     floor, picked, ceiling = (float(np.asarray(curve[name])[-1]) for name in ("mean", "selected", "oracle"))
@@ -183,8 +183,10 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.invert_yaxis()
     what = "planner and its cost per task" if _budget(rows[0]) else "planner"
     axes.set(xlabel="gold score, mean over tasks and 95 % interval", ylabel=what)
-    best = max((row for row in rows if row["planner"] not in bounds), key=lambda row: row["mean"], default=rows[0])
-    axes.set_title(f"{best['planner'].replace('_', ' ')} scores highest: {best['mean']:.3f} on {best['n']} tasks")
+    able = [row for row in rows if row["planner"] not in bounds] or rows
+    highest = max(row["mean"] for row in able)
+    best = " and ".join(row["planner"].replace("_", " ") for row in able if row["mean"] == highest)
+    axes.set_title(f"Highest mean: {best}, {highest:.3f} ({rows[0]['n']} tasks; mind the intervals)")
     scores = ", ".join(f"{row['planner']} {row['mean']:.3f}" for row in rows)
     return with_alt(figure, f"Bar chart of mean gold score with 95 % intervals: {scores}.")
 
@@ -214,7 +216,7 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
     letters = int(8.5 * width / (depth + 1.5))  # what fits into one column of the tree at 12 points
     deep = letters < 14  # narrow columns: names climb over those beside them, and need room above the first row
     room = leaves + 3 * deep
-    figure, (axes,) = _axes(width=width, height=min(16, 2 + (0.45 if letters < 18 else 0.28) * room))
+    figure, (axes,) = _axes(width=width, height=min(9, 2 + (0.45 if letters < 18 else 0.28) * room))
     most = max(1, tree["visits"])
     ranked = sorted((node for node, *_ in nodes), key=lambda node: (node["chosen"], node["visits"]), reverse=True)
     named = {id(node) for node in ranked[: max(labels, sum(node["chosen"] for node in ranked))]}
@@ -231,7 +233,9 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
         edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
         axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
         if id(node) in named:
-            words = textwrap.wrap(node["action"] or "start", max(8, letters - 4), max_lines=2, placeholder="…")
+            words = textwrap.wrap(
+                node["action"] or "start", max(8, letters - 4), max_lines=2, placeholder="…", break_long_words=False
+            )
             text = f"{chr(10).join(words)} ({node['visits']})"
             leaf = not any(child["visits"] for child in node["children"])
             place: dict[str, Any] = {"xytext": (9, 0), "va": "center"} if leaf else {"xytext": (0, 8), "ha": "center"}
@@ -283,10 +287,10 @@ def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], floa
 
 
 @mpl.rc_context(STYLE)
-def frontier(points: Sequence[Mapping[str, Any]]) -> Figure:
-    """What a customised reward buys: gold score against cost, one panel for each cost that every point has.
+def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") -> Figure:
+    """What a customised reward buys: its worth against cost, one panel for each cost that every point has.
 
-    `points`: {"weight": λ, "score": mean gold score, and means per task: "steps", "price", or "cost" named by "term"}.
+    `points`: {"weight": λ, "score": mean `worth`, and means per task: "steps", "price", or "cost" named by "term"}.
     A `cost` replaces the steps: it is what λ was put on. With "ci_low", "ci_high" the interval of the score is drawn.
     """
     points = sorted(points, key=lambda point: point["weight"])
@@ -324,11 +328,12 @@ def frontier(points: Sequence[Mapping[str, Any]]) -> Figure:
             axes.annotate(text, (x, end), offset, textcoords="offset points", ha="center", arrowprops=leader)
         axes.set_xlabel(f"{known[name]} (mean per task)")
         axes.margins(0.15, 0.3)
-    panels[0].set_ylabel("gold score (mean over tasks)")
+    panels[0].set_ylabel(f"{worth} (mean over tasks)")
     first, last = points[0], points[-1]
-    change = [f"{known.get(name, name)} {first[name]:.3g} → {last[name]:.3g}" for name in (*costs, "score")]
+    names = {**known, "score": worth}
+    change = [f"{names[name]} {first[name]:.3g} → {last[name]:.3g}" for name in (*costs, "score")]
     said = f"λ {first['weight']:g} → {last['weight']:g}: {', '.join(change)}"
     figure.suptitle(said, x=0.01, ha="left")
     return with_alt(
-        figure, f"Gold score against {' and '.join(known[name] for name in costs)}, one point per λ. {said}."
+        figure, f"{worth.capitalize()} against {' and '.join(known[name] for name in costs)}, one point per λ. {said}."
     )

@@ -20,6 +20,17 @@ img { max-width: 100%; } figure { margin: 1.5rem 0; } figcaption { color: #555; 
 details { border: 1px solid #ccc; border-radius: 6px; margin: .6rem 0; padding: .4rem .8rem; }
 iframe { width: 100%; height: 80vh; border: 0; } code { background: #f2f2f2; padding: 0 .25em; }
 """
+ABOUT = """
+<p>ARMAP trains a small <i>reward model</i> without labels, and uses it to choose among the attempts of a language
+model. Each row below is one way to answer, all on the same test tasks. The <i>mean</i> is the true score, from 0 to 1,
+that a judge gave at the very end, with its 95 % interval over tasks.</p>
+<ul><li>sampling, greedy: one attempt, no reward model;</li>
+<li>best_of_n, reflexion, mcts: several attempts, and the reward model chooses;</li>
+<li>random_best_of_n: a random one of Best-of-N's attempts (the floor); oracle_best_of_n: the best of them (the
+ceiling). Both show what those attempts cost.</li></ul>
+<p>Seconds are for all tasks of a row together; planners share caches, so compare tokens, steps and calls instead.
+Formulas in the notebooks below appear as source; <code>site/index.html</code>, beside this file, shows them set.</p>
+"""
 PAGE_STYLE = ".jp-RenderedMarkdown pre { font-family: var(--jp-code-font-family); }"  # source code shown as an output
 # nbconvert's page without what it would load from elsewhere or run: scripts for widgets, formulas and diagrams
 OFFLINE = "{% extends 'lab/index.html.j2' %}" + "".join(
@@ -32,7 +43,7 @@ def write_report(out: Path) -> Path:
     """Write `report.html` from `results.json`, the figures and the executed notebooks under `out`; returns its path."""
     results = json.loads((out / "results.json").read_text())
     title = html.escape(out.resolve().name)
-    parts = [f"<h1>ARMAP, measured: {title}</h1>"]
+    parts = [f"<h1>ARMAP, measured: {title}</h1>{ABOUT}"]
     for env in dict.fromkeys(row["env"] for row in results["rows"]):
         parts += [f"<h2>{html.escape(env)}</h2>", *findings(out, env, results), "<h3>The notebooks, executed</h3>"]
         parts += map(page, sorted((out / env / "notebooks").glob("*.ipynb")))
@@ -49,7 +60,8 @@ def findings(out: Path, env: str, results: dict[str, Any]) -> list[str]:
     first = rows[0]
     what = f"split {first['split']}, score: {first['metric']}, profile {first['profile']}, seed {first['seed']}"
     who = f"policy {first['policy']}, reward model on {first['reward_model']}, device {first['device']}"
-    parts = [f"<p>{html.escape(f'{what}; {who}.')}</p>", as_html(evaluate.table(rows))]
+    size, n = f"{first['n']} tasks, ", " A small sample: too few tasks to rank planners." if first["n"] < 100 else ""
+    parts = [f"<p>{html.escape(f'{size}{what}; {who}.{n}')}</p>", as_html(evaluate.table(rows))]
     for quality in (r for r in results["reward_model"] if r["env"] == env):
         interval = f"{quality['pair_accuracy']:.3f} [{quality['ci_low']:.3f}, {quality['ci_high']:.3f}]"
         size = f"{quality['n_pairs']} pairs of {quality['n_tasks']} tasks never trained on"
@@ -69,7 +81,8 @@ def figure(picture: Path) -> str:
     beside = picture.with_suffix(".txt")
     text = html.escape(beside.read_text() if beside.is_file() else picture.stem.replace("_", " "), quote=True)
     data = base64.b64encode(picture.read_bytes()).decode()
-    return f"<figure><img src='data:image/png;base64,{data}' alt='{text}'><figcaption>{text}</figcaption></figure>"
+    said = f"<b>{html.escape(picture.stem.replace('_', ' '))}.</b> {text}"
+    return f"<figure><img src='data:image/png;base64,{data}' alt='{text}'><figcaption>{said}</figcaption></figure>"
 
 
 def without_widgets(notebook: Path) -> Any:

@@ -373,7 +373,7 @@ def explore_weights(
             axes.margins(0.15, 0.25)
         panels[0].set_ylabel(f"{what} (mean over tasks)")
         said = ", ".join(f"{name} {value:.3g}" for name, value in zip([*terms, what], here))
-        figure.suptitle(f"With these weights: {said}", x=0.01, ha="left")
+        figure.suptitle(f"With these weights:\n{said}", x=0.01, ha="left")
         alt = f"Mean {what} against {' and '.join(terms)}, a curve over all weights. With these weights: {said}."
         return figures.with_alt(figure, alt)
 

@@ -127,7 +127,7 @@ class ScienceWorld(Environment):
     """
 
     name = "scienceworld"
-    metric = "score"
+    metric = "ScienceWorld score"
     max_steps = max(STEPS.values())
     choose_by = "token"
     guide = "Do the task in the house, one action in each line."

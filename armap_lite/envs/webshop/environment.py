@@ -47,7 +47,7 @@ class WebShop(Environment):
 
     name = "webshop"
     version = "rules-1"
-    metric = "reward"
+    metric = "WebShop reward"
     max_steps = 15
     parallel = 24  # pages are long: what so many episodes read fits into a language model's pool of prefixes
     choose_by = "token"  # product numbers are long, and a page of results has ten of them
