@@ -39,6 +39,8 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # an action may hold a $
 }
 
+OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
+
 
 class Picture(Figure):
     """A figure that a notebook shows once, alternative text included, without pyplot's global state."""
@@ -75,7 +77,14 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
             axes.plot(*_series(metrics, f"{part}_{name}"), label=label, **style)
         axes.axhline(level, color=GREY, lw=1.2, ls="--")
         axes.annotate(
-            "guessing", (0, level), (4, 4), xycoords=("axes fraction", "data"), textcoords="offset points", color=GREY
+            "guessing",
+            (1, level),
+            (-4, 4),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            color=GREY,
+            ha="right",
+            path_effects=OUTLINE,
         )
         axes.set(xlabel="training step", ylabel={"loss": "pairwise loss (nats)", "accuracy": "pair accuracy"}[name])
     right.set_ylim(top=1.03)
@@ -121,7 +130,7 @@ def calibration_plot(calibration: Mapping[str, Any]) -> Figure:
     ece = calibration["ece"]
     figure, (axes,) = _axes(width=6.4, height=5.8)
     axes.plot([0, 1], [0, 1], color=GREY, lw=1.2, ls="--")
-    axes.annotate("as sure as right", (0.62, 0.62), (8, -16), textcoords="offset points", color=GREY, rotation=45)
+    axes.annotate("as sure as right", (0.02, 0.02), (12, -4), textcoords="offset points", color=GREY, rotation=45)
     axes.plot(predicted, observed, color=BLUE, lw=1.2)
     axes.scatter(predicted, observed, 40 + 560 * count / count.max(), color=BLUE, alpha=0.75, zorder=3)
     axes.set(xlabel="predicted: sigmoid(margin)", ylabel="observed: how often it is the better one")
@@ -220,7 +229,6 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
     most = max(1, tree["visits"])
     ranked = sorted((node for node, *_ in nodes), key=lambda node: (node["chosen"], node["visits"]), reverse=True)
     named = {id(node) for node in ranked[: max(labels, sum(node["chosen"] for node in ranked))]}
-    outline = [withStroke(linewidth=3, foreground="white")]
     t = np.linspace(0, 1, 30)
     for node, x, y, parent in nodes:
         colour = "#D0D0D0" if node["value"] is None else colours.to_rgba(node["value"])
@@ -243,7 +251,7 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
                 text = f"{textwrap.shorten(node['action'] or 'start', 26, placeholder='…')} ({node['visits']})"
                 place = {"xytext": (0, 8), "rotation": 40, "rotation_mode": "anchor"}
             axes.annotate(
-                text, (x, y), textcoords="offset points", fontsize=12, zorder=4, path_effects=outline, **place
+                text, (x, y), textcoords="offset points", fontsize=12, zorder=4, path_effects=OUTLINE, **place
             )
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, leaves - room - 1))
     axes.set_axis_off()

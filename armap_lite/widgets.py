@@ -212,9 +212,10 @@ def reward_chart(
         said.append(f"{name} {shown[-1]:.2f}")
         for k, step in enumerate(getattr(pair, name).steps if pair and len(values) < 6 else (), 1):
             above = all(values[k] >= others[k] for others in lines.values() if k < len(others))
-            place = {"xytext": (0, 10), "va": "bottom"} if above else {"xytext": (0, -10), "va": "top"}
+            place: dict[str, Any] = {"xytext": (0, 10), "va": "bottom"} if above else {"xytext": (0, -10), "va": "top"}
             text = step.action if len(step.action) < 28 else step.action[:26] + "…"
-            axes.annotate(text, (k, values[k]), textcoords="offset points", ha="center", color=colour, **place)
+            place |= {"textcoords": "offset points", "ha": "center", "path_effects": figures.OUTLINE}
+            axes.annotate(text, (k, values[k]), color=colour, zorder=4, **place)
     colours = (figures.GREEN, figures.ORANGE, figures.SKY, figures.GREY, figures.BLACK)
     for (name, level), colour in zip((answers or {}).items(), itertools.cycle(colours)):
         axes.axhline(level, color=colour, lw=1.8, ls=":", label=f"{name.replace('_', ' ')} {level:.2f}")
@@ -226,7 +227,8 @@ def reward_chart(
     room = 0.15 * (max(known) - min(known)) or 1.0
     axes.set(xlim=(-0.3, longest + 0.6), ylim=(min(known) - room, max(known) + room))
     axes.set(xlabel="steps taken", ylabel="reward", xticks=range(0, longest + 1, 1 + longest // 15))
-    title = f"Reward after {longest if at is None else at} steps: {', '.join(said)}"
+    when = "at the end" if pair and at is None else f"after {longest if at is None else at} steps"
+    title = f"Reward {when}: {', '.join(said)}"
     asked = textwrap.wrap(pair.instruction, 66, max_lines=3, placeholder=" …") if pair else []
     axes.set_title("\n".join([*asked, title]))
     figure.legend(loc="outside lower left" if len(lines) == 1 else "outside right")
