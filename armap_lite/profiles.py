@@ -35,8 +35,6 @@ class Profile:
     # Instructions the data LLM may draft for each trajectory before a plain sentence is used.
     mirror: bool = True
     # Use each pair a second time with the roles exchanged (see synthesize.py).
-    graded: int = 0
-    # Pairs of two wrong trajectories for each right one (see synthesize.py).
     reward: RewardConfig = RewardConfig()
     training: TrainingConfig = TrainingConfig()
     dev_tasks: int = 8
@@ -70,7 +68,7 @@ def _planners(
 # receipt, with its picture, last: of what lies between most can go.
 _TERSE = RewardConfig(keep=12, train="top:6", max_tokens=192)
 _LOOKING = replace(_TERSE, vision="efficientnet-lite0", vision_tokens=1, max_tokens=96)
-# Rewards of one task differ by 1 to 5: what an action more (of 10 to 40) or 100 dollars more may then weigh.
+# Rewards of one task differ by a few units: what an action more (of 10 to 40) or 100 dollars more may then weigh.
 _STEP_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2)
 _PRICE_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0)
 # Task families of ScienceWorld whose episodes take at most 15 steps.
@@ -151,7 +149,6 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "reward": _TERSE,
         "collect_temperature": 1.0,
         "collect_tasks": 14,
-        "graded": 1,
         "control_weights": _STEP_WEIGHTS,
         "dev_tasks": 5,
         "test_tasks": 10,
@@ -161,7 +158,6 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "reward": _LOOKING,
         "collect_temperature": 1.0,
         "negatives": 2,
-        "graded": 2,
         "control_weights": _PRICE_WEIGHTS,
         "dev_tasks": 6,
         "test_tasks": 12,
@@ -171,7 +167,6 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "reward": _LOOKING,
         "collect_tasks": 64,
         "collect_temperature": 1.0,
-        "graded": 2,
         "negatives": 3,
         "control_weights": _PRICE_WEIGHTS,
         "dev_tasks": 20,
@@ -182,7 +177,6 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "reward": _TERSE,
         "collect_tasks": 80,
         "collect_temperature": 1.0,
-        "graded": 1,
         "negatives": 2,
         "control_weights": _STEP_WEIGHTS,
         "dev_tasks": 20,

@@ -161,7 +161,6 @@ class Run:
                 negatives=s.negatives,
                 texts=s.texts,
                 mirror=s.mirror,
-                graded=s.graded,
                 seed=self.seed,
                 share=self.share,
                 progress=progress,

@@ -3,15 +3,14 @@
 Positive: the instruction is rewritten so that the trajectory is exactly what it asks for. A small LLM is handed the
 facts that code read from the trajectory and puts them into words; a text that names another fact, or leaves one out,
 is rejected, and where none passes a plain sentence is used. Negative: one action is changed and the rest is carried
-out again in the environment, so that it really ends differently. Graded: of two trajectories that are both wrong, the
-one that shows more of the facts asked for is preferred. No score is read anywhere.
+out again in the environment, so that it really ends differently; and an attempt of the agent's own at the same task
+that came to nothing, if there is one. No score is read anywhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,26 +34,25 @@ async def synthesize(
     negatives: int = 2,
     texts: int = 2,
     mirror: bool = True,
-    graded: int = 0,
     temperature: float = 0.7,
     seed: int = 0,
     group: int = 32,
     share: slice = slice(None),
     progress: Any = lambda n: None,
 ) -> Counter[str]:
-    """Write up to `negatives` pairs for each trajectory to `out` (twice that with `mirror`), and return the counts.
+    """Write up to `negatives` + 1 pairs for each trajectory to `out` (mirrored ones besides), and return the counts.
 
     `texts`: how often the LLM may try to word an instruction. `mirror`: the negative, too, is what *some* instruction
     asks for; with the roles exchanged each trajectory is seen as chosen and as rejected, so that nothing about its
-    style tells which it is, and only the instruction decides. `graded`: pairs of two wrong trajectories, of the changed
-    ones and the agent's other attempts at the task, under the instruction of this one (see `grade`).
-    `share`: of the trajectories, those done here.
+    style tells which it is, and only the instruction decides. `share`: of the trajectories, those done here.
     """
     batch = Batcher(lm)
     ids = [f"{t.task.id}/{i}" for i, t in enumerate(trajectories)]
-    attempts: dict[str, list[Trajectory]] = {}
+    # A changed trajectory fails in other ways than the agent does, who at times walks to and fro until the steps end.
+    idle: dict[str, list[Trajectory]] = {}
     for t in trajectories:
-        attempts.setdefault(t.task.id, []).append(t)
+        if not t.done and not t.failure and not env.facts(t):
+            idle.setdefault(t.task.id, []).append(t)
 
     async def work(item: int) -> list[dict[str, Any]]:
         chosen = trajectories[item]
@@ -67,6 +65,10 @@ async def synthesize(
         for other in others:
             if other is not None:
                 ends.setdefault(str(other.actions), other)
+        missing = negatives - len(ends)
+        if chosen.task.id in idle:
+            other = random.Random(stream(seed, ids[item], "idle")).choice(idle[chosen.task.id])
+            ends.setdefault(str(other.actions), other)
         roles = [(k, "a", chosen, other) for k, other in enumerate(ends.values())]
         if mirror:
             roles += [(k, "b", other, chosen) for k, _, _, other in roles if env.facts(other)]
@@ -80,15 +82,8 @@ async def synthesize(
             at = next(i for i, (x, y) in enumerate(zip(good.actions, bad.actions)) if x != y)
             pair = PreferencePair(f"{ids[item]}{side}{k}", good.task.id, text, good, bad, origin, at)
             lines.append({"id": pair.id, "pair": pair.to_json()})
-        if graded and roles:
-            text, origin, _, _ = wording[chosen.actions]
-            rng = random.Random(stream(seed, ids[item], "graded"))
-            wrong = [*ends.values(), *(t for t in attempts[chosen.task.id] if not t.failure)]
-            for k, (good, bad, at) in enumerate(grade(env, facts, wrong, graded, rng)):
-                pair = PreferencePair(f"{ids[item]}g{k}", good.task.id, text, good, bad, origin, at)
-                lines.append({"id": pair.id, "pair": pair.to_json()})
         drafts = {"drafted": sum(t[2] for t in texted), "contradicted": sum(t[3] for t in texted)}
-        return [*lines, {"id": ids[item], **drafts, "missing": negatives - len(ends)}]
+        return [*lines, {"id": ids[item], **drafts, "missing": missing, "idle": chosen.task.id in idle}]
 
     with JsonlStore(out) as store:
 
@@ -163,21 +158,6 @@ def change(env: Environment, trajectory: Trajectory, rng: random.Random, tries: 
     return None
 
 
-def grade(
-    env: Environment, asked: dict[str, str], wrong: Sequence[Trajectory], n: int, rng: random.Random
-) -> list[tuple[Trajectory, Trajectory, int]]:
-    """Up to `n` times two of `wrong`, drawn by `rng`: the nearer to what was `asked`, the other, where they part.
-
-    Pairs of right and wrong say nothing of two wrong ones, and at test time most attempts are wrong somewhere. With
-    those alone a shopper who never buys got as much reward as one who buys nearly the right thing.
-    """
-    nearness = {t.actions: env.agreement(asked, env.facts(t)) for t in wrong}
-    some = {t.actions: t for t in wrong if nearness[t.actions] < 1}
-    ordered = [(a, b) for a in some for b in some if nearness[a] > nearness[b]]
-    drawn = rng.sample(ordered, min(n, len(ordered)))
-    return [(some[a], some[b], next(i for i, (x, y) in enumerate(zip(a, b)) if x != y)) for a, b in drawn]
-
-
 def load(path: Path) -> list[PreferencePair]:
     """The pairs that stage 2 wrote."""
     return [PreferencePair.from_json(line["pair"]) for line in read_jsonl(path) if "pair" in line]
@@ -196,13 +176,13 @@ def summary(path: Path) -> Counter[str]:
         if "pair" in line:
             counts["pairs"] += 1
             counts[f"worded by {line['pair']['origin']}"] += 1
-            counts["graded"] += bool(re.search(r"g\d+$", line["id"]))
         elif "skipped" in line:
             counts[f"skipped: {line['skipped']}"] += 1
         else:
             counts["texts drafted"] += line["drafted"]
             counts["texts rejected"] += line["contradicted"]
             counts["negatives missing"] += line["missing"]
+            counts["rejected: an attempt that came to nothing"] += line["idle"]
     return counts
 
 

@@ -164,40 +164,21 @@ def test_what_nobody_could_ask_for_is_skipped_and_counted(tmp_path):
     assert counts == {"skipped: nothing to ask for": 2}
 
 
-def test_of_two_wrong_ones_the_nearer_is_preferred(made, tmp_path):
-    counts = run(tmp_path / "p.jsonl", negatives=3, graded=2)
-    pairs = synthesize.load(tmp_path / "p.jsonl")
-    graded = [p for p in pairs if re.search(r"g\d+$", p.id)]
-    assert [p for p in pairs if p not in graded] == made[0]  # nothing else changes
-    assert counts["graded"] == len(graded) > 0 and counts["pairs"] == len(pairs)
-    told = {item(p): p for p in pairs if re.search(r"/\d+a\d+$", p.id)}
-    for pair in graded:
-        right = told[re.sub(r"g\d+$", "", pair.id)]
-        asked = ENV.facts(right.chosen)
-        near, far = (ENV.agreement(asked, ENV.facts(t)) for t in (pair.chosen, pair.rejected))
-        assert 1 > near > far and (pair.instruction, pair.origin) == (right.instruction, right.origin)
-        assert pair.chosen.task == pair.rejected.task == right.chosen.task
-        at = pair.changed_at
-        assert pair.chosen.actions[:at] == pair.rejected.actions[:at] != pair.chosen.actions[: at + 1]
-        assert pair.chosen.actions[at] != pair.rejected.actions[at]
-    # the agent's other attempts at the task are among them, also those outside of the share that is worked on
-    assert any(side in WALKS for p in graded for side in (p.chosen, p.rejected))
-    run(tmp_path / "q.jsonl", negatives=3, graded=2, share=slice(0, 5))
-    assert synthesize.load(tmp_path / "q.jsonl") == [p for p in pairs if int(re.search(r"/(\d+)", p.id)[1]) < 5]
-
-
-FACTS = st.dictionaries(
-    st.sampled_from("abc"), st.lists(st.sampled_from("xyz"), min_size=1, unique=True).map(", ".join)
-)
-
-
-@given(FACTS.filter(bool), FACTS)
-def test_agreement_is_one_where_all_is_there_and_never_falls_with_more(asked, did):
-    agreement = ENV.agreement(asked, did)
-    assert 0 <= agreement <= 1 == ENV.agreement(asked, asked) and ENV.agreement(asked, {}) == 0
-    assert (agreement == 1) == all(set(v.split(", ")) <= set(did.get(k, "").split(", ")) for k, v in asked.items())
-    key = min(asked)
-    assert ENV.agreement(asked, did | {key: asked[key]}) >= agreement
+def test_an_attempt_whose_steps_ran_out_on_nothing_is_rejected_against_its_siblings(tmp_path):
+    good, other = next((a, b) for a in TOLD for b in TOLD if a.task == b.task and a.actions[0] != b.actions[0])
+    stuck = dataclasses.replace(other, steps=other.steps[:2], done=False)
+    broken = dataclasses.replace(stuck, failure="died")
+    stranger = next(t for t in TOLD if t.task != good.task)
+    plain, whole = run(tmp_path / "p.jsonl", trajectories=[good, stranger]), tmp_path / "q.jsonl"
+    counts = run(whole, trajectories=[good, stranger, stuck, broken])
+    before = {p.id: p for p in synthesize.load(tmp_path / "p.jsonl")}
+    added = [p for p in synthesize.load(whole) if p.id not in before]
+    assert [(p.chosen, p.rejected, ENV.states(p.instruction)) for p in added] == [(good, stuck, ENV.facts(good))]
+    assert {p.id: p for p in synthesize.load(whole) if p not in added} == before  # nothing else changes
+    assert counts["rejected: an attempt that came to nothing"] == 1 and counts["pairs"] == plain["pairs"] + 1
+    # a share of the trajectories knows the siblings outside of it too
+    run(tmp_path / "r.jsonl", trajectories=[good, stranger, stuck, broken], share=slice(0, 2))
+    assert added[0] in synthesize.load(tmp_path / "r.jsonl")
 
 
 def test_a_trajectory_that_always_ends_the_same_has_no_negative(tmp_path):

@@ -77,11 +77,6 @@ class Environment(ABC):
     def states(self, instruction: str) -> dict[str, str] | None:
         """The facts that `instruction` names, spelled as `facts` spells them; None where it cannot be read."""
 
-    def agreement(self, asked: dict[str, str], did: dict[str, str]) -> float:
-        """Share in [0, 1] of the facts `asked` that are in `did` too; of a list ("a, b"), of its parts."""
-        shares = [len(_parts(value) & _parts(did.get(key, ""))) / len(_parts(value)) for key, value in asked.items()]
-        return sum(shares) / len(shares)
-
     def replay(self, task: Task, actions: Sequence[str]) -> Trajectory:
         """Carry out `actions` from the start of `task`; stops where the episode is over."""
         self.at = None
@@ -116,7 +111,3 @@ class Judge(ABC):
 
     def close(self) -> None:
         """End whatever was started. Safe to call twice."""
-
-
-def _parts(value: str) -> set[str]:
-    return set(value.split(", "))
