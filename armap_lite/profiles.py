@@ -85,8 +85,9 @@ SHORT_SCIENCE = (
 _PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10}  # the published code's UCT constants
 # As many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its gain.
 _EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "finish": True, "llm_tokens": {"spent_by": "best_of_n"}}
-# Many long actions in each state: children are drawn, not listed; and most siblings of a last action end nothing.
-_DRAWN_MCTS = {**_EQUAL_MCTS, "finish": False, "draws": 6}
+# Many long actions in each state: children are drawn, not listed; and most siblings of a last action end nothing. With
+# a few long rollouts a small c never leaves the first way down: on 24 development goals of WebShop 0.66, with c = 1 0.71.
+_DRAWN_MCTS = {**_EQUAL_MCTS, "c": 1.0, "finish": False, "draws": 6}
 
 _VILA = RewardConfig(
     backbone="Efficient-Large-Model/VILA1.5-3b", keep=None, train="lora:64", max_tokens=4096, vision="own"
