@@ -86,7 +86,7 @@ _PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10}  # the published co
 # As many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its gain.
 _EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "finish": True, "llm_tokens": {"spent_by": "best_of_n"}}
 # Many long actions in each state: children are drawn, not listed; and most siblings of a last action end nothing. With
-# a few long rollouts a small c hardly leaves the first way down (24 development goals of WebShop: 0.66, with c = 1 0.71).
+# a few long rollouts a small c hardly leaves the first way down (24 development goals of WebShop: 0.66, c = 1: 0.71).
 _DRAWN_MCTS = {**_EQUAL_MCTS, "c": 1.0, "finish": False, "draws": 6}
 
 _VILA = RewardConfig(
