@@ -70,7 +70,7 @@ _TERSE = RewardConfig(keep=12, train="top:6", max_tokens=192)
 _LOOKING = replace(_TERSE, vision="efficientnet-lite0", vision_tokens=1, max_tokens=96)
 # Rewards of one task differ by a few units: what an action more (of 10 to 40) or 100 dollars more may then weigh.
 _STEP_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2)
-_PRICE_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+_PRICE_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 # Task families of ScienceWorld whose episodes take at most 15 steps.
 SHORT_SCIENCE = (
     "find-animal",
