@@ -195,7 +195,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     able = [row for row in rows if row["planner"] not in bounds] or rows
     highest = max(row["mean"] for row in able)
     best = " and ".join(row["planner"].replace("_", " ") for row in able if row["mean"] == highest)
-    axes.set_title(f"Highest mean: {best}, {highest:.3f} ({rows[0]['n']} tasks; mind the intervals)")
+    axes.set_title(f"Highest mean: {best}, {highest:.3f} on {rows[0]['n']} tasks")
     scores = ", ".join(f"{row['planner']} {row['mean']:.3f}" for row in rows)
     return with_alt(figure, f"Bar chart of mean gold score with 95 % intervals: {scores}.")
 
@@ -341,7 +341,7 @@ def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") 
     names = {**known, "score": worth}
     change = [f"{names[name]} {first[name]:.3g} → {last[name]:.3g}" for name in (*costs, "score")]
     said = f"λ {first['weight']:g} → {last['weight']:g}: {', '.join(change)}"
-    figure.suptitle(said, x=0.01, ha="left")
+    figure.suptitle(said.replace(", " + worth, f"\n{worth}"), x=0.01, ha="left")  # one line would be cut
     return with_alt(
         figure, f"{worth.capitalize()} against {' and '.join(known[name] for name in costs)}, one point per λ. {said}."
     )

@@ -65,9 +65,9 @@ async def synthesize(
         for other in others:
             if other is not None:
                 ends.setdefault(str(other.actions), other)
-        missing = negatives - len(ends)
-        if chosen.task.id in idle:
-            other = random.Random(stream(seed, ids[item], "idle")).choice(idle[chosen.task.id])
+        missing, own = negatives - len(ends), idle.get(chosen.task.id)
+        if own:
+            other = random.Random(stream(seed, ids[item], "idle")).choice(own)
             ends.setdefault(str(other.actions), other)
         roles = [(k, "a", chosen, other) for k, other in enumerate(ends.values())]
         if mirror:
@@ -83,7 +83,7 @@ async def synthesize(
             pair = PreferencePair(f"{ids[item]}{side}{k}", good.task.id, text, good, bad, origin, at)
             lines.append({"id": pair.id, "pair": pair.to_json()})
         drafts = {"drafted": sum(t[2] for t in texted), "contradicted": sum(t[3] for t in texted)}
-        return [*lines, {"id": ids[item], **drafts, "missing": missing, "idle": chosen.task.id in idle}]
+        return [*lines, {"id": ids[item], **drafts, "missing": missing, "idle": bool(own)}]
 
     with JsonlStore(out) as store:
 
@@ -182,7 +182,9 @@ def summary(path: Path) -> Counter[str]:
             counts["texts drafted"] += line["drafted"]
             counts["texts rejected"] += line["contradicted"]
             counts["negatives missing"] += line["missing"]
-            counts["rejected: an attempt that came to nothing"] += line["idle"]
+            counts["rejected: an attempt that came to nothing"] += line.get(
+                "idle", False
+            )  # a file of an older version has none
     return counts
 
 
