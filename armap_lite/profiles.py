@@ -171,8 +171,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "negatives": 3,
         "control_weights": _PRICE_WEIGHTS,
         "dev_tasks": 20,
-        "test_tasks": 100,
-        "planners": _planners(6, 3, 1.0, 1.0, _DRAWN_MCTS),
+        "planners": _planners(12, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("laptop", "scienceworld"): {
         "reward": _TERSE,

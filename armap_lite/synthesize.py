@@ -71,7 +71,10 @@ async def synthesize(
             ends.setdefault(str(other.actions), other)
         roles = [(k, "a", chosen, other) for k, other in enumerate(ends.values())]
         if mirror:
-            roles += [(k, "b", other, chosen) for k, _, _, other in roles if env.facts(other)]
+            done = {k: env.facts(other) for k, _, _, other in roles}
+            roles += [
+                (k, "b", other, chosen) for k, _, _, other in roles if done[k] and not env.fulfils(facts, done[k])
+            ]
         told = list({good.actions: good for _, _, good, _ in roles}.values())
         seeds = [stream(seed, ids[item], i) for i in range(len(told))]  # one text for each trajectory that is chosen
         texted = await asyncio.gather(*(refine(env, batch, t, texts, temperature, s) for t, s in zip(told, seeds)))
@@ -152,7 +155,7 @@ def change(env: Environment, trajectory: Trajectory, rng: random.Random, tries: 
             state.over
             and not other.failure
             and other.actions != trajectory.actions
-            and env.facts(other) != env.facts(trajectory)
+            and not env.fulfils(env.facts(other), env.facts(trajectory))
         ):
             return other
     return None

@@ -145,6 +145,25 @@ def test_every_admissible_action_does_something_and_a_walk_can_be_replayed(env, 
     assert env.replay(task, trajectory.actions) == trajectory == env.fork().replay(task, trajectory.actions)
 
 
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10_000))
+def test_nothing_is_offered_a_second_time_on_the_same_page_while_anything_else_is(env, task, seed):
+    rng, done = random.Random(seed), set()
+    observation = env.reset(task)
+    while not observation.done and len(done) < 15:
+        here = {action for page, action in done if page == env._page}
+        assert not here & set(observation.admissible) or here >= set(observation.admissible)
+        action = rng.choice(observation.admissible)
+        if (env._page, action) in done:
+            break
+        done.add((env._page, action))
+        observation = env.step(action)
+    first = env.reset(task).admissible
+    env.step(first[0])
+    assert env.step("click[back to search]").admissible == first[1:]
+    assert env.reset(task).admissible == first  # a new episode knows nothing of the last
+
+
 def test_forks_share_the_shop_and_nothing_else(env, task):
     one, two = env.fork(), env.fork()
     assert one._shop is two._shop and one._wishes is two._wishes
@@ -365,8 +384,18 @@ def test_a_change_is_carried_out_and_ends_elsewhere(env, task):
         if other is not None:
             made += 1
             assert env.replay(task, other.actions) == other
-            assert env.facts(other) != env.facts(chosen)
+            assert not env.fulfils(env.facts(other), env.facts(chosen))
     assert made >= 8
+
+
+def test_more_than_was_asked_for_less_money_fulfils_an_instruction(env):
+    asked = {"product": "mug", "details": "blue, striped", "price": "30"}
+    assert env.fulfils(asked, asked)
+    assert env.fulfils({"product": "mug", "details": "8 oz, blue, striped", "price": "20"}, asked)
+    assert not env.fulfils({"product": "mug", "details": "8 oz, blue", "price": "20"}, asked)
+    assert not env.fulfils({**asked, "price": "40"}, asked)
+    assert not env.fulfils({**asked, "product": "lamp"}, asked)
+    assert not env.fulfils({}, asked)
 
 
 def test_the_price_paid_is_read_from_the_text_alone(env, task):

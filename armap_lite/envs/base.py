@@ -69,6 +69,10 @@ class Environment(ABC):
         empty where the trajectory did nothing that one could ask for.
         """
 
+    def fulfils(self, did: dict[str, str], asked: dict[str, str]) -> bool:
+        """Is an instruction with the facts `asked` fulfilled by a trajectory with the facts `did`?"""
+        return did == asked
+
     @abstractmethod
     def plain_instruction(self, facts: dict[str, str]) -> str:
         """A plain sentence that states `facts`: the fall-back where no LLM text passes the check."""

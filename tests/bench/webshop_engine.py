@@ -45,7 +45,9 @@ def main() -> None:
         observation = env.reset(task)
         trajectory = Trajectory(task, observation.text)
         while not observation.done and len(trajectory.steps) < args.limit:
-            action = rng.choice(observation.admissible)
+            # All links of a page, as for the official random agent: `admissible` leaves out what was done before.
+            links = [f"click[{value}]" for value in env._shop.links(env._page)] or observation.admissible
+            action = rng.choice(links)
             observation = env.step(action)
             trajectory = trajectory.then(action, observation)
         return trajectory

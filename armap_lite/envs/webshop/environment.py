@@ -46,7 +46,7 @@ class WebShop(Environment):
     """
 
     name = "webshop"
-    version = "rules-1"
+    version = "rules-2"
     metric = "WebShop reward"
     max_steps = 15
     parallel = 24  # pages are long: what so many episodes read fits into a language model's pool of prefixes
@@ -78,6 +78,7 @@ class WebShop(Environment):
         """
         self._folder, self._kind = folder, goals
         self._page, self._task = Page(), Task("", self.name, "train", "")
+        self._done: frozenset[tuple[Page, str]] = frozenset()  # what was done in this episode, and on which page
 
     @functools.cached_property
     def _shop(self) -> Shop:
@@ -106,21 +107,29 @@ class WebShop(Environment):
 
     def reset(self, task: Task) -> Observation:
         self.at = None
-        self._page, self._task = Page(), task
+        self._page, self._task, self._done = Page(), task, frozenset()
         return self._observe()
 
     def step(self, action: str) -> Observation:
         page = step(self._shop, self._page, action)
         if page is None:
             return self._observe(f"Nothing happens: {action[:80]!r} is not possible here.{SEP}")
+        self._done |= {(self._page, action)}
         self._page = page
         return self._observe()
 
     def admissible(self) -> tuple[str, ...]:
+        """Searches and clicks worth a step here; whatever else a page offers may be given to `step` as well.
+
+        Not listed: the option that is chosen, and what was done before in this episode on this very page (it leads
+        where it led then, and a small policy goes in circles otherwise), as long as anything else is left.
+        """
         if self._page.kind == "search":
-            return tuple(f"search[{words}]" for words in self._wishes.queries(self._task.instruction))
-        chosen = {value for _, value in self._page.options}  # to click it once more changes nothing
-        return tuple(f"click[{value}]" for value in self._shop.links(self._page) if value not in chosen)
+            offered = [f"search[{words}]" for words in self._wishes.queries(self._task.instruction)]
+        else:
+            chosen = {value for _, value in self._page.options}
+            offered = [f"click[{value}]" for value in self._shop.links(self._page) if value not in chosen]
+        return tuple(action for action in offered if (self._page, action) not in self._done) or tuple(offered)
 
     def _observe(self, note: str = "") -> Observation:
         done, picture = self._page.kind == "done", self._shop.picture(self._page)
@@ -160,6 +169,18 @@ class WebShop(Environment):
         shown = self._shop.products[asin].images.keys() - {""}  # what has a picture of its own shows nothing unchosen
         look = caption(trajectory.steps[-2].picture) if not shown or shown & {value for _, value in pairs} else ""
         return self._wishes.facts(title, pairs, float(price[1:]), look)
+
+    def fulfils(self, did: dict[str, str], asked: dict[str, str]) -> bool:
+        """The product itself, all the details at least, at the price or less."""
+
+        def details(facts: dict[str, str]) -> set[str]:
+            return set(facts.get("details", "").split(", ")) - {""}
+
+        return (
+            did.get("product") == asked.get("product")
+            and details(did) >= details(asked)
+            and float(did.get("price", "inf")) <= float(asked.get("price", "inf"))
+        )
 
     def start_text(self, facts: dict[str, str]) -> str:
         return self._shop.text(Page())
