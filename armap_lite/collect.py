@@ -78,6 +78,7 @@ async def collect(
 async def propose(env: Environment, batch: Batcher, task: Task, tries: int, seed: int) -> tuple[Task, str]:
     """`task` with an instruction an LLM wrote for its start state, and who wrote it: "llm" or "plain"."""
     start = env.reset(task).text
+    env.rest()
     # Few-shot: states like this one and how their tasks were worded.
     shown = "".join(f"State: {env.start_text(facts)}\nInstruction: {text}\n\n" for facts, text in env.phrasings)
     if tries:
@@ -98,6 +99,7 @@ async def rollout(world: World, agent: Agent, batch: Batcher, temperature: float
             here = stream(seed, len(state.trajectory.steps))
             [choice] = await batch.choose(prompt, state.admissible, 1, temperature, here, world.env.choose_by)
             state = world.step(state, choice.text)
+        world.rest()
     return state.trajectory
 
 

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import random
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,7 +54,7 @@ class Run:
         if reward:
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
         self.settings = dataclasses.replace(settings, policy=policy or settings.policy)
-        self.name, self.profile, self.seed, self.changes = env, profile, seed, changes
+        self.name, self.profile, self.seed = env, profile, seed
         self.root = Path(run_dir or f"runs/{profile}")
         self.dir = self.root / env
         self.share = slice(None)  # of each stage's items, those done here: see scale.py
@@ -63,19 +62,15 @@ class Run:
 
     def _claim(self) -> None:
         """A folder belongs to one configuration: mixing two in it would make results that no one can repeat."""
-        mine = {
-            "env": self.name,
-            "profile": self.profile,
-            "seed": self.seed,
-            "policy": self.settings.policy,
-            "reward": self.settings.reward.backbone,
-            "changes": {name: repr(value) for name, value in sorted(self.changes.items())},
-        }
+        mine = {"env": self.name, "profile": self.profile, "seed": self.seed}
+        mine["version"] = getattr(envs.named(self.name)[0], "version", None)  # ScienceWorld's is that of its package
+        mine |= {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings)}
+        mine = {name: repr(value) for name, value in mine.items()}
         file = self.path("run.json")
         if file.is_file():
             theirs = json.loads(file.read_text())
             if odd := [key for key in mine if mine[key] != theirs.get(key)]:
-                was = ", ".join(f"{key}={theirs.get(key)!r}" for key in odd)
+                was = ", ".join(f"{key}={theirs.get(key)}" for key in odd)
                 raise ValueError(f"{self.dir} was made with {was}; give another folder, or delete this one")
         else:
             self.dir.mkdir(parents=True, exist_ok=True)
@@ -119,7 +114,7 @@ class Run:
 
     @functools.cached_property
     def train_tasks(self) -> list[Task]:
-        return random.Random(self.seed).sample(self.env.tasks("train"), self.settings.collect_tasks)
+        return self.env.draw(self.settings.collect_tasks, self.seed)
 
     @functools.cached_property
     def test_tasks(self) -> list[Task]:

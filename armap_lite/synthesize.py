@@ -71,9 +71,9 @@ async def synthesize(
             ends.setdefault(str(other.actions), other)
         roles = [(k, "a", chosen, other) for k, other in enumerate(ends.values())]
         if mirror:
-            done = {k: env.facts(other) for k, _, _, other in roles}
+            asks = {k: env.facts(other) for k, _, _, other in roles}
             roles += [
-                (k, "b", other, chosen) for k, _, _, other in roles if done[k] and not env.fulfils(facts, done[k])
+                (k, "b", other, chosen) for k, _, _, other in roles if asks[k] and not env.fulfils(chosen, asks[k])
             ]
         told = list({good.actions: good for _, _, good, _ in roles}.values())
         seeds = [stream(seed, ids[item], i) for i in range(len(told))]  # one text for each trajectory that is chosen
@@ -130,7 +130,7 @@ def change(env: Environment, trajectory: Trajectory, rng: random.Random, tries: 
     differ in length (`env.skips`), old actions that no longer fit are passed over: a buyer who took another product
     goes on to the buying, and does not wander until the steps are used up, which would give the negative away.
     """
-    world = World(env, trajectory.task)
+    world, facts = World(env, trajectory.task), env.facts(trajectory)
     for _ in range(tries):
         at = rng.randrange(len(trajectory.steps))
         state = world.start()
@@ -151,12 +151,7 @@ def change(env: Environment, trajectory: Trajectory, rng: random.Random, tries: 
                 break
             state = world.step(state, rng.choice(options))
         other = state.trajectory
-        if (
-            state.over
-            and not other.failure
-            and other.actions != trajectory.actions
-            and not env.fulfils(env.facts(other), env.facts(trajectory))
-        ):
+        if state.over and not other.failure and other.actions != trajectory.actions and not env.fulfils(other, facts):
             return other
     return None
 

@@ -26,7 +26,8 @@ class State:
 
 
 class World:
-    """The states of `task` in `env`. `steps`: steps the environment carried out; `saved`: those it did not have to."""
+    """The states of `task` in `env`. `steps`: steps the environment carried out; `saved`: those it would have
+    carried out besides, were each state replayed from the start."""
 
     def __init__(self, env: Environment, task: Task):
         self.env = env
@@ -47,20 +48,27 @@ class World:
         """The state after `action` in `state`; where the simulator fails, the trajectory so far, with its `failure`."""
         actions = (*state.trajectory.actions, action)
         if actions in self._known:
-            self.saved += 1
+            self.saved += len(actions)
             return self._known[actions]
         try:
             if self.env.at != (self, actions[:-1]):
                 self.env.replay(self.task, actions[:-1])
                 self.steps += len(actions) - 1
+            else:
+                self.saved += len(actions) - 1
             observation = self.env.step(action)
+            self.steps += 1
+            self.env.at = (self, actions)
+            self._known[actions] = self._state(state.trajectory.then(action, observation), observation)
         except SimulatorError as error:
             self.env.at = None
             return State(dataclasses.replace(state.trajectory, failure=str(error)), ())
-        self.steps += 1
-        self.env.at = (self, actions)
-        self._known[actions] = self._state(state.trajectory.then(action, observation), observation)
         return self._known[actions]
+
+    def rest(self) -> None:
+        """No more steps for now: the simulator may serve another episode; a later step replays."""
+        self.env.at = None
+        self.env.rest()
 
     def _state(self, trajectory: Trajectory, observation: Observation) -> State:
         over = trajectory.done or len(trajectory.steps) >= self.task.setup.get("steps", self.env.max_steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -37,6 +38,11 @@ class Environment(ABC):
     def tasks(self, split: str) -> list[Task]:
         """The tasks of "train", "dev" or "test", always in the same order; the splits are disjoint."""
 
+    def draw(self, n: int, seed: int) -> list[Task]:
+        """`n` training tasks at random, or all there are."""
+        tasks = self.tasks("train")
+        return random.Random(seed).sample(tasks, min(n, len(tasks)))
+
     @abstractmethod
     def reset(self, task: Task) -> Observation:
         """Start `task` afresh and show its first observation."""
@@ -69,9 +75,9 @@ class Environment(ABC):
         empty where the trajectory did nothing that one could ask for.
         """
 
-    def fulfils(self, did: dict[str, str], asked: dict[str, str]) -> bool:
-        """Is an instruction with the facts `asked` fulfilled by a trajectory with the facts `did`?"""
-        return did == asked
+    def fulfils(self, trajectory: Trajectory, asked: dict[str, str]) -> bool:
+        """Does `trajectory` do what an instruction with the facts `asked` asks for, whatever else it does?"""
+        return self.facts(trajectory) == asked
 
     @abstractmethod
     def plain_instruction(self, facts: dict[str, str]) -> str:
@@ -95,6 +101,9 @@ class Environment(ABC):
     def fork(self) -> Environment:
         """An environment of the same kind to run beside this one; by default this one, which then replays more."""
         return self
+
+    def rest(self) -> None:
+        """The episode is over, or will be replayed: what a fork holds for it may serve others."""
 
     def close(self) -> None:
         """End whatever was started. Safe to call twice."""

@@ -85,17 +85,29 @@ class Simulators:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def died(self, within: float = 1.0) -> bool:
+        """Is the JVM gone? A connection breaks a moment before its process has ended."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(within)
+        return not self.alive
+
     def _start(self) -> None:
         from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 
-        port, self._process = launch_gateway(
-            classpath=self._jar,
-            javaopts=[f"-Xmx{self._heap}m", "-XX:+UseSerialGC"],
-            java_path=self._java,
-            cwd=self._folder.name,  # the simulator leaves notes in its working folder
-            die_on_exit=True,
-            return_proc=True,
-        )
+        try:
+            port, self._process = launch_gateway(
+                classpath=self._jar,
+                javaopts=[f"-Xmx{self._heap}m", "-XX:+UseSerialGC"],
+                java_path=self._java,
+                cwd=self._folder.name,  # the simulator leaves notes in its working folder
+                die_on_exit=True,
+                return_proc=True,
+            )
+        except ValueError as error:  # it printed something else than its port
+            raise RuntimeError(
+                f"{self._java} does not start with a heap of {self._heap} MB: give a smaller heap_mb, or set JAVA_HOME"
+            ) from error
         self._gateway = JavaGateway(gateway_parameters=GatewayParameters(auto_field=True, port=port))
         _acknowledge(self._gateway)
         self.starts += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from dataclasses import dataclass
 
 from armap_lite.trajectory import Trajectory
 
@@ -36,29 +37,72 @@ PHRASINGS = (
 )
 
 
-def read_facts(trajectory: Trajectory) -> dict[str, str]:
-    """What was focused on last and in which room, and what was put where last; {} where there is neither.
+@dataclass(frozen=True)
+class Event:
+    """A thing was focused on (`into` is empty), or put into something; `room`: where."""
 
-    In a third of the tasks things are called by name, in a third by kind ("animal") and in a third by whether they
-    live: real tasks do all of that.
-    """
-    room = "hallway"
-    facts: dict[str, str] = {}
+    thing: str
+    room: str
+    into: str = ""
+
+
+def events(trajectory: Trajectory) -> list[Event]:
+    """What was focused on and what was put where, in order. A thing that is carried counts as where it was found."""
+    room, found, out = "hallway", {}, []
     for text in (trajectory.start, *(step.observation for step in trajectory.steps)):
         if there := ROOM.match(text):
             room = there[1]
         elif focus := re.match(r"You focus on the (.+?)\.", text):
-            facts.update(focus=focus[1], at=room)
-        elif (put := re.match(r"You move the (.+?) to the (.+?)\.", text)) and put[2] != "inventory":
-            facts.update(put=put[1], into=put[2], room=room)
-    if "focus" in facts:
-        how = zlib.crc32(trajectory.task.id.encode()) % 3
-        moved = "put" in facts and facts["put"] in facts["focus"]  # a "dove egg" is moved as "the dove"
-        if how or moved:
-            called = facts["focus"] if how == 0 else kind(facts["focus"], broad=how == 2)
-            return {"find": called, **_part(facts, *(("into", "room") if moved else ("at",)))}
-        return _part(facts, "focus", "at")
-    return _part(facts, "put", "into", "room") if "put" in facts else {}
+            home = next((at for thing, at in found.items() if thing in focus[1]), room)
+            out.append(Event(focus[1], home))
+        elif put := re.match(r"You move the (.+?) to the (.+?)\.", text):
+            if put[2] == "inventory":
+                found.setdefault(put[1], room)
+            else:
+                found.pop(put[1], None)
+                out.append(Event(put[1], room, put[2]))
+    return out
+
+
+def read_facts(trajectory: Trajectory) -> dict[str, str]:
+    """What was focused on last and in which room, and where it was put then, or what was put where; {} for neither.
+
+    In a third of the tasks things are called by name, in a third by kind ("animal") and in a third by whether they
+    live: real tasks do all of that.
+    """
+    done = events(trajectory)
+    focus = next((i for i in reversed(range(len(done))) if not done[i].into), None)
+    if focus is None:
+        return {"put": done[-1].thing, "into": done[-1].into, "room": done[-1].room} if done else {}
+    thing = done[focus].thing
+    # A "dove egg" is moved as "the dove".
+    moved = [event for event in done[focus:] if event.into and event.thing in thing]
+    how = zlib.crc32(trajectory.task.id.encode()) % 3
+    called = kind(thing, broad=how == 2) if how else thing
+    if moved:
+        return {"find": called, "into": moved[-1].into, "room": moved[-1].room}
+    return {"find" if how else "focus": called, "at": done[focus].room}
+
+
+def did(trajectory: Trajectory, asked: dict[str, str]) -> bool:
+    """Is what `asked` names among what `trajectory` did, whatever else it did besides?"""
+    done = events(trajectory)
+    for i, event in enumerate(done):
+        if "put" in asked:
+            if event.into == asked["into"] and event.thing == asked["put"]:
+                return True
+        elif not event.into:
+            names = {event.thing, kind(event.thing), kind(event.thing, broad=True)}
+            if "focus" in asked:
+                right = event.thing == asked["focus"]  # by name: one that was carried elsewhere is the same thing
+            elif "into" in asked:
+                after = ((e.thing in event.thing, e.into) for e in done[i:] if e.into)
+                right = asked["find"] in names and (True, asked["into"]) in after
+            else:
+                right = asked["find"] in names and event.room == asked["at"]
+            if right:
+                return True
+    return False
 
 
 def plain(facts: dict[str, str]) -> str:
@@ -102,7 +146,3 @@ def kind(name: str, broad: bool = False) -> str:
     if not animal and not plant:
         return "non-living thing"
     return "living thing" if broad else "animal" if animal else "plant"
-
-
-def _part(facts: dict[str, str], *keys: str) -> dict[str, str]:
-    return {key: facts[key] for key in keys}

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
+import random
 import re
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -19,7 +21,7 @@ from typing import Any, overload
 
 from armap_lite.envs.base import Environment, Judge
 from armap_lite.envs.java import Simulators, broken, find_java
-from armap_lite.envs.science_facts import PHRASINGS, ROOMS, plain, read_facts, read_instruction
+from armap_lite.envs.science_facts import PHRASINGS, ROOMS, did, plain, read_facts, read_instruction
 from armap_lite.store import write_atomic
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -115,7 +117,7 @@ IDLE = re.compile(
     r"|wait1|use (?!thermometer|lighter|axe|shovel).*"
 )
 AGAIN = re.compile(r"wait|teleport|activate|\d")  # worth doing more than once
-NUMBERED = re.compile(r"^(\d+):", re.MULTILINE)
+NUMBERED = re.compile(r"^(\d+):\s*(.+?)\s*$", re.MULTILINE)  # the meanings of an ambiguous command
 
 
 class ScienceWorld(Environment):
@@ -183,12 +185,23 @@ class ScienceWorld(Environment):
         if key not in known:
             family, _, variation = key.partition("/")
             number = variation.split("/")[0]
-            sim = self._pool.of(self._key)[0]
-            self._forget()
+            reader = object()  # not this environment's own: an episode may be under way
+            sim = self._pool.of(reader)[0]
             sim.load(family, int(number) if number.isdigit() else 0, SIMPLIFICATION, False)
             known[key] = read(sim)
+            self._pool.release(reader)
             known.save()
         return known[key]
+
+    def draw(self, n: int, seed: int) -> list[Task]:
+        """As many of each family as can be: some have a thousand variations to train on, some have ten."""
+        rng = random.Random(seed)
+        left = {family: self._variations(family, "train") for family in rng.sample(self.families, len(self.families))}
+        for variations in left.values():
+            rng.shuffle(variations)
+        rounds = itertools.zip_longest(*([(family, v) for v in variations] for family, variations in left.items()))
+        places = [place for some in rounds for place in some if place]
+        return Tasks("train", places[:n], self._describe)[:]
 
     # The world.
 
@@ -200,26 +213,16 @@ class ScienceWorld(Environment):
 
     def reset(self, task: Task) -> Observation:
         self._forget()
-        sim = self._pool.of(self._key)[0]
         self._task = task
-        try:
-            return Observation(self._begin(sim))
-        except Exception as error:
-            raise self._failed(error) from error
+        self._pool.release(self._key)
+        self._do(lambda sim: sim)
+        return Observation(" ".join(self._seen.split()))
 
     def step(self, action: str) -> Observation:
         """Do `action`. Listing the admissible actions costs more than the step: ask `admissible()` where it matters."""
         if self._task is None:
             raise ValueError("step before reset: start a task first")
-        for attempt in range(2):  # a JVM that died is started again, and the state reached again by replay
-            try:
-                sim = self._here()
-                self._seen = str(sim.step(action))
-                done = bool(sim.getCompleted()) or sim.getScore() < 0  # below 0: it was failed for good
-                break
-            except Exception as error:
-                if attempt or self._pool.alive:
-                    raise self._failed(error) from error
+        self._seen, done = self._do(lambda sim: self._step(sim, action))
         self._done.append(action)
         return Observation(" ".join(self._seen.split()), done=done)
 
@@ -227,26 +230,46 @@ class ScienceWorld(Environment):
         """Actions worth a step here; any other command of the simulator may be given to `step` as well.
 
         Not listed: what `WORTH` and `IDLE` leave out, what was done before in this episode (a small policy goes in
-        circles otherwise), and a second teleport in a row.
+        circles otherwise), and a second teleport in a row. After an ambiguous command: what it may mean.
         """
-        if numbers := self._seen.startswith("Ambiguous") and NUMBERED.findall(self._seen):
-            return tuple(numbers)
-        try:
-            sim = self._here()
-            found = json.loads(str(sim.getValidActionObjectCombinationsJSON()))["validActions"]
-        except Exception as error:
-            raise self._failed(error) from error
+        if meanings := self._meanings():
+            return tuple(meanings)
+        listed = self._do(lambda sim: str(sim.getValidActionObjectCombinationsJSON()))
+        found = json.loads(listed)["validActions"]
         wanted = {a["action"] for a in found if a["template_id"] in WORTH and not IDLE.fullmatch(a["action"])}
         wanted -= {a for a in self._done if not AGAIN.match(a)}
         if self._done and self._done[-1].startswith("teleport"):
             wanted -= {a for a in wanted if a.startswith("teleport")}
         return tuple(sorted(wanted))
 
-    def _begin(self, sim: Any) -> str:
+    def rest(self) -> None:
+        self._pool.release(self._key)
+
+    def _do(self, call: Callable[[Any], Any]) -> Any:
+        """`call(simulator)`; where the JVM died, once more in a new one, which reaches the state by replay."""
+        for attempt in range(2):
+            try:
+                return call(self._here())
+            except Exception as error:
+                if attempt or not self._pool.died():
+                    raise self._failed(error) from error
+
+    def _meanings(self) -> dict[str, str]:
+        """After an ambiguous command: what it may mean, and the number to answer with. Of equal ones, the first.
+
+        Trajectories hold the meaning: the numbers could come in another order when they are replayed.
+        """
+        found = NUMBERED.findall(self._seen) if self._seen.startswith("Ambiguous") else []
+        return {text: number for number, text in reversed(found)}
+
+    def _step(self, sim: Any, action: str) -> tuple[str, bool]:
+        seen = str(sim.step(self._meanings().get(action, action)))
+        return seen, bool(sim.getCompleted()) or sim.getScore() < 0  # below 0: it was failed for good
+
+    def _begin(self, sim: Any) -> None:
         setup = self._task.setup  # type: ignore[union-attr]
         sim.load(setup["family"], int(setup["variation"]), SIMPLIFICATION, False)
         self._seen = str(sim.step("look around"))
-        return " ".join(self._seen.split())
 
     def _here(self) -> Any:
         """This environment's simulator, in this environment's state."""
@@ -254,7 +277,7 @@ class ScienceWorld(Environment):
         if not mine:
             self._begin(sim)
             for action in self._done:
-                self._seen = str(sim.step(action))
+                self._seen, _ = self._step(sim, action)
         return sim
 
     def _failed(self, error: Exception) -> Exception:
@@ -292,6 +315,9 @@ class ScienceWorld(Environment):
     def facts(self, trajectory: Trajectory) -> dict[str, str]:
         return read_facts(trajectory)
 
+    def fulfils(self, trajectory: Trajectory, asked: dict[str, str]) -> bool:
+        return did(trajectory, asked)
+
     def plain_instruction(self, facts: dict[str, str]) -> str:
         return plain(facts)
 
@@ -310,9 +336,10 @@ class ScienceWorldJudge(Judge):
         env.reset(trajectory.task)
         highest = 0.0
         for action in trajectory.actions:
-            env.step(action)
-            highest = max(highest, float(env._here().getScore()))
-        env._pool.release(env._key)
+            done = env.step(action).done
+            highest = max(highest, float(env._do(lambda sim: sim.getScore())))
+            if done:
+                break
         return min(1.0, highest)
 
     def close(self) -> None:

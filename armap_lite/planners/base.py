@@ -103,6 +103,7 @@ class Search:
             while not state.over:
                 [choice] = await self.act(state, temperature, *keys, len(state.trajectory.steps), lessons=lessons)
                 state = world.step(state, choice.text)
+            world.rest()
         return state.trajectory
 
     async def write(self, prompt: str, *keys: object, max_tokens: int = 32, temperature: float = 0.7) -> str:

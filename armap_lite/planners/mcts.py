@@ -66,6 +66,7 @@ async def mcts(
                 samples.append(Sample(node.state.trajectory, reward))
                 low, high = min(low, reward), max(high, reward)
                 backward(node, reward, gamma)
+        search.world.rest()
         chosen = best(samples)
         return search.result(samples, chosen, drawing(root, samples[chosen].trajectory.actions))
 

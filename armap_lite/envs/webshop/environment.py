@@ -161,26 +161,21 @@ class WebShop(Environment):
     # What a data writer may know of a trajectory: read from what it showed, not from any score.
 
     def facts(self, trajectory: Trajectory) -> dict[str, str]:
+        return self._wishes.facts(*told) if (told := self._bought(trajectory)) else {}
+
+    def fulfils(self, trajectory: Trajectory, asked: dict[str, str]) -> bool:
+        return bool(told := self._bought(trajectory)) and self._wishes.fulfilled(asked, *told)
+
+    def _bought(self, trajectory: Trajectory) -> tuple[str, list[tuple[str, str]], float, str] | None:
+        """Title, options, price and look of what was bought."""
         told = receipt(trajectory)
         if not told:
-            return {}
+            return None
         asin, title, price, *options = told
         pairs = [(name, value) for name, _, value in (option.partition(": ") for option in options)]
         shown = self._shop.products[asin].images.keys() - {""}  # what has a picture of its own shows nothing unchosen
         look = caption(trajectory.steps[-2].picture) if not shown or shown & {value for _, value in pairs} else ""
-        return self._wishes.facts(title, pairs, float(price[1:]), look)
-
-    def fulfils(self, did: dict[str, str], asked: dict[str, str]) -> bool:
-        """The product itself, all the details at least, at the price or less."""
-
-        def details(facts: dict[str, str]) -> set[str]:
-            return set(facts.get("details", "").split(", ")) - {""}
-
-        return (
-            did.get("product") == asked.get("product")
-            and details(did) >= details(asked)
-            and float(did.get("price", "inf")) <= float(asked.get("price", "inf"))
-        )
+        return title, pairs, float(price[1:]), look
 
     def start_text(self, facts: dict[str, str]) -> str:
         return self._shop.text(Page())

@@ -113,20 +113,43 @@ class Wishes:
 
         An option whose value no instruction would name (a style called "aurelia") is told by its look alone.
         """
-        stems = set(_key(title))
-        kind = max((k for k in self.kinds if k and stems.issuperset(k)), key=len, default=())
+        kind, details, more = self._seen(title, options, look)
+        random = Random(stream(0, title, *options))
+        chosen = random.sample(more, min(random.randint(1, NAMED), len(more)))
+        cap = str(int(price // 10 + 1) * 10)
+        facts = self.states(instruction({"product": kind, "details": ", ".join(details + chosen), "price": cap}))
+        return facts if facts and self.states(instruction(facts)) == facts else {}
+
+    def fulfilled(
+        self, asked: dict[str, str], title: str, options: Sequence[tuple[str, str]], price: float, look: str
+    ) -> bool:
+        """Is what was bought all that `asked` names, whatever else it is?"""
+        kind, details, more = self._seen(title, options, look)
+        words = {_key(detail) for detail in details + more}
+        wanted = [_key(detail) for detail in asked.get("details", "").split(", ") if detail]
+        return (
+            asked["product"] in (kind, ANYTHING)
+            and all(key in words for key in wanted)
+            and price < float(asked.get("price", "inf"))
+        )
+
+    def _seen(self, title: str, options: Sequence[tuple[str, str]], look: str) -> tuple[str, list[str], list[str]]:
+        """The kind of thing, what was chosen of it or shows in the picture, and what else its title says."""
+        kinds, said, _ = self.named(title)
+        if not kinds:  # its words may stand apart: "women's summer dress" is one of "women's dresses"
+            stems = set(_key(title))
+            kinds = [self.kinds[key] for key in sorted(self.kinds, key=len, reverse=True) if stems.issuperset(key)]
         details = list(dict.fromkeys(self.named(look)[1]))
         for name, value in options:
             told = option_words(name, value)
             if told not in details and (not look or self.said & {_key(told), _key(value), _key(f"{value} {name}")}):
                 details.append(told)
-        more = [d for d in dict.fromkeys(self.named(title)[1]) if d not in details and not set(_key(d)) & set(kind)]
-        random = Random(stream(0, title, *options))
-        chosen = random.sample(more, min(random.randint(1, NAMED), len(more)))
-        cap = str(int(price // 10 + 1) * 10)
-        raw = {"product": self.kinds.get(kind, ANYTHING), "details": ", ".join(details + chosen), "price": cap}
-        facts = self.states(instruction(raw))
-        return facts if facts and self.states(instruction(facts)) == facts else {}
+        kind = kinds[0] if kinds else ANYTHING
+        return (
+            kind,
+            details,
+            [d for d in dict.fromkeys(said) if d not in details and not set(_key(d)) & set(_key(kind))],
+        )
 
     def _queries(self, text: str) -> list[str]:
         """Up to eight ways to search for what `text` asks for, from all of its words to the kind of thing alone."""
