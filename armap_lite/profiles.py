@@ -175,7 +175,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("laptop", "scienceworld"): {
         "reward": _TERSE,
-        "collect_tasks": 80,
+        "collect_tasks": 96,  # four of each family
         "collect_temperature": 1.0,
         "negatives": 2,
         "control_weights": _STEP_WEIGHTS,

@@ -396,7 +396,7 @@ def test_a_change_is_carried_out_and_ends_elsewhere(env, task):
 
 def test_what_was_bought_fulfils_all_that_it_is_and_nothing_else(env, task):
     bought = env.replay(task, STRIPED)
-    title, options, price, look = env._bought(bought)
+    title, options, _, look = env._bought(bought)
     kind, chosen, said = env._wishes._seen(title, options, look)
     assert chosen and said, "an instruction names only some of what a title says: any other of it is fulfilled too"
     for detail in chosen + said:

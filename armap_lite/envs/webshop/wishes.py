@@ -145,11 +145,8 @@ class Wishes:
             if told not in details and (not look or self.said & {_key(told), _key(value), _key(f"{value} {name}")}):
                 details.append(told)
         kind = kinds[0] if kinds else ANYTHING
-        return (
-            kind,
-            details,
-            [d for d in dict.fromkeys(said) if d not in details and not set(_key(d)) & set(_key(kind))],
-        )
+        known = {*_key(kind)}
+        return kind, details, [d for d in dict.fromkeys(said) if d not in details and known.isdisjoint(_key(d))]
 
     def _queries(self, text: str) -> list[str]:
         """Up to eight ways to search for what `text` asks for, from all of its words to the kind of thing alone."""
