@@ -56,7 +56,7 @@ class Weighted:
 
 
 def price(trajectory: Trajectory) -> float:
-    """What a web shop was paid, in hundreds of dollars; 5 where nothing was bought, so that it is never a bargain."""
+    """What a web shop was paid, in hundreds of dollars; 5, more than the dearest thing here, for nothing bought."""
     paid = price_paid(trajectory)
     return 5.0 if paid is None else paid / 100
 

@@ -83,6 +83,7 @@ SHORT_SCIENCE = (
     "lifespan-shortest-lived",
 )
 _PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10}  # the published code's UCT constants
+_PAPER_DRAWN = {"rollouts": 10, "temperature": 1.5, **_PAPER_MCTS, "draws": 10}
 # As many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its gain.
 _EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "finish": True, "llm_tokens": {"spent_by": "best_of_n"}}
 # Many long actions in each state: children are drawn, not listed; and most siblings of a last action end nothing. With
@@ -108,7 +109,7 @@ _PAPER_TRAINING = TrainingConfig(
 PROFILES: dict[str, Profile] = {
     # CI and a first look: ten minutes on two CPU cores.
     "fast": Profile(planners=_planners(8, 3, 1.0, 2.0, _EQUAL_MCTS)),
-    # The README's figures: all test tasks, under an hour a seed on two CPU cores.
+    # The README's figures: a hundred test tasks and more, an hour or two a seed on two CPU cores.
     "laptop": Profile(
         collect_tasks=40,
         dev_tasks=25,
@@ -139,54 +140,58 @@ PROFILES: dict[str, Profile] = {
         reward=_VILA,
         training=_PAPER_TRAINING,
         test_tasks=None,
-        planners=_planners(10, 10, 0.5, 0.5, {"rollouts": 10, "temperature": 1.5, **_PAPER_MCTS}),
+        planners=_planners(10, 10, 0.5, 0.5, _PAPER_DRAWN),
     ),
 }
 
+ANY = "any profile"
 ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
+    (ANY, "scienceworld"): {"collect_temperature": 1.0, "control_weights": _STEP_WEIGHTS},
+    (ANY, "webshop"): {"collect_temperature": 1.0, "control_weights": _PRICE_WEIGHTS},
     ("fast", "scienceworld"): {
         "env_options": {"families": SHORT_SCIENCE},
         "split": "test, short tasks",
         "reward": _TERSE,
-        "collect_temperature": 1.0,
         "collect_tasks": 14,
-        "control_weights": _STEP_WEIGHTS,
         "dev_tasks": 5,
         "test_tasks": 10,
         "planners": _planners(5, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("fast", "webshop"): {
         "reward": _LOOKING,
-        "collect_temperature": 1.0,
         "negatives": 3,
-        "control_weights": _PRICE_WEIGHTS,
         "dev_tasks": 6,
         "test_tasks": 12,
+        "planners": _planners(6, 3, 1.0, 1.0, _DRAWN_MCTS),
+    },
+    ("laptop", "scienceworld"): {
+        "reward": _TERSE,
+        "collect_tasks": 96,  # four of each family
+        "negatives": 2,
+        "dev_tasks": 20,
+        "test_tasks": 106,
         "planners": _planners(6, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("laptop", "webshop"): {
         "reward": _LOOKING,
         "collect_tasks": 64,
-        "collect_temperature": 1.0,
         "negatives": 3,
-        "control_weights": _PRICE_WEIGHTS,
         "dev_tasks": 20,
         "planners": _planners(12, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
-    ("laptop", "scienceworld"): {
-        "reward": _TERSE,
-        "collect_tasks": 96,  # four of each family
-        "collect_temperature": 1.0,
-        "negatives": 2,
-        "control_weights": _STEP_WEIGHTS,
-        "dev_tasks": 20,
-        "test_tasks": 106,
-        "planners": _planners(6, 3, 1.0, 1.0, _DRAWN_MCTS),
+    ("gpu", "scienceworld"): {"planners": _planners(64, 10, 1.0, 1.0, _DRAWN_MCTS)},
+    ("gpu", "webshop"): {
+        "reward": RewardConfig(keep=None, train="all", max_tokens=1024, vision="efficientnet-lite0", vision_tokens=4),
+        "planners": _planners(64, 10, 1.0, 1.0, _DRAWN_MCTS),
     },
-    ("paper", "scienceworld"): {"training": replace(_PAPER_TRAINING, accumulate=4, devices=8)},
+    ("paper", "scienceworld"): {
+        "training": replace(_PAPER_TRAINING, accumulate=4, devices=8),
+        "planners": _planners(10, 10, 0.5, 0.5, _PAPER_DRAWN),
+    },
     ("paper", "webshop"): {
         "reward": replace(_VILA, max_tokens=8192),
         "training": replace(_PAPER_TRAINING, lr=2e-5, epochs=3, accumulate=1),
+        "planners": _planners(10, 10, 0.5, 0.5, _PAPER_DRAWN),
     },
     ("paper", "game24"): {
         "planners": _planners(
@@ -200,4 +205,4 @@ def get(profile: str, env: str) -> Profile:
     """The settings of `profile` for environment `env`. Raises ValueError for a profile that is not known."""
     if profile not in PROFILES:
         raise ValueError(f"profile {profile!r} is not known; there is {', '.join(PROFILES)}")
-    return replace(PROFILES[profile], **ENV_CHANGES.get((profile, env), {}))
+    return replace(PROFILES[profile], **(ENV_CHANGES.get((ANY, env), {}) | ENV_CHANGES.get((profile, env), {})))

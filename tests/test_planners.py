@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import math
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import Fragile, ScriptedLM, ScriptedReward, puzzle
 
-from armap_lite import evaluate, planners
+from armap_lite import envs, evaluate, planners, profiles
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
 from armap_lite.control import Objective, Weighted, actions_like
@@ -518,3 +519,24 @@ def test_a_simulator_that_dies_breaks_off_a_trajectory_not_the_run(tmp_path):
     for planner in PLANNERS:
         own = [sample for plan in plans if plan.planner == planner for sample in plan.samples]
         assert table[planner]["failures"] == sum(bool(sample.trajectory.failure) for sample in own)
+
+
+@pytest.mark.parametrize("env", envs.ENVIRONMENTS)
+@pytest.mark.parametrize("profile", profiles.PROFILES)
+def test_every_profile_gives_each_planner_options_that_it_has(profile, env):
+    settings = profiles.get(profile, env)
+    assert list(settings.planners) == list(PLANNERS)
+    for name, options in settings.planners.items():
+        assert options.keys() <= inspect.signature(PLANNERS[name]).parameters.keys() - {"search"}
+    listed = settings.planners["mcts"].get("draws") is None
+    assert listed == (env == "game24"), "where a state has hundreds of actions, children are drawn"
+    assert (settings.reward.vision is None) == (env != "webshop" and profile != "paper")
+
+
+def test_a_search_may_be_held_to_the_steps_of_another_planner(tmp_path):
+    options = {"best_of_n": {"n": 4}, "mcts": {"rollouts": 1000, "env_steps": {"spent_by": "best_of_n"}}}
+    plans = {plan.id: plan for plan in run_plan(tmp_path / "plans.jsonl", options)}
+    for task in TASKS:
+        limit, tree = plans[f"best_of_n/{task.id}"].budget.env_steps, plans[f"mcts/{task.id}"]
+        assert limit <= tree.budget.env_steps < limit + 6  # a simulation that has begun is finished
+        assert tree == play("mcts", task, rollouts=1000, env_steps=limit) and tree.budget.steps_saved > 0

@@ -248,6 +248,12 @@ def test_splits_are_disjoint_fixed_and_official_where_the_set_is_large(env, fold
         WebShop(folder, goals="all").tasks("test")
 
 
+def test_no_more_tasks_are_drawn_than_there_are(env):
+    everything = env.tasks("train")
+    assert sorted(t.id for t in env.draw(10_000, seed=1)) == sorted(t.id for t in everything)
+    assert len({t.id for t in env.draw(2, seed=1)}) == min(2, len(everything))
+
+
 def test_synthetic_goals_are_every_combination_of_options(folder):
     wanted = [g for g in goals(load(folder), "synthetic") if g["asin"] == "B0STRIPED1"]
     told = {g["instruction_text"].split(", and price")[0] for g in wanted}

@@ -45,7 +45,8 @@ async def plan(
 ) -> dict[str, float]:
     """Run each planner (name -> its options) on each task and write one `PlanResult` a line to `out`.
 
-    An option that is `{"spent_by": planner}` becomes the LLM tokens that planner spent on the same task: equal budgets.
+    An option that is `{"spent_by": planner}` becomes what that planner spent of it on the same task (`llm_tokens`,
+    `env_steps`): equal budgets.
     What is in `out` already is kept as it is. Planners of one group of tasks run one after the other over the same
     caches, so that no state is read twice; a group that was broken off is done over, which keeps the rest the same.
     Returns the seconds spent on each planner now.
@@ -58,7 +59,7 @@ async def plan(
                 raise ValueError(f"{name} takes the budget of {value['spent_by']!r}, which has to be planned before it")
     batch = Batcher(agent.lm, reward, env.parallel)
     seconds = dict.fromkeys(planners, 0.0)
-    spent: dict[tuple[str, str], int] = {}
+    spent: dict[tuple[str, str], Budget] = {}
     with JsonlStore(out) as store:
 
         async def one(name: str, task: Task) -> None:
@@ -66,9 +67,9 @@ async def plan(
             options = dict(planners[name])
             for option, value in options.items():
                 if isinstance(value, Mapping):
-                    options[option] = spent[value["spent_by"], task.id]
+                    options[option] = getattr(spent[value["spent_by"], task.id], option)
             result = await PLANNERS[name](search, **options)
-            spent[name, task.id] = result.budget.llm_tokens
+            spent[name, task.id] = result.budget
             if result.id not in store.ids:
                 store.append(result.to_json())
 

@@ -29,11 +29,15 @@ class Sample(Record):
 
 @dataclass(frozen=True)
 class Budget(Record):
-    """What a plan cost: tokens the LLM read and wrote, environment steps, trajectories the reward model scored."""
+    """What a plan cost: tokens the LLM read and wrote, environment steps, trajectories the reward model scored.
+
+    `steps_saved`: further steps that it would have cost to reach each state from the start of the task.
+    """
 
     llm_tokens: int = 0
     env_steps: int = 0
     reward_calls: int = 0
+    steps_saved: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,10 @@ class Search:
         self._rewards: dict[tuple[str, ...], asyncio.Future[float]] = {}
         self._trials: list[World] = []
 
+    @property
+    def steps(self) -> int:
+        return self.world.steps + sum(world.steps for world in self._trials)
+
     async def act(
         self, state: State, temperature: float, *keys: object, n: int | None = 1, lessons: tuple[str, ...] = ()
     ) -> list[Choice]:
@@ -122,8 +130,8 @@ class Search:
 
     def result(self, samples: list[Sample], chosen: int, tree: dict[str, Any] | None = None) -> PlanResult:
         task = self.world.task.id
-        steps = self.world.steps + sum(world.steps for world in self._trials)
-        budget = Budget(self.tokens, steps, len(self._rewards))
+        saved = sum(world.saved for world in (self.world, *self._trials))
+        budget = Budget(self.tokens, self.steps, len(self._rewards), saved)
         return PlanResult(f"{self.planner}/{task}", task, self.planner, tuple(samples), chosen, budget, tree)
 
     def _count(self, key: tuple, tokens: int) -> None:

@@ -44,6 +44,7 @@ async def mcts(
     finish: bool = False,
     draws: int | None = None,
     llm_tokens: int | None = None,
+    env_steps: int | None = None,
 ) -> PlanResult:
     """Up to `rollouts` finished trajectories; answers with the one the reward model likes most.
 
@@ -51,14 +52,15 @@ async def mcts(
     `draws`: the children of a node are the distinct ones among so many draws of the policy, not all that are
     admissible: where there are hundreds, listing them costs more than drawing (None: list them).
     `finish`: with a finished trajectory, try the siblings of its last action too; they need no further LLM call.
-    `llm_tokens`: no new simulation once that many tokens were spent.
+    `llm_tokens`, `env_steps`: no new simulation once that many tokens were spent, or steps carried out.
     The paper's code has c = 4.5 * sqrt(2), width 10, gamma 0.9, temperature 1.5 (0.7 on Game of 24).
     """
     async with search.batch.turn:  # a simulator of its own until the search ends
         root = Node(state=search.world.start())
         samples: list[Sample] = []
         low, high = math.inf, -math.inf
-        while len(samples) < rollouts and not root.closed and (llm_tokens is None or search.tokens < llm_tokens):
+        tokens, steps = (math.inf if most is None else most for most in (llm_tokens, env_steps))
+        while len(samples) < rollouts and not root.closed and search.tokens < tokens and search.steps < steps:
             leaf = await simulate(root, search, len(samples), c, temperature, (width, draws), low, high)
             leaves = [leaf, *last_siblings(leaf, search)] if finish else [leaf]
             rewards = await asyncio.gather(*(search.reward(node.state.trajectory) for node in leaves))
