@@ -69,6 +69,12 @@ TERMS: dict[str, dict[str, Term]] = {
 }
 
 
+# Several wishes in one term, so that one weight asks for all of them.
+MIXED: dict[str, dict[str, Term]] = {
+    "webshop": {"price and 25 $ an action, in 100 $": lambda trajectory: price(trajectory) + length(trajectory) / 4},
+}
+
+
 def terms(env: str) -> dict[str, Term]:
     """The terms worth controlling in environment `env`, by name; the first is the one that figures show."""
     return TERMS.get(env, {"actions": length})

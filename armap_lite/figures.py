@@ -296,35 +296,28 @@ def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], floa
 
 @mpl.rc_context(STYLE)
 def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") -> Figure:
-    """What a customised reward buys: its worth against cost, one panel for each cost that every point has.
+    """What a customised reward buys: its worth against what it was put on, a panel for each planner and term.
 
-    `points`: {"weight": λ, "score": mean `worth`, and means per task: "steps", "price", or "cost" named by "term"}.
-    A `cost` replaces the steps: it is what λ was put on. With "ci_low", "ci_high" the interval of the score is drawn.
+    `points`: {"weight": λ, "term": name, "cost": its mean per task, "score": mean `worth`}, and "planner" where there
+    are several. With "ci_low", "ci_high" the interval of the score is drawn.
     """
-    points = sorted(points, key=lambda point: point["weight"])
-    known = {"cost": points[0].get("term", "cost") if points else "", "steps": "environment steps", "price": "price"}
-    costs = [name for name in known if points and all(point.get(name) is not None for point in points)]
-    if not costs:
-        raise ValueError(
-            f"{len(points)} points; expected at least one, each with weight, score and steps, price or cost"
-        )
-    costs = [name for name in costs if name != "steps" or "cost" not in costs]
-    figure, panels = _axes(len(costs), 1.5 + 6 * len(costs), 4.8, sharey=True)
-    scores = [point["score"] for point in points]
-    ends = [[abs(point.get(end, point["score"]) - point["score"]) for point in points] for end in ("ci_low", "ci_high")]
-    for axes, name in zip(panels, costs, strict=True):
-        cost = [point[name] for point in points]
-        axes.errorbar(
-            cost,
-            scores,
-            ends if np.any(ends) else None,
-            color=BLUE,
-            ecolor=SKY,
-            elinewidth=1.5,
-            capsize=4,
-            marker="o",
-            ms=9,
-        )
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for point in sorted(points, key=lambda point: point["weight"]):
+        groups.setdefault((point.get("planner", ""), point["term"]), []).append(point)
+    if not groups:
+        raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
+    across = min(2, len(groups))
+    down = -(-len(groups) // across)
+    figure = Picture(figsize=(1.5 + 6 * across, 4.9 * down), layout="constrained")
+    panels = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
+    for axes in panels[len(groups) :]:
+        axes.remove()
+    told = []
+    for axes, ((planner, term), some) in zip(panels, groups.items()):
+        cost, scores = [point["cost"] for point in some], [point["score"] for point in some]
+        ends = [[abs(p.get(end, p["score"]) - p["score"]) for p in some] for end in ("ci_low", "ci_high")]
+        drawn = ends if np.any(ends) else None
+        axes.errorbar(cost, scores, drawn, color=BLUE, ecolor=SKY, elinewidth=1.5, capsize=4, marker="o", ms=9)
         same: dict[tuple[float, float], list[int]] = {}  # weights that lead to one place share a name
         for i, place in enumerate(zip(cost, scores, strict=True)):
             same.setdefault(place, []).append(i)
@@ -332,16 +325,14 @@ def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") 
             # neighbours may be close: one is named above its interval, the next below
             offset, end = ((12, -40), y - ends[0][i]) if k % 2 else ((-12, 30), y + ends[1][i])
             leader = {"arrowstyle": "-", "color": GREY, "shrinkB": 5}
-            text = f"λ = {', '.join(format(points[j]['weight'], 'g') for j in (i, *more))}"
+            text = f"λ = {', '.join(format(some[j]['weight'], 'g') for j in (i, *more))}"
             axes.annotate(text, (x, end), offset, textcoords="offset points", ha="center", arrowprops=leader)
-        axes.set_xlabel(f"{known[name]} (mean per task)")
+        axes.set_xlabel(f"{term} (mean per task)")
+        axes.set_ylabel(f"{worth} (mean over tasks)")
         axes.margins(0.15, 0.3)
-    panels[0].set_ylabel(f"{worth} (mean over tasks)")
-    first, last = points[0], points[-1]
-    names = {**known, "score": worth}
-    change = [f"{names[name]} {first[name]:.3g} → {last[name]:.3g}" for name in (*costs, "score")]
-    said = f"λ {first['weight']:g} → {last['weight']:g}: {', '.join(change)}"
-    figure.suptitle(said.replace(", " + worth, f"\n{worth}"), x=0.01, ha="left")  # one line would be cut
-    return with_alt(
-        figure, f"{worth.capitalize()} against {' and '.join(known[name] for name in costs)}, one point per λ. {said}."
-    )
+        step = f"λ {some[0]['weight']:g} → {some[-1]['weight']:g}: "
+        change = f"{step}{worth} {scores[0]:.3g} → {scores[-1]:.3g}"
+        told.append(f"{planner and planner + ', '}{change}, {term} {cost[0]:.3g} → {cost[-1]:.3g}")
+        axes.set_title(f"{planner and planner + ', '}{change}\n{term} {cost[0]:.3g} → {cost[-1]:.3g}")
+    terms = " and ".join(dict.fromkeys(term for _, term in groups))
+    return with_alt(figure, f"{worth.capitalize()} against {terms}, one point per λ. {'. '.join(told)}.")

@@ -38,9 +38,9 @@ def reproduce(
     """
     for name in names:
         profiles.get(profile, name)
-        Run(
-            name, profile, out, seed, policy, reward
-        )  # an unknown name, or a folder of another run: said before any work
+        # Said before any work: a name that is not known, a folder of another run, no Java.
+        settings = Run(name, profile, out, seed, policy, reward).settings
+        envs.make(name, **settings.env_options).close()
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
         raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")

@@ -30,6 +30,7 @@ REWARD_ROW: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("pair_accuracy", "ci_low", "ci_high"), NUMBER),
     **dict.fromkeys(("n_pairs", "n_tasks"), WHOLE),
     "baseline": NUMBER + NOTHING,  # pair accuracy of a scorer that learned nothing
+    "shortened": NUMBER,  # share of the trajectories in its training pairs that lost their middle
 }
 
 

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from armap_lite import collect, envs, evaluate, llms, planners, profiles, synthesize
 from armap_lite.agent import Agent
-from armap_lite.control import Objective, Weighted, terms
+from armap_lite.control import MIXED, Objective, Weighted, terms
 from armap_lite.envs.base import Environment
 from armap_lite.llms.base import LanguageModel
 from armap_lite.planners.base import PlanResult
@@ -126,7 +126,7 @@ class Run:
         """Stage 1 into trajectories.jsonl."""
         s, tasks = self.settings, self.train_tasks[self.share]
         with _Bar("collect", len(tasks)) as progress:
-            return await collect.collect(
+            counts = await collect.collect(
                 self.env,
                 self.agent,
                 tasks,
@@ -137,6 +137,8 @@ class Run:
                 seed=self.seed,
                 progress=progress,
             )
+        self._tell_misses()
+        return counts
 
     async def trajectories(self) -> list[Trajectory]:
         """Stage 1's output; made now where it is missing."""
@@ -231,6 +233,7 @@ class Run:
                 progress=progress,
             )
         self.add_seconds(spent)
+        self._tell_misses()
         return planners.load(self.path("plans.jsonl"))
 
     def add_seconds(self, spent: Mapping[str, float]) -> None:
@@ -255,7 +258,8 @@ class Run:
         nor a new rollout.
         """
         plans = {p.id: p for p in await self.plans() if p.planner in CONTROLLED}
-        cases = itertools.product(CONTROLLED, terms(self.name).items(), self.settings.control_weights)
+        wishes = terms(self.name) | MIXED.get(self.name, {})
+        cases = itertools.product(CONTROLLED, wishes.items(), self.settings.control_weights)
         with JsonlStore(self.path("control.jsonl")) as store:
             for planner, (label, term), weight in cases:
                 objective = Objective() - weight * Weighted(term)
@@ -276,13 +280,16 @@ class Run:
             golds = evaluate.score_plans(plans, judge)
         margins = await self.margins()
         gaps = [np.subtract(margins[f"{n}chosen"], margins[f"{n}rejected"]) for n in ("", "untrained_")]
+        trained = await self.train()
+        shortened = trained["shortened"] / (2 * (trained["train_pairs"] + trained["val_pairs"]))
         learned, blank = (evaluate.pair_metrics(gap, margins["task_ids"]) for gap in gaps)
+        n, whole = len(self.test_tasks), len(self.env.tasks("test"))
         rows = evaluate.rows(
             plans,
             golds,
             env=self.name,
             env_version=self.env.version,
-            split=self.settings.split,
+            split=self.settings.split + (f", {n} of {whole}" if n < whole else ""),
             metric=self.env.metric,
             policy=self.settings.policy,
             reward_model=self.settings.reward.backbone,
@@ -303,21 +310,28 @@ class Run:
             points.setdefault((line["planner"], line["term"], line["weight"]), []).append(line)
         control, family = [], evaluate.families(plans)
         for (planner, label, weight), lines in points.items():
-            ids = [Trajectory.from_json(line["trajectory"]).task.id for line in lines]
-            strata = [family[task] for task in ids] if family else None
+            answers = [Trajectory.from_json(line["trajectory"]) for line in lines]
+            strata = [family[answer.task.id] for answer in answers] if family else None
             mean, low, high = evaluate.bootstrap_mean([line["score"] for line in lines], strata=strata)
             point = {"env": self.name, "planner": planner, "term": label, "weight": weight, "n": len(lines)}
-            means = {key: float(np.mean([line[key] for line in lines])) for key in ("cost", "steps")}
+            means: dict[str, Any] = {key: float(np.mean([line[key] for line in lines])) for key in ("cost", "steps")}
+            means["terms"] = {name: float(np.mean([*map(term, answers)])) for name, term in terms(self.name).items()}
             control.append(point | {"score": mean, "ci_low": low, "ci_high": high} | means)
         result = {
             "rows": rows,
-            "reward_model": [{"env": self.name, **learned, "baseline": blank["pair_accuracy"]}],
+            "reward_model": [{"env": self.name, **learned, "baseline": blank["pair_accuracy"], "shortened": shortened}],
             "control": control,
         }
         write_atomic(self.path("evaluation.json"), json.dumps({**result, "golds": golds}))
         return result
 
     # Small things the stages share.
+
+    def _tell_misses(self) -> None:
+        """A server's model writes what it likes; how often that was no admissible action is said, not hidden."""
+        if misses := getattr(self.lm, "misses", 0):
+            drawn = getattr(self.lm, "fallbacks", 0)
+            print(f"{self.lm.name}: {misses} answers were not admissible; {drawn} actions were drawn instead")
 
     def _missing(self, name: str, what: str) -> bool:
         if self.path(name).exists():

@@ -396,6 +396,7 @@ QUALITY = {
     "n_pairs": 9,
     "n_tasks": 3,
     "baseline": 0.5,
+    "shortened": 0.25,
 }
 
 

@@ -64,8 +64,10 @@ EDGE: dict[str, Any] = {
     "tree, nothing chosen, all values equal": lambda: figures.search_tree(node(None, 2, node("x", 2), value=0.0)),
     "tree, dollars and a long action": lambda: figures.search_tree(node(None, 1, node("buy $5 or $6 " * 9, 1))),
     "tree, 40 deep": lambda: figures.search_tree(deep(40)),
-    "frontier": lambda: figures.frontier([{"weight": w, "score": 1 - w, "steps": 4 - w} for w in (0, 0.5, 1)]),
-    "frontier, one point": lambda: figures.frontier([{"weight": 0, "score": 0.5, "steps": 4, "price": 9.5}]),
+    "frontier": lambda: figures.frontier(
+        [{"term": "actions", "weight": w, "score": 1 - w, "cost": 4 - w} for w in (0, 0.5, 1)]
+    ),
+    "frontier, one point": lambda: figures.frontier([{"term": "price", "weight": 0, "score": 0.5, "cost": 9.5}]),
 }
 
 
@@ -203,22 +205,22 @@ def test_no_two_nodes_of_a_tree_share_a_place():
     assert np.diff(rows).min() >= 1  # leaves do not crowd
 
 
-def test_the_frontier_follows_the_weight_and_shows_the_price_where_there_is_one():
-    points = [{"weight": w, "score": 0.7 - w / 10, "steps": 4 - w, "price": 90 - 10 * w} for w in (1, 0, 0.5)]
-    figure = figures.frontier(points)
-    steps, price = figure.axes
-    assert list(steps.get_lines()[0].get_xdata()) == [4, 3.5, 3] and list(price.get_lines()[0].get_xdata()) == [
-        90,
-        85,
-        80,
+def test_the_frontier_follows_the_weight_in_a_panel_for_each_planner_and_term():
+    points = [
+        {"planner": planner, "term": term, "weight": w, "score": 0.7 - w / 10, "cost": start - w}
+        for planner in ("mcts", "best_of_n")
+        for term, start in (("actions", 4), ("price", 90))
+        for w in (1, 0, 0.5)
     ]
-    assert {"λ = 0", "λ = 0.5", "λ = 1", "environment steps (mean per task)", "price (mean per task)"} <= set(
-        texts(figure)
-    )
-    assert len(figures.frontier([{**point, "price": None} for point in points]).axes) == 1
+    figure = figures.frontier(points)
+    assert [list(axes.get_lines()[0].get_xdata()) for axes in figure.axes] == [[4, 3.5, 3], [90, 89.5, 89]] * 2
+    assert {"λ = 0", "λ = 0.5", "λ = 1", "actions (mean per task)", "price (mean per task)"} <= set(texts(figure))
+    assert [axes.get_title("left").split(",")[0] for axes in figure.axes] == ["mcts"] * 2 + ["best_of_n"] * 2
+    assert "best_of_n, λ 0 → 1: gold score 0.7 → 0.6, price 90 → 89" in figure.get_label()
+    assert len(figures.frontier(points[:9]).axes) == 3, "no empty panel"
 
 
-def test_the_frontier_of_another_term_shows_that_term():
+def test_the_frontier_shows_the_interval_where_it_is_known():
     points = [{"weight": w, "score": 0.5, "cost": 2 - w, "term": "divisions", "steps": 3.0} for w in (0, 1)]
     [axes] = figures.frontier([{**point, "ci_low": 0.4, "ci_high": 0.7} for point in points]).axes
     assert axes.get_xlabel() == "divisions (mean per task)"

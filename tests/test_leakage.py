@@ -11,7 +11,7 @@ from tiny import ScriptedLM, puzzle, tiny_folder
 
 import armap_lite
 from armap_lite import envs
-from armap_lite.control import terms
+from armap_lite.control import MIXED, terms
 from armap_lite.envs.game24 import Game24, Game24Judge
 from armap_lite.reward.config import TrainingConfig
 from armap_lite.run import Run
@@ -57,7 +57,8 @@ def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_doe
         assert (await run.train(accelerator="cpu", enable_progress_bar=False))["steps"] > 0
         plans = await run.plan()
         assert {(p.planner, p.task_id) for p in plans} == {(name, t.id) for name in planners for t in run.test_tasks}
-        assert len(await run.control()) == 2 * len(run.test_tasks) * len(run.settings.control_weights) * len(terms(env))
+        wishes = len(terms(env) | MIXED.get(env, {})) * len(run.settings.control_weights)
+        assert len(await run.control()) == 2 * len(run.test_tasks) * wishes
         with pytest.raises(JudgeAskedError):
             await run.evaluate()
 

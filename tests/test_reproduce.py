@@ -60,6 +60,7 @@ FINDINGS: dict[str, Any] = {
             "n_pairs": 8,
             "n_tasks": 4,
             "baseline": None,
+            "shortened": 0.25,
         }
     ],
     "control": [],

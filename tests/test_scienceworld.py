@@ -83,6 +83,22 @@ def test_an_index_file_replaces_a_split_and_train_gives_way(tmp_path):
         assert not {"find-animal-0", "find-animal-2"} & {f"find-animal-{v}" for _, v in env.tasks("train")._places}
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"dev": []}, "'dev' has \\[\\]"),
+        ({"tset": [["boil", 1]]}, "'tset' has"),
+        ({"dev": [["find-anmal", 1]]}, "'find-anmal', 1\\] in 'dev' is no episode; expected one like"),
+        ({"dev": [["boil", 1]], "test": [["boil", 1]]}, "'boil', 1\\] is in 'dev' and in 'test'"),
+    ],
+)
+def test_an_index_file_that_cannot_be_is_refused(tmp_path, content, said):
+    index = tmp_path / "index.json"
+    index.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=said):
+        ScienceWorld(index=index)
+
+
 # Their text may differ in a replay: thermometers where things freeze, and circuits that light up a step later.
 KNOWN = ("freeze", "power-component", "power-component-renewable-vs-nonrenewable-energy")
 

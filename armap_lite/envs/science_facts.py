@@ -48,7 +48,9 @@ class Event:
 
 def events(trajectory: Trajectory) -> list[Event]:
     """What was focused on and what was put where, in order. A thing that is carried counts as where it was found."""
-    room, found, out = "hallway", {}, []
+    room = "hallway"
+    found: dict[str, str] = {}
+    out: list[Event] = []
     for text in (trajectory.start, *(step.observation for step in trajectory.steps)):
         if there := ROOM.match(text):
             room = there[1]

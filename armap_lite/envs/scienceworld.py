@@ -22,91 +22,11 @@ from typing import Any, overload
 from armap_lite.envs.base import Environment, Judge
 from armap_lite.envs.java import Simulators, broken, find_java
 from armap_lite.envs.science_facts import PHRASINGS, ROOMS, did, plain, read_facts, read_instruction
+from armap_lite.envs.science_tasks import EXAMPLES, PER_FAMILY, STEPS, read_index
 from armap_lite.store import write_atomic
 from armap_lite.trajectory import Observation, Task, Trajectory
 
-# The 24 task families of the paper and how many steps an episode may take.
-STEPS = {
-    "boil": 100,
-    "change-the-state-of-matter-of": 80,
-    "freeze": 80,
-    "melt": 80,
-    "measure-melting-point-known-substance": 120,
-    "use-thermometer": 30,
-    "power-component": 20,
-    "power-component-renewable-vs-nonrenewable-energy": 30,
-    "test-conductivity": 30,
-    "test-conductivity-of-unknown-substances": 30,
-    "find-animal": 15,
-    "find-living-thing": 15,
-    "find-non-living-thing": 15,
-    "find-plant": 15,
-    "grow-fruit": 60,
-    "grow-plant": 30,
-    "chemistry-mix": 60,
-    "chemistry-mix-paint-secondary-color": 15,
-    "chemistry-mix-paint-tertiary-color": 30,
-    "lifespan-longest-lived": 10,
-    "lifespan-longest-lived-then-shortest-lived": 12,
-    "lifespan-shortest-lived": 10,
-    "identify-life-stages-1": 30,
-    "identify-life-stages-2": 30,
-}
-EXAMPLES = (  # worked by hand, in training variations
-    (
-        "power-component",
-        1,
-        (
-            "teleport to workshop",
-            "focus on red light bulb",
-            "connect anode in battery to terminal 1 in yellow wire",
-            "connect battery cathode to red wire terminal 1",
-            "connect terminal 2 in yellow wire to cathode in red light bulb",
-            "connect red wire terminal 2 to anode in red light bulb",
-            "wait",
-        ),
-    ),
-    ("lifespan-longest-lived", 4, ("teleport to outside", "focus on egg parrot")),
-    (
-        "chemistry-mix-paint-secondary-color",
-        3,
-        (
-            "teleport to art studio",
-            "pour cup containing blue paint in art studio into cup containing nothing",
-            "pour cup containing yellow paint in art studio into cup containing blue paint in table",
-            "mix cup containing blue paint and yellow paint",
-            "focus on green paint",
-        ),
-    ),
-    (
-        "use-thermometer",
-        8,
-        (
-            "teleport to kitchen",
-            "pick up thermometer",
-            "focus on thermometer",
-            "teleport to living room",
-            "pick up unknown substance",
-            "focus on unknown substance",
-            "use thermometer on unknown substance",
-            "teleport to bedroom",
-            "move unknown substance to red box",
-        ),
-    ),
-    (
-        "find-animal",
-        3,
-        (
-            "teleport to outside",
-            "focus on butterfly",
-            "pick up butterfly",
-            "teleport to kitchen",
-            "move butterfly to orange box",
-        ),
-    ),
-)
 SIMPLIFICATION = "easy"
-PER_FAMILY = 10  # test and dev: the first ten variations of each family, or all there are
 
 # Templates of the simulator's actions that are worth a step, by number: open, go/teleport, activate, deactivate, move,
 # pour, focus, use, read, connect, pick up, mix. Left out: looking (an action's list of objects says what is there),
@@ -116,7 +36,7 @@ IDLE = re.compile(
     rf"go to .*|(?!teleport).*\b(?:{ROOMS.replace(', ', '|')})|.*\b(?:door|agent|air|drain|inventory)\b.*"
     r"|wait1|use (?!thermometer|lighter|axe|shovel).*"
 )
-AGAIN = re.compile(r"wait|teleport|activate|\d")  # worth doing more than once
+AGAIN = re.compile(r"wait|teleport|activate")  # worth doing more than once
 NUMBERED = re.compile(r"^(\d+):\s*(.+?)\s*$", re.MULTILINE)  # the meanings of an ambiguous command
 
 
@@ -146,7 +66,7 @@ class ScienceWorld(Environment):
             raise ValueError(f"task family {odd[0]!r} is not known; there is {', '.join(STEPS)}")
         self.families = tuple(families or STEPS)
         self.version = _version()
-        self._index = json.loads(Path(index).read_text()) if index else {}
+        self._index = read_index(Path(index)) if index else {}
         self._owner, self._key, self.parallel = True, object(), simulators
         self._pool = Simulators(find_java(), _jar(), _interface, heap_mb, simulators)
         self._forget()
@@ -162,17 +82,14 @@ class ScienceWorld(Environment):
     def tasks(self, split: str) -> Sequence[Task]:  # type: ignore[override]
         if split not in ("train", "dev", "test"):
             raise ValueError(f"split {split!r} is not known; use 'train', 'dev' or 'test'")
-        places = [tuple(place) for place in self._index[split]] if split in self._index else []
-        if not places:
-            for family in self.families:
-                places += [(family, v) for v in self._variations(family, split)]
+        places = self._index.get(split) or [(f, v) for f in self.families for v in self._variations(f, split)]
         return Tasks(split, places, self._describe)
 
     def _variations(self, family: str, split: str) -> list[int]:
         found = self._cached(
             f"{family}/{split}", lambda sim: [int(v) for v in getattr(sim, f"getVariations{split.title()}")()]
         )
-        taken = {tuple(place) for name, places in self._index.items() if name != split for place in places}
+        taken = {place for name, places in self._index.items() if name != split for place in places}
         found = [v for v in found if (family, v) not in taken]
         return found if split == "train" else found[:PER_FAMILY]
 

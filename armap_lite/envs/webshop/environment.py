@@ -162,10 +162,12 @@ class WebShop(Environment):
     # What a data writer may know of a trajectory: read from what it showed, not from any score.
 
     def facts(self, trajectory: Trajectory) -> dict[str, str]:
-        return self._wishes.facts(*told) if (told := self._bought(trajectory)) else {}
+        told = self._bought(trajectory)
+        return self._wishes.facts(*told) if told else {}
 
     def fulfils(self, trajectory: Trajectory, asked: dict[str, str]) -> bool:
-        return bool(told := self._bought(trajectory)) and self._wishes.fulfilled(asked, *told)
+        told = self._bought(trajectory)
+        return told is not None and self._wishes.fulfilled(asked, *told)
 
     def _bought(self, trajectory: Trajectory) -> tuple[str, list[tuple[str, str]], float, str] | None:
         """Title, options, price and look of what was bought."""
