@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,7 +54,8 @@ class Run:
         settings = dataclasses.replace(profiles.get(profile, env), **changes)
         if reward:
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
-        self.settings = dataclasses.replace(settings, policy=policy or settings.policy)
+        options = {**settings.env_options, **_user_options()}
+        self.settings = dataclasses.replace(settings, policy=policy or settings.policy, env_options=options)
         self.name, self.profile, self.seed = env, profile, seed
         self.root = Path(run_dir or f"runs/{profile}")
         self.dir = self.root / env
@@ -340,6 +342,22 @@ class Run:
             f"No {what} in {self.dir} yet: making them now, in the size of profile {self.profile!r}.", file=sys.stderr
         )
         return True
+
+
+def _user_options() -> dict[str, Any]:
+    """ARMAP_LITE_ENV_OPTIONS, JSON: options for the environment, such as {"folder": "where WebShop's files are"}.
+
+    A variable, so that it reaches the kernels of the notebooks too.
+    """
+    told = os.environ.get("ARMAP_LITE_ENV_OPTIONS", "{}")
+    try:
+        options = json.loads(told)
+        if not isinstance(options, dict):
+            raise ValueError("it is no object")
+    except ValueError as error:
+        like = '{"heap_mb": 256}'
+        raise ValueError(f"ARMAP_LITE_ENV_OPTIONS={told!r}: {error}; expected JSON like {like}") from error
+    return options
 
 
 class _Bar:

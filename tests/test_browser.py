@@ -60,6 +60,8 @@ Shop.picture = "cup.png"
 shop = Task("t", "webshop", "test", "find me a cup " + HOSTILE)
 play(Shop(), shop, reward)
 ---
+play(envs.make("webshop", folder=make_shop(Path("files"))), Task("t", "webshop", "test", "find a lamp"), reward)
+---
 print("all", "done")
 """
 
@@ -286,16 +288,40 @@ def test_a_hostile_product_stays_text_in_the_shop(page):
     assert page.locator(".armap script").count() == 0 and page.locator('.armap img[src="x"]').count() == 0
 
 
+def test_a_hostile_product_of_the_real_engine_stays_text_too(page):
+    box = widget(page, 6)
+    box.get_by_label("Search").fill("desk lamp")
+    box.get_by_role("button", name="Search").click()
+    box.get_by_role("button", name="B0LAMP0002").click()
+    sync_api.expect(box.get_by_text("Desk Lamp <script>alert(1)</script>").first).to_be_visible()
+    keep(box, "shop-real-item")
+    assert page.locator(".armap script").count() == 0
+
+
 @pytest.mark.skipif(not os.environ.get("ARMAP_LITE_BROWSER_FULL"), reason="minutes; set ARMAP_LITE_BROWSER_FULL=1")
 @pytest.mark.parametrize("name", ["00_start_here", "05_plan"])
 def test_a_reader_runs_the_notebook(browser, lab, name):
-    folder = lab[1] / "notebooks"
+    folder, done = lab[1] / "notebooks", ROOT / "runs/fast/game24"
     folder.mkdir(exist_ok=True)
     shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", folder)
+    if done.is_dir():  # after `make reproduce` the stages need not be done over
+        shutil.copytree(done, lab[1] / "runs/fast/game24", dirs_exist_ok=True)
     cells = sum(cell.cell_type == "code" for cell in nbformat.read(folder / f"{name}.ipynb", 4).cells)
     page = open_notebook(browser, lab, f"notebooks/{name}.ipynb")
     run_all(page, cells, limit=25 * 60_000)
     keep(page.locator(".jp-Notebook"), name)
+    if name == "05_plan":
+        tree, game = widget(page, 0), widget(page, 1)
+        press(tree, "Rollout", "Home")
+        picture(tree, "After rollout 1 of")
+        press(tree, "Rollout", "ArrowRight")
+        picture(tree, "After rollout 2 of")
+        rows = game.locator("tr").count()
+        game.get_by_role("button", name="Do it").click()
+        sync_api.expect(game.locator("tr")).to_have_count(rows + 1)
+        sync_api.expect(game.get_by_role("button", name="Undo")).to_be_enabled()
+        game.get_by_role("button", name="Compare with the planners").click()
+        picture(game, "Planners: ")
     for n in range(page.locator(".armap").count()):
         keep(widget(page, n), f"{name}-{n}")
     page.evaluate("Promise.all([...jupyterapp.shell.widgets('main')].map(one => one.sessionContext?.shutdown()))")

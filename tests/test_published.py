@@ -99,6 +99,11 @@ def test_actions_that_begin_alike():
     [
         ({"image": ["one.png", "two.png"]}, "2 pictures for 3 marks <image>"),
         ({"image": None}, "0 pictures for 3 marks <image>"),
+        (
+            {"conversations": [turn("human", "find"), turn("human", "hello")], "image": "a.png"}
+            | {"output_1": turn("gpt", "one"), "output_2": turn("gpt", "two")},
+            "1 pictures for 0 marks <image>",
+        ),
         ({"preference": 0}, "preference is 0, not 1 or 2"),
         ({"output_1": turn("gpt", "<image> <image> <image>"), "image": "a.png"}, "one turn has 3 marks"),
         ({"output_1": None}, "it needs conversations, output_1, output_2 and preference"),

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from shop import make_shop
 
 from armap_lite import reproduce, results, site
 from armap_lite.__main__ import main
@@ -121,6 +122,19 @@ def test_a_wrong_name_is_one_line(
     assert line.startswith("error: ") and message in line
     with pytest.raises(Exception, match=re.escape(message)):
         main([*arguments, "--debug"])
+
+
+def test_options_of_the_environment_come_from_a_variable_and_belong_to_the_run(tmp_path, monkeypatch):
+    folder = str(make_shop(tmp_path / "shop"))
+    monkeypatch.setenv("ARMAP_LITE_ENV_OPTIONS", json.dumps({"folder": folder}))
+    run = Run("webshop", "fast", tmp_path / "out")
+    assert "B0STRIPED1" in run.env._shop.products
+    monkeypatch.delenv("ARMAP_LITE_ENV_OPTIONS")
+    with pytest.raises(ValueError, match="was made with env_options="):
+        Run("webshop", "fast", tmp_path / "out")
+    monkeypatch.setenv("ARMAP_LITE_ENV_OPTIONS", "[1]")
+    with pytest.raises(ValueError, match=r"ARMAP_LITE_ENV_OPTIONS='\[1\]'.*expected JSON like"):
+        Run("webshop", "fast", tmp_path / "other")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def _pair(row: dict[str, Any], folder: Path) -> PreferencePair:
         images = [images] if isinstance(images, str) else images
         marks = sum(turn["value"].count(MARK) for turn in [*asked, *outputs[0], *outputs[1]])
         if len(images) == 1:  # one file for the row: each mark shows it
-            images = images * marks
+            images = images * max(1, marks)
         if len(images) != marks:
             raise ValueError(f"it has {len(images)} pictures for {marks} marks {MARK}")
         if row["preference"] not in (1, 2):

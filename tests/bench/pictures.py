@@ -8,6 +8,7 @@ the text of neither trajectory. Intervals draw whole tasks. Last line: JSON, rat
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import dataclasses
 import json
@@ -49,10 +50,22 @@ def margins(run: Run, pairs: list[PreferencePair]) -> dict[str, np.ndarray]:
     return found
 
 
+def by_task(tasks: list[str], margins: list[float]) -> dict[str, float]:
+    """Share of the pairs of each task that are ranked rightly; a margin of 0 counts half."""
+    right: dict[str, list[float]] = {}
+    for task, margin in zip(tasks, margins):
+        right.setdefault(task, []).append((np.sign(margin) + 1) / 2)
+    return {task: float(np.mean(some)) for task, some in right.items()}
+
+
 def main(folders: list[str]) -> None:
     groups: dict[str, dict[str, list[Any]]] = {}
     for folder in folders:
-        told = json.loads((Path(folder) / "webshop/run.json").read_text())
+        told = {
+            k: ast.literal_eval(v)
+            for k, v in json.loads((Path(folder) / "webshop/run.json").read_text()).items()
+            if k in ("profile", "seed")
+        }
         run = Run("webshop", told["profile"], folder, told["seed"])
         pairs = asyncio.run(run.test_pairs())
         both, env = margins(run, pairs), WebShop()
@@ -69,9 +82,13 @@ def main(folders: list[str]) -> None:
         for eyes, found in details[name].items():
             low, high = found["ci_low"], found["ci_high"]
             print(f"{name:32s} {eyes:8s} {found['pair_accuracy']:.3f} [{low:.3f}, {high:.3f}] n={found['n_pairs']}")
-    needed = details["goal needs picture: True"]
+        right = {eyes: by_task(kept["tasks"], kept[eyes]) for eyes in ("with", "without")}
+        difference = evaluate.paired_difference(right["with"], right["without"])
+        details[name]["with - without, mean over tasks"] = difference
+        print(f"{name:32s} {'paired':8s} {difference}")
+    needed = details["detail only in a picture: True"]
     ratio = needed["with"]["pair_accuracy"] / needed["without"]["pair_accuracy"]
-    versus = "the same reward model without pictures, pairs of goals that need them"
+    versus = "the same reward model without pictures, pairs whose instruction names what only a picture shows"
     result = {"name": "pictures", "ratio": round(ratio, 3), "versus": versus, "unit": "pair accuracy"}
     print(json.dumps({**result, "details": details}))
 
