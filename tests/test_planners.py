@@ -116,7 +116,8 @@ def test_the_budget_is_what_was_really_used(planner):
     tokens = sum(len(prompt) + size for prompt, size in asked.items())
     asked_to_write = [prompt for kind, prompts, _ in lm.calls if kind == "generate" for prompt in prompts]
     tokens += sum(map(len, asked_to_write)) + sum(map(len, lm.written))
-    assert result.budget == Budget(tokens, len(env.carried_out), len(reward.scored))
+    assert result.budget == Budget(tokens, len(env.carried_out), len(reward.scored), result.budget.steps_saved)
+    assert (result.budget.steps_saved > 0) == (planner == "mcts")  # a single try goes forward only
     assert len({t.actions for t in reward.scored}) == len(reward.scored)
     assert (len(reward.scored) == 0) == (planner in ("sampling", "greedy"))
     assert all((sample.reward is None) == (planner in ("sampling", "greedy")) for sample in result.samples)

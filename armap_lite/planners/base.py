@@ -31,7 +31,7 @@ class Sample(Record):
 class Budget(Record):
     """What a plan cost: tokens the LLM read and wrote, environment steps, trajectories the reward model scored.
 
-    `steps_saved`: further steps that it would have cost to reach each state from the start of the task.
+    `steps_saved`: further steps that it would have cost a search to reach each of its states from the start.
     """
 
     llm_tokens: int = 0
@@ -130,8 +130,7 @@ class Search:
 
     def result(self, samples: list[Sample], chosen: int, tree: dict[str, Any] | None = None) -> PlanResult:
         task = self.world.task.id
-        saved = sum(world.saved for world in (self.world, *self._trials))
-        budget = Budget(self.tokens, self.steps, len(self._rewards), saved)
+        budget = Budget(self.tokens, self.steps, len(self._rewards), self.world.saved)
         return PlanResult(f"{self.planner}/{task}", task, self.planner, tuple(samples), chosen, budget, tree)
 
     def _count(self, key: tuple, tokens: int) -> None:
