@@ -172,7 +172,7 @@ def page(browser: Any, lab: tuple[str, Path]) -> Any:
     page = open_notebook(browser, lab, "widgets.ipynb")
     run_all(page, len(cells))
     sync_api.expect(page.get_by_text("all done", exact=True)).to_be_visible()
-    sync_api.expect(page.locator(".armap")).to_have_count(6)
+    sync_api.expect(page.locator(".armap")).to_have_count(7)
     return page
 
 
