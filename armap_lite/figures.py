@@ -296,14 +296,17 @@ def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], floa
 
 @mpl.rc_context(STYLE)
 def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") -> Figure:
-    """What a customised reward buys: its worth against what it was put on, a panel for each planner and term.
+    """What a customised reward buys: its worth against what it was put on, a row for each term, planners side by side.
 
     `points`: {"weight": λ, "term": name, "cost": its mean per task, "score": mean `worth`}, and "planner" where there
     are several. With "ci_low", "ci_high" the interval of the score is drawn.
     """
+    terms, planners = (list(dict.fromkeys(p.get(key, "") for p in points)) for key in ("term", "planner"))
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for point in sorted(points, key=lambda point: point["weight"]):
-        groups.setdefault((point.get("planner", ""), point["term"]), []).append(point)
+    for place in itertools.product(terms, planners):
+        some = [point for point in points if (point["term"], point.get("planner", "")) == place]
+        if some:
+            groups[place] = sorted(some, key=lambda point: point["weight"])
     if not groups:
         raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
     across = min(2, len(groups))
@@ -313,7 +316,7 @@ def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") 
     for axes in panels[len(groups) :]:
         axes.remove()
     told = []
-    for axes, ((planner, term), some) in zip(panels, groups.items()):
+    for axes, ((term, planner), some) in zip(panels, groups.items()):
         cost, scores = [point["cost"] for point in some], [point["score"] for point in some]
         ends = [[abs(p.get(end, p["score"]) - p["score"]) for p in some] for end in ("ci_low", "ci_high")]
         drawn = ends if np.any(ends) else None
@@ -334,5 +337,4 @@ def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") 
         change = f"{step}{worth} {scores[0]:.3g} → {scores[-1]:.3g}"
         told.append(f"{planner and planner + ', '}{change}, {term} {cost[0]:.3g} → {cost[-1]:.3g}")
         axes.set_title(f"{planner and planner + ', '}{change}\n{term} {cost[0]:.3g} → {cost[-1]:.3g}")
-    terms = " and ".join(dict.fromkeys(term for _, term in groups))
-    return with_alt(figure, f"{worth.capitalize()} against {terms}, one point per λ. {'. '.join(told)}.")
+    return with_alt(figure, f"{worth.capitalize()} against {' and '.join(terms)}, one point per λ. {'. '.join(told)}.")

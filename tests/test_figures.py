@@ -213,9 +213,10 @@ def test_the_frontier_follows_the_weight_in_a_panel_for_each_planner_and_term():
         for w in (1, 0, 0.5)
     ]
     figure = figures.frontier(points)
-    assert [list(axes.get_lines()[0].get_xdata()) for axes in figure.axes] == [[4, 3.5, 3], [90, 89.5, 89]] * 2
+    drawn = [list(axes.get_lines()[0].get_xdata()) for axes in figure.axes]
+    assert drawn == [[4, 3.5, 3]] * 2 + [[90, 89.5, 89]] * 2
     assert {"λ = 0", "λ = 0.5", "λ = 1", "actions (mean per task)", "price (mean per task)"} <= set(texts(figure))
-    assert [axes.get_title("left").split(",")[0] for axes in figure.axes] == ["mcts"] * 2 + ["best_of_n"] * 2
+    assert [axes.get_title("left").split(",")[0] for axes in figure.axes] == ["mcts", "best_of_n"] * 2
     assert "best_of_n, λ 0 → 1: gold score 0.7 → 0.6, price 90 → 89" in figure.get_label()
     assert len(figures.frontier(points[:9]).axes) == 3, "no empty panel"
 
