@@ -109,7 +109,7 @@ class Game:
 
     def _menu(self, actions: Sequence[str]) -> list[ipw.Widget]:
         if len(actions) <= FEW:
-            return [wrap([self._button(action, action) for action in actions])]
+            return [wrap([self._button(re.sub(r"^click\[(.+)]$", r"\1", action), action) for action in actions])]
         words = ipw.Text(description="Filter", placeholder="part of an action", continuous_update=True)
         listed = ipw.Select(options=actions, value=actions[0], description="Action", rows=9)
         words.observe(lambda change: setattr(listed, "options", matching(actions, change["new"])), "value")
