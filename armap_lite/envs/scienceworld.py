@@ -40,6 +40,11 @@ AGAIN = re.compile(r"wait|teleport|activate")  # worth doing more than once
 NUMBERED = re.compile(r"^(\d+):\s*(.+?)\s*$", re.MULTILINE)  # the meanings of an ambiguous command
 
 
+@functools.lru_cache(100_000)  # the same hundreds of actions are listed in state after state
+def idle(action: str) -> bool:
+    return bool(IDLE.fullmatch(action))
+
+
 class ScienceWorld(Environment):
     """`Task.setup` = {"family": "find-animal", "variation": 225, "steps": 15}; actions are the simulator's commands.
 
@@ -153,7 +158,7 @@ class ScienceWorld(Environment):
             return tuple(meanings)
         listed = self._do(lambda sim: str(sim.getValidActionObjectCombinationsJSON()))
         found = json.loads(listed)["validActions"]
-        wanted = {a["action"] for a in found if a["template_id"] in WORTH and not IDLE.fullmatch(a["action"])}
+        wanted = {a["action"] for a in found if a["template_id"] in WORTH and not idle(a["action"])}
         wanted -= {a for a in self._done if not AGAIN.match(a)}
         if self._done and self._done[-1].startswith("teleport"):
             wanted -= {a for a in wanted if a.startswith("teleport")}
