@@ -11,7 +11,7 @@ from typing import Any
 
 from armap_lite import envs, profiles, results
 from armap_lite.report import write_report
-from armap_lite.run import Run
+from armap_lite.run import Run, user_options
 from armap_lite.store import write_atomic
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -39,8 +39,8 @@ def reproduce(
     for name in names:
         profiles.get(profile, name)
         # Said before any work: a name that is not known, a folder of another run, no Java.
-        settings = Run(name, profile, out, seed, policy, reward).settings
-        envs.make(name, **settings.env_options).close()
+        envs.make(name, **{**profiles.get(profile, name).env_options, **user_options(name)}).close()
+        Run(name, profile, out, seed, policy, reward)
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
         raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")

@@ -54,7 +54,7 @@ class Run:
         settings = dataclasses.replace(profiles.get(profile, env), **changes)
         if reward:
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
-        options = {**settings.env_options, **_user_options()}
+        options = {**settings.env_options, **user_options(env)}
         self.settings = dataclasses.replace(settings, policy=policy or settings.policy, env_options=options)
         self.name, self.profile, self.seed = env, profile, seed
         self.root = Path(run_dir or f"runs/{profile}")
@@ -344,20 +344,24 @@ class Run:
         return True
 
 
-def _user_options() -> dict[str, Any]:
-    """ARMAP_LITE_ENV_OPTIONS, JSON: options for the environment, such as {"folder": "where WebShop's files are"}.
+def user_options(env: str) -> dict[str, Any]:
+    """Options for environment `env` from ARMAP_LITE_ENV_OPTIONS, JSON: {"webshop": {"folder": "/data/webshop"}}.
 
-    A variable, so that it reaches the kernels of the notebooks too.
+    A variable, so that it reaches the kernels of the notebooks too; they run elsewhere, so paths have to be absolute.
     """
     told = os.environ.get("ARMAP_LITE_ENV_OPTIONS", "{}")
     try:
         options = json.loads(told)
-        if not isinstance(options, dict):
-            raise ValueError("it is no object")
-    except ValueError as error:
-        like = '{"heap_mb": 256}'
+        mine = options.get(env, {})
+        if unknown := options.keys() - envs.ENVIRONMENTS.keys():
+            raise ValueError(f"{sorted(unknown)[0]!r} is no environment")
+        for name in {"folder", "index"} & mine.keys():
+            if not Path(mine[name]).is_absolute():
+                raise ValueError(f"{mine[name]!r} is no absolute path")
+    except (ValueError, AttributeError, TypeError) as error:
+        like = '{"scienceworld": {"heap_mb": 256}}'
         raise ValueError(f"ARMAP_LITE_ENV_OPTIONS={told!r}: {error}; expected JSON like {like}") from error
-    return options
+    return mine
 
 
 class _Bar:

@@ -126,15 +126,17 @@ def test_a_wrong_name_is_one_line(
 
 def test_options_of_the_environment_come_from_a_variable_and_belong_to_the_run(tmp_path, monkeypatch):
     folder = str(make_shop(tmp_path / "shop"))
-    monkeypatch.setenv("ARMAP_LITE_ENV_OPTIONS", json.dumps({"folder": folder}))
+    monkeypatch.setenv("ARMAP_LITE_ENV_OPTIONS", json.dumps({"webshop": {"folder": folder}}))
     run = Run("webshop", "fast", tmp_path / "out")
     assert "B0STRIPED1" in run.env._shop.products
     monkeypatch.delenv("ARMAP_LITE_ENV_OPTIONS")
     with pytest.raises(ValueError, match="was made with env_options="):
         Run("webshop", "fast", tmp_path / "out")
-    monkeypatch.setenv("ARMAP_LITE_ENV_OPTIONS", "[1]")
-    with pytest.raises(ValueError, match=r"ARMAP_LITE_ENV_OPTIONS='\[1\]'.*expected JSON like"):
-        Run("webshop", "fast", tmp_path / "other")
+    for told, why in (("[1]", ""), ('{"shop": {}}', "'shop' is no"), ('{"webshop": {"folder": "a"}}', "'a' is no abs")):
+        monkeypatch.setenv("ARMAP_LITE_ENV_OPTIONS", told)
+        with pytest.raises(ValueError, match=rf"ARMAP_LITE_ENV_OPTIONS=.*{why}.*expected JSON like"):
+            Run("webshop", "fast", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

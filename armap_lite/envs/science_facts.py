@@ -46,6 +46,12 @@ class Event:
     into: str = ""
 
 
+def same(moved: str, focused: str) -> bool:
+    """Is it one thing? A "dove egg" is moved as "the dove"; an "orange seed" is another thing than "the orange"."""
+    rest = re.sub(rf"\b{re.escape(moved)}\b", "", focused, count=1)
+    return rest != focused and not re.search(r"\b(?:paint|seed|seedling|tree|plant|flower)\b", rest)
+
+
 def events(trajectory: Trajectory) -> list[Event]:
     """What was focused on and what was put where, in order. A thing that is carried counts as where it was found."""
     room = "hallway"
@@ -55,7 +61,7 @@ def events(trajectory: Trajectory) -> list[Event]:
         if there := ROOM.match(text):
             room = there[1]
         elif focus := re.match(r"You focus on the (.+?)\.", text):
-            home = next((at for thing, at in found.items() if thing in focus[1]), room)
+            home = next((at for thing, at in found.items() if same(thing, focus[1])), room)
             out.append(Event(focus[1], home))
         elif put := re.match(r"You move the (.+?) to the (.+?)\.", text):
             if put[2] == "inventory":
@@ -77,8 +83,7 @@ def read_facts(trajectory: Trajectory) -> dict[str, str]:
     if focus is None:
         return {"put": done[-1].thing, "into": done[-1].into, "room": done[-1].room} if done else {}
     thing = done[focus].thing
-    # A "dove egg" is moved as "the dove".
-    moved = [event for event in done[focus:] if event.into and event.thing in thing]
+    moved = [event for event in done[focus:] if event.into and same(event.thing, thing)]
     how = zlib.crc32(trajectory.task.id.encode()) % 3
     called = kind(thing, broad=how == 2) if how else thing
     if moved:
@@ -98,7 +103,7 @@ def did(trajectory: Trajectory, asked: dict[str, str]) -> bool:
             if "focus" in asked:
                 right = event.thing == asked["focus"]  # by name: one that was carried elsewhere is the same thing
             elif "into" in asked:
-                after = ((e.thing in event.thing, e.into) for e in done[i:] if e.into)
+                after = ((same(e.thing, event.thing), e.into) for e in done[i:] if e.into)
                 right = asked["find"] in names and (True, asked["into"]) in after
             else:
                 right = asked["find"] in names and event.room == asked["at"]

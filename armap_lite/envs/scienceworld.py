@@ -108,21 +108,24 @@ class ScienceWorld(Environment):
             family, _, variation = key.partition("/")
             number = variation.split("/")[0]
             reader = object()  # not this environment's own: an episode may be under way
-            sim = self._pool.of(reader)[0]
-            sim.load(family, int(number) if number.isdigit() else 0, SIMPLIFICATION, False)
-            known[key] = read(sim)
-            self._pool.release(reader)
+            try:
+                sim = self._pool.of(reader)[0]
+                sim.load(family, int(number) if number.isdigit() else 0, SIMPLIFICATION, False)
+                known[key] = read(sim)
+            finally:
+                self._pool.release(reader)
             known.save()
         return known[key]
 
     def draw(self, n: int, seed: int) -> list[Task]:
         """As many of each family as can be: some have a thousand variations to train on, some have ten."""
         rng = random.Random(seed)
-        left = {family: self._variations(family, "train") for family in rng.sample(self.families, len(self.families))}
-        for variations in left.values():
-            rng.shuffle(variations)
-        rounds = itertools.zip_longest(*([(family, v) for v in variations] for family, variations in left.items()))
-        places = [place for some in rounds for place in some if place]
+        places: list[tuple[str, int]] = list(self.tasks("train")._places)  # type: ignore[attr-defined]
+        left = [[p for p in places if p[0] == family] for family in rng.sample(self.families, len(self.families))]
+        for some in left:
+            rng.shuffle(some)
+        rounds = itertools.zip_longest(*left)
+        places = [place for round_ in rounds for place in round_ if place]
         return Tasks("train", places[:n], self._describe)[:]
 
     # The world.

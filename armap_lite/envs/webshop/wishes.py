@@ -118,7 +118,8 @@ class Wishes:
         chosen = random.sample(more, min(random.randint(1, NAMED), len(more)))
         cap = str(int(price // 10 + 1) * 10)
         facts = self.states(instruction({"product": kind, "details": ", ".join(details + chosen), "price": cap}))
-        return facts if facts and self.states(instruction(facts)) == facts else {}
+        plain = facts and self.states(instruction(facts)) == facts
+        return facts if facts and plain and self.fulfilled(facts, title, options, price, look) else {}
 
     def fulfilled(
         self, asked: dict[str, str], title: str, options: Sequence[tuple[str, str]], price: float, look: str
