@@ -20,7 +20,7 @@ pytest.importorskip("ray", reason="Ray is not installed")
 import psutil
 from ray.cluster_utils import Cluster
 
-from armap_lite import scale
+from armap_lite import collect, scale
 from armap_lite.run import Run
 
 SEARCH: dict[str, Any] = {
@@ -57,8 +57,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def started(models: Path, out: Path) -> Run:
-    run = Run("game24", "fast", out, 5, str(models / "lm"), str(models / "lm"), planners=SEARCH, **SIZES)
+def started(models: Path, out: Path, env: str = "game24", **sizes: int) -> Run:
+    run = Run(env, "fast", out, 5, str(models / "lm"), str(models / "lm"), planners=SEARCH, **SIZES | sizes)
     shutil.copytree(models / "reward_model", run.path("reward_model"))
     shutil.copy(models / "training.json", run.path("training.json"))
     return run
@@ -130,3 +130,31 @@ def test_plan_goes_on_from_what_the_workers_finished(
     assert sum(nodes.values()) == 6 - finished
     assert run.path("plans.jsonl").read_bytes() == data
     assert run.path("seconds.json").exists()
+
+
+def javas() -> set[int]:
+    """The Java machines below this process, whoever started them."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.name().startswith("java"):
+                found.add(process.pid)
+    return found
+
+
+def test_scienceworld_on_two_nodes_leaves_no_java(cluster: Cluster, models: Path, tmp_path: Path):
+    pytest.importorskip("scienceworld", reason="ScienceWorld is not installed")
+    run, before = started(models, tmp_path, "scienceworld", collect_tasks=17, samples=1), javas()
+    nodes = scale.spread(run, "collect")
+    assert len(nodes) == 2  # groups of 16 tasks and of 1, each with simulators of its node
+    kept = collect.load(run.path("trajectories.jsonl"))
+    assert {t.task.id for t in kept} == {t.id for t in run.train_tasks}
+    assert all(t.steps and not t.failure for t in kept)
+    one = min(kept, key=lambda t: len(t.steps))
+    with run.env:  # what a worker wrote down can be done again here
+        again = run.env.replay(one.task, one.actions)
+    assert again.done == one.done
+    deadline = time.monotonic() + 30
+    while javas() - before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not javas() - before
