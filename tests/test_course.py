@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import os
+import random
 import re
 import subprocess
 import sys
@@ -20,9 +21,11 @@ import numpy as np
 import pytest
 import torch
 
-from armap_lite.course import EXERCISES, GAP, LampWords, check, find, grade, notebooks
+from armap_lite.agent import transcript
+from armap_lite.course import EXERCISES, GAP, LampWords, check, find, grade, notebooks, random_trajectory
 from armap_lite.course.__main__ import main
 from armap_lite.course.toys import LAMPS
+from armap_lite.planners.mcts import backward
 from armap_lite.trajectory import Observation, Trajectory
 
 ROOT = Path(__file__).parents[1]
@@ -88,6 +91,35 @@ def test_a_learners_own_line_is_named():
     assert "stopped with TypeError" in message and "in the line `return probabilities['first']`" in message
 
 
+def test_what_it_was_called_with_is_said():
+    message = check(
+        "01-3", lambda: lambda env, trajectory: float(trajectory.steps[-1].observation == "left: 24")
+    ).message
+    assert "expected 1, found 0" in message or "stopped with IndexError" in message
+    message = check("02-3", lambda: lambda ps: -sum(p * math.log(p) for p in ps if ps[9])).message
+    assert "stopped with IndexError" in message and "called with [1]" in message
+
+
+RIGHT = [
+    ("02-2", lambda logs, t: np.exp(np.divide(logs, t) - np.max(np.divide(logs, t))), False),
+    ("02-2", lambda logs, t: torch.softmax(torch.tensor(logs, dtype=torch.float64) / t, 0), True),
+    ("07-2", lambda scores, rng: np.quantile(rng.choice(scores, (2000, len(scores))).mean(1), (0.025, 0.975)), True),
+    ("01-1", np.array([30, 9]), True),
+]
+
+
+@pytest.mark.parametrize(("id", "answer", "right"), RIGHT, ids=[id for id, *_ in RIGHT])
+def test_an_array_or_a_tensor_is_as_good_as_a_list(id: str, answer: Any, right: bool):
+    assert bool(check(id, lambda: answer).points) == right
+
+
+@pytest.mark.parametrize("id", ["01-1", "02-1", "05-1", "07-1", "08-1"])
+def test_a_number_to_be_found_is_not_given_away(id: str):
+    for n in (2, 3):
+        result = check(id, lambda n=n: (1000,) * n)
+        assert result.points == 0 and "expected" not in result.message.lower().replace(f"expected {5 - n} things", "")
+
+
 def test_an_exercise_that_is_not_known_is_an_error():
     for id in ("09-1", "05-9", "", "the first"):
         with pytest.raises(ValueError, match=f"exercise '{id}' is not known"):
@@ -132,10 +164,6 @@ def only_the_last(env: Any, trajectory: Any, rng: Any) -> Any:
 
 
 def luck(env: Any, task: Any, reward: Any, rollouts: int) -> Any:
-    import random
-
-    from armap_lite.course import random_trajectory
-
     walks = {t.actions: t for t in (random_trajectory(env, task, random.Random(i)) for i in range(rollouts))}
     return max(walks.values(), key=reward)
 
@@ -178,7 +206,117 @@ class Counting(LampWords):
         return Observation(f"lit: {' '.join(sorted(self.lit)) or 'none'}", self.admissible(), done=self.left <= 0)
 
 
+def ends_with_target(env: Any, trajectory: Any) -> float:
+    end = env.replay(trajectory.task, trajectory.actions)
+    return float(end.done and end.steps[-1].observation.endswith(str(trajectory.task.setup["target"])))
+
+
+def by_result(env: Any, trajectory: Any, drafts: Any) -> tuple[str, str]:
+    facts = env.facts(trajectory)
+    fits = (d for d in drafts if (env.states(d) or {}).get("result") == facts["result"])
+    draft = next(fits, None)
+    return (draft, "llm") if draft else (env.plain_instruction(facts), "plain")
+
+
+def luck_from_there(env: Any, trajectory: Any, rng: Any) -> Any:
+    """Everything after the change is drawn."""
+    for _ in range(8):
+        at = rng.randrange(3)
+        actions = list(trajectory.actions[:at])
+        while True:
+            end = env.replay(trajectory.task, actions)
+            if end.done:
+                break
+            options = [a for a in env.admissible() if len(actions) != at or a != trajectory.actions[at]]
+            actions.append(rng.choice(options))
+        if env.facts(end) != env.facts(trajectory):
+            return end
+    return None
+
+
+def loop(env: Any, task: Any, policy: Any, limit: bool, dead_ends: bool) -> Any:
+    observation = env.reset(task)
+    trajectory = Trajectory(task, observation.text)
+    while not trajectory.done and (not limit or len(trajectory.steps) < env.max_steps):
+        admissible = observation.admissible or env.admissible()
+        if dead_ends and not admissible:
+            break
+        observation = env.step(action := policy(transcript(trajectory), admissible))
+        trajectory = trajectory.then(action, observation)
+    return trajectory
+
+
+def of_the_different_ones(attempts: Any, reward: Any) -> int:
+    rewards = {t.actions: reward(t) for t in {t.actions: t for t in attempts}.values()}
+    return list(rewards.values()).index(max(rewards.values()))
+
+
+def above_zero(attempts: Any, reward: Any) -> Any:
+    known, best, highest = {}, None, 0.0
+    for i, attempt in enumerate(attempts):
+        if attempt.actions not in known:
+            known[attempt.actions] = reward(attempt)
+        if known[attempt.actions] > highest:
+            best, highest = i, known[attempt.actions]
+    return best
+
+
+def by_identity(attempts: Any, reward: Any) -> int:
+    known = {id(t): reward(t) for t in {id(t): t for t in attempts}.values()}
+    return max(range(len(attempts)), key=lambda i: known[id(attempts[i])])
+
+
+def rounded_down(pairs: list[Any], share: float, rng: Any) -> tuple[list[Any], list[Any]]:
+    tasks = sorted({p.task_id for p in pairs})
+    held = set(rng.sample(tasks, int(share * len(tasks))))
+    return [p for p in pairs if p.task_id not in held], [p for p in pairs if p.task_id in held]
+
+
+def tempered(logprobs: list[float], temperature: float) -> list[float]:
+    highest = max(logprobs)
+    for i, x in enumerate(logprobs):
+        logprobs[i] = math.exp((x - highest) / temperature)
+    return [x / sum(logprobs) for x in logprobs]
+
+
+def split_at_not(text: str, things: Any) -> Any:
+    words = re.findall(r"[a-z]+", text.lower().split("not")[0].split("without")[0])
+    found = sorted({word for word in words if word in things})
+    return {"bag": " ".join(found)} if len(found) == 3 else None
+
+
+def random_walk(env: Any, task: Any) -> Any:
+    return random_trajectory(env, task, random.Random(0))
+
+
+class Once(Counting):
+    """Forgets to begin again."""
+
+    def __init__(self) -> None:
+        self.lit, self.left = set(), 3
+
+    def reset(self, task: Any) -> Observation:
+        return self.look()
+
+
 MISTAKES = [
+    ("01-2", lambda env, task, actions: env.replay(task, actions), "reset"),
+    ("01-3", ends_with_target, "224"),
+    ("02-1", ("5", "3"), "kept"),
+    ("02-2", tempered, "changed the list"),
+    ("02-4", lambda *a: loop(*a, limit=False, dead_ends=True), "never ends"),
+    ("02-4", lambda *a: loop(*a, limit=True, dead_ends=False), "nothing is admissible"),
+    ("03-2", by_result, "other numbers"),
+    ("03-4", luck_from_there, "still possible"),
+    ("04-2", lambda c, r: torch.nn.functional.softplus(r - c).mean().item(), "no gradient"),
+    ("04-4", rounded_down, "0.33"),
+    ("05-2", of_the_different_ones, "the index"),
+    ("05-2", above_zero, "the index"),
+    ("05-2", by_identity, "calls"),
+    ("05-4", backward, "package's own"),
+    ("05-5", lambda env, task, reward, n: max([random_walk(env, task)] * n, key=reward), "1 different walks in 500"),
+    ("08-2", split_at_not, "another"),
+    ("08-4", Once, "afresh"),
     ("01-1", (30, 15), "After it the numbers 5 6 6"),
     ("01-2", runs_on, "after the end"),
     ("01-3", believing, "writes `left: 24`"),

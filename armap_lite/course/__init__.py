@@ -7,12 +7,14 @@ solutions, `grade.py` for the marks of a whole class.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from armap_lite.course.toys import LampWords, puzzle, random_trajectory, toy_reward
@@ -38,6 +40,8 @@ class Exercise:
 
 EXERCISES: dict[str, Exercise] = {}
 
+SHOWN = (bool, int, float, str, list, tuple, Trajectory)  # of what a function was called with
+
 
 @dataclass(frozen=True, repr=False)
 class Result:
@@ -59,8 +63,9 @@ def check(id: str, answer: Callable[[], Any]) -> Result:
     `answer` is a function, so that a name that does not exist yet is a message too and not an error.
     """
     known = find(id)
+    given: list[str] = []
     try:
-        value = answer()
+        value, given = _watched(answer())
         if value is ...:
             raise NotImplementedError
         return Result(id, known.points, known.points, known.test(value) or "")
@@ -69,7 +74,7 @@ def check(id: str, answer: Callable[[], Any]) -> Result:
     except NotImplementedError:
         why = f"Not solved yet. Put your own code where {GAP} is, run that cell, then this one again."
     except Exception as error:
-        why = _stopped(error)
+        why = _stopped(error, given)
     return Result(id, 0, known.points, f"{why}\nAsked for: {known.test.__doc__}\nLook at: {known.look}")
 
 
@@ -98,17 +103,32 @@ def expect(good: Any, message: str) -> None:
         raise WrongAnswerError(message)
 
 
-def same(found: Any, wanted: Any, case: str) -> None:
-    """Raise `WrongAnswerError` unless `found` is `wanted`; numbers to six digits, a list may be a tuple."""
-    expect(_same(found, wanted), f"{case}: expected {_short(wanted)}, found {_short(found)}.")
+def same(found: Any, wanted: Any, case: str, tell: bool = True) -> None:
+    """Raise `WrongAnswerError` unless `found` is `wanted`; numbers to six digits, a list may be a tuple or an array.
+
+    `tell`: say what was expected. Not where the exercise is to find just that one number.
+    """
+    expect(_same(found, wanted), f"{case}: {f'expected {_short(wanted)}, ' if tell else 'not '}found {_short(found)}.")
+
+
+def listed(answer: Any, n: int) -> list[Any]:
+    """`answer` as a list of `n` things, be it a list, a tuple, an array or a tensor; else `WrongAnswerError`."""
+    found = answer.tolist() if hasattr(answer, "tolist") else answer
+    good = isinstance(found, (tuple, list)) and len(found) == n
+    expect(good, f"Expected {n} things, ({', '.join('.' * n)}), found {_short(answer)}.")
+    return list(found)
 
 
 def _same(found: Any, wanted: Any) -> bool:
+    if hasattr(found, "tolist"):  # of NumPy or torch
+        found = found.tolist()
     if isinstance(wanted, (list, tuple)):
         return isinstance(found, (list, tuple)) and len(found) == len(wanted) and all(map(_same, found, wanted))
     if isinstance(wanted, Mapping):
         return isinstance(found, Mapping) and dict(found) == dict(wanted)
     if isinstance(wanted, (int, float)):
+        if isinstance(found, str):
+            return False
         try:
             return math.isclose(float(found), wanted, rel_tol=1e-6, abs_tol=1e-6)
         except (TypeError, ValueError):
@@ -132,10 +152,29 @@ def _plain(value: Any) -> str:
     return repr(value)
 
 
-def _stopped(error: Exception) -> str:
+def _watched(value: Any) -> tuple[Any, list[str]]:
+    """A learner's function, and a list that holds what it was last called with. Other values as they are."""
+    given: list[str] = []
+    if not isinstance(value, FunctionType):
+        return value, given
+    expect(
+        not str(value.__module__).startswith("armap_lite."), f"`{value.__name__}` is the package's own: write yours."
+    )
+
+    @functools.wraps(value)
+    def call(*args: Any, **options: Any) -> Any:
+        given[:] = [_short(argument) for argument in args if isinstance(argument, SHOWN)]
+        return value(*args, **options)
+
+    return call, given
+
+
+def _stopped(error: Exception, given: Sequence[str]) -> str:
     """An exception as a sentence, with the learner's own line: a cell lies in no file, or in one of its kernel's."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.line]
     lines = [f.line for f in frames if "ipykernel" in f.filename or not os.path.exists(f.filename)]
     where = f" in the line `{lines[-1]}`" if lines else ""
     first = " Did you run the cell above?" if isinstance(error, NameError) else ""
-    return f"Your code, or what was done with its answer, stopped with {type(error).__name__}: {error}{where}.{first}"
+    tried = f" It was called with {', '.join(given)}." if given else ""
+    stop = f"stopped with {type(error).__name__}: {error}{where}."
+    return f"Your code, or what was done with its answer, {stop}{tried}{first}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from armap_lite.course import exercise, expect, puzzle, same
+from armap_lite.course import WrongAnswerError, exercise, expect, listed, puzzle, same
 from armap_lite.envs.game24 import Game24
 
 SOLVED = ("10 - 4 = 6", "5 * 6 = 30", "30 - 6 = 24")
@@ -14,11 +14,19 @@ SOLVED = ("10 - 4 = 6", "5 * 6 = 30", "30 - 6 = 24")
 @exercise("01-1", 1, "the `admissible` of the two observations: `len(game.reset(task).admissible)` is the first number")
 def counts(answer: Any) -> str:
     """two numbers: how many actions are admissible at the start of 4 5 6 10, and how many after `10 - 4 = 6`"""
-    expect(isinstance(answer, (tuple, list)) and len(answer) == 2, f"Expected two numbers, (30, 20) say: {answer!r}.")
-    env = Game24()
-    same(answer[0], len(env.reset(puzzle(4, 5, 6, 10)).admissible), "Before the first step")
-    same(answer[1], len(env.step("10 - 4 = 6").admissible), "After it the numbers 5 6 6 are left; actions there")
+    env, (start, later) = Game24(), listed(answer, 2)
+    same(start, len(env.reset(puzzle(4, 5, 6, 10)).admissible), "Before the first step", tell=False)
+    same(
+        later, len(env.step("10 - 4 = 6").admissible), "After it the numbers 5 6 6 are left; actions there", tell=False
+    )
     return "At the start six pairs of five actions each. Later 5 and 6 are one pair, though there are two sixes."
+
+
+class WithoutReplay(Game24):
+    """To be replayed by hand."""
+
+    def replay(self, *args: Any) -> Any:
+        raise WrongAnswerError("`env.replay` is what you are to write: use `env.reset` and `env.step`.")
 
 
 @exercise("01-2", 2, "section 3, and `then` of `Trajectory`, which returns a trajectory that is one step longer")
@@ -31,7 +39,7 @@ def replay(answer: Any) -> str:
         "Two more actions after the end of the episode": (puzzle(4, 5, 6, 10), (*SOLVED, "24 + 1 = 25", "fly")),
     }
     for case, (task, actions) in cases.items():
-        wanted, found = Game24().replay(task, actions), answer(Game24(), task, actions)
+        wanted, found = Game24().replay(task, actions), answer(WithoutReplay(), task, actions)
         expect(hasattr(found, "steps"), f"{case}: expected a Trajectory, found {found!r}.")
         same(found.actions, wanted.actions, f"{case}: the actions in the trajectory")
         same([s.observation for s in found.steps], [s.observation for s in wanted.steps], f"{case}: what was seen")
@@ -55,6 +63,8 @@ def judged(answer: Any) -> str:
             env.replay(puzzle(4, 5, 6, 10, target=36), ("10 - 4 = 6", "5 * 6 = 30", "30 + 6 = 36")),
             1.0,
         ),
+        "One that ends at 224": (env.replay(task, ("10 * 5 = 50", "50 + 6 = 56", "56 * 4 = 224")), 0.0),
+        "One that ends at 5/24": (env.replay(task, ("10 - 5 = 5", "6 * 4 = 24", "5 / 24 = 5/24")), 0.0),
         "One that stops before the last step": (short, 0.0),
         "One without a step": (env.replay(task, ()), 0.0),
         "One that writes `left: 24` and did not get there": (

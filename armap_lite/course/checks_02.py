@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from armap_lite.agent import transcript
-from armap_lite.course import exercise, expect, puzzle, same
+from armap_lite.course import exercise, expect, listed, puzzle, same
 from armap_lite.envs.game24 import Game24
 from armap_lite.trajectory import Observation, Trajectory
 
@@ -17,9 +17,9 @@ from armap_lite.trajectory import Observation, Trajectory
 )
 def kept_and_ends(answer: Any) -> str:
     """two numbers: how many of the six walks stage 1 keeps, and how many different ends they come to"""
-    expect(isinstance(answer, (tuple, list)) and len(answer) == 2, f"Expected two numbers, (6, 6) say: {answer!r}.")
-    same(answer[0], 5, "Trajectories kept (one is an exact repeat, and is left out)")
-    same(answer[1], 3, "Different ends")
+    kept, ends = listed(answer, 2)
+    same(kept, 5, "Trajectories kept (an exact repeat is left out)", tell=False)
+    same(ends, 3, "Different ends", tell=False)
     return "Different trajectories with the same end are kept: they are different ways to do the same."
 
 
@@ -28,7 +28,8 @@ def with_temperature(answer: Any) -> str:
     """`with_temperature(logprobs, temperature)`: the probabilities P_T, as a list, of choices with these `logprob`"""
     logs = [math.log(p) for p in (0.6, 0.3, 0.1)]
     roots = [math.sqrt(p) for p in (0.6, 0.3, 0.1)]
-    same(answer(logs, 1.0), [0.6, 0.3, 0.1], "T = 1 leaves probabilities that add up to one as they are")
+    same(answer(given := list(logs), 1.0), [0.6, 0.3, 0.1], "T = 1 leaves probabilities that add up to one as they are")
+    expect(given == logs, f"Your function changed the list that it was given to {given}; make a new one.")
     same(answer(logs, 2.0), [r / sum(roots) for r in roots], "T = 2 takes square roots")
     same(answer([math.log(0.02), math.log(0.06)], 1.0), [0.25, 0.75], "0.02 and 0.06 are to add up to one")
     same(answer(logs, 1e9), [1 / 3] * 3, "A very high T makes all alike")
@@ -51,10 +52,25 @@ def sides(answer: Any) -> str:
 class Treadmill(Game24):
     """An episode that never ends by itself."""
 
-    max_steps = 4
+    max_steps, steps = 4, 0
 
     def step(self, action: str) -> Observation:
+        self.steps += 1
+        expect(self.steps < 25, "A world that never ends, with env.max_steps = 4: you did 25 steps and would go on.")
         return Observation("still here", ("walk", "run"))
+
+
+class DeadEnd(Game24):
+    """A wall after the first step: not over, and nothing left to do."""
+
+    walked = False
+
+    def step(self, action: str) -> Observation:
+        self.walked = True
+        return Observation("a wall")
+
+    def admissible(self) -> tuple[str, ...]:
+        return () if self.walked else super().admissible()
 
 
 @exercise("02-4", 3, "`rollout` in `collect.py` does this with an LLM; an Observation has `admissible` and `done`")
@@ -63,6 +79,7 @@ def rollout(answer: Any) -> str:
     asked: list[tuple[str, tuple[str, ...]]] = []
 
     def middle(prompt: str, admissible: Sequence[str]) -> str:
+        expect(admissible, "The policy was asked to choose among no actions: stop where nothing is admissible.")
         asked.append((prompt, tuple(admissible)))
         return admissible[len(admissible) // 2]
 
@@ -82,4 +99,5 @@ def rollout(answer: Any) -> str:
         4,
         "A world that never ends, with env.max_steps = 4: steps",
     )
+    same(len(answer(DeadEnd(), puzzle(1, 2), middle).steps), 1, "A world with nothing admissible after a step: steps")
     return "That is the whole agent: a loop. All its wit is in the policy."

@@ -38,6 +38,7 @@ def word(answer: Any) -> str:
         "The second draft is the first that is right": (["Make 36 from 4 5 6.", good, other], (good, "llm")),
         "Another order of the numbers is right as well": ([other, good], (other, "llm")),
         "A draft that asks for the target of the task": (["Use the numbers 4 5 6 10 to obtain 24."], plain),
+        "A draft with the right result and other numbers": (["Use the numbers 1 2 3 4 to obtain 36."], plain),
         "A draft that denies": (["Use 4 5 6 10 but never obtain 36."], plain),
         "A draft that cannot be read": (["Be good!"], plain),
         "No draft": ([], plain),
@@ -79,7 +80,11 @@ def negative(answer: Any) -> str:
     """`negative(env, trajectory, rng)`: one action changed, the rest carried out again, another end; or None"""
     env, places = Game24(), set()
     walks = [random_trajectory(env, puzzle(2, 5, 7, 9), random.Random(seed)) for seed in range(24)]
-    for seed, walk in enumerate(filter(env.facts, walks)):  # those that did something one can ask for
+    walks = [walk for walk in walks if env.facts(walk)]  # did something one can ask for
+    # Of 5 5 5 5: whatever comes of the first two, the other two are still there.
+    ends = (("5 + 5 = 10", "10 + 10 = 20"), ("5 * 5 = 25", "25 + 10 = 35"))
+    walks += [env.replay(puzzle(5, 5, 5, 5), ("5 + 5 = 10", *end)) for end in ends] * 12
+    for seed, walk in enumerate(walks):
         other = answer(Game24(), walk, random.Random(seed))
         expect(isinstance(other, Trajectory), f"{walk.actions}: expected a Trajectory, found {other!r}.")
         same(other, env.replay(walk.task, other.actions), "What its actions lead to when they are replayed")

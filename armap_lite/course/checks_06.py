@@ -6,17 +6,17 @@ import random
 from typing import Any
 
 from armap_lite.control import Objective, Weighted
-from armap_lite.course import exercise, expect, puzzle, same
+from armap_lite.course import exercise, expect, listed, puzzle, same
 from armap_lite.envs.game24 import Game24
 
 
 @exercise("06-1", 1, "section 1: take weight times t off each reward, and compare")
 def winners(answer: Any) -> str:
     """three letters: the attempt with the highest objective for the weights 0, 0.5 and 3"""
-    expect(isinstance(answer, (tuple, list, str)) and len(answer) == 3, f"Expected three letters, found {answer!r}.")
-    for found, wanted, weight in zip(answer, "ABC", (0, 0.5, 3)):
-        numbers = ", ".join(f"{name} {r - weight * t:g}" for name, r, t in (("A", 3, 3), ("B", 2.4, 1), ("C", 0.5, 0)))
-        expect(found == wanted, f"λ = {weight}: the objectives are {numbers}; expected {wanted}, found {found!r}.")
+    letters = listed(list(answer) if isinstance(answer, str) else answer, 3)
+    for found, wanted, weight in zip(letters, "ABC", (0, 0.5, 3)):
+        sums = f"its objective is lower than another one's (that of A is 3 - {weight} * 3)"
+        expect(found == wanted, f"λ = {weight}: not {found!r}; {sums}.")
     return "A little of the wish costs little reward; all of it costs all."
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from armap_lite.course import exercise, expect, same
+from armap_lite.course import exercise, expect, listed, same
 from armap_lite.evaluate import best_of_n_curve, bootstrap_mean, paired_difference
 
 
 @exercise("07-1", 1, "section 5: the formula of the gap, and below the picture where the points are lost")
 def lost(answer: Any) -> str:
     """three numbers: the gap closed, what was lost for want of a good attempt, and what by choosing another one"""
-    expect(isinstance(answer, (tuple, list)) and len(answer) == 3, f"Expected three numbers, found {answer!r}.")
-    same(answer[0], 0.75, "The gap closed, (0.34 - 0.10) / (0.42 - 0.10)")
-    same(answer[1], 0.58, "Above the ceiling, 1 - 0.42: the policy never did it")
-    same(answer[2], 0.08, "Between ceiling and choice, 0.42 - 0.34: the reward model's part")
+    closed, policy, reward = listed(answer, 3)
+    same(closed, 0.75, "The gap closed, counted from `mean`", tell=False)
+    same(policy, 0.58, "What lies above the ceiling: the policy never did it", tell=False)
+    same(reward, 0.08, "Between ceiling and choice: the reward model's part", tell=False)
     return "Here a better policy has seven times as much to win as a better reward model."
 
 
@@ -27,9 +27,8 @@ def interval(answer: Any) -> str:
     for n, successes in ((20, 5), (20, 10), (80, 20)):
         scores = [1.0] * successes + [0.0] * (n - successes)
         found = answer(scores, np.random.default_rng(0))
-        expect(isinstance(found, (tuple, list)) and len(found) == 2, f"Expected (low, high), found {found!r}.")
         _, low, high = bootstrap_mean(scores)
-        for end, wanted, name in zip(found, (low, high), ("low", "high")):
+        for end, wanted, name in zip(listed(found, 2), (low, high), ("low", "high")):
             near = abs(float(end) - wanted) < 0.06
             expect(near, f"{successes} successes in {n} tasks: expected {name} about {wanted:.2f}, found {end:.3f}.")
     width = [high - low for low, high in (answer([1.0] * n + [0.0] * n, np.random.default_rng(1)) for n in (10, 40))]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from armap_lite.course import LampWords, exercise, expect, random_trajectory, same
+from armap_lite.course import LampWords, exercise, expect, listed, random_trajectory, same
 from armap_lite.course.toys import LAMPS
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Observation, Trajectory
@@ -36,9 +36,9 @@ class Mumbling(Words):
 @exercise("08-1", 1, "`math.comb(6, 3)` counts without order, `math.perm(6, 3)` with it; which is which here?")
 def bags_and_walks(answer: Any) -> str:
     """two numbers: how many different bags a table of six things allows, and how many sequences of actions"""
-    expect(isinstance(answer, (tuple, list)) and len(answer) == 2, f"Expected two numbers, found {answer!r}.")
-    same(answer[0], 20, "Bags of three out of six things (the order in the bag does not matter)")
-    same(answer[1], 120, "Sequences: six things first, then five, then four")
+    bags, walks = listed(answer, 2)
+    same(bags, 20, "Bags of three out of six things (the order in the bag does not matter)", tell=False)
+    same(walks, 120, "Sequences: six things first, then five, then four", tell=False)
     return "Six walks for each bag, and only one bag is right: luck packs it once in twenty times."
 
 
@@ -53,6 +53,7 @@ def states(answer: Any) -> str:
         "Soap, rope and radio please, without the knife and the map!": {"bag": "radio rope soap"},
         "Pack the book and the apple, not the tent.": None,
         "Pack the book, the apple, the tent and the map.": None,
+        "Pack another rope, the book and a knife.": {"bag": "book knife rope"},
         "Pack the bookcase, the apple and the tent.": None,
         "Pack the tent and again the tent, and the map.": None,
         "Do not pack a thing.": None,
@@ -85,6 +86,9 @@ def lamps(answer: Any) -> str:
     env, task = answer(), Words().tasks("train")[0]
     switches = [f"switch {lamp}" for lamp in LAMPS]
     expect(isinstance(env.reset(task), Observation), f"`reset` should show an Observation, found {env.reset(task)!r}.")
+    env.step(switches[0])
+    fresh = env.reset(task).text
+    expect(fresh == "lit: none", f"After a step and another `reset` one sees {fresh!r}: `reset` has to start afresh.")
     for plan in (switches[:3], ["switch red"] * 3, ["switch red", "switch white", "switch red"], switches[:1], []):
         over = len(plan) == 3
         lit = [" ".join(lamp for lamp in LAMPS if plan[:i].count(f"switch {lamp}") % 2) for i in range(len(plan) + 1)]
