@@ -1,6 +1,7 @@
 # make reproduce [ENV="game24 …"] [PROFILE=fast] [SEED=0] [OUT=runs/fast]   run the notebooks, write results and report
 # make test    lint, types, clean notebooks, tests
-# make lab     open the notebooks
+# make install   what all of these do first, alone
+# make lab [LAB=--allow-root]   open the notebooks in JupyterLab, with more options for it
 # make student, make instructor   copies of the notebooks under build/, without solutions or with the exercises solved
 # make grade [FOLDER=handed_in] [CSV=grades.csv]   points for every notebook in a folder, by exercise
 # make clean   remove what was installed and cached; results under runs/ stay
@@ -14,14 +15,17 @@ SEED := 0
 OUT = runs/$(PROFILE)
 FOLDER := handed_in
 CSV := grades.csv
+LAB :=
 
 BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"; ]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: help reproduce test lab student instructor grade clean
+.PHONY: help install reproduce test lab student instructor grade clean
 help:
 	@sed -n 's/^# //; 1,/^$$/p' Makefile
+
+install: .venv/installed
 
 reproduce: .venv/installed
 	$(BIN)/python -m armap_lite reproduce --profile $(PROFILE) --out $(OUT) --seed $(SEED)$(if $(ENV), --env $(ENV))
@@ -34,7 +38,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest
 
 lab: .venv/installed
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
 
 student instructor: .venv/installed
 	$(BIN)/python -m armap_lite.course $@

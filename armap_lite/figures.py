@@ -146,13 +146,14 @@ def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the rew
     n = np.asarray(curve["n"])
     figure, (axes,) = _axes(height=5.6)
     lines = (
-        ("oracle", "best of the N (ceiling)", GREEN),
-        ("selected", label, BLUE),
-        ("mean", "random pick (floor)", ORANGE),
+        ("oracle", "best of the N (ceiling)", GREEN, "--"),  # dashes on top: seen where the choice reaches it, too
+        ("selected", label, BLUE, "-"),
+        ("mean", "random pick (floor)", ORANGE, "-"),
     )
-    for name, text, colour in lines:
+    for name, text, colour, dash in lines:
         axes.fill_between(n, curve[f"{name}_low"], curve[f"{name}_high"], color=colour, alpha=0.15, lw=0)
-        axes.plot(n, curve[name], color=colour, label=text, marker="o" if len(n) == 1 else None)
+        style = {"color": colour, "ls": dash, "zorder": 3 if dash == "--" else 2}
+        axes.plot(n, curve[name], label=text, marker="o" if len(n) == 1 else None, **style)
     ticks = sorted({*(2**i for i in range(int(math.log2(n[-1])) + 1)), int(n[-1])})
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])

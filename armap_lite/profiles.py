@@ -48,6 +48,13 @@ class Profile:
     group: int = 25
     # Tasks planned side by side; also what is planned again, at most, after a run was broken off.
 
+    def __post_init__(self) -> None:
+        sizes = ("collect_tasks", "samples", "negatives", "dev_tasks", "test_tasks", "group")
+        for name, least in [*((size, 1) for size in sizes), ("proposals", 0), ("texts", 0)]:
+            value = getattr(self, name)
+            if (name, value) != ("test_tasks", None) and (not isinstance(value, int) or value < least):
+                raise ValueError(f"{name}={value!r}: expected a whole number, at least {least}")
+
 
 def _planners(
     n: int, trials: int, temperature: float, diverse: float, mcts: dict[str, Any]

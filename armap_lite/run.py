@@ -55,6 +55,8 @@ class Run:
         if reward:
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
         options = {**settings.env_options, **user_options(env)}
+        if unknown := sorted(settings.planners.keys() - planners.PLANNERS.keys()):
+            raise ValueError(f"planner {unknown[0]!r} is not known; there is {', '.join(planners.PLANNERS)}")
         self.settings = dataclasses.replace(settings, policy=policy or settings.policy, env_options=options)
         self.name, self.profile, self.seed = env, profile, seed
         self.root = Path(run_dir or f"runs/{profile}")
@@ -71,12 +73,13 @@ class Run:
         file = self.path("run.json")
         if file.is_file():
             theirs = json.loads(file.read_text())
-            if odd := [key for key in mine if mine[key] != theirs.get(key)]:
+            odd = [key for key in mine if mine[key] != theirs.get(key)]
+            if odd and any(other != file for other in self.dir.iterdir()):
                 was = ", ".join(f"{key}={theirs.get(key)}" for key in odd)
-                raise ValueError(f"{self.dir} was made with {was}; give another folder, or delete this one")
-        else:
-            self.dir.mkdir(parents=True, exist_ok=True)
-            write_atomic(file, json.dumps(mine, indent=1))
+                way = "take another folder (RUN_DIR in a notebook, OUT with make), or delete this one"
+                raise ValueError(f"{self.dir} was made with {was}; {way}")
+        self.dir.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, json.dumps(mine, indent=1))
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: not what it has to load for itself."""

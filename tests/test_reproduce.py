@@ -129,6 +129,7 @@ def test_options_of_the_environment_come_from_a_variable_and_belong_to_the_run(t
     monkeypatch.setenv("ARMAP_LITE_ENV_OPTIONS", json.dumps({"webshop": {"folder": folder}}))
     run = Run("webshop", "fast", tmp_path / "out")
     assert "B0STRIPED1" in run.env._shop.products
+    run.path("trajectories.jsonl").touch()
     monkeypatch.delenv("ARMAP_LITE_ENV_OPTIONS")
     with pytest.raises(ValueError, match="was made with env_options="):
         Run("webshop", "fast", tmp_path / "out")
@@ -147,12 +148,35 @@ def test_a_folder_of_another_run_is_refused_before_any_work(
     more: list[str], was: str, notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     write_notebook(notebooks, "00_first", "raise SystemError('this must not run')")
-    Run("game24", "fast", tmp_path / "out", seed=0)
+    Run("game24", "fast", tmp_path / "out", seed=0).path("trajectories.jsonl").touch()
     before = sorted((tmp_path / "out").rglob("*"))
     assert call(tmp_path / "out", *more) == 1
     [line] = capsys.readouterr().err.splitlines()
-    assert f"was made with {was}" in line and line.endswith("; give another folder, or delete this one")
+    assert f"was made with {was}" in line and line.endswith(
+        "(RUN_DIR in a notebook, OUT with make), or delete this one"
+    )
     assert sorted((tmp_path / "out").rglob("*")) == before
+
+
+def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: Path):
+    Run("game24", "fast", tmp_path, policy="./a_typo")
+    assert "a_typo" not in Run("game24", "fast", tmp_path, seed=3).path("run.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": -3}, "samples=-3: expected a whole number, at least 1"),
+        ({"texts": -1}, "texts=-1: expected a whole number, at least 0"),
+        ({"collect_tasks": 1.5}, "collect_tasks=1.5: expected"),
+        ({"test_tasks": 0}, "test_tasks=0: expected"),
+        ({"planners": {"best_of_nn": {}}}, "planner 'best_of_nn' is not known; there is sampling,"),
+    ],
+)
+def test_a_wrong_size_is_refused_before_anything_is_written(change: dict, message: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Run("game24", "fast", tmp_path / "out", **change)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_real_command_ends_with_status_1_and_one_line():

@@ -22,14 +22,16 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     grading.add_argument("folder", type=Path, help="notebooks, or a folder of them for each student")
     grading.add_argument("--csv", type=Path, required=True, metavar="OUT.csv")
-    grading.add_argument("--seconds", type=float, default=60, help="for one notebook (default: 60)")
+    limit = "for one notebook, a quarter of it for a cell (default: 60)"
+    grading.add_argument("--seconds", type=float, default=60, help=limit)
     play = commands.add_parser("play", description="Runs the cells of one hand-in; started by 'grade'.")
     play.add_argument("script", type=Path)
     play.add_argument("notes", type=Path)
+    play.add_argument("each", type=float)
     options = parser.parse_args(arguments)
     try:
         if options.command == "play":
-            grade.play(options.script, options.notes)
+            grade.play(options.script, options.notes, options.each)
         elif options.command == "grade":
             rows = grade.grade(options.folder, options.csv, options.seconds)
             print(f"{len(rows)} notebooks graded: {options.csv}")

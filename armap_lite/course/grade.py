@@ -2,8 +2,9 @@
 
 Of a hand-in only the part with its exercises is run, and of that only what a student writes. The
 cells tagged `setup` and `check` are those of this checkout, found by the exercise's id: who edits, deletes or copies
-them, prints points, or defines a `check` of his own, changes nothing. An exception in one cell does not stop the next.
-A notebook that crashes or never ends keeps the points it has by then, and the row says why it has no more.
+them, prints points, or defines a `check` of his own, changes nothing. An exception in one cell does not stop the next,
+nor does one that takes a quarter of the time by itself. A notebook that crashes or never ends keeps the points it has
+by then, and the row says why it has no more.
 
 What is *not* protected: answers and checks live in one Python process. Code written to cheat can find the checks in
 memory and change them, or write to the file where points are noted; nobody does so by accident, and a reader sees it
@@ -31,6 +32,8 @@ from typing import Any
 from armap_lite.course import Result, check, find
 from armap_lite.course.notebooks import ID, course, read, tagged
 from armap_lite.store import read_jsonl, write_atomic
+
+SHARE = 4  # no cell may take more than this part of a notebook's time
 
 Cells = list[tuple[str, str]]  # (what it is: "setup", "code", or the id of the exercise it checks; its source)
 
@@ -60,6 +63,8 @@ def grade(folder: Path, out: Path, seconds: float = 60, progress: Callable[[Mark
     Columns: notebook, student (the folders it lies in, else its name), points, of, reason, and one for each exercise:
     empty where its check did not run. Raises ValueError where there is no notebook.
     """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; name one that holds handed-in notebooks")
     paths = [p for p in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
     if not paths:
         raise ValueError(f"no notebooks (*.ipynb) under {folder}")
@@ -112,7 +117,7 @@ def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
         script.write_text(json.dumps(cells), encoding="utf-8")
         here = Path(__file__).resolve().parents[2]
         env = {**os.environ, "PYTHONPATH": str(here), "IPYTHONDIR": scratch, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "armap_lite.course", "play", str(script), str(notes)]
+        command = [sys.executable, "-m", "armap_lite.course", "play", str(script), str(notes), str(seconds / SHARE)]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         child = subprocess.Popen(command, cwd=scratch, env=env, start_new_session=True, **quiet)  # type: ignore[call-overload]
         try:
@@ -135,14 +140,25 @@ def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
     return results, "; ".join(errors[-3:])
 
 
-def play(script: Path, notes: Path) -> None:
-    """The other side of `run`: the cells in IPython, as in a notebook; everything that happens is noted at once."""
+class TooLongError(BaseException):
+    """Of no kind that code under test would catch."""
+
+
+def play(script: Path, notes: Path, seconds: float) -> None:
+    """The other side of `run`: the cells in IPython, as in a notebook; everything that happens is noted at once.
+
+    `seconds`: for each cell. Code that cannot be interrupted, a long sum in C say, goes on until `run` ends it all.
+    """
     from IPython.core.interactiveshell import InteractiveShell
 
     class Shell(InteractiveShell):
         def enable_gui(self, gui: Any = None) -> None:
             """There is no window system to enable, but `%matplotlib` asks for one."""
 
+    def too_long(*_: Any) -> None:
+        raise TooLongError
+
+    signal.signal(signal.SIGALRM, too_long)
     shell = Shell.instance()
     with notes.open("a", encoding="utf-8") as file:
 
@@ -153,16 +169,20 @@ def play(script: Path, notes: Path) -> None:
         last = "at the start"
         for kind, source in json.loads(script.read_text(encoding="utf-8")):
             checking = kind not in ("setup", "code")
-            note(at=f"in the check of {kind}" if checking else f"in a cell {last}")
+            where = f"in the check of {kind}" if checking else f"in a cell {last}"
+            note(at=where)
             if checking:
                 shell.user_ns["check"] = check  # whatever the name means by now
                 last = f"after the check of {kind}"
+            signal.setitimer(signal.ITIMER_REAL, seconds)
             done = shell.run_cell(source)
+            signal.setitimer(signal.ITIMER_REAL, 0)
             error = done.error_before_exec or done.error_in_exec
             if checking and isinstance(done.result, Result) and done.result.id == kind:
                 note(**vars(done.result))
             elif error:
-                note(error=f"{type(error).__name__} {'in the check of ' + kind if checking else 'in a cell ' + last}")
+                late = isinstance(error, TooLongError)
+                note(error=f"{f'stopped after {seconds:g} seconds' if late else type(error).__name__} {where}")
         note(end=True)
 
 

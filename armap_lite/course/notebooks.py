@@ -25,6 +25,10 @@ from armap_lite.course import GAP
 from armap_lite.store import write_atomic
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+FOLDED = (  # what the text before the exercises says of solutions, where there are some
+    " The solutions are folded; look at them when the check says ✓,"
+    " or when you have been stuck for longer than the minutes say."
+)
 ID = re.compile(r"\d\d-\d")
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -70,8 +74,8 @@ def fill(stub: str, solution: str, marks: bool = False) -> str:
 
 def student(notebook: dict[str, Any]) -> dict[str, Any]:
     """A copy without the solutions."""
-    solutions = tagged(notebook["cells"], "solution").values()
-    return {**notebook, "cells": [cell for cell in notebook["cells"] if not any(cell is s for s in solutions)]}
+    left = [cell for cell in notebook["cells"] if "solution" not in cell["metadata"].get("tags", [])]
+    return {**notebook, "cells": [{**cell, "source": cell["source"].replace(FOLDED, "")} for cell in left]}
 
 
 def instructor(notebook: dict[str, Any], marks: bool = True) -> dict[str, Any]:
