@@ -257,23 +257,36 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
     from transformers.utils import logging
 
-    shown, level, bar = logging.is_progress_bar_enabled(), logging.get_verbosity(), modeling_gguf_pytorch_utils.tqdm
-    logging.disable_progress_bar()
+    level, bar = logging.get_verbosity(), modeling_gguf_pytorch_utils.tqdm
     logging.set_verbosity_error()
     modeling_gguf_pytorch_utils.tqdm = lambda items, **_: items  # this one does not ask `logging`
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent),
-            gguf_file=gguf.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.bfloat16,
-        )
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        with without_bars(str(gguf.parent)):
+            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+            model = AutoModelForCausalLM.from_pretrained(
+                str(gguf.parent),
+                gguf_file=gguf.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.bfloat16,
+            )
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
     finally:
         modeling_gguf_pytorch_utils.tqdm = bar
         logging.set_verbosity(level)
+
+
+@contextlib.contextmanager
+def without_bars(path: str) -> Iterator[None]:
+    """No progress bars of transformers while a model is loaded from a folder; a download of gigabytes keeps its bar."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled() and Path(path).is_dir()
+    if shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
         if shown:
             logging.enable_progress_bar()
 

@@ -191,11 +191,17 @@ def to_parquet(pairs: Sequence[PreferencePair], path: Path) -> None:
     import json
 
     from datasets import Dataset
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     rows = [p.to_json() for p in pairs]
-    Dataset.from_list(
-        [{**r, "chosen": json.dumps(r["chosen"]), "rejected": json.dumps(r["rejected"])} for r in rows]
-    ).to_parquet(str(path))
+    rows = [{**r, "chosen": json.dumps(r["chosen"]), "rejected": json.dumps(r["rejected"])} for r in rows]
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()  # it takes milliseconds
+    try:
+        Dataset.from_list(rows).to_parquet(str(path))
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _spelled(facts: dict[str, str]) -> str:

@@ -25,7 +25,7 @@ def load(spec: str, **options: Any) -> LanguageModel:
         return ServerLM(url, model or None, **options)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from armap_lite.assets import resolve_model
+    from armap_lite.assets import resolve_model, without_bars
     from armap_lite.llms.device import pick
     from armap_lite.llms.local import LocalLM
 
@@ -33,5 +33,6 @@ def load(spec: str, **options: Any) -> LanguageModel:
     options = {"name": spec, **options}
     inspect.signature(LocalLM).bind(None, None, **options)  # a wrong option shows before minutes of loading
     path = resolve_model(spec)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device)
+    with without_bars(path):
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device)
     return LocalLM(model, AutoTokenizer.from_pretrained(path), **options)

@@ -129,13 +129,14 @@ def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") ->
     """A reward network on the pretrained backbone that `config` names, untrained, and its tokenizer."""
     from transformers import AutoModel, AutoTokenizer
 
-    from armap_lite.assets import resolve_model
+    from armap_lite.assets import resolve_model, without_bars
     from armap_lite.llms.device import pick
 
     where, kind = pick(device, dtype)
     path = resolve_model(config.backbone)
-    if config.vision:
-        backbone, tokenizer, tower, projector = towers.load(config, path, kind)
-        return RewardNetwork(backbone, config, tower, projector).to(where), tokenizer
-    backbone = AutoModel.from_pretrained(path, dtype=kind)
-    return RewardNetwork(backbone, config).to(where), AutoTokenizer.from_pretrained(path)
+    with without_bars(path):
+        if config.vision:
+            backbone, tokenizer, tower, projector = towers.load(config, path, kind)
+            return RewardNetwork(backbone, config, tower, projector).to(where), tokenizer
+        backbone = AutoModel.from_pretrained(path, dtype=kind)
+        return RewardNetwork(backbone, config).to(where), AutoTokenizer.from_pretrained(path)
