@@ -60,7 +60,8 @@ async def synthesize(
         if not facts:
             return [{"id": ids[item], "skipped": "nothing to ask for"}]
         rng = random.Random(stream(seed, ids[item]))
-        others = [change(env, chosen, rng) for _ in range(negatives)]
+        world = World(env, chosen.task)  # one for all: the way to the change is listed once
+        others = [change(env, chosen, rng, world=world) for _ in range(negatives)]
         ends: dict[str, Trajectory] = {}
         for other in others:
             if other is not None:
@@ -123,14 +124,17 @@ async def refine(
     return env.plain_instruction(facts), "plain", len(drafts), len(wrong)
 
 
-def change(env: Environment, trajectory: Trajectory, rng: random.Random, tries: int = 8) -> Trajectory | None:
+def change(
+    env: Environment, trajectory: Trajectory, rng: random.Random, tries: int = 8, world: World | None = None
+) -> Trajectory | None:
     """`trajectory` with one action changed and the rest carried out again; None where it always ends the same.
 
     After the change the old actions are kept wherever they are still admissible, else one is drawn. Where episodes
     differ in length (`env.skips`), old actions that no longer fit are passed over: a buyer who took another product
     goes on to the buying, and does not wander until the steps are used up, which would give the negative away.
+    `world`: of this task, where several changes share what is known of it.
     """
-    world, facts = World(env, trajectory.task), env.facts(trajectory)
+    world, facts = world or World(env, trajectory.task), env.facts(trajectory)
     for _ in range(tries):
         at = rng.randrange(len(trajectory.steps))
         state = world.start()

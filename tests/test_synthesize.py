@@ -20,6 +20,7 @@ from armap_lite.envs.game24 import Game24
 from armap_lite.store import read_jsonl
 from armap_lite.synthesize import refine
 from armap_lite.trajectory import PreferencePair, Trajectory
+from armap_lite.world import World
 
 ENV = Game24()
 
@@ -132,6 +133,21 @@ def test_rejected_drafts_are_counted(tmp_path):
     ]
     wrong = sum(ENV.states(text) != facts for text, facts in zip(lm.written, asked, strict=True))
     assert counts["texts drafted"] == len(lm.written) and counts["texts rejected"] == wrong > 0
+
+
+def test_changes_that_share_a_world_are_the_same_and_see_the_way_once(monkeypatch):
+    env, seen, state = Game24(), [], World._state
+    monkeypatch.setattr(World, "_state", lambda self, t, o: seen.append(t.actions) or state(self, t, o))
+    walk = env.replay(puzzle(4, 5, 6, 10), ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36"))
+
+    def three(world: World | None) -> tuple[list, list]:
+        rng = random.Random(3)
+        seen.clear()
+        return [synthesize.change(env, walk, rng, world=world) for _ in range(3)], list(seen)
+
+    (alone, often), (shared, once) = three(None), three(World(env, walk.task))
+    assert shared == alone and set(once) == set(often)
+    assert len(once) == len(set(once)) < len(often)
 
 
 def test_mirrored_pairs_exchange_the_roles_under_an_instruction_of_their_own(made, tmp_path):

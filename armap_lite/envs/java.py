@@ -51,6 +51,9 @@ def find_java(oldest: int = 17) -> str:
 class Simulators:
     """At most `limit` simulators in one JVM, each lent to whoever asked last; `make(gateway)` creates one.
 
+    One call at a time: the simulators of a JVM are not safe from each other while two of them work. (24 episodes played
+    by two threads: one began in another room, scores differed in 4, and in 2 when one thread played them again.)
+
     The JVM reads from a pipe that this process holds open: however this process ends, the JVM ends with it.
     """
 
