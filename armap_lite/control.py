@@ -71,7 +71,7 @@ TERMS: dict[str, dict[str, Term]] = {
 
 # Several wishes in one term, so that one weight asks for all of them.
 MIXED: dict[str, dict[str, Term]] = {
-    "webshop": {"price and 25 $ an action, in 100 $": lambda trajectory: price(trajectory) + length(trajectory) / 4},
+    "webshop": {"price and 10 $ an action, in 100 $": lambda trajectory: price(trajectory) + length(trajectory) / 10},
 }
 
 
