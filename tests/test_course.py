@@ -496,8 +496,8 @@ def test_a_perfect_an_empty_a_crashing_and_an_endless_notebook_get_the_right_row
 
     def stubborn(cells: list[Any], by: Any) -> None:
         solve(by["exercise"], "02-1")
-        again = "while True:\n    try:\n        while True: len(str(1))\n    except BaseException: pass"
-        by["exercise"]["02-2"]["source"] = again
+        deaf = "import signal; signal.signal(signal.SIGALRM, signal.SIG_IGN)"  # as long sums in C are
+        by["exercise"]["02-2"]["source"] = f"{deaf}\nwhile True: pass"
 
     hand_in(folder / "ann/02.ipynb", "02", lambda *_: None, kind="instructor")
     hand_in(folder / "ben/renamed by ben.ipynb", "02", lambda *_: None)
