@@ -159,9 +159,10 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "env_options": {"families": SHORT_SCIENCE},
         "split": "test, short tasks",
         "reward": _TERSE,
-        "collect_tasks": 10,
+        "collect_tasks": 8,
+        "samples": 5,
         "dev_tasks": 4,
-        "test_tasks": 8,
+        "test_tasks": 6,
         "planners": _planners(5, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("fast", "webshop"): {

@@ -55,8 +55,7 @@ class Run:
         if reward:
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
         options = {**settings.env_options, **user_options(env)}
-        if unknown := sorted(settings.planners.keys() - planners.PLANNERS.keys()):
-            raise ValueError(f"planner {unknown[0]!r} is not known; there is {', '.join(planners.PLANNERS)}")
+        planners.check(settings.planners)
         self.settings = dataclasses.replace(settings, policy=policy or settings.policy, env_options=options)
         self.name, self.profile, self.seed = env, profile, seed
         self.root = Path(run_dir or f"runs/{profile}")

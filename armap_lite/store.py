@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import uuid
@@ -150,3 +151,15 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any], int]]:
                 raise ValueError(f"{path}, line {number} is {record!r:.40}, not a JSON object; is this the right file?")
             end += len(line)
             yield number, record, end
+
+
+@functools.lru_cache(4096)
+def caption(picture: str) -> str:
+    """The alternative text inside a picture's file: what it shows, for one without eyes; "" where none can be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(picture) as image:
+            return str(image.info.get("Description", ""))
+    except OSError:
+        return ""

@@ -24,6 +24,8 @@ from armap_lite.store import JsonlStore, read_jsonl
 from armap_lite.trajectory import PreferencePair, Trajectory
 from armap_lite.world import World
 
+ALIKE = 0.7  # of the changes go to what is like the old action, where anything is
+
 
 async def synthesize(
     env: Environment,
@@ -149,6 +151,8 @@ def change(
             ahead += 1
             if i == at:
                 options = [a for a in state.admissible if a != old]
+                alike = env.alike(state.trajectory, old, options)
+                options = alike if alike and rng.random() < ALIKE else options
             else:
                 options = [old] if old in state.admissible else list(state.admissible)
             if not options:

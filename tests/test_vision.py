@@ -18,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file
 from tiny import seeded, tiny_config, tiny_folder, tiny_tokenizer
 from torch.nn import functional as F
@@ -36,7 +37,7 @@ from transformers import (
 
 from armap_lite import assets, reward
 from armap_lite.agent import transcript
-from armap_lite.reward import RewardConfig, TrainingConfig
+from armap_lite.reward import RewardConfig, TrainingConfig, training
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.reward.scorer import RewardModel
@@ -50,6 +51,7 @@ from armap_lite.reward.vision import (
     encode,
     visible,
 )
+from armap_lite.store import caption
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory
 
@@ -417,6 +419,33 @@ def test_a_projector_starts_where_words_mean_what_pictures_show(siglip: str, tmp
     assert match.diagonal().min() > 0.65  # 0.49 where the noise in the texts counts as much as the colours
     assert float(known.std() / embedding.words.weight.std()) == pytest.approx(1, abs=0.02)
     assert torch.allclose(known.mean((0, 1)), torch.zeros(32), atol=1e-4)
+
+
+def test_a_projector_starts_from_captions_where_there_are_any(
+    siglip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ARMAP_CACHE", str(tmp_path / "cache"))
+    told: list[Any] = []
+    monkeypatch.setattr(training, "align", lambda embedding, about, lines: told.extend(about))
+    pairs = colour_pairs(tmp_path / "shop", 10)
+
+    def learn(name: str) -> None:
+        told.clear()
+        network = network_with(transformer(siglip, 1))
+        train(pairs, tmp_path / name, training=FAST, network=(network, TOKENIZER), **CPU)
+
+    learn("asked")
+    known = {pair.chosen.pictures[-1]: pair.instruction for pair in pairs}
+    assert told and all(known[picture] == text for picture, text in told)
+    for picture in {picture for pair in pairs for picture in (*pair.chosen.pictures, *pair.rejected.pictures)}:
+        alt = PngInfo()
+        alt.add_text("Description", f"a {Path(picture).stem} square")
+        with Image.open(picture) as image:
+            image.save(picture, pnginfo=alt)
+    caption.cache_clear()
+    learn("told")
+    assert len({picture for picture, _ in told}) > len(known) / 2
+    assert all(text == f" a {Path(picture).stem} square" for picture, text in told)  # with the blank that words have
 
 
 def test_words_that_pictures_tell_are_found():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shop import SECRET, make_long_shop, make_shop, products, record
 
-from armap_lite import envs
+from armap_lite import envs, synthesize
 from armap_lite.envs.webshop import WebShop, price_paid
 from armap_lite.envs.webshop.engine import Page, Shop, load, records, step
 from armap_lite.envs.webshop.goals import goals, split_of
@@ -398,6 +398,33 @@ def test_a_change_is_carried_out_and_ends_elsewhere(env, task):
             assert env.replay(task, other.actions) == other
             assert not env.fulfils(other, env.facts(chosen))
     assert made >= 8
+
+
+def test_alike_are_products_of_like_titles_and_values_of_the_same_option(env, task):
+    def alike(*actions: str, to: str) -> list[str]:
+        trajectory = env.replay(task, actions)
+        return env.alike(trajectory, to, [a for a in env.admissible() if a != to])
+
+    near = alike(STRIPED[0], to=STRIPED[1])
+    assert len(near) == 3 and near[0] == "click[b0plain001]", "three words apart; all others are further"
+    assert set(alike(*STRIPED[:2], to="click[blue]")) == {"click[red]", "click[navy | white]"}
+    assert alike(*STRIPED[:2], to="click[8 oz]") == ["click[12 oz]"]
+    for other in ("click[buy now]", "click[< prev]"):
+        assert alike(*STRIPED[:2], to=other) == []
+    assert alike(to=STRIPED[0]) == []
+
+
+def test_most_changes_go_to_what_is_alike_and_some_elsewhere(env, task, monkeypatch):
+    chosen = env.replay(task, ("search[mugs]", *STRIPED[1:]))
+
+    def instead(old: str) -> set[str]:
+        made = [change(env, chosen, random.Random(seed)) for seed in range(60)]
+        parted = (next(p for p in zip(chosen.actions, other.actions) if p[0] != p[1]) for other in made if other)
+        return {new for was, new in parted if was == old}
+
+    assert len(instead("click[8 oz]")) > 2
+    monkeypatch.setattr(synthesize, "ALIKE", 1.0)
+    assert instead("click[8 oz]") == {"click[12 oz]"}
 
 
 def test_what_was_bought_fulfils_all_that_it_is_and_nothing_else(env, task):

@@ -80,6 +80,13 @@ class Environment(ABC):
         """Does `trajectory` do what an instruction with the facts `asked` asks for, whatever else it does?"""
         return self.facts(trajectory) == asked
 
+    def alike(self, trajectory: Trajectory, action: str, others: Sequence[str]) -> list[str]:
+        """Those of `others` that one may take for `action` after `trajectory`; empty where none is like it.
+
+        What differs in so little teaches what the instruction turns on (see `synthesize.change`).
+        """
+        return []
+
     @abstractmethod
     def plain_instruction(self, facts: dict[str, str]) -> str:
         """A plain sentence that states `facts`: the fall-back where no LLM text passes the check."""

@@ -30,6 +30,16 @@ PLANNERS: dict[str, Callable[..., Awaitable[PlanResult]]] = {
 __all__ = ["PLANNERS", "Budget", "PlanResult", "Sample", "Search", "load", "plan", *PLANNERS]
 
 
+def check(planners: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ValueError for planners (name -> options) not known, or before those whose budget they take."""
+    if unknown := sorted(set(planners) - set(PLANNERS)):
+        raise ValueError(f"planner {unknown[0]!r} is not known; there is {', '.join(PLANNERS)}")
+    for i, (name, settings) in enumerate(planners.items()):
+        for value in settings.values():
+            if isinstance(value, Mapping) and value["spent_by"] not in list(planners)[:i]:
+                raise ValueError(f"{name} takes the budget of {value['spent_by']!r}, which has to be planned before it")
+
+
 async def plan(
     env: Environment,
     agent: Agent,
@@ -51,12 +61,7 @@ async def plan(
     caches, so that no state is read twice; a group that was broken off is done over, which keeps the rest the same.
     Returns the seconds spent on each planner now.
     """
-    if unknown := sorted(set(planners) - set(PLANNERS)):
-        raise ValueError(f"planner {unknown[0]!r} is not known; there is {', '.join(PLANNERS)}")
-    for i, (name, settings) in enumerate(planners.items()):
-        for value in settings.values():
-            if isinstance(value, Mapping) and value["spent_by"] not in list(planners)[:i]:
-                raise ValueError(f"{name} takes the budget of {value['spent_by']!r}, which has to be planned before it")
+    check(planners)
     batch = Batcher(agent.lm, reward, env.parallel)
     seconds = dict.fromkeys(planners, 0.0)
     spent: dict[tuple[str, str], Budget] = {}

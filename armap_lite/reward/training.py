@@ -27,6 +27,7 @@ from armap_lite.reward.config import RewardConfig, TrainingConfig
 from armap_lite.reward.data import PairDataModule
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.reward.vision import align
+from armap_lite.store import caption
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair
 
@@ -165,7 +166,10 @@ def train(
         pictures=model.pictures,
     )
     if model.pictures and model.config.vision != "own" and not last.is_file():
-        told = [(shown[-1], pair.instruction) for pair in data.train_pairs if (shown := pair.chosen.pictures)]
+        sides = [side for pair in data.train_pairs for side in (pair.chosen, pair.rejected)]
+        told = [(picture, f" {text}") for side in sides for picture in side.pictures if (text := caption(picture))]
+        asked = ((pair.chosen.pictures, pair.instruction) for pair in data.train_pairs)
+        told = told or [(seen[-1], text) for seen, text in asked if seen]
         align(model.backbone.get_input_embeddings(), told, LineTokenizer(tokenizer))  # type: ignore[operator]
     module = RewardModule(model, training, out)
     batches = -(-len(data.train_pairs) // training.batch_size) * training.epochs // training.devices

@@ -171,9 +171,9 @@ def align(embedding: PictureEmbedding, told: Sequence[tuple[str, str]], lines: L
     """Bring a new projector to where words mean what pictures show; `told`: (path of a picture, a text about it).
 
     Which words can be told from a picture is measured first (`visible`). The projector then learns, by least squares,
-    the sum of the embeddings of a picture's words, each as far as it is visible and rare; in the end pictures differ
-    as much as words do. From there the language model compares a picture with the instruction as it compares words,
-    which it can already.
+    the sum of the embeddings of a picture's words, each as far as it is visible; in the end pictures differ as much
+    as words do. From there the language model compares a picture with the instruction as it compares words, which it
+    can already. VILA's first stage does the same with captions, by way of the language model's loss.
     """
     pictures, words = embedding.pictures, embedding.words.weight.detach().float()  # [V, H]
     about: dict[str, list[set[int]]] = {}
@@ -184,13 +184,17 @@ def align(embedding: PictureEmbedding, told: Sequence[tuple[str, str]], lines: L
     vocabulary = sorted(set().union(*(text for texts in about.values() for text in texts)))  # [W]
     shares = [Counter(token for text in texts for token in text) for texts in about.values()]
     said = torch.tensor([[n[w] / len(t) for w in vocabulary] for n, t in zip(shares, about.values())])  # [P, W]
-    rarity = (said > 0).float().mean(0).log().neg().to(words.device)  # [W], idf
     said = (said - said.mean(0)).to(words.device)
     numbers = [(pictures.ids(path)[0] - pictures.vocabulary) // pictures.tower.tokens for path in about]
     features = pictures.features(numbers, pick()[0]).to(words.device)  # [P, K, C]
-    wanted = (said * rarity * visible(features.mean(1), said)) @ words[vocabulary]  # [P, H]
+    wanted = said * visible(features.mean(1), said) @ words[vocabulary]  # [P, H]
     spread = words.std()
     wanted = wanted / wanted.std().clamp(min=1e-6) * spread
+    norm, first, _, last = embedding.projector
+    with torch.no_grad():  # what all pictures share would drown what they differ in: colours were told half as often
+        seen = norm(features).flatten(0, 1)  # [P * K, C]
+        first.weight.div_(seen.std(0).clamp(min=seen.std(0).mean() / 10))
+        first.bias.sub_(first.weight @ seen.mean(0))
     optimizer = torch.optim.AdamW(embedding.projector.parameters(), lr=1e-3)
     random = torch.Generator().manual_seed(0)
     for _ in range(steps):
@@ -202,7 +206,7 @@ def align(embedding: PictureEmbedding, told: Sequence[tuple[str, str]], lines: L
     optimizer.zero_grad()
     with torch.no_grad():
         shown = embedding.projector(features)  # [P, K, H]
-        last, middle = embedding.projector[-1], shown.mean((0, 1))
+        middle = shown.mean((0, 1))
         gain = spread / (shown - middle).pow(2).mean().sqrt().clamp(min=1e-6)
         last.weight.mul_(gain)
         last.bias.sub_(middle).mul_(gain)

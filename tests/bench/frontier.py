@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from armap_lite import planners
-from armap_lite.control import Term, length, price
+from armap_lite.control import MIXED, Term, length, price
 from armap_lite.planners import PlanResult
 
+[(both, mixed)] = MIXED["webshop"].items()
 WISHES: dict[str, tuple[Term, tuple[float, ...]]] = {
     "price": (price, (1, 2, 4, 8, 10, 12, 16)),
     "actions": (length, (0.25, 0.5, 1, 2)),
-    "price and 10 $ an action": (lambda t: price(t) + length(t) / 10, (1, 2, 4, 8, 10, 12)),
+    both: (mixed, (1, 2, 4, 8, 10, 12)),
 }
 LOST = 0.02  # of score: what a wish may cost
 
@@ -59,6 +60,8 @@ def main(folders: list[str]) -> None:
                     if planner == "best_of_n" and name == "price" and what != "all" and lost >= -LOST:
                         best = {"weight": weight, "price": 1 + cheaper, "score": lost}
                 print(line)
+    if not best:
+        sys.exit(f"no weight of price costs at most {LOST} of Best-of-N's score: see the lines above")
     versus = "Best-of-N without a wish, goals for which something is bought either way"
     result = {"name": "frontier", "ratio": round(best["price"], 3), "versus": versus, "unit": "dollars"}
     print(json.dumps({**result, "details": best}))

@@ -1,9 +1,10 @@
 """Do pictures earn their place? `python tests/bench/pictures.py runs/laptop-0 [runs/laptop-1 ...]`, after WebShop ran.
 
-For each run folder a second reward model is trained on the same pairs, with the same settings and no eyes; both rank
-the pairs of the development tasks (which neither was trained on, nor stopped early by). Pairs are grouped twice: by
-whether the goal of their task needs the picture, and, stricter, by whether the instruction names a detail that is in
-the text of neither trajectory. Intervals draw whole tasks. Last line: JSON, ratio of the right ones where it is needed.
+For each run folder a second reward model is trained on the same pairs, with the same settings and no eyes. Both rank
+two sorts of pairs of development goals (which neither was trained on, nor stopped early by): what is meant beside what
+is most like it and wrong, for each goal; and pairs made of the agent's own trajectories, as training pairs are. Each
+sort is split by whether its goal needs the picture. Intervals draw whole goals. Last line: JSON, ratio of the first
+sort where the picture is needed.
 """
 
 from __future__ import annotations
@@ -12,42 +13,75 @@ import ast
 import asyncio
 import dataclasses
 import json
+import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from armap_lite import evaluate, reward
-from armap_lite.agent import transcript
+from armap_lite.envs.webshop.engine import WINDOW, Product
 from armap_lite.envs.webshop.environment import WebShop
+from armap_lite.envs.webshop.judge import WebShopJudge
 from armap_lite.envs.webshop.wishes import tokens
 from armap_lite.reward.training import train
 from armap_lite.run import Run
-from armap_lite.trajectory import PreferencePair
+from armap_lite.trajectory import PreferencePair, Task, Trajectory
+
+MOST = 2  # pairs for each goal
+SHELF = 6  # products looked at, those most like the one that is meant
 
 
-def only_seen(env: WebShop, pair: PreferencePair) -> bool:
-    """Whether `pair`'s instruction names a detail of which no word is in the text of either trajectory."""
-    asked = (env.states(pair.instruction) or {}).get("details", "").split(", ")
-    told = {word for side in (pair.chosen, pair.rejected) for word in tokens(transcript(side, "-"))}
-    return any(words and not told & set(words) for words in map(tokens, asked))
+def look_alikes(split: str) -> Iterator[PreferencePair]:
+    """For each goal of `split`: buying what is meant (true score 1), and buying what is most like it (below 1)."""
+    env, judge = WebShop(), WebShopJudge()
+    shop, goals, _ = judge._known
+    for task in env.tasks(split):
+        goal = goals[task.setup["goal"]]
+        meant = shop.products[goal["asin"]]
+        chosen = _buy(env, task, meant, [value.lower() for value in goal["goal_options"]])
+        if chosen is None or judge.score(chosen) < 1:
+            continue
+        words = set(tokens(meant.title))
+        shelf = [p for p in shop.products.values() if p.query == meant.query]
+        shelf.sort(key=lambda p: len(words ^ set(tokens(p.title))))
+        wrong = []
+        for product in shelf[:SHELF]:
+            styles = [value for values in product.options.values() for value in values if value in product.images]
+            for style in styles or [""]:
+                sizes = [value.lower() for value in goal["goal_options"] if value.lower() not in meant.images]
+                other = _buy(env, task, product, [style, *sizes])
+                if other and judge.score(other) < 1:
+                    wrong.append(other)
+        some = wrong[: 2 * MOST]
+        random.Random(task.id).shuffle(some)
+        for i, other in enumerate(some[:MOST]):
+            yield PreferencePair(f"{task.id}/{i}", task.id, task.instruction, chosen, other, "human", 0)
 
 
-def margins(run: Run, pairs: list[PreferencePair]) -> dict[str, np.ndarray]:
-    """Rewards of chosen minus rejected, with eyes and without, [pairs] each."""
+def _buy(env: WebShop, task: Task, product: Product, options: list[str]) -> Trajectory | None:
+    """Search as the agent would, find `product`, click what it has of `options`, buy; None where no search shows it."""
+    searches = [*env._wishes.queries(task.instruction)[:1], product.query]
+    words = next((words for words in searches if product.asin in env._shop.search(words)), None)
+    if words is None:
+        return None
+    pages = env._shop.search(words).index(product.asin) // WINDOW
+    clicks = [value for values in product.options.values() for value in values if value in options]
+    clicks = [*["next >"] * pages, product.asin.lower(), *clicks, "buy now"]
+    return env.replay(task, [f"search[{words}]", *(f"click[{value}]" for value in clicks)])
+
+
+def two_models(run: Run) -> dict[str, Any]:
+    """The reward model of `run`, and one trained without pictures beside it."""
     blind = run.path("reward_without_pictures")
     if not (blind / "trained.json").is_file():
         settings = dataclasses.replace(run.settings.reward, vision=None)
         learned = asyncio.run(run.pairs())
         train(learned, blind, settings, run.settings.training, seed=run.seed, enable_progress_bar=False)
         (blind / "trained.json").write_text("{}")
-    found = {}
-    for name, model in (("with", run.reward), ("without", reward.load(blind))):
-        texts = [pair.instruction for pair in pairs]
-        sides = [model.score(texts, some) for some in ([p.chosen for p in pairs], [p.rejected for p in pairs])]
-        found[name] = sides[0] - sides[1]
-    return found
+    return {"with": run.reward, "without": reward.load(blind)}
 
 
 def by_task(tasks: list[str], margins: list[float]) -> dict[str, float]:
@@ -60,6 +94,7 @@ def by_task(tasks: list[str], margins: list[float]) -> dict[str, float]:
 
 def main(folders: list[str]) -> None:
     groups: dict[str, dict[str, list[Any]]] = {}
+    alike = list(look_alikes("dev"))
     for folder in folders:
         told = {
             k: ast.literal_eval(v)
@@ -67,28 +102,29 @@ def main(folders: list[str]) -> None:
             if k in ("profile", "seed")
         }
         run = Run("webshop", told["profile"], folder, told["seed"])
-        pairs = asyncio.run(run.test_pairs())
-        both, env = margins(run, pairs), WebShop()
-        for i, pair in enumerate(pairs):
-            goal = bool(pair.chosen.task.setup.get("needs_picture"))
-            for name in (f"goal needs picture: {goal}", f"detail only in a picture: {only_seen(env, pair)}"):
-                kept = groups.setdefault(name, {"tasks": [], "with": [], "without": []})
+        models = two_models(run)
+        for sort, pairs in (("look-alikes", alike), ("agent's", asyncio.run(run.test_pairs()))):
+            texts, chosen, rejected = [[getattr(p, k) for p in pairs] for k in ("instruction", "chosen", "rejected")]
+            margins = {k: m.score(texts, chosen) - m.score(texts, rejected) for k, m in models.items()}
+            for i, pair in enumerate(pairs):
+                needed = bool(pair.chosen.task.setup.get("needs_picture"))
+                kept = groups.setdefault(f"{sort}, goal needs picture: {needed}", {"tasks": []})
                 kept["tasks"].append(pair.task_id)  # the same tasks in each seed: drawn together
-                for eyes, margin in both.items():
-                    kept[eyes].append(margin[i])
+                for eyes, margin in margins.items():
+                    kept.setdefault(eyes, []).append(margin[i])
     details = {}
     for name, kept in sorted(groups.items()):
         details[name] = {eyes: evaluate.pair_metrics(kept[eyes], kept["tasks"]) for eyes in ("with", "without")}
         for eyes, found in details[name].items():
             low, high = found["ci_low"], found["ci_high"]
-            print(f"{name:32s} {eyes:8s} {found['pair_accuracy']:.3f} [{low:.3f}, {high:.3f}] n={found['n_pairs']}")
+            print(f"{name:38s} {eyes:8s} {found['pair_accuracy']:.3f} [{low:.3f}, {high:.3f}] n={found['n_pairs']}")
         right = {eyes: by_task(kept["tasks"], kept[eyes]) for eyes in ("with", "without")}
         difference = evaluate.paired_difference(right["with"], right["without"])
         details[name]["with - without, mean over tasks"] = difference
-        print(f"{name:32s} {'paired':8s} {difference}")
-    needed = details["detail only in a picture: True"]
+        print(f"{name:38s} {'paired':8s} {difference}")
+    needed = details["look-alikes, goal needs picture: True"]
     ratio = needed["with"]["pair_accuracy"] / needed["without"]["pair_accuracy"]
-    versus = "the same reward model without pictures, pairs whose instruction names what only a picture shows"
+    versus = "the same reward model without pictures, look-alikes of goals that need the picture"
     result = {"name": "pictures", "ratio": round(ratio, 3), "versus": versus, "unit": "pair accuracy"}
     print(json.dumps({**result, "details": details}))
 

@@ -6,14 +6,14 @@ import copy
 import dataclasses
 import functools
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from armap_lite.envs.base import Environment
-from armap_lite.envs.webshop.engine import SEP, THANKS, WINDOW, Page, Shop, load, step
+from armap_lite.envs.webshop.engine import SEP, THANKS, WINDOW, Page, Product, Shop, load, step
 from armap_lite.envs.webshop.goals import goals, split_of
-from armap_lite.envs.webshop.wishes import ANYTHING, Wishes, instruction, option_words
+from armap_lite.envs.webshop.wishes import ANYTHING, Wishes, instruction, option_words, tokens
+from armap_lite.store import caption
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 
@@ -27,15 +27,6 @@ def price_paid(trajectory: Trajectory) -> float | None:
     """What the trajectory paid in dollars, as its last page says; None where it bought nothing."""
     told = receipt(trajectory)
     return float(told[2].removeprefix("$")) if told else None
-
-
-@functools.lru_cache(4096)
-def caption(picture: str | None) -> str:
-    """The alternative text inside a picture's file, where it has one: what a data writer without eyes knows of it."""
-    if picture is None:
-        return ""
-    with Image.open(picture) as image:
-        return str(image.info.get("Description", ""))
 
 
 class WebShop(Environment):
@@ -169,6 +160,21 @@ class WebShop(Environment):
         told = self._bought(trajectory)
         return told is not None and self._wishes.fulfilled(asked, *told)
 
+    def alike(self, trajectory: Trajectory, action: str, others: Sequence[str]) -> list[str]:
+        """The three products whose titles are most like that of the one clicked; of an option, its other values."""
+        product = self._clicked(action)
+        if product:
+            words = set(tokens(product.title))
+            unlike = {a: len(words ^ set(tokens(p.title))) for a in others if (p := self._clicked(a))}
+            return sorted(unlike, key=unlike.__getitem__)[:3]
+        here = next(filter(None, map(self._clicked, reversed(trajectory.actions))), None)
+        groups = ({f"click[{value}]" for value in values} for values in here.options.values()) if here else ()
+        group = next((group for group in groups if action in group), set())
+        return [a for a in others if a in group]
+
+    def _clicked(self, action: str) -> Product | None:
+        return self._shop.products.get(action.removeprefix("click[").removesuffix("]").upper())
+
     def _bought(self, trajectory: Trajectory) -> tuple[str, list[tuple[str, str]], float, str] | None:
         """Title, options, price and look of what was bought."""
         told = receipt(trajectory)
@@ -177,7 +183,7 @@ class WebShop(Environment):
         asin, title, price, *options = told
         pairs = [(name, value) for name, _, value in (option.partition(": ") for option in options)]
         shown = self._shop.products[asin].images.keys() - {""}  # what has a picture of its own shows nothing unchosen
-        look = caption(trajectory.steps[-2].picture) if not shown or shown & {value for _, value in pairs} else ""
+        look = caption(trajectory.steps[-2].picture or "") if not shown or shown & {v for _, v in pairs} else ""
         return title, pairs, float(price[1:]), look
 
     def start_text(self, facts: dict[str, str]) -> str:
