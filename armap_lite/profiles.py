@@ -74,7 +74,7 @@ def _planners(
 # prompts were a sixth longer). ScienceWorld's trajectories are actions only; in WebShop the wish stands first and the
 # receipt, with its picture, last: of what lies between most can go.
 _TERSE = RewardConfig(keep=12, train="top:6", max_tokens=192)
-_LOOKING = replace(_TERSE, vision="efficientnet-lite0", vision_tokens=1, max_tokens=96)
+_LOOKING = replace(_TERSE, vision="efficientnet-lite0", vision_tokens=4, max_tokens=104)
 # Rewards of one task differ by a few units: what an action more (of 10 to 40) or 100 dollars more may then weigh.
 _STEP_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2)
 _PRICE_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from armap_lite.agent import transcript
 from armap_lite.reward import RewardConfig, TrainingConfig, training
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
+from armap_lite.reward.projector import align, spelled, visible
 from armap_lite.reward.scorer import RewardModel
 from armap_lite.reward.towers import EfficientNetLite0, efficientnet, transformer
 from armap_lite.reward.training import train
@@ -47,9 +49,7 @@ from armap_lite.reward.vision import (
     PictureError,
     Pictures,
     Tower,
-    align,
     encode,
-    visible,
 )
 from armap_lite.store import caption
 from armap_lite.tokens import LineTokenizer
@@ -248,7 +248,7 @@ def test_a_saved_model_gives_the_same_scores(kind: str, siglip: str, album: list
     backbone = tiny_folder(tmp_path / "backbone")
     network, tokenizer = build(RewardConfig(backbone=backbone, keep=2, train=kind, vision=siglip), "cpu")
     learned = network.learned()
-    assert {n.split(".")[-2] + n[-7:] for n in learned if ".projector." in n} >= {"1.weight", "3.weight"}
+    assert {n.split(".projector.")[1] for n in learned if ".projector." in n} >= {"first.weight", "last.weight"}
     assert not any("words" in n for n in learned) or kind == "all"
 
     def move() -> None:
@@ -397,55 +397,84 @@ def test_a_projector_starts_where_words_mean_what_pictures_show(siglip: str, tmp
     names, rng = {"red": "crimson", "blue": "blue", "green": "green", "black": "black"}, random.Random(0)
     network = network_with(transformer(siglip, 4))
     embedding = network.backbone.get_input_embeddings()
-    told = [
-        (draw(tmp_path / f"{c}{i}.png", c, i), f"find a {names[c]} shirt {rng.randbytes(4).hex(' ')}")
-        for c in COLOURS
-        for i in range(12)
-    ]
+    paths = [draw(tmp_path / f"{c}{i}.png", c, i) for c in COLOURS for i in range(12)]
+    told = [[f"find a {names[c]} shirt {rng.randbytes(4).hex(' ')}"] for c in COLOURS for _ in range(12)]
+    unseen = [draw(tmp_path / f"new-{c}.png", c, 13) for c in COLOURS]
+    seen, new = (network.pictures.of(some, torch.device("cpu")) for some in (paths, unseen))  # [48, 4, C], [4, 4, C]
     before = {name: tensor.clone() for name, tensor in embedding.state_dict().items()}
-    align(embedding, told, LINES)
+    align(embedding.projector, seen, told, embedding.words.weight, LINES)
     after = embedding.state_dict()
-    assert all(torch.equal(after[name], tensor) == ("projector" not in name) for name, tensor in before.items())
+    assert all(torch.equal(after[n], t) == ("projector" not in n) for n, t in before.items())
     assert all(p.grad is None for p in embedding.parameters())
 
-    unseen = [draw(tmp_path / f"new-{c}.png", c, 13) for c in COLOURS]
-    numbers = [(network.pictures.ids(path)[0] - network.pictures.vocabulary) // 4 for path in unseen]
     with torch.no_grad():
-        shown = embedding.projector(network.pictures.features(numbers, torch.device("cpu")))  # [4, 4, 32]
-        known = embedding.projector(network.pictures.features(range(48), torch.device("cpu")))
+        shown, known = embedding.projector(new), embedding.projector(seen)  # [4, 4, 32], [48, 4, 32]
     words = torch.stack([embedding.words.weight[LINES(f" {name}")].sum(0) for name in names.values()])
     match = torch.cosine_similarity(shown.mean(1)[:, None], (words - words.mean(0))[None], dim=-1)  # [picture, word]
     assert match.argmax(1).tolist() == [0, 1, 2, 3]
     assert match.diagonal().min() > 0.65  # 0.49 where the noise in the texts counts as much as the colours
     assert float(known.std() / embedding.words.weight.std()) == pytest.approx(1, abs=0.02)
-    assert torch.allclose(known.mean((0, 1)), torch.zeros(32), atol=1e-4)
+    assert torch.allclose(known.mean(0), torch.zeros(4, 32), atol=1e-4)
+
+
+def test_the_tokens_of_a_picture_become_the_words_of_its_caption_in_order(siglip: str, tmp_path: Path):
+    network = network_with(transformer(siglip, 4))
+    embedding = network.backbone.get_input_embeddings()
+    sides = {"left": 0, "right": 13}
+    looks = [(colour, side, i) for colour in COLOURS for side in sides for i in range(4)]
+    paths = [draw(tmp_path / f"{c}-{side}-{i}.png", c, sides[side] + i) for c, side, i in looks]
+    seen, words = network.pictures.of(paths, torch.device("cpu")), embedding.words.weight
+    align(embedding.projector, seen, [[f" {c} {side}"] for c, side, _ in looks], words, LINES, captions=True)
+    tokens = [list(dict.fromkeys(LINES(f" {c} {side}"))) for c, side, _ in looks]
+    with torch.no_grad():
+        shown = embedding.projector(seen)  # [32, 4, 32]
+    everything = sorted({token for some in tokens for token in some})
+    for k in range(3):  # the last token stands for all that is left
+        some = [(i, row[k]) for i, row in enumerate(tokens) if len(row) > k]
+        near = torch.cdist(shown[[i for i, _ in some], k], words[everything]).argmin(1)  # [some]
+        right = [everything[n] == token for n, (_, token) in zip(near.tolist(), some)]
+        assert len(right) > 8 and np.mean(right) > 0.95
+
+
+def test_where_a_caption_ends_its_last_token_stands_for_all_that_is_left():
+    words = torch.eye(5)
+    nothing = torch.tensor([0.25, 0.25, 0.25, 0.25, 0])  # the mean of the four that occur
+    wanted = spelled([[[0, 1, 2]], [[3]]], words, 2)  # [2, 2, 5]
+    assert torch.allclose(wanted[0], torch.stack([words[0], words[1] + words[2] - nothing]))
+    assert torch.allclose(wanted[1], torch.stack([words[3], nothing]))
+    assert torch.allclose(spelled([[[0, 1]], [[2, 3]]], words, 1)[0, 0], words[0] + words[1] - nothing)
 
 
 def test_a_projector_starts_from_captions_where_there_are_any(
     siglip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("ARMAP_CACHE", str(tmp_path / "cache"))
-    told: list[Any] = []
-    monkeypatch.setattr(training, "align", lambda embedding, about, lines: told.extend(about))
-    pairs = colour_pairs(tmp_path / "shop", 10)
+    asked: list[Any] = []
+    monkeypatch.setattr(training, "align", lambda *told: asked.append((told[1].shape, told[2], told[5])))
+    sides = [[walk(draw(tmp_path / f"{c}-{i}.png", c, i), task=f"t{i}") for c in COLOURS] for i in range(10)]
+    pairs = [
+        PreferencePair(f"{i}{c}", f"t{i}", f"{c} {i}", good, bad, "plain", 0)
+        for i, some in enumerate(sides)
+        for c, good, bad in zip(COLOURS, some, some[1:] + some[:1])
+    ]
 
-    def learn(name: str) -> None:
-        told.clear()
+    def learn(name: str) -> Any:
         network = network_with(transformer(siglip, 1))
         train(pairs, tmp_path / name, training=FAST, network=(network, TOKENIZER), **CPU)
+        return asked.pop()
 
-    learn("asked")
-    known = {pair.chosen.pictures[-1]: pair.instruction for pair in pairs}
-    assert told and all(known[picture] == text for picture, text in told)
+    shape, texts, captions = learn("asked")
+    assert not captions and {text for some in texts for text in some} < {pair.instruction for pair in pairs}
+    assert shape[:2] == (len(texts), 1) and sum(map(len, texts)) == round(0.8 * len(pairs))
     for picture in {picture for pair in pairs for picture in (*pair.chosen.pictures, *pair.rejected.pictures)}:
         alt = PngInfo()
         alt.add_text("Description", f"a {Path(picture).stem} square")
         with Image.open(picture) as image:
             image.save(picture, pnginfo=alt)
     caption.cache_clear()
-    learn("told")
-    assert len({picture for picture, _ in told}) > len(known) / 2
-    assert all(text == f" a {Path(picture).stem} square" for picture, text in told)  # with the blank that words have
+    shape, texts, captions = learn("told")
+    assert captions and shape[0] == len(texts) > 16
+    assert all(re.fullmatch(r" a (red|blue|green|black)-\d square", text) for [text] in texts)  # the blank of words
 
 
 def test_words_that_pictures_tell_are_found():

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from armap_lite.reward import towers
 from armap_lite.reward.config import RewardConfig
-from armap_lite.reward.vision import PictureEmbedding, Pictures, Tower, new_projector
+from armap_lite.reward.projector import WordProjector
+from armap_lite.reward.vision import PictureEmbedding, Pictures, Tower
 
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -50,7 +51,7 @@ class RewardNetwork(nn.Module):
             words = self.backbone.get_input_embeddings()  # type: ignore[operator]
             self.pictures = Pictures(tower, words.num_embeddings)
             if projector is None:
-                projector = new_projector(tower.size, size)
+                projector = WordProjector(tower.tokens, tower.size, size)
             else:
                 projector.requires_grad_(config.train == "all")
             embedding = PictureEmbedding(words, self.pictures, projector)

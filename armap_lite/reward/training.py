@@ -23,10 +23,11 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from torch.nn import functional as F
 
+from armap_lite.llms.device import pick
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 from armap_lite.reward.data import PairDataModule
 from armap_lite.reward.model import RewardNetwork, build
-from armap_lite.reward.vision import align
+from armap_lite.reward.projector import align
 from armap_lite.store import caption
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair
@@ -166,11 +167,7 @@ def train(
         pictures=model.pictures,
     )
     if model.pictures and model.config.vision != "own" and not last.is_file():
-        sides = [side for pair in data.train_pairs for side in (pair.chosen, pair.rejected)]
-        told = [(picture, f" {text}") for side in sides for picture in side.pictures if (text := caption(picture))]
-        asked = ((pair.chosen.pictures, pair.instruction) for pair in data.train_pairs)
-        told = told or [(seen[-1], text) for seen, text in asked if seen]
-        align(model.backbone.get_input_embeddings(), told, LineTokenizer(tokenizer))  # type: ignore[operator]
+        _open_eyes(model, data.train_pairs, LineTokenizer(tokenizer))
     module = RewardModule(model, training, out)
     batches = -(-len(data.train_pairs) // training.batch_size) * training.epochs // training.devices
     check = max(1, batches // training.checks // training.accumulate) * training.accumulate
@@ -218,3 +215,19 @@ def train(
         "val_pairs": len(data.val_pairs),
         "shortened": data.shortened,
     }
+
+
+def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: LineTokenizer) -> None:
+    """Align a new projector: with the captions of the pictures of `pairs`, else with the instructions they fulfil."""
+    sides = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
+    about = {picture: [f" {text}"] for side in sides for picture in side.pictures if (text := caption(picture))}
+    captions = bool(about)
+    if not captions:
+        for pair in pairs:
+            for picture in pair.chosen.pictures[-1:]:
+                about.setdefault(picture, []).append(pair.instruction)
+    if len(about) >= 10:  # with fewer there is nothing to learn
+        embedding: Any = model.backbone.get_input_embeddings()  # type: ignore[operator]
+        words = embedding.words.weight
+        features = embedding.pictures.of(list(about), pick()[0]).to(words.device)
+        align(embedding.projector, features, list(about.values()), words, lines, captions)

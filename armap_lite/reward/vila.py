@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from armap_lite.reward.projector import new_projector
 from armap_lite.reward.towers import preparation
-from armap_lite.reward.vision import Tower, new_projector
+from armap_lite.reward.vision import Tower
 
 
 def load(path: str, settings: dict[str, Any], dtype: torch.dtype) -> tuple[Any, Any, Tower, nn.Module]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from torch import Tensor, nn
 
 from armap_lite.agent import transcript
 from armap_lite.assets import cache
-from armap_lite.llms.device import pick
 from armap_lite.store import write_atomic
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import Trajectory
@@ -107,6 +105,10 @@ class Pictures:
             self._see(missing[i : i + BATCH], device)
         return torch.stack([self._features[n] for n in numbers]).to(device)
 
+    def of(self, paths: Sequence[str], device: torch.device) -> Tensor:
+        """`features` of the pictures at `paths`."""
+        return self.features([(self.ids(path)[0] - self.vocabulary) // self.tower.tokens for path in paths], device)
+
     def _see(self, numbers: Sequence[int], device: torch.device) -> None:
         fresh: list[tuple[int, Path, Tensor]] = []
         for n in numbers:
@@ -157,76 +159,9 @@ class PictureEmbedding(nn.Module):
             embedded = embedded.masked_scatter(seen[..., None], shown.to(embedded.dtype))
         elif torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized():
             # Processes that train together wait for a gradient from each, also from one whose batch has no picture.
-            blank = torch.zeros(1, self.pictures.tower.size, device=ids.device)
+            blank = torch.zeros(self.pictures.tower.tokens, self.pictures.tower.size, device=ids.device)
             embedded = embedded + 0 * self.projector(blank).sum().to(embedded.dtype)
         return embedded
-
-
-def new_projector(size: int, hidden: int) -> nn.Sequential:
-    """LayerNorm and a two-layer MLP, the shape of VILA's: features [..., C] -> word-like vectors [..., H]."""
-    return nn.Sequential(nn.LayerNorm(size), nn.Linear(size, hidden), nn.GELU(), nn.Linear(hidden, hidden))
-
-
-def align(embedding: PictureEmbedding, told: Sequence[tuple[str, str]], lines: LineTokenizer, steps: int = 300) -> None:
-    """Bring a new projector to where words mean what pictures show; `told`: (path of a picture, a text about it).
-
-    Which words can be told from a picture is measured first (`visible`). The projector then learns, by least squares,
-    the sum of the embeddings of a picture's words, each as far as it is visible; in the end pictures differ as much
-    as words do. From there the language model compares a picture with the instruction as it compares words, which it
-    can already. VILA's first stage does the same with captions, by way of the language model's loss.
-    """
-    pictures, words = embedding.pictures, embedding.words.weight.detach().float()  # [V, H]
-    about: dict[str, list[set[int]]] = {}
-    for path, text in told:
-        about.setdefault(path, []).append(set(lines(text)))
-    if len(about) < 10:  # too few to learn anything from
-        return
-    vocabulary = sorted(set().union(*(text for texts in about.values() for text in texts)))  # [W]
-    shares = [Counter(token for text in texts for token in text) for texts in about.values()]
-    said = torch.tensor([[n[w] / len(t) for w in vocabulary] for n, t in zip(shares, about.values())])  # [P, W]
-    said = (said - said.mean(0)).to(words.device)
-    numbers = [(pictures.ids(path)[0] - pictures.vocabulary) // pictures.tower.tokens for path in about]
-    features = pictures.features(numbers, pick()[0]).to(words.device)  # [P, K, C]
-    wanted = said * visible(features.mean(1), said) @ words[vocabulary]  # [P, H]
-    spread = words.std()
-    wanted = wanted / wanted.std().clamp(min=1e-6) * spread
-    norm, first, _, last = embedding.projector
-    with torch.no_grad():  # what all pictures share would drown what they differ in: colours were told half as often
-        seen = norm(features).flatten(0, 1)  # [P * K, C]
-        first.weight.div_(seen.std(0).clamp(min=seen.std(0).mean() / 10))
-        first.bias.sub_(first.weight @ seen.mean(0))
-    optimizer = torch.optim.AdamW(embedding.projector.parameters(), lr=1e-3)
-    random = torch.Generator().manual_seed(0)
-    for _ in range(steps):
-        some = torch.randperm(len(wanted), generator=random)[:128]
-        loss = (embedding.projector(features[some]) - wanted[some][:, None]).pow(2).mean() / spread**2
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    optimizer.zero_grad()
-    with torch.no_grad():
-        shown = embedding.projector(features)  # [P, K, H]
-        middle = shown.mean((0, 1))
-        gain = spread / (shown - middle).pow(2).mean().sqrt().clamp(min=1e-6)
-        last.weight.mul_(gain)
-        last.bias.sub_(middle).mul_(gain)
-
-
-def visible(features: Tensor, said: Tensor) -> Tensor:
-    """How much of each word pictures tell, 0 to 1: squared correlation of what ridge regression foretells, and is so.
-
-    features [P, C], said [P, W] (how often each picture's texts say a word, centred) -> [W]. Each fifth of the
-    pictures is foretold from the others.
-    """
-    x = features - features.mean(0)
-    alike = x @ x.T  # [P, P]
-    alike = alike / alike.diagonal().mean().clamp(min=1e-6)
-    guess = torch.zeros_like(said)
-    for fold in range(5):
-        out = torch.arange(len(x), device=x.device) % 5 == fold
-        known = alike[~out][:, ~out]
-        guess[out] = alike[out][:, ~out] @ torch.linalg.solve(known + 0.1 * torch.eye(len(known)).to(known), said[~out])
-    return torch.cosine_similarity(guess, said, dim=0).clamp(min=0) ** 2
 
 
 def encode(
