@@ -460,10 +460,13 @@ def test_a_projector_starts_from_captions_where_there_are_any(
 
     def learn(name: str) -> Any:
         network = network_with(transformer(siglip, 1))
+        start = {n: p.clone() for n, p in network.named_parameters() if ".projector." in n}
         train(pairs, tmp_path / name, training=FAST, network=(network, TOKENIZER), **CPU)
-        return asked.pop()
+        saved = load_file(tmp_path / name / "weights.safetensors")
+        return *asked.pop(), [bool(torch.equal(saved[n], tensor)) for n, tensor in start.items()]
 
-    shape, texts, captions = learn("asked")
+    shape, texts, captions, same = learn("asked")
+    assert not any(same), "it learns on with the rest"
     assert not captions and {text for some in texts for text in some} < {pair.instruction for pair in pairs}
     assert shape[:2] == (len(texts), 1) and sum(map(len, texts)) == round(0.8 * len(pairs))
     for picture in {picture for pair in pairs for picture in (*pair.chosen.pictures, *pair.rejected.pictures)}:
@@ -472,7 +475,8 @@ def test_a_projector_starts_from_captions_where_there_are_any(
         with Image.open(picture) as image:
             image.save(picture, pnginfo=alt)
     caption.cache_clear()
-    shape, texts, captions = learn("told")
+    shape, texts, captions, same = learn("told")
+    assert len(same) == 6 and all(same), "what captions taught it stays, and is saved"
     assert captions and shape[0] == len(texts) > 16
     assert all(re.fullmatch(r" a (red|blue|green|black)-\d square", text) for [text] in texts)  # the blank of words
 

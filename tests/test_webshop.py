@@ -422,7 +422,7 @@ def test_most_changes_go_to_what_is_alike_and_some_elsewhere(env, task, monkeypa
         parted = (next(p for p in zip(chosen.actions, other.actions) if p[0] != p[1]) for other in made if other)
         return {new for was, new in parted if was == old}
 
-    assert len(instead("click[8 oz]")) > 2
+    assert len(instead("click[8 oz]")) > 2 and instead("click[buy now]")
     monkeypatch.setattr(synthesize, "ALIKE", 1.0)
     assert instead("click[8 oz]") == {"click[12 oz]"}
 

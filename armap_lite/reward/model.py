@@ -67,8 +67,10 @@ class RewardNetwork(nn.Module):
             return self.head(last.float())[:, 0]  # [B]
 
     def learned(self) -> dict[str, Tensor]:
-        """The tensors that training changes, by name: the head and whatever `config.train` names."""
-        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        """The tensors that are not the backbone's own, by name: head, new projector, and what `config.train` names."""
+        made = [n for n, module in self.named_modules() if isinstance(module, WordProjector)]
+        kept = tuple(f"{name}." for name in made)
+        return {n: p.detach() for n, p in self.named_parameters() if p.requires_grad or n.startswith(kept)}
 
     def save(self, path: Path | str) -> None:
         """Write `weights.safetensors` and `reward.json` to the folder `path`, whole or not at all."""

@@ -166,8 +166,8 @@ def train(
         seed=seed,
         pictures=model.pictures,
     )
-    if model.pictures and model.config.vision != "own" and not last.is_file():
-        _open_eyes(model, data.train_pairs, LineTokenizer(tokenizer))
+    if model.pictures and model.config.vision != "own":
+        _open_eyes(model, data.train_pairs, LineTokenizer(tokenizer), begun=last.is_file())
     module = RewardModule(model, training, out)
     batches = -(-len(data.train_pairs) // training.batch_size) * training.epochs // training.devices
     check = max(1, batches // training.checks // training.accumulate) * training.accumulate
@@ -217,8 +217,11 @@ def train(
     }
 
 
-def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: LineTokenizer) -> None:
-    """Align a new projector: with the captions of the pictures of `pairs`, else with the instructions they fulfil."""
+def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: LineTokenizer, begun: bool) -> None:
+    """Align a new projector: with the captions of the pictures of `pairs`, else with the instructions they fulfil.
+
+    `begun`: it is aligned, and comes with the checkpoint. What captions taught it stays as it is, unless all learns.
+    """
     sides = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
     about = {picture: [f" {text}"] for side in sides for picture in side.pictures if (text := caption(picture))}
     captions = bool(about)
@@ -226,8 +229,11 @@ def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: Lin
         for pair in pairs:
             for picture in pair.chosen.pictures[-1:]:
                 about.setdefault(picture, []).append(pair.instruction)
-    if len(about) >= 10:  # with fewer there is nothing to learn
-        embedding: Any = model.backbone.get_input_embeddings()  # type: ignore[operator]
+    if len(about) < 10:  # there is nothing to learn from so few
+        return
+    embedding: Any = model.backbone.get_input_embeddings()  # type: ignore[operator]
+    if not begun:
         words = embedding.words.weight
         features = embedding.pictures.of(list(about), pick()[0]).to(words.device)
         align(embedding.projector, features, list(about.values()), words, lines, captions)
+    embedding.projector.requires_grad_(not captions or model.config.train == "all")
