@@ -15,10 +15,14 @@ from armap_lite import envs, evaluate, planners, results
 
 
 def main(env: str, folders: list[str]) -> None:
-    judge, seeds, costs, pairs = envs.make_judge(env), [], [], []
+    seeds, costs, pairs = [], [], []
     for folder in folders:
         plans = planners.load(Path(folder) / env / "plans.jsonl")
-        golds = evaluate.score_plans(plans, judge)
+        scored = Path(folder) / env / "evaluation.json"
+        if scored.is_file():
+            golds = json.loads(scored.read_text())["golds"]
+        else:
+            golds = evaluate.score_plans(plans, envs.make_judge(env))
         seeds.append(evaluate.task_scores(plans, golds))
         costs.append(plans)
         pairs.append(json.loads((Path(folder) / env / "margins.json").read_text()))
