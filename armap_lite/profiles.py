@@ -167,6 +167,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("fast", "webshop"): {
         "reward": _LOOKING,
+        "collect_tasks": 12,
         "negatives": 3,
         "dev_tasks": 6,
         "test_tasks": 12,
