@@ -170,7 +170,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "collect_tasks": 12,
         "negatives": 3,
         "dev_tasks": 6,
-        "test_tasks": 12,
+        "test_tasks": 10,
         "planners": _planners(6, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("laptop", "scienceworld"): {
