@@ -187,6 +187,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "collect_tasks": 64,
         "negatives": 3,
         "dev_tasks": 20,
+        "test_tasks": 110,
         "planners": _planners(12, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("gpu", "scienceworld"): {"planners": _planners(64, 10, 1.0, 1.0, _DRAWN_MCTS)},
