@@ -1,4 +1,4 @@
-"""From what a picture shows to something like words: projectors, and how a new one begins."""
+"""From what a picture shows to something like words: a projector, and how a new one begins."""
 
 from __future__ import annotations
 
@@ -11,13 +11,8 @@ from torch import Tensor, nn
 from armap_lite.tokens import LineTokenizer
 
 
-def new_projector(size: int, hidden: int) -> nn.Sequential:
-    """VILA's: LayerNorm and a two-layer MLP, for each patch alone; features [..., C] -> vectors [..., H]."""
-    return nn.Sequential(nn.LayerNorm(size), nn.Linear(size, hidden), nn.GELU(), nn.Linear(hidden, hidden))
-
-
 class WordProjector(nn.Module):
-    """The same layers, with each token written from the whole picture: features [..., K, C] -> vectors [..., K, H].
+    """VILA's layers, but each token is written from the whole picture: features [..., K, C] -> vectors [..., K, H].
 
     So the first can say a colour and the second a pattern, as a row of words does (see `align`).
     """

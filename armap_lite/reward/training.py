@@ -32,6 +32,8 @@ from armap_lite.store import caption
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair
 
+FEWEST = 10  # pictures to align a projector with: there is nothing to learn from fewer
+
 
 def pairwise_loss(chosen: Tensor, rejected: Tensor, centring: float = 0.0) -> Tensor:
     """Mean of -log sigmoid(chosen - rejected) [B], plus `centring` times |mean(chosen + rejected)|."""
@@ -224,12 +226,13 @@ def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: Lin
     """
     sides = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
     about = {picture: [f" {text}"] for side in sides for picture in side.pictures if (text := caption(picture))}
-    captions = bool(about)
+    captions = len(about) >= FEWEST
     if not captions:
+        about = {}
         for pair in pairs:
             for picture in pair.chosen.pictures[-1:]:
                 about.setdefault(picture, []).append(pair.instruction)
-    if len(about) < 10:  # there is nothing to learn from so few
+    if len(about) < FEWEST:
         return
     embedding: Any = model.backbone.get_input_embeddings()  # type: ignore[operator]
     if not begun:

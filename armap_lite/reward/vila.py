@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from armap_lite.reward.projector import new_projector
 from armap_lite.reward.towers import preparation
 from armap_lite.reward.vision import Tower
 
@@ -41,7 +40,8 @@ def load(path: str, settings: dict[str, Any], dtype: torch.dtype) -> tuple[Any, 
         return side_by_side(hidden[:, first:])  # [B, K, 4C]
 
     tower = Tower(f"vila{layer}", siglip, read, **preparation(path, siglip.config, "vision_tower"))
-    mlp = new_projector(tower.size, language.config.hidden_size)
+    wide = language.config.hidden_size
+    mlp = nn.Sequential(nn.LayerNorm(tower.size), nn.Linear(tower.size, wide), nn.GELU(), nn.Linear(wide, wide))
     weights = load_file(str(cached_file(path, "model.safetensors", subfolder="mm_projector")))
     places = {"layers.1": "0", "layers.2": "1", "layers.4": "3"}  # there, layer 0 is `side_by_side`
     mlp.load_state_dict({places[name.rpartition(".")[0]] + name[name.rindex(".") :]: t for name, t in weights.items()})

@@ -1,63 +1,58 @@
 """What does a wish cost? `python tests/bench/frontier.py runs/laptop-0 [runs/laptop-1 ...]`, after WebShop ran.
 
-The attempts of Best-of-N and MCTS, chosen among anew under weights of price, of actions, and of both in one, all seeds
-together. Twice: over all goals, where one for which nothing is bought counts as 500 dollars, and over the goals for
-which something is bought with the wish and without, which is what a shopper would call cheaper. Last line: JSON, ratio
-of the prices there of Best-of-N with the largest weight that costs at most 0.02 of score.
+Run folders, or records of them (see `measured.py`). The attempts of Best-of-N and MCTS, chosen among anew under weights
+of price, of actions, and of both in one, all seeds together. Twice: over all goals, where one for which nothing is
+bought counts as 500 dollars, and over the goals for which something is bought with the wish and without, which is what
+a shopper would call cheaper. Last line: JSON, ratio of the prices there of Best-of-N with the largest weight that costs
+at most 0.02 of score.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
+import measured
 import numpy as np
 
-from armap_lite import planners
-from armap_lite.control import MIXED, Term, length, price
-from armap_lite.planners import PlanResult
+from armap_lite.control import MIXED, terms
 
-[(both, mixed)] = MIXED["webshop"].items()
-WISHES: dict[str, tuple[Term, tuple[float, ...]]] = {
-    "price": (price, (1, 2, 4, 8, 10, 12, 16)),
-    "actions": (length, (0.25, 0.5, 1, 2)),
-    both: (mixed, (1, 2, 4, 8, 10, 12)),
+PRICE, ACTIONS = terms("webshop")
+WISHES: dict[str, tuple[float, ...]] = {
+    PRICE: (1, 2, 4, 8, 10, 12, 16),
+    ACTIONS: (0.25, 0.5, 1, 2),
+    **dict.fromkeys(MIXED["webshop"], (1, 2, 4, 8, 10, 12)),
 }
 LOST = 0.02  # of score: what a wish may cost
 
 
-def answers(plans: list[PlanResult], golds: list[list[float]], term: Term, weight: float) -> np.ndarray:
+def answers(plans: list[measured.Plan], wish: str, weight: float) -> np.ndarray:
     """Score, price and actions of what is chosen: [goals, 3]."""
     rows = []
-    for plan, scores in zip(plans, golds):
-        k = int(np.argmax([s.reward - weight * term(s.trajectory) for s in plan.samples]))  # type: ignore[operator]
-        rows.append((scores[k], price(plan.samples[k].trajectory), length(plan.samples[k].trajectory)))
+    for plan in plans:
+        k = int(np.argmax(np.array(plan.rewards) - weight * np.array(plan.costs[wish])))
+        rows.append((plan.scores[k], plan.costs[PRICE][k], plan.costs[ACTIONS][k]))
     return np.array(rows)
 
 
-def main(folders: list[str]) -> None:
+def main(sources: list[str]) -> None:
     best: dict[str, float] = {}
+    found = [plan for source in sources for plan in measured.load(source, "webshop")[1]]
     for planner in ("best_of_n", "mcts"):
-        plans, golds = [], []
-        for folder in folders:
-            told = json.loads((Path(folder) / "webshop/evaluation.json").read_text())["golds"]
-            mine = [p for p in planners.load(Path(folder) / "webshop/plans.jsonl") if p.planner == planner]
-            plans += mine
-            golds += [told[plan.id] for plan in mine]
-        plain = answers(plans, golds, price, 0.0)
+        plans = [plan for plan in found if plan.planner == planner]
+        plain = answers(plans, PRICE, 0.0)
         score, paid, actions = plain.mean(axis=0)
         print(f"{planner}, n = {len(plain)}: score {score:.3f}, {100 * paid:.1f} $, {actions:.2f} actions")
-        for name, (term, weights) in WISHES.items():
+        for name, weights in WISHES.items():
             for weight in weights:
-                wished = answers(plans, golds, term, weight)
+                wished = answers(plans, name, weight)
                 bought = (plain[:, 1] < 5) & (wished[:, 1] < 5)
                 line = f"   {name}, λ = {weight:g}:"
                 for some, what in ((np.ones_like(bought), "all"), (bought, f"bought ({bought.sum()})")):
                     before, after = plain[some].mean(axis=0), wished[some].mean(axis=0)
                     lost, cheaper, fewer = after[0] - before[0], after[1] / before[1] - 1, after[2] / before[2] - 1
                     line += f"   {what}: score {lost:+.3f}, price {cheaper:+.1%}, actions {fewer:+.1%}"
-                    if planner == "best_of_n" and name == "price" and what != "all" and lost >= -LOST:
+                    if planner == "best_of_n" and name == PRICE and what != "all" and lost >= -LOST:
                         best = {"weight": weight, "price": 1 + cheaper, "score": lost}
                 print(line)
     if not best:

@@ -25,7 +25,7 @@ from armap_lite import evaluate, reward
 from armap_lite.envs.webshop.engine import WINDOW, Product
 from armap_lite.envs.webshop.environment import WebShop
 from armap_lite.envs.webshop.judge import WebShopJudge
-from armap_lite.envs.webshop.wishes import tokens
+from armap_lite.envs.webshop.wishes import unlike
 from armap_lite.reward.training import train
 from armap_lite.run import Run
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
@@ -44,9 +44,8 @@ def look_alikes(split: str) -> Iterator[PreferencePair]:
         chosen = _buy(env, task, meant, [value.lower() for value in goal["goal_options"]])
         if chosen is None or judge.score(chosen) < 1:
             continue
-        words = set(tokens(meant.title))
         shelf = [p for p in shop.products.values() if p.query == meant.query]
-        shelf.sort(key=lambda p: len(words ^ set(tokens(p.title))))
+        shelf.sort(key=lambda p: unlike(meant.title, p.title))
         wrong = []
         for product in shelf[:SHELF]:
             styles = [value for values in product.options.values() for value in values if value in product.images]

@@ -1,5 +1,6 @@
 """Several seeds of one profile, pooled: `python tests/bench/pool_seeds.py game24 runs/laptop-0 runs/laptop-1 ...`
 
+Run folders, or records of them (see `measured.py`).
 Score of each planner: mean over seeds for each task, interval over tasks. Last line: JSON, ratio = MCTS to Best-of-N.
 """
 
@@ -7,31 +8,22 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
+import measured
 import numpy as np
 
-from armap_lite import envs, evaluate, planners, results
+from armap_lite import evaluate, results
 
 
-def main(env: str, folders: list[str]) -> None:
-    seeds, costs, pairs = [], [], []
-    for folder in folders:
-        plans = planners.load(Path(folder) / env / "plans.jsonl")
-        scored = Path(folder) / env / "evaluation.json"
-        if scored.is_file():
-            golds = json.loads(scored.read_text())["golds"]
-        else:
-            golds = evaluate.score_plans(plans, envs.make_judge(env))
-        seeds.append(evaluate.task_scores(plans, golds))
-        costs.append(plans)
-        pairs.append(json.loads((Path(folder) / env / "margins.json").read_text()))
-    family = evaluate.families(costs[0])
+def main(env: str, sources: list[str]) -> None:
+    found = [measured.load(source, env) for source in sources]
+    seeds = [evaluate.task_scores(plans, {plan.id: plan.scores for plan in plans}) for _, plans in found]
+    family = {plan.task_id: plan.family for plan in found[0][1] if plan.family} or None
     pooled = evaluate.pooled_rows({name: [seed[name] for seed in seeds] for name in seeds[0]}, family)
     print(evaluate.table(pooled), "\n")
-    for name in dict.fromkeys(plan.planner for plan in costs[0]):
-        budgets = [plan.budget for plans in costs for plan in plans if plan.planner == name]
-        spent = [np.mean([getattr(b, f) for b in budgets]) for f in ("llm_tokens", "env_steps", "reward_calls")]
+    for name in dict.fromkeys(plan.planner for plan in found[0][1]):
+        budgets = [plan.spent for _, plans in found for plan in plans if plan.planner == name]
+        spent = [np.mean([budget[what] for budget in budgets]) for what in measured.SPENT]
         print(f"{name}: {spent[0]:,.0f} LLM tokens, {spent[1]:.1f} env steps, {spent[2]:.1f} reward calls a task")
     mean = {row["planner"]: row["mean"] for row in pooled}
     closed = evaluate.gap_closed(mean[evaluate.FLOOR], mean["best_of_n"], mean[evaluate.CEILING])
@@ -41,9 +33,10 @@ def main(env: str, folders: list[str]) -> None:
     duels = (("best_of_n", evaluate.FLOOR), ("best_of_n", "greedy"), ("best_of_n", "sampling"))
     for a, b in (*duels, ("mcts", "greedy"), ("mcts", "sampling"), ("mcts", "best_of_n")):
         print(f"{a} - {b}: {evaluate.paired_difference(average[a], average[b], strata=strata)}")
-    for folder, sides in zip(folders, pairs):
+    for source, (head, _) in zip(sources, found):
+        sides = head["margins"]
         margins = np.subtract(sides["chosen"], sides["rejected"])
-        print(f"{folder}: {evaluate.pair_metrics(margins, sides['task_ids'])}")
+        print(f"{source}: {evaluate.pair_metrics(margins, sides['task_ids'])}")
     rows = {row["planner"]: row for row in pooled}
     ratio = mean["mcts"] / mean["best_of_n"] if mean["best_of_n"] else float("nan")
     device = results.versions()["cpu"]

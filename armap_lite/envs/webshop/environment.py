@@ -12,7 +12,7 @@ from pathlib import Path
 from armap_lite.envs.base import Environment
 from armap_lite.envs.webshop.engine import SEP, THANKS, WINDOW, Page, Product, Shop, load, step
 from armap_lite.envs.webshop.goals import goals, split_of
-from armap_lite.envs.webshop.wishes import ANYTHING, Wishes, instruction, option_words, tokens
+from armap_lite.envs.webshop.wishes import ANYTHING, Wishes, instruction, option_words, unlike
 from armap_lite.store import caption
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -164,9 +164,8 @@ class WebShop(Environment):
         """The three products whose titles are most like that of the one clicked; of an option, its other values."""
         product = self._clicked(action)
         if product:
-            words = set(tokens(product.title))
-            unlike = {a: len(words ^ set(tokens(p.title))) for a in others if (p := self._clicked(a))}
-            return sorted(unlike, key=unlike.__getitem__)[:3]
+            apart = {a: unlike(product.title, p.title) for a in others if (p := self._clicked(a))}
+            return sorted(apart, key=apart.__getitem__)[:3]
         here = next(filter(None, map(self._clicked, reversed(trajectory.actions))), None)
         groups = ({f"click[{value}]" for value in values} for values in here.options.values()) if here else ()
         group = next((group for group in groups if action in group), set())

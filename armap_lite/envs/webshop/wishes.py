@@ -37,6 +37,11 @@ def tokens(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
+def unlike(title: str, other: str) -> int:
+    """How many words stand in one of two titles and not in the other."""
+    return len(set(tokens(title)) ^ set(tokens(other)))
+
+
 @functools.lru_cache(200_000)
 def stem(word: str) -> str:
     return stemmer().stemWord(re.sub("['’]", "", word))

@@ -1,0 +1,95 @@
+"""What a seed found, small enough to keep: `python tests/bench/measured.py runs/laptop-0 webshop COMMIT`
+
+Writes tests/bench/seeds/ENV-PROFILE-SEED.json: of every plan what it spent and which sample it chose; of every
+sample its true score, its learned reward, and what each wish counts (price, actions); of the reward model its margins
+on the pairs of development tasks. COMMIT is the code that ran. `pool_seeds.py` and `frontier.py` read such files, or
+run folders.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from armap_lite import planners, results
+from armap_lite.control import MIXED, terms
+
+KEPT = Path(__file__).parent / "seeds"
+SPENT = ("llm_tokens", "env_steps", "reward_calls")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A `PlanResult` without its trajectories; `evaluate.task_scores` takes either."""
+
+    planner: str
+    task_id: str
+    family: str | None
+    chosen: int
+    spent: dict[str, int]
+    scores: list[float]
+    rewards: list[float | None]
+    costs: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return f"{self.planner}/{self.task_id}"
+
+
+def record(folder: Path, env: str, commit: str = "") -> dict[str, Any]:
+    """The record of the run of `env` under `folder`, after its last stage."""
+    run = {k: ast.literal_eval(v) for k, v in _json(folder / env / "run.json").items() if k in ("profile", "seed")}
+    golds = _json(folder / env / "evaluation.json")["golds"]
+    wishes = terms(env) | MIXED.get(env, {})
+    plans = []
+    for plan in planners.load(folder / env / "plans.jsonl"):
+        some = [sample.trajectory for sample in plan.samples]
+        plans.append(
+            vars(
+                Plan(
+                    plan.planner,
+                    plan.task_id,
+                    plan.answer.task.setup.get("family"),
+                    plan.chosen,
+                    {name: getattr(plan.budget, name) for name in SPENT},
+                    [round(score, 6) for score in golds[plan.id]],
+                    [None if s.reward is None else round(s.reward, 6) for s in plan.samples],
+                    {name: [round(term(t), 4) for t in some] for name, term in wishes.items()},
+                )
+            )
+        )
+    machine = {k: v for k, v in results.versions().items() if k in ("cpu", "gpu", "torch", "transformers")}
+    return {"env": env, **run, "commit": commit, **machine, "margins": _json(folder / env / "margins.json")} | {
+        "plans": plans
+    }
+
+
+def load(source: str, env: str) -> tuple[dict[str, Any], list[Plan]]:
+    """A record and its plans, from a file that this script wrote or from a run folder."""
+    path = Path(source)
+    found = record(path, env) if path.is_dir() else _json(path)
+    if found["env"] != env:
+        raise ValueError(f"{source} is a record of {found['env']!r}; expected one of {env!r}")
+    return found, [Plan(**plan) for plan in found["plans"]]
+
+
+def _json(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+def main(folder: str, env: str, commit: str) -> None:
+    found = record(Path(folder), env, commit)
+    KEPT.mkdir(exist_ok=True)
+    lines = ",\n".join(json.dumps(plan, ensure_ascii=False) for plan in found.pop("plans"))
+    head = json.dumps(found, ensure_ascii=False)[:-1]
+    target = KEPT / f"{env}-{found['profile']}-{found['seed']}.json"
+    target.write_text(f'{head}, "plans": [\n{lines}\n]}}\n')
+    print(target, f"{target.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
