@@ -469,12 +469,19 @@ def test_a_projector_starts_from_captions_where_there_are_any(
     assert not any(same), "it learns on with the rest"
     assert not captions and {text for some in texts for text in some} < {pair.instruction for pair in pairs}
     assert shape[:2] == (len(texts), 1) and sum(map(len, texts)) == round(0.8 * len(pairs))
-    for picture in {picture for pair in pairs for picture in (*pair.chosen.pictures, *pair.rejected.pictures)}:
-        alt = PngInfo()
-        alt.add_text("Description", f"a {Path(picture).stem} square")
-        with Image.open(picture) as image:
-            image.save(picture, pnginfo=alt)
-    caption.cache_clear()
+    pictures = sorted({picture for pair in pairs for picture in (*pair.chosen.pictures, *pair.rejected.pictures)})
+
+    def tell(some: list[str]) -> None:
+        for picture in some:
+            alt = PngInfo()
+            alt.add_text("Description", f"a {Path(picture).stem} square")
+            with Image.open(picture) as image:
+                image.save(picture, pnginfo=alt)
+        caption.cache_clear()
+
+    tell(pictures[:3])
+    assert not learn("a few")[2], "three captions do not decide for all the other pictures"
+    tell(pictures[3:])
     shape, texts, captions, same = learn("told")
     assert len(same) == 6 and all(same), "what captions taught it stays, and is saved"
     assert captions and shape[0] == len(texts) > 16
