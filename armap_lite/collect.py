@@ -57,16 +57,10 @@ async def collect(
         return lines
 
     with JsonlStore(out) as store:
-
-        def finished(task: Task, lines: list[dict[str, Any]]) -> None:
-            for line in lines:
-                if line["id"] not in store.ids:
-                    store.append(line)
-
         await run_groups(
             tasks,
             work,
-            finished,
+            lambda _, lines: store.extend(lines),
             lambda task: all(f"{task.id}#{k}" in store.ids for k in range(samples)),
             group=group,
             fresh=agent.lm.reset,

@@ -80,12 +80,7 @@ def families(plans: Sequence[PlanResult]) -> dict[str, str] | None:
 
 
 def bootstrap_mean(
-    values: ArrayLike,
-    *,
-    strata: Sequence[str] | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    values: ArrayLike, *, strata: Sequence[str] | None = None, resamples: int = RESAMPLES
 ) -> tuple[float, float, float]:
     """Mean, low and high end of its bootstrap interval. `values`: [tasks], or [tasks, seeds].
 
@@ -95,19 +90,13 @@ def bootstrap_mean(
     nothing to average, or a NaN.
     """
     scores = _per_task(values)
-    draws = np.clip(_resample(scores, resamples, seed, strata) / len(scores), scores.min(), scores.max())
-    mean, low, high = _ends(scores.mean(), draws, level)
+    draws = np.clip(_resample(scores, resamples, strata=strata) / len(scores), scores.min(), scores.max())
+    mean, low, high = _ends(scores.mean(), draws)
     return float(mean), float(low), float(high)
 
 
 def paired_difference(
-    a: Any,
-    b: Any,
-    *,
-    strata: Sequence[str] | None = None,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    a: Any, b: Any, *, strata: Sequence[str] | None = None, resamples: int = RESAMPLES
 ) -> dict[str, float]:
     """How much planner `a` is better than `b` on the same tasks: difference, ci_low, ci_high, p_value, n.
 
@@ -121,19 +110,19 @@ def paired_difference(
     if len(a) != len(b):
         raise ValueError(f"{len(a)} tasks against {len(b)}; a paired difference needs the same tasks")
     delta = _per_task(a) - _per_task(b)
-    mean, low, high = bootstrap_mean(delta, strata=strata, level=level, resamples=resamples, seed=seed)
-    p = _sign_flip(delta, resamples, seed)
+    mean, low, high = bootstrap_mean(delta, strata=strata, resamples=resamples)
+    p = _sign_flip(delta, resamples)
     return {"difference": mean, "ci_low": low, "ci_high": high, "p_value": p, "n": len(delta)}
 
 
-def _sign_flip(delta: np.ndarray, resamples: int, seed: int) -> float:
+def _sign_flip(delta: np.ndarray, resamples: int) -> float:
     delta = delta[np.abs(delta) > 1e-12]  # a zero stays zero under any flip
     k = len(delta)
     exact = k <= 12
     if exact:
         signs = 1 - 2 * (np.arange(2**k)[:, None] >> np.arange(k) & 1)  # [2^k, k]
     else:
-        signs = 1 - 2 * np.random.default_rng(seed).integers(0, 2, (resamples, k), dtype=np.int8)
+        signs = 1 - 2 * np.random.default_rng(0).integers(0, 2, (resamples, k), dtype=np.int8)
     hits = int((np.abs(signs @ delta) >= abs(delta.sum()) - 1e-9).sum())
     return hits / len(signs) if exact else (hits + 1) / (resamples + 1)  # the observed signs count as one draw
 
@@ -167,7 +156,7 @@ def _per_task(values: ArrayLike) -> np.ndarray:
     return array if array.ndim == 1 else array.mean(axis=1)
 
 
-def _resample(values: np.ndarray, resamples: int, seed: int, strata: Sequence[str] | None = None) -> np.ndarray:
+def _resample(values: np.ndarray, resamples: int, seed: int = 0, strata: Sequence[str] | None = None) -> np.ndarray:
     """Sums over tasks drawn with replacement: [T, ...] -> [resamples, ...]; drawn in blocks to save memory."""
     if strata is not None:
         _, label, size = np.unique(strata, return_inverse=True, return_counts=True)
@@ -184,14 +173,14 @@ def _resample(values: np.ndarray, resamples: int, seed: int, strata: Sequence[st
     return np.concatenate([rng.multinomial(n, np.full(n, 1 / n), size) @ values for size in sizes])
 
 
-def _ends(mean: Any, draws: np.ndarray, level: float) -> tuple[Any, Any, Any]:
+def _ends(mean: Any, draws: np.ndarray) -> tuple[Any, Any, Any]:
     """Mean and the ends of its interval, from `draws` [resamples, ...] of it."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return mean, np.minimum(low, mean), np.maximum(high, mean)  # equal scores: no end beyond the mean by rounding
 
 
 def best_of_n_curve(
-    rewards: Sequence[Sequence[float | None]], golds: Sequence[Sequence[float]], *, seed: int = 0
+    rewards: Sequence[Sequence[float | None]], golds: Sequence[Sequence[float]]
 ) -> dict[str, np.ndarray]:
     """What Best-of-N gets for every N: exact means over all subsets of N of a task's M samples, then over tasks.
 
@@ -215,7 +204,7 @@ def best_of_n_curve(
     out = {"n": np.arange(1, longest + 1)}
     for name, curve_of in curves.items():
         curve = np.stack(curve_of)  # [tasks, max M]
-        ends = _ends(curve.mean(axis=0), _resample(curve, RESAMPLES, seed) / len(curve), LEVEL)
+        ends = _ends(curve.mean(axis=0), _resample(curve, RESAMPLES) / len(curve))
         out |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
     return out
 
@@ -243,9 +232,7 @@ def gap_closed(mean: float, selected: float, oracle: float) -> float:
     return (selected - mean) / (oracle - mean) if oracle > mean else math.nan
 
 
-def pair_metrics(
-    margins: ArrayLike, task_ids: Sequence[str], *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, float]:
+def pair_metrics(margins: ArrayLike, task_ids: Sequence[str]) -> dict[str, float]:
     """pair_accuracy, ci_low, ci_high, n_pairs, n_tasks from margins R(chosen) - R(rejected), [pairs].
 
     A margin of exactly 0 counts half: a model that says nothing is right half the time.
@@ -256,8 +243,8 @@ def pair_metrics(
         raise ValueError(f"{len(margin)} margins, {len(task_ids)} task ids: expected one task id for each pair")
     _, task = np.unique(task_ids, return_inverse=True)
     right, pairs = np.bincount(task, (np.sign(margin) + 1) / 2), np.bincount(task)  # [tasks], [tasks]
-    draws = _resample(np.stack([right, pairs], axis=1), resamples, seed)  # [resamples, 2]
-    accuracy, low, high = map(float, _ends(right.sum() / pairs.sum(), draws[:, 0] / draws[:, 1], level))
+    draws = _resample(np.stack([right, pairs], axis=1), RESAMPLES)  # [resamples, 2]
+    accuracy, low, high = map(float, _ends(right.sum() / pairs.sum(), draws[:, 0] / draws[:, 1]))
     found = {"pair_accuracy": accuracy, "ci_low": low, "ci_high": high}
     return {**found, "n_pairs": len(margin), "n_tasks": len(pairs)}
 

@@ -42,13 +42,17 @@ STYLE: dict[Any, Any] = {
 OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
 
 
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=STYLE["savefig.dpi"])
+    return buffer.getvalue()
+
+
 class Picture(Figure):
     """A figure that a notebook shows once, alternative text included, without pyplot's global state."""
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=STYLE["savefig.dpi"])
-        return {"image/png": buffer.getvalue()}, {"image/png": {"alt": str(self.get_label())}}
+        return {"image/png": png(self)}, {"image/png": {"alt": str(self.get_label())}}
 
 
 def with_alt(figure: Figure, text: str) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -64,7 +65,7 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
     stamp = target.with_suffix(".done.json")
-    key = {"parameters": parameters, "source": _digest(notebook)}
+    key = {"parameters": parameters, "source": hashlib.sha256(notebook.read_bytes()).hexdigest()}
     if target.is_file() and stamp.is_file() and json.loads(stamp.read_text())["key"] == key:
         print(f"    done before, {json.loads(stamp.read_text())['seconds']:.0f} s", flush=True)
         return
@@ -107,9 +108,3 @@ def gather(out: Path) -> Path:
     columns = {key: [row for part in parts for row in part[key]] for key in ("rows", "reward_model", "control")}
     results.write(out / "results.json", results.versions(), **columns)
     return write_report(out)
-
-
-def _digest(notebook: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(notebook.read_bytes()).hexdigest()

@@ -129,7 +129,7 @@ class Run:
     async def collect(self) -> dict[str, int]:
         """Stage 1 into trajectories.jsonl."""
         s, tasks = self.settings, self.train_tasks[self.share]
-        with _Bar("collect", len(tasks)) as progress:
+        with tqdm(total=len(tasks), desc="collect") as bar:
             counts = await collect.collect(
                 self.env,
                 self.agent,
@@ -139,7 +139,7 @@ class Run:
                 temperature=s.collect_temperature,
                 proposals=s.proposals,
                 seed=self.seed,
-                progress=progress,
+                progress=bar.update,
             )
         self._tell_misses()
         return counts
@@ -153,7 +153,7 @@ class Run:
     async def synthesize(self) -> dict[str, int]:
         """Stage 2 into pairs.jsonl and pairs.parquet."""
         trajectories, s = await self.trajectories(), self.settings
-        with _Bar("synthesize", len(trajectories[self.share])) as progress:
+        with tqdm(total=len(trajectories[self.share]), desc="synthesize") as bar:
             counts = await synthesize.synthesize(
                 self.env,
                 self.data_lm,
@@ -164,7 +164,7 @@ class Run:
                 mirror=s.mirror,
                 seed=self.seed,
                 share=self.share,
-                progress=progress,
+                progress=bar.update,
             )
         synthesize.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
         return counts
@@ -224,7 +224,7 @@ class Run:
             await self.train(enable_progress_bar=False)
         chosen = {name: o for name, o in self.settings.planners.items() if only is None or name in only}
         tasks = self.test_tasks[self.share]
-        with _Bar("plan", len(tasks)) as progress:
+        with tqdm(total=len(tasks), desc="plan") as bar:
             spent = await planners.plan(
                 self.env,
                 self.agent,
@@ -234,7 +234,7 @@ class Run:
                 chosen,
                 seed=self.seed,
                 group=self.settings.group,
-                progress=progress,
+                progress=bar.update,
             )
         self.add_seconds(spent)
         self._tell_misses()
@@ -364,19 +364,6 @@ def user_options(env: str) -> dict[str, Any]:
         like = '{"scienceworld": {"heap_mb": 256}}'
         raise ValueError(f"ARMAP_LITE_ENV_OPTIONS={told!r}: {error}; expected JSON like {like}") from error
     return mine
-
-
-class _Bar:
-    """A tqdm bar that is called with the number of items that ended."""
-
-    def __init__(self, label: str, total: int):
-        self._bar = tqdm(total=total, desc=label)
-
-    def __enter__(self) -> Any:
-        return self._bar.update
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.close()
 
 
 def evenly(tasks: Sequence[Task], n: int | None) -> list[Task]:

@@ -76,9 +76,7 @@ def spread(run: Run, stage: str, **takes: float) -> Counter[str]:
                 run.add_seconds(seconds)
                 write_atomic(waiting.pop(ended), lines)
                 nodes[node] += bool(lines)
-            for line in read_jsonl(part):
-                if line["id"] not in store:
-                    store.append(line)
+            store.extend(read_jsonl(part))
     shutil.rmtree(folder, ignore_errors=True)
     return nodes
 

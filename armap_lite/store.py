@@ -8,7 +8,7 @@ import functools
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,14 @@ except ImportError:  # Windows: a second writer is then not noticed
 
 
 class JsonlStore:
-    """An append-only file of one JSON object a line, each with its own `key`.
+    """An append-only file of one JSON object a line, each with its own "id".
 
     Opening it is resuming: whole lines stay as they are, byte for byte; a last line that a crash tore is cut off.
     Raises ValueError where another line is broken or an id comes twice, RuntimeError where someone else writes here.
     """
 
-    def __init__(self, path: str | Path, key: str = "id"):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.key = key
         self.ids: set[str] = set()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (O_APPEND; one write, one system call)
@@ -67,18 +66,15 @@ class JsonlStore:
             self._file.truncate(start)
             raise
 
+    def extend(self, records: Iterable[dict[str, Any]]) -> None:
+        """`append` those of `records` that are not there yet."""
+        for record in records:
+            if record.get("id") not in self.ids:
+                self.append(record)
+
     def close(self) -> None:
         """Let others write. Safe to call twice."""
         self._file.close()
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.ids
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return read_jsonl(self.path)
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def __enter__(self) -> JsonlStore:
         return self
@@ -97,11 +93,11 @@ class JsonlStore:
             pass  # a file system without locks
 
     def _register(self, record: dict[str, Any]) -> str:
-        new = record.get(self.key)
+        new = record.get("id")
         if not isinstance(new, str):
-            raise ValueError(f"{self.key!r} is {new!r}; every record needs a text there that no other record has")
+            raise ValueError(f"'id' is {new!r}; every record needs a text there that no other record has")
         if new in self.ids:
-            raise ValueError(f"{self.key!r} {new!r} is there already; every record needs its own")
+            raise ValueError(f"'id' {new!r} is there already; every record needs its own")
         self.ids.add(new)
         return new
 

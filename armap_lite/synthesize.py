@@ -92,17 +92,11 @@ async def synthesize(
         return [*lines, {"id": ids[item], **drafts, "missing": missing, "idle": bool(own)}]
 
     with JsonlStore(out) as store:
-
-        def finished(item: int, lines: list[dict[str, Any]]) -> None:
-            for line in lines:  # the line with the item's own id comes last: with it the item is complete
-                if line["id"] not in store.ids:
-                    store.append(line)
-
         await run_groups(
             range(len(trajectories))[share],
             work,
-            finished,
-            lambda item: ids[item] in store.ids,
+            lambda _, lines: store.extend(lines),
+            lambda item: ids[item] in store.ids,  # the line with the item's own id comes last: the item is complete
             group=group,
             fresh=lm.reset,
             progress=progress,
@@ -188,9 +182,7 @@ def summary(path: Path) -> Counter[str]:
             counts["texts drafted"] += line["drafted"]
             counts["texts rejected"] += line["contradicted"]
             counts["negatives missing"] += line["missing"]
-            counts["rejected: an attempt that came to nothing"] += line.get(
-                "idle", False
-            )  # a file of an older version has none
+            counts["rejected: an attempt that came to nothing"] += line["idle"]
     return counts
 
 

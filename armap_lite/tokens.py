@@ -21,13 +21,3 @@ class LineTokenizer:
     def __call__(self, text: str) -> list[int]:
         """Token ids of `text`, without `start`."""
         return [t for line in text.splitlines(keepends=True) for t in self._line(line)]
-
-    def shorten(self, text: str, limit: int) -> tuple[list[int], bool]:
-        """`start` and the tokens of `text`, at most `limit`, and whether the middle had to go.
-
-        The first half of what fits and the last half stay: the instruction stands first, how it ended last.
-        """
-        tokens = [self.start, *self(text)]
-        if len(tokens) <= limit:
-            return tokens, False
-        return tokens[: limit - limit // 2] + tokens[-(limit // 2) :], True

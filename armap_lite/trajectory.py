@@ -30,7 +30,8 @@ class Record:
         if unknown := set(data) - names:
             raise ValueError(f"{cls.__name__} has no field {sorted(unknown)}; it has {sorted(names)}")
         try:
-            return cls(**{name: cls._nested().get(name, _same)(v) for name, v in data.items()})
+            nested = cls._nested()
+            return cls(**{name: nested[name](v) if name in nested else v for name, v in data.items()})
         except TypeError as error:
             raise ValueError(f"{cls.__name__}: {error}") from error
 
@@ -114,10 +115,6 @@ class PreferencePair(Record):
     @classmethod
     def _nested(cls) -> dict[str, Callable[[Any], Any]]:
         return {"chosen": Trajectory.from_json, "rejected": Trajectory.from_json}
-
-
-def _same(value: Any) -> Any:
-    return value
 
 
 def _plain(value: Any) -> Any:

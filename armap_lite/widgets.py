@@ -10,7 +10,6 @@ import base64
 import dataclasses
 import functools
 import html
-import io
 import itertools
 import math
 import textwrap
@@ -67,7 +66,7 @@ class Interactive:
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
         figure = self.picture()
         alt = str(figure.get_label())
-        shown: dict[str, Any] = {"image/png": png(figure), "text/plain": alt}
+        shown: dict[str, Any] = {"image/png": figures.png(figure), "text/plain": alt}
         # nbconvert takes the widget before the picture once the notebook holds the widget's state, and papermill puts
         # it there: the page would show controls that move nothing. So a run that nobody watches gets no widget.
         if attended():
@@ -91,16 +90,10 @@ def safe(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=figures.STYLE["savefig.dpi"])
-    return buffer.getvalue()
-
-
 def image(source: Figure | Path | str, alt: str = "") -> str:
     """`source` (a figure, which has its own alternative text, or the path of a PNG) as HTML that stands alone."""
     if isinstance(source, Figure):
-        data, alt, height = png(source), str(source.get_label()), "none"
+        data, alt, height = figures.png(source), str(source.get_label()), "none"
     else:
         data, height = Path(source).read_bytes(), "240px"
     code = base64.b64encode(data).decode()

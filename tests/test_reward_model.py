@@ -20,6 +20,7 @@ from armap_lite.reward import RewardConfig
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build, last_attended
 from armap_lite.reward.scorer import RewardModel
+from armap_lite.reward.vision import encode
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import Step, Trajectory
 
@@ -223,7 +224,7 @@ def scorer(request: pytest.FixtureRequest) -> RewardModel:
 @settings(max_examples=25)
 def test_scores_are_those_of_the_padded_forward_whatever_was_scored_before(scorer: RewardModel, batch: list):
     texts, walks = [text for text, _ in batch], [walk(actions) for _, actions in batch]
-    rows = [scorer.lines.shorten(transcript(t, text), 24)[0] for text, t in zip(texts, walks)]
+    rows = [encode(scorer.lines, t, text, 24)[0] for text, t in zip(texts, walks)]
     with torch.inference_mode():
         expected = scorer.network(**pad(rows, TOKENIZER.pad_token_id)).tolist()
     assert scorer.score(texts, walks) == pytest.approx(expected, abs=1e-4)
@@ -234,7 +235,7 @@ def test_a_shared_beginning_is_read_once_and_forgotten_on_reset():
     model = RewardModel(*tiny_network(5))
     walks = [walk(["8 * 3 = 24", f"{n} + 1 = {n + 1}"]) for n in range(1, 9)]
     texts = [t.task.instruction for t in walks]
-    lengths = [len(model.lines.shorten(transcript(t, x), 512)[0]) for x, t in zip(texts, walks)]
+    lengths = [len(encode(model.lines, t, x, 512)[0]) for x, t in zip(texts, walks)]
     first = model.score(texts, walks)
     read = model.forest.tokens_computed
     assert read < lengths[0] + 8 * 12 < sum(lengths)
@@ -253,12 +254,11 @@ def test_every_instruction_needs_its_trajectory():
 # Long texts.
 
 
-@given(st.lists(st.text("ab \n", max_size=9), max_size=8), st.integers(2, 40))
-def test_a_long_text_loses_its_middle(parts: list[str], limit: int):
-    lines = LineTokenizer(TOKENIZER)
-    text = "\n".join(parts)
-    whole = [lines.start, *lines(text)]
-    kept, cut = lines.shorten(text, limit)
+@given(st.lists(st.text("ab ", max_size=9), max_size=8), st.integers(2, 60))
+def test_a_long_text_loses_its_middle(actions: list[str], limit: int):
+    lines, long = LineTokenizer(TOKENIZER), walk(actions)
+    whole = [lines.start, *lines(transcript(long, "go"))]
+    kept, cut = encode(lines, long, "go", limit)
     assert cut == (len(whole) > limit)
     if cut:
         assert len(kept) == limit

@@ -75,7 +75,7 @@ def misread(answer: Any) -> str:
     same(list(answer(BlindToRed())), blind, "One that is blind to red")
     same(list(answer(Mumbling())), ["Do the usual."], "One whose tasks mumble once")
     same(list(answer(Deaf())), [text for _, text in Words.phrasings] + list(told(Deaf())), "One that reads nothing")
-    return "Keep this check: it costs a second, and where it finds something, good drafts are rejected or bad ones accepted."
+    return "Keep this check: it costs a second. Where it finds something, good drafts are lost, or bad ones kept."
 
 
 @exercise("08-4", 3, "the first half of `Packing` in section 1; `set.symmetric_difference_update` switches a lamp")

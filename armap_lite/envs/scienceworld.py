@@ -17,10 +17,11 @@ import re
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-from armap_lite.envs.base import Environment, Judge
-from armap_lite.envs.java import Simulators, broken, find_java
+from armap_lite.assets import cache
+from armap_lite.envs.base import Environment, Judge, SimulatorError
+from armap_lite.envs.java import Simulators, find_java
 from armap_lite.envs.science_facts import PHRASINGS, ROOMS, did, plain, read_facts, read_instruction
 from armap_lite.envs.science_tasks import EXAMPLES, PER_FAMILY, STEPS, read_index
 from armap_lite.store import write_atomic
@@ -73,7 +74,9 @@ class ScienceWorld(Environment):
         self.version = _version()
         self._index = read_index(Path(index)) if index else {}
         self._owner, self._key, self.parallel = True, object(), simulators
-        self._pool = Simulators(find_java(), _jar(), _interface, heap_mb, simulators)
+        from scienceworld.constants import JAR_PATH
+
+        self._pool = Simulators(find_java(), str(JAR_PATH), _interface, heap_mb, simulators)
         self._forget()
 
     def _forget(self) -> None:
@@ -103,7 +106,8 @@ class ScienceWorld(Environment):
 
     def _cached(self, key: str, read: Any) -> Any:
         """What the simulator says of a task (a load of 0.1 s each), kept on disk from one run to the next."""
-        known = _notes(self.version)
+        file = cache() / f"scienceworld-{self.version}-tasks.json"
+        known = _notes(file)
         if key not in known:
             family, _, variation = key.partition("/")
             number = variation.split("/")[0]
@@ -114,7 +118,7 @@ class ScienceWorld(Environment):
                 known[key] = read(sim)
             finally:
                 self._pool.release(reader)
-            known.save()
+            write_atomic(file, json.dumps(known))
         return known[key]
 
     def draw(self, n: int, seed: int) -> list[Task]:
@@ -126,7 +130,7 @@ class ScienceWorld(Environment):
             rng.shuffle(some)
         rounds = itertools.zip_longest(*left)
         places = [place for round_ in rounds for place in round_ if place]
-        return Tasks("train", places[:n], self._describe)[:]
+        return list(Tasks("train", places[:n], self._describe))
 
     # The world.
 
@@ -210,7 +214,7 @@ class ScienceWorld(Environment):
             return error
         self._pool.release(self._key)
         self._forget()
-        return broken(error)
+        return SimulatorError(f"the simulator broke off: {type(error).__name__}: {str(error)[:200]}")
 
     def close(self) -> None:
         if self._owner:
@@ -237,17 +241,8 @@ class ScienceWorld(Environment):
     def start_text(self, facts: dict[str, str]) -> str:
         return f"This room is called the hallway. Nearby: the {facts.get('room') or facts.get('at')}."
 
-    def facts(self, trajectory: Trajectory) -> dict[str, str]:
-        return read_facts(trajectory)
-
-    def fulfils(self, trajectory: Trajectory, asked: dict[str, str]) -> bool:
-        return did(trajectory, asked)
-
-    def plain_instruction(self, facts: dict[str, str]) -> str:
-        return plain(facts)
-
-    def states(self, instruction: str) -> dict[str, str] | None:
-        return read_instruction(instruction)
+    facts, fulfils = staticmethod(read_facts), staticmethod(did)
+    plain_instruction, states = staticmethod(plain), staticmethod(read_instruction)
 
 
 class ScienceWorldJudge(Judge):
@@ -280,35 +275,16 @@ class Tasks(Sequence[Task]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, at: int) -> Task: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Task]: ...
-    def __getitem__(self, at: int | slice) -> Task | list[Task]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
+    def __getitem__(self, at: int) -> Task:  # type: ignore[override]
         family, variation = self._places[at]
         setup = {"family": family, "variation": variation, "steps": STEPS[family]}
         told = self._describe(family, variation)
         return Task(f"{family}-{variation}", ScienceWorld.name, self._split, told, setup)
 
 
-class _Notes(dict[str, Any]):
-    """Facts about tasks, kept in one JSON file that is written whole."""
-
-    def __init__(self, file: Path):
-        super().__init__(json.loads(file.read_text()) if file.is_file() else {})
-        self.file = file
-
-    def save(self) -> None:
-        write_atomic(self.file, json.dumps(self))
-
-
 @functools.cache
-def _notes(version: str) -> _Notes:
-    from armap_lite.assets import cache
-
-    return _Notes(cache() / f"scienceworld-{version}-tasks.json")
+def _notes(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def _version() -> str:
@@ -316,12 +292,6 @@ def _version() -> str:
         return metadata.version("scienceworld")
     except metadata.PackageNotFoundError:
         raise RuntimeError("ScienceWorld is not installed: pip install 'armap-lite[scienceworld]'") from None
-
-
-def _jar() -> str:
-    from scienceworld.constants import JAR_PATH
-
-    return str(JAR_PATH)
 
 
 def _interface(gateway: Any) -> Any:

@@ -75,8 +75,7 @@ async def plan(
                     options[option] = getattr(spent[value["spent_by"], task.id], option)
             result = await PLANNERS[name](search, **options)
             spent[name, task.id] = result.budget
-            if result.id not in store.ids:
-                store.append(result.to_json())
+            store.extend([result.to_json()])
 
         for some in chunks(tasks, group):
             if all(f"{name}/{task.id}" in store.ids for name in planners for task in some):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
@@ -13,11 +14,17 @@ if TYPE_CHECKING:
 __all__ = ["RewardConfig", "TrainingConfig", "load", "untrained"]
 
 
-def load(path: Path | str, **options: Any) -> RewardModel:
+def load(path: Path | str) -> RewardModel:
     """The reward model that was saved to the folder `path`. Raises FileNotFoundError where there is none."""
-    from armap_lite.reward import scorer
+    from armap_lite.reward.model import build
+    from armap_lite.reward.scorer import RewardModel
 
-    return scorer.load(path, **options)
+    file = Path(path) / "reward.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} holds no reward model (no reward.json); train one, or give the folder of one")
+    network, tokenizer = build(RewardConfig(**json.loads(file.read_text())))
+    network.load_learned(path)
+    return RewardModel(network, tokenizer)
 
 
 def untrained(config: RewardConfig, seed: int = 0) -> RewardModel:
@@ -29,4 +36,4 @@ def untrained(config: RewardConfig, seed: int = 0) -> RewardModel:
 
     L.seed_everything(seed, verbose=False)
     network, tokenizer = build(config)
-    return RewardModel(network, tokenizer, name="untrained")
+    return RewardModel(network, tokenizer)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from armap_lite.llms.forest import Forest, Node
-from armap_lite.reward.model import RewardConfig, RewardNetwork, build
+from armap_lite.reward.model import RewardNetwork
 from armap_lite.reward.vision import encode
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import Trajectory
@@ -42,10 +40,7 @@ class RewardModel:
     The trajectories of one task share their beginning; each line of it is read once (see `llms/forest.py`).
     """
 
-    def __init__(
-        self, network: RewardNetwork, tokenizer: Any, name: str = "reward", capacity: int = 16384, pack: int = 512
-    ):
-        self.name = name
+    def __init__(self, network: RewardNetwork, tokenizer: Any, capacity: int = 16384, pack: int = 512):
         self.network = network.eval().requires_grad_(False)
         self.lines = LineTokenizer(tokenizer)
         self.forest = RewardForest(network, capacity, pack)
@@ -64,15 +59,3 @@ class RewardModel:
             ends.append(self.forest.add(tokens))
         self.forest.values(ends)
         return np.array([end.value for end in ends], dtype=np.float64)
-
-
-def load(path: Path | str, **options: Any) -> RewardModel:
-    """The reward model that `RewardNetwork.save` wrote to the folder `path`."""
-    path = Path(path)
-    file = path / "reward.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"{path} holds no reward model (no reward.json); train one, or give the folder of one")
-    config = RewardConfig(**json.loads(file.read_text()))
-    network, tokenizer = build(config)
-    network.load_learned(path)
-    return RewardModel(network, tokenizer, name=path.name, **options)

@@ -169,14 +169,13 @@ def encode(
 ) -> tuple[list[int], bool]:
     """Token ids of a trajectory, at most `limit`, and whether its middle had to go.
 
-    With `pictures`, each turn's own picture stands after the text of that turn; of a picture all tokens stay, or none.
+    The first half of what fits and the last half stay: the instruction stands first, how it ended last. With
+    `pictures`, each turn's own picture stands after the text of that turn; of a picture all tokens stay, or none.
     """
     text = transcript(trajectory, instruction)
-    if pictures is None:
-        return lines.shorten(text, limit)
     ids, read = [lines.start], 0
     for turn, picture in enumerate([trajectory.picture, *(step.picture for step in trajectory.steps)]):
-        if picture:
+        if picture and pictures:
             end = len(transcript(dataclasses.replace(trajectory, steps=trajectory.steps[:turn]), instruction))
             ids += [*lines(text[read:end]), *pictures.ids(picture)]
             read = end
@@ -184,6 +183,7 @@ def encode(
     if len(ids) <= limit:
         return ids, False
     head, tail = limit - limit // 2, len(ids) - limit // 2
-    head -= pictures.within(ids[head])
-    tail += -pictures.within(ids[tail]) % pictures.tower.tokens
+    if pictures:
+        head -= pictures.within(ids[head])
+        tail += -pictures.within(ids[tail]) % pictures.tower.tokens
     return ids[:head] + ids[tail:], True

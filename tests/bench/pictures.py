@@ -1,10 +1,10 @@
 """Do pictures earn their place? `python tests/bench/pictures.py runs/laptop-0 [runs/laptop-1 ...]`, after WebShop ran.
 
 For each run folder a second reward model is trained on the same pairs, with the same settings and no eyes. Both rank
-two sorts of pairs of development goals (which neither was trained on, nor stopped early by): what is meant beside what
-is most like it and wrong, for each goal; and pairs made of the agent's own trajectories, as training pairs are. Each
-sort is split by whether its goal needs the picture. Intervals draw whole goals. Last line: JSON, ratio of the first
-sort where the picture is needed.
+pairs of goals which neither was trained on, nor stopped early by: what is meant beside what is most like it and wrong
+(of development goals, by which the projector was chosen, and of test goals); and pairs made of the agent's own
+trajectories, as training pairs are. Each sort is split by whether its goal needs the picture. Intervals draw whole
+goals. Last line: JSON, ratio of the look-alikes of test goals where the picture is needed.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def by_task(tasks: list[str], margins: list[float]) -> dict[str, float]:
 
 def main(folders: list[str]) -> None:
     groups: dict[str, dict[str, list[Any]]] = {}
-    alike = list(look_alikes("dev"))
+    alike = {f"look-alikes, {split}": list(look_alikes(split)) for split in ("dev", "test")}
     for folder in folders:
         told = {
             k: ast.literal_eval(v)
@@ -102,7 +102,7 @@ def main(folders: list[str]) -> None:
         }
         run = Run("webshop", told["profile"], folder, told["seed"])
         models = two_models(run)
-        for sort, pairs in (("look-alikes", alike), ("agent's", asyncio.run(run.test_pairs()))):
+        for sort, pairs in {**alike, "agent's, dev": asyncio.run(run.test_pairs())}.items():
             texts, chosen, rejected = [[getattr(p, k) for p in pairs] for k in ("instruction", "chosen", "rejected")]
             margins = {k: m.score(texts, chosen) - m.score(texts, rejected) for k, m in models.items()}
             for i, pair in enumerate(pairs):
@@ -116,14 +116,14 @@ def main(folders: list[str]) -> None:
         details[name] = {eyes: evaluate.pair_metrics(kept[eyes], kept["tasks"]) for eyes in ("with", "without")}
         for eyes, found in details[name].items():
             low, high = found["ci_low"], found["ci_high"]
-            print(f"{name:38s} {eyes:8s} {found['pair_accuracy']:.3f} [{low:.3f}, {high:.3f}] n={found['n_pairs']}")
+            print(f"{name:46s} {eyes:8s} {found['pair_accuracy']:.3f} [{low:.3f}, {high:.3f}] n={found['n_pairs']}")
         right = {eyes: by_task(kept["tasks"], kept[eyes]) for eyes in ("with", "without")}
         difference = evaluate.paired_difference(right["with"], right["without"])
         details[name]["with - without, mean over tasks"] = difference
-        print(f"{name:38s} {'paired':8s} {difference}")
-    needed = details["look-alikes, goal needs picture: True"]
+        print(f"{name:46s} {'paired':8s} {difference}")
+    needed = details["look-alikes, test, goal needs picture: True"]
     ratio = needed["with"]["pair_accuracy"] / needed["without"]["pair_accuracy"]
-    versus = "the same reward model without pictures, look-alikes of goals that need the picture"
+    versus = "the same reward model without pictures, look-alikes of test goals that need the picture"
     result = {"name": "pictures", "ratio": round(ratio, 3), "versus": versus, "unit": "pair accuracy"}
     print(json.dumps({**result, "details": details}))
 
