@@ -56,16 +56,15 @@ def record(folder: Path, env: str, commit: str = "") -> dict[str, Any]:
                     plan.answer.task.setup.get("family"),
                     plan.chosen,
                     {name: getattr(plan.budget, name) for name in SPENT},
-                    [round(score, 6) for score in golds[plan.id]],
-                    [None if s.reward is None else round(s.reward, 6) for s in plan.samples],
-                    {name: [round(term(t), 4) for t in some] for name, term in wishes.items()},
+                    [_short(score) for score in golds[plan.id]],
+                    [None if s.reward is None else _short(s.reward) for s in plan.samples],
+                    {name: [_short(term(t)) for t in some] for name, term in wishes.items()},
                 )
             )
         )
     machine = {k: v for k, v in results.versions().items() if k in ("cpu", "gpu", "torch", "transformers")}
-    return {"env": env, **run, "commit": commit, **machine, "margins": _json(folder / env / "margins.json")} | {
-        "plans": plans
-    }
+    told = {name: _json(folder / env / f"{name}.json") for name in ("training", "seconds", "margins")}
+    return {"env": env, **run, "commit": commit, **machine, **told, "plans": plans}
 
 
 def load(source: str, env: str) -> tuple[dict[str, Any], list[Plan]]:
@@ -75,6 +74,10 @@ def load(source: str, env: str) -> tuple[dict[str, Any], list[Plan]]:
     if found["env"] != env:
         raise ValueError(f"{source} is a record of {found['env']!r}; expected one of {env!r}")
     return found, [Plan(**plan) for plan in found["plans"]]
+
+
+def _short(number: float) -> float:
+    return int(number) if number == int(number) else round(number, 4)
 
 
 def _json(file: Path) -> Any:
