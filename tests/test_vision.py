@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import random
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +40,7 @@ from armap_lite.agent import transcript
 from armap_lite.reward import RewardConfig, TrainingConfig, training
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
-from armap_lite.reward.projector import align, spelled, visible
+from armap_lite.reward.projector import align, spelled
 from armap_lite.reward.scorer import RewardModel
 from armap_lite.reward.towers import EfficientNetLite0, efficientnet, transformer
 from armap_lite.reward.training import train
@@ -394,30 +393,6 @@ def test_a_colour_is_learned_from_pictures_alone(
     assert saved.keys() == network.learned().keys() and any("projector" in name for name in saved)
 
 
-def test_a_projector_starts_where_words_mean_what_pictures_show(siglip: str, tmp_path: Path):
-    names, rng = {"red": "crimson", "blue": "blue", "green": "green", "black": "black"}, random.Random(0)
-    network = network_with(transformer(siglip, 4))
-    embedding = network.backbone.get_input_embeddings()
-    paths = [draw(tmp_path / f"{c}{i}.png", c, i) for c in COLOURS for i in range(12)]
-    told = [[f"find a {names[c]} shirt {rng.randbytes(4).hex(' ')}"] for c in COLOURS for _ in range(12)]
-    unseen = [draw(tmp_path / f"new-{c}.png", c, 13) for c in COLOURS]
-    seen, new = (network.pictures.of(some, torch.device("cpu")) for some in (paths, unseen))  # [48, 4, C], [4, 4, C]
-    before = {name: tensor.clone() for name, tensor in embedding.state_dict().items()}
-    align(embedding.projector, seen, told, embedding.words.weight, LINES)
-    after = embedding.state_dict()
-    assert all(torch.equal(after[n], t) == ("projector" not in n) for n, t in before.items())
-    assert all(p.grad is None for p in embedding.parameters())
-
-    with torch.no_grad():
-        shown, known = embedding.projector(new), embedding.projector(seen)  # [4, 4, 32], [48, 4, 32]
-    words = torch.stack([embedding.words.weight[LINES(f" {name}")].sum(0) for name in names.values()])
-    match = torch.cosine_similarity(shown.mean(1)[:, None], (words - words.mean(0))[None], dim=-1)  # [picture, word]
-    assert match.argmax(1).tolist() == [0, 1, 2, 3]
-    assert match.diagonal().min() > 0.65  # 0.49 where the noise in the texts counts as much as the colours
-    assert float(known.std() / embedding.words.weight.std()) == pytest.approx(1, abs=0.02)
-    assert torch.allclose(known.mean(0), torch.zeros(4, 32), atol=1e-4)
-
-
 def test_the_tokens_of_a_picture_become_the_words_of_its_caption_in_order(siglip: str, tmp_path: Path):
     network = network_with(transformer(siglip, 4))
     embedding = network.backbone.get_input_embeddings()
@@ -425,7 +400,11 @@ def test_the_tokens_of_a_picture_become_the_words_of_its_caption_in_order(siglip
     looks = [(colour, side, i) for colour in COLOURS for side in sides for i in range(4)]
     paths = [draw(tmp_path / f"{c}-{side}-{i}.png", c, sides[side] + i) for c, side, i in looks]
     seen, words = network.pictures.of(paths, torch.device("cpu")), embedding.words.weight
-    align(embedding.projector, seen, [[f" {c} {side}"] for c, side, _ in looks], words, LINES, captions=True)
+    before = {name: tensor.clone() for name, tensor in embedding.state_dict().items()}
+    align(embedding.projector, seen, [f" {c} {side}" for c, side, _ in looks], words, LINES)
+    after = embedding.state_dict()
+    assert all(torch.equal(after[n], t) == ("projector" not in n) for n, t in before.items())
+    assert all(p.grad is None for p in embedding.parameters())
     tokens = [list(dict.fromkeys(LINES(f" {c} {side}"))) for c, side, _ in looks]
     with torch.no_grad():
         shown = embedding.projector(seen)  # [32, 4, 32]
@@ -440,10 +419,10 @@ def test_the_tokens_of_a_picture_become_the_words_of_its_caption_in_order(siglip
 def test_where_a_caption_ends_its_last_token_stands_for_all_that_is_left():
     words = torch.eye(5)
     nothing = torch.tensor([0.25, 0.25, 0.25, 0.25, 0])  # the mean of the four that occur
-    wanted = spelled([[[0, 1, 2]], [[3]]], words, 2)  # [2, 2, 5]
+    wanted = spelled([[0, 1, 2], [3]], words, 2)  # [2, 2, 5]
     assert torch.allclose(wanted[0], torch.stack([words[0], words[1] + words[2] - nothing]))
     assert torch.allclose(wanted[1], torch.stack([words[3], nothing]))
-    assert torch.allclose(spelled([[[0, 1]], [[2, 3]]], words, 1)[0, 0], words[0] + words[1] - nothing)
+    assert torch.allclose(spelled([[0, 1], [2, 3]], words, 1)[0, 0], words[0] + words[1] - nothing)
 
 
 def test_a_projector_starts_from_captions_where_there_are_any(
@@ -451,7 +430,7 @@ def test_a_projector_starts_from_captions_where_there_are_any(
 ):
     monkeypatch.setenv("ARMAP_CACHE", str(tmp_path / "cache"))
     asked: list[Any] = []
-    monkeypatch.setattr(training, "align", lambda *told: asked.append((told[1].shape, told[2], told[5])))
+    monkeypatch.setattr(training, "align", lambda *told: asked.append((told[1].shape, told[2])))
     sides = [[walk(draw(tmp_path / f"{c}-{i}.png", c, i), task=f"t{i}") for c in COLOURS] for i in range(10)]
     pairs = [
         PreferencePair(f"{i}{c}", f"t{i}", f"{c} {i}", good, bad, "plain", 0)
@@ -464,12 +443,9 @@ def test_a_projector_starts_from_captions_where_there_are_any(
         start = {n: p.clone() for n, p in network.named_parameters() if ".projector." in n}
         train(pairs, tmp_path / name, training=FAST, network=(network, TOKENIZER), **CPU)
         saved = load_file(tmp_path / name / "weights.safetensors")
-        return *asked.pop(), [bool(torch.equal(saved[n], tensor)) for n, tensor in start.items()]
+        return [bool(torch.equal(saved[n], tensor)) for n, tensor in start.items()]
 
-    shape, texts, captions, same = learn("asked")
-    assert not any(same), "it learns on with the rest"
-    assert not captions and {text for some in texts for text in some} < {pair.instruction for pair in pairs}
-    assert shape[:2] == (len(texts), 1) and sum(map(len, texts)) == round(0.8 * len(pairs))
+    assert not any(learn("untold")) and not asked, "without captions it learns with the rest"
     pictures = sorted({picture for pair in pairs for picture in (*pair.chosen.pictures, *pair.rejected.pictures)})
 
     def tell(some: list[str]) -> None:
@@ -481,23 +457,12 @@ def test_a_projector_starts_from_captions_where_there_are_any(
         caption.cache_clear()
 
     tell(pictures[:3])
-    assert not learn("a few")[2], "three captions do not decide for all the other pictures"
+    assert not any(learn("a few")) and not asked, "three captions do not decide for all the other pictures"
     tell(pictures[3:])
-    shape, texts, captions, same = learn("told")
+    same, [(shape, texts)] = learn("told"), asked
     assert len(same) == 6 and all(same), "what captions taught it stays, and is saved"
-    assert captions and shape[0] == len(texts) > 16
-    assert all(re.fullmatch(r" a (red|blue|green|black)-\d square", text) for [text] in texts)  # the blank of words
-
-
-def test_words_that_pictures_tell_are_found():
-    def make() -> tuple[torch.Tensor, torch.Tensor]:
-        shown = torch.randn(60, 2)  # what the pictures differ in
-        features = torch.cat([shown @ torch.randn(2, 30), torch.randn(60, 10)], 1)
-        return features, torch.cat([(shown > 0).float(), torch.rand(60, 5).round()], 1)
-
-    features, said = seeded(0, make)
-    told = visible(features, said - said.mean(0))
-    assert told.shape == (7,) and (told[:2] > 0.4).all() and (told[2:] < 0.1).all()
+    assert shape[0] == len(texts) > 16
+    assert all(re.fullmatch(r" a (red|blue|green|black)-\d square", text) for text in texts)  # the blank of words
 
 
 def test_what_was_scored_can_be_learned_from(siglip: str, album: list[str], tmp_path: Path):

@@ -220,23 +220,17 @@ def train(
 
 
 def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: LineTokenizer, begun: bool) -> None:
-    """Align a new projector: with the captions of the pictures of `pairs`, else with the instructions they fulfil.
+    """Align a new projector with the captions of the pictures of `pairs`; without captions it learns with the rest.
 
     `begun`: it is aligned, and comes with the checkpoint. What captions taught it stays as it is, unless all learns.
     """
-    sides = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
-    about = {picture: [f" {text}"] for side in sides for picture in side.pictures if (text := caption(picture))}
-    captions = len(about) >= FEWEST
-    if not captions:
-        about = {}
-        for pair in pairs:
-            for picture in pair.chosen.pictures[-1:]:
-                about.setdefault(picture, []).append(pair.instruction)
+    pictures = [picture for pair in pairs for side in (pair.chosen, pair.rejected) for picture in side.pictures]
+    about = {picture: f" {text}" for picture in pictures if (text := caption(picture))}  # the blank words begin with
     if len(about) < FEWEST:
         return
     embedding: Any = model.backbone.get_input_embeddings()  # type: ignore[operator]
     if not begun:
         words = embedding.words.weight
         features = embedding.pictures.of(list(about), pick()[0]).to(words.device)
-        align(embedding.projector, features, list(about.values()), words, lines, captions)
-    embedding.projector.requires_grad_(not captions or model.config.train == "all")
+        align(embedding.projector, features, list(about.values()), words, lines)
+    embedding.projector.requires_grad_(model.config.train == "all")
