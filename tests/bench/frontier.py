@@ -15,6 +15,7 @@ import sys
 import measured
 import numpy as np
 
+from armap_lite import evaluate
 from armap_lite.control import MIXED, terms
 
 PRICE, ACTIONS = terms("webshop")
@@ -35,6 +36,13 @@ def answers(plans: list[measured.Plan], wish: str, weight: float) -> np.ndarray:
     return np.array(rows)
 
 
+def interval(plans: list[measured.Plan], change: np.ndarray) -> str:
+    """95 % bootstrap interval of a mean change [plans]: seeds are averaged within a goal, and goals drawn."""
+    _, goal, count = np.unique([plan.task_id for plan in plans], return_inverse=True, return_counts=True)
+    _, low, high = evaluate.bootstrap_mean(np.bincount(goal, change) / count)
+    return f"[{low:+.3f}, {high:+.3f}]"
+
+
 def main(sources: list[str]) -> None:
     best: dict[str, float] = {}
     found = [plan for source in sources for plan in measured.load(source, "webshop")[1]]
@@ -51,7 +59,8 @@ def main(sources: list[str]) -> None:
                 for some, what in ((np.ones_like(bought), "all"), (bought, f"bought ({bought.sum()})")):
                     before, after = plain[some].mean(axis=0), wished[some].mean(axis=0)
                     lost, cheaper, fewer = after[0] - before[0], after[1] / before[1] - 1, after[2] / before[2] - 1
-                    line += f"   {what}: score {lost:+.3f}, price {cheaper:+.1%}, actions {fewer:+.1%}"
+                    ends = f" {interval(plans, wished[:, 0] - plain[:, 0])}" if what == "all" else ""
+                    line += f"   {what}: score {lost:+.3f}{ends}, price {cheaper:+.1%}, actions {fewer:+.1%}"
                     if planner == "best_of_n" and name == PRICE and what != "all" and lost >= -LOST:
                         best = {"weight": weight, "price": 1 + cheaper, "score": lost}
                 print(line)
