@@ -63,7 +63,7 @@ def record(folder: Path, env: str, commit: str = "") -> dict[str, Any]:
             )
         )
     machine = {k: v for k, v in results.versions().items() if k in ("cpu", "gpu", "torch", "transformers")}
-    told = {name: _json(folder / env / f"{name}.json") for name in ("training", "seconds", "margins")}
+    told = {name: _json(folder / env / f"{name}.json") for name in ("training", "margins")}
     return {"env": env, **run, "commit": commit, **machine, **told, "plans": plans}
 
 
