@@ -1,0 +1,32 @@
+"""The records of measured seeds, and that README says what they say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from armap_lite import evaluate
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests/bench"))
+
+import measured  # noqa: E402
+
+RECORDS = sorted(measured.KEPT.glob("*.json"))
+
+
+@pytest.mark.parametrize("env", sorted({file.name.split("-")[0] for file in RECORDS}))
+def test_readme_has_the_pooled_rows_of_the_records(env: str):
+    found = [measured.load(str(file), env) for file in RECORDS if file.name.startswith(f"{env}-")]
+    assert len({head["seed"] for head, _ in found}) == len(found) and len({head["profile"] for head, _ in found}) == 1
+    seeds = [evaluate.task_scores(plans, {p.id: p.scores for p in plans}) for _, plans in found]
+    family = {plan.task_id: plan.family for plan in found[0][1] if plan.family} or None
+    lines = (ROOT / "README.md").read_text().replace("**", "").splitlines()
+    for row in evaluate.pooled_rows({name: [seed[name] for seed in seeds] for name in seeds[0]}, family):
+        said = f"| {row['mean']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] |"
+        assert any(f"`{row['planner']}`" in line and said in line for line in lines), (row["planner"], said)
+    for _, plans in found:
+        assert all(len(p.scores) == len(p.rewards) and all(0 <= score <= 1 for score in p.scores) for p in plans)
+        assert all(len(cost) == len(p.scores) for p in plans for cost in p.costs.values())
