@@ -176,6 +176,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("laptop", "scienceworld"): {
         "reward": _TERSE,
+        "training": TrainingConfig(monitor="val_loss"),
         "collect_tasks": 96,  # four of each family
         "negatives": 2,
         "dev_tasks": 20,
@@ -184,6 +185,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("laptop", "webshop"): {
         "reward": _LOOKING,
+        "training": TrainingConfig(epochs=2, monitor="val_loss", checks=10, patience=5),  # one is too short for pictures
         "collect_tasks": 64,
         "negatives": 3,
         "dev_tasks": 20,

@@ -233,16 +233,17 @@ def test_training_stops_early_when_held_out_accuracy_stands_still(checks: int, t
     assert metrics["steps"] == 3 * 20 // checks  # the first validation is the best, two more are no better
 
 
-def test_the_best_model_is_kept_not_the_last(tmp_path: Path):
+@pytest.mark.parametrize(("monitor", "kept"), [("val_accuracy", 3), ("val_loss", 2)])
+def test_the_best_model_is_kept_not_the_last(monitor: str, kept: int, tmp_path: Path):
     network, _ = tiny_network()
-    module = RewardModule(network, CONFIG, tmp_path / "model")
-    for k, accuracy in enumerate([0.5, 0.8, 0.6, 0.8, 0.7]):
+    module = RewardModule(network, dataclasses.replace(CONFIG, monitor=monitor), tmp_path / "model")
+    found = [{"val_accuracy": a, "val_loss": b} for a, b in zip((0.5, 0.8, 0.6, 0.8, 0.7), (0.7, 0.6, 0.3, 0.4, 0.5))]
+    for k, metrics in enumerate(found):
         torch.nn.init.constant_(network.head.bias, k)
-        found = {"callback_metrics": {"val_accuracy": accuracy}, "sanity_checking": False, "is_global_zero": True}
-        module.trainer = SimpleNamespace(**found)  # type: ignore[assignment]
+        module.trainer = SimpleNamespace(callback_metrics=metrics, is_global_zero=True)  # type: ignore[assignment]
         module.on_validation_epoch_end()
-    assert module.best == 0.8
-    assert float(weights(tmp_path / "model")["head.bias"]) == 3  # of two equals the one that has seen more
+    assert module.best == found[kept]
+    assert float(weights(tmp_path / "model")["head.bias"]) == kept  # of two equals the one that has seen more
 
 
 def test_the_learning_rate_warms_up_and_goes_down(tmp_path: Path):

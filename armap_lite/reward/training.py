@@ -6,6 +6,7 @@ loss = -log sigmoid(R(x, chosen) - R(x, rejected)) + centring * |mean(R(x, chose
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import time
@@ -33,6 +34,7 @@ from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair
 
 FEWEST = 10  # pictures to align a projector with: there is nothing to learn from fewer
+WORST = {"val_accuracy": -1.0, "val_loss": math.inf}  # before the first validation, and where nothing is held out
 
 
 def pairwise_loss(chosen: Tensor, rejected: Tensor, centring: float = 0.0) -> Tensor:
@@ -41,7 +43,7 @@ def pairwise_loss(chosen: Tensor, rejected: Tensor, centring: float = 0.0) -> Te
 
 
 class RewardModule(L.LightningModule):
-    """Trains a `RewardNetwork` on batches of `PairDataModule`; the best by held-out accuracy is saved to `out`."""
+    """Trains a `RewardNetwork` on batches of `PairDataModule`; the best by `config.monitor` is saved to `out`."""
 
     strict_loading = False  # checkpoints carry what learns, not the frozen backbone
 
@@ -50,7 +52,8 @@ class RewardModule(L.LightningModule):
         self.network = network.train()  # `from_pretrained` leaves the backbone in evaluation mode
         self.config = config
         self.out = out
-        self.best = -1.0
+        self.sign = -1 if config.monitor == "val_loss" else 1
+        self.best = WORST
         self.tokens = 0  # attended tokens trained on
         self.seconds = 0.0  # in training steps, validation left out
         if config.gradient_checkpointing:
@@ -75,9 +78,9 @@ class RewardModule(L.LightningModule):
         self._step("val", batch)
 
     def on_validation_epoch_end(self) -> None:
-        accuracy = float(self.trainer.callback_metrics.get("val_accuracy", -1.0))
-        if not self.trainer.sanity_checking and accuracy >= self.best:
-            self.best = accuracy
+        found = {name: float(self.trainer.callback_metrics.get(name, worst)) for name, worst in WORST.items()}
+        if self.sign * found[self.config.monitor] >= self.sign * self.best[self.config.monitor]:
+            self.best = found
             if self.trainer.is_global_zero:
                 self.network.save(self.out)
 
@@ -189,7 +192,12 @@ def train(
             TensorBoardLogger(log, name="", version=""),
         ],
         callbacks=[
-            EarlyStopping("val_accuracy", mode="max", patience=training.patience, check_on_train_epoch_end=False),
+            EarlyStopping(
+                training.monitor,
+                mode="max" if module.sign > 0 else "min",
+                patience=training.patience,
+                check_on_train_epoch_end=False,
+            ),
             # After each validation, so that what it found is not lost with the rest.
             ModelCheckpoint(log, filename="last", save_on_train_epoch_end=False, enable_version_counter=False),
         ],
@@ -209,7 +217,7 @@ def train(
             shutil.rmtree(file.parent)
         last.unlink(missing_ok=True)  # finished: nothing to resume
     return {
-        "val_accuracy": module.best,
+        **module.best,
         "tokens": module.tokens,
         "seconds": module.seconds,
         "steps": trainer.global_step,
