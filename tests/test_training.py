@@ -385,8 +385,9 @@ def test_two_processes_end_with_one_model_that_of_one_process_with_the_double_ba
     network, tokenizer = tiny_network(0)
     config = dataclasses.replace(DDP, devices=1, accumulate=2)
     single = train(toy_pairs(20), tmp_path / "single", training=config, seed=1, network=(network, tokenizer), **CPU)
-    assert_same(ends[0], network.learned())
-    assert_same(weights(tmp_path / "model"), weights(tmp_path / "single"))
+    # Sums in another order differ in the last bits, which Adam makes larger: up to 1/30 of one step (lr) is allowed.
+    assert_same(ends[0], network.learned(), DDP.lr / 30)
+    assert_same(weights(tmp_path / "model"), weights(tmp_path / "single"), DDP.lr / 30)
     metrics = [json.loads((tmp_path / f"metrics-{rank}.json").read_text()) for rank in (0, 1)]
     assert metrics[0]["steps"] == metrics[1]["steps"] == single["steps"]
     assert metrics[0]["val_accuracy"] == metrics[1]["val_accuracy"] == pytest.approx(single["val_accuracy"])
