@@ -185,7 +185,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("laptop", "webshop"): {
         "reward": _LOOKING,
-        "training": TrainingConfig(epochs=2, monitor="val_loss", checks=10, patience=5),  # one is too short for pictures
+        "training": TrainingConfig(epochs=2, monitor="val_loss", checks=10, patience=5),  # one is too short
         "collect_tasks": 64,
         "negatives": 3,
         "dev_tasks": 20,

@@ -17,14 +17,13 @@ import measured  # noqa: E402
 RECORDS = sorted(measured.KEPT.glob("*.json"))
 
 
-@pytest.mark.parametrize("env", sorted({file.name.split("-")[0] for file in RECORDS}))
-def test_readme_has_the_pooled_rows_of_the_records(env: str):
-    found = [measured.load(str(file), env) for file in RECORDS if file.name.startswith(f"{env}-")]
+@pytest.mark.parametrize("name", sorted({file.name.split("-")[0] for file in RECORDS}))
+def test_readme_has_the_pooled_rows_of_the_records(name: str):
+    found = [measured.load(str(file), name.split("_")[0]) for file in RECORDS if file.name.startswith(f"{name}-")]
     assert len({head["seed"] for head, _ in found}) == len(found) and len({head["profile"] for head, _ in found}) == 1
-    seeds = [evaluate.task_scores(plans, {p.id: p.scores for p in plans}) for _, plans in found]
-    family = {plan.task_id: plan.family for plan in found[0][1] if plan.family} or None
+    scores, family = measured.scores([plans for _, plans in found])
     lines = (ROOT / "README.md").read_text().replace("**", "").splitlines()
-    for row in evaluate.pooled_rows({name: [seed[name] for seed in seeds] for name in seeds[0]}, family):
+    for row in evaluate.pooled_rows(scores, family):
         said = f"| {row['mean']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] |"
         assert any(f"`{row['planner']}`" in line and said in line for line in lines), (row["planner"], said)
     for _, plans in found:

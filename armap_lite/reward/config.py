@@ -39,7 +39,7 @@ class TrainingConfig:
     centring: float = 1e-3
     held_out: float = 0.2  # share of the tasks whose pairs are only tested on
     checks: int = 5  # validations in the run, evenly spread; each writes a checkpoint to resume from
-    monitor: str = "val_accuracy"  # what makes a validation the best so far; or "val_loss", less of a noise on few pairs
+    monitor: str = "val_accuracy"  # what the best validation is told by; or "val_loss", which few pairs blur less
     patience: int = 3  # validations without a better one before training stops early
     precision: str = "32-true"  # Lightning's name: "bf16-mixed" where the device is fast at it
     devices: int = 1

@@ -1,9 +1,9 @@
-"""What a seed found, small enough to keep: `python tests/bench/measured.py runs/laptop-0 webshop COMMIT`
+"""What a seed found, small enough to keep: `python tests/bench/measured.py runs/laptop-0 webshop COMMIT [NAME]`
 
-Writes tests/bench/seeds/ENV-PROFILE-SEED.json: of every plan what it spent and which sample it chose; of every
-sample its true score, its learned reward, and what each wish counts (price, actions); of the reward model its margins
-on the pairs of development tasks. COMMIT is the code that ran. `pool_seeds.py` and `frontier.py` read such files, or
-run folders.
+Writes tests/bench/seeds/NAME-PROFILE-SEED.json (NAME is that of the environment, if no other is given): of every plan
+what it spent and which sample it chose; of every sample its true score, its learned reward, and what each wish counts
+(price, actions); of the reward model its margins on the pairs of development tasks. COMMIT is the code that ran.
+`pool_seeds.py` and `frontier.py` read such files, or run folders.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import ast
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from armap_lite import planners, results
+from armap_lite import evaluate, planners, results
 from armap_lite.control import MIXED, terms
 
 KEPT = Path(__file__).parent / "seeds"
@@ -40,9 +41,13 @@ class Plan:
         return f"{self.planner}/{self.task_id}"
 
 
+def settings(folder: Path, env: str) -> dict[str, Any]:
+    """Profile and seed of the run of `env` under `folder`."""
+    return {k: ast.literal_eval(v) for k, v in _json(folder / env / "run.json").items() if k in ("profile", "seed")}
+
+
 def record(folder: Path, env: str, commit: str = "") -> dict[str, Any]:
     """The record of the run of `env` under `folder`, after its last stage."""
-    run = {k: ast.literal_eval(v) for k, v in _json(folder / env / "run.json").items() if k in ("profile", "seed")}
     golds = _json(folder / env / "evaluation.json")["golds"]
     wishes = terms(env) | MIXED.get(env, {})
     plans = []
@@ -64,7 +69,7 @@ def record(folder: Path, env: str, commit: str = "") -> dict[str, Any]:
         )
     machine = {k: v for k, v in results.versions().items() if k in ("cpu", "gpu", "torch", "transformers")}
     told = {name: _json(folder / env / f"{name}.json") for name in ("training", "margins")}
-    return {"env": env, **run, "commit": commit, **machine, **told, "plans": plans}
+    return {"env": env, **settings(folder, env), "commit": commit, **machine, **told, "plans": plans}
 
 
 def load(source: str, env: str) -> tuple[dict[str, Any], list[Plan]]:
@@ -76,6 +81,13 @@ def load(source: str, env: str) -> tuple[dict[str, Any], list[Plan]]:
     return found, [Plan(**plan) for plan in found["plans"]]
 
 
+def scores(seeds: Sequence[Sequence[Plan]]) -> tuple[dict[str, list[dict[str, float]]], dict[str, str] | None]:
+    """True score by planner, seed and task; and the family of each task, where tasks have one."""
+    each = [evaluate.task_scores(plans, {plan.id: plan.scores for plan in plans}) for plans in seeds]
+    family = {plan.task_id: plan.family for plan in seeds[0] if plan.family}
+    return {name: [seed[name] for seed in each] for name in each[0]}, family or None
+
+
 def _short(number: float) -> float:
     return int(number) if number == int(number) else round(number, 4)
 
@@ -84,12 +96,12 @@ def _json(file: Path) -> Any:
     return json.loads(file.read_text())
 
 
-def main(folder: str, env: str, commit: str) -> None:
+def main(folder: str, env: str, commit: str, name: str = "") -> None:
     found = record(Path(folder), env, commit)
     KEPT.mkdir(exist_ok=True)
     lines = ",\n".join(json.dumps(plan, ensure_ascii=False) for plan in found.pop("plans"))
     head = json.dumps(found, ensure_ascii=False)[:-1]
-    target = KEPT / f"{env}-{found['profile']}-{found['seed']}.json"
+    target = KEPT / f"{name or env}-{found['profile']}-{found['seed']}.json"
     target.write_text(f'{head}, "plans": [\n{lines}\n]}}\n')
     print(target, f"{target.stat().st_size / 1000:.0f} kB")
 

@@ -9,7 +9,6 @@ goals. Last line: JSON, ratio of the look-alikes of test goals where the picture
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import dataclasses
 import json
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import measured
 import numpy as np
 
 from armap_lite import evaluate, reward
@@ -95,12 +95,7 @@ def main(folders: list[str]) -> None:
     groups: dict[str, dict[str, list[Any]]] = {}
     alike = {f"look-alikes, {split}": list(look_alikes(split)) for split in ("dev", "test")}
     for folder in folders:
-        told = {
-            k: ast.literal_eval(v)
-            for k, v in json.loads((Path(folder) / "webshop/run.json").read_text()).items()
-            if k in ("profile", "seed")
-        }
-        run = Run("webshop", told["profile"], folder, told["seed"])
+        run = Run("webshop", run_dir=folder, **measured.settings(Path(folder), "webshop"))
         models = two_models(run)
         for sort, pairs in {**alike, "agent's, dev": asyncio.run(run.test_pairs())}.items():
             texts, chosen, rejected = [[getattr(p, k) for p in pairs] for k in ("instruction", "chosen", "rejected")]

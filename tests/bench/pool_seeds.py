@@ -17,9 +17,8 @@ from armap_lite import evaluate, results
 
 def main(env: str, sources: list[str]) -> None:
     found = [measured.load(source, env) for source in sources]
-    seeds = [evaluate.task_scores(plans, {plan.id: plan.scores for plan in plans}) for _, plans in found]
-    family = {plan.task_id: plan.family for plan in found[0][1] if plan.family} or None
-    pooled = evaluate.pooled_rows({name: [seed[name] for seed in seeds] for name in seeds[0]}, family)
+    scores, family = measured.scores([plans for _, plans in found])
+    pooled = evaluate.pooled_rows(scores, family)
     print(evaluate.table(pooled), "\n")
     for name in dict.fromkeys(plan.planner for plan in found[0][1]):
         budgets = [plan.spent for _, plans in found for plan in plans if plan.planner == name]
@@ -28,8 +27,8 @@ def main(env: str, sources: list[str]) -> None:
     mean = {row["planner"]: row["mean"] for row in pooled}
     closed = evaluate.gap_closed(mean[evaluate.FLOOR], mean["best_of_n"], mean[evaluate.CEILING])
     print(f"best_of_n closes {closed:.3f} of the gap between {evaluate.FLOOR} and {evaluate.CEILING}")
-    average = {name: [float(np.mean([seed[name][t] for seed in seeds])) for t in seeds[0][name]] for name in seeds[0]}
-    strata = family and [family[task] for task in seeds[0]["sampling"]]
+    average = {name: [float(np.mean([seed[t] for seed in seeds])) for t in seeds[0]] for name, seeds in scores.items()}
+    strata = family and [family[task] for task in scores["sampling"][0]]
     duels = (("best_of_n", evaluate.FLOOR), ("best_of_n", "greedy"), ("best_of_n", "sampling"))
     for a, b in (*duels, ("mcts", "greedy"), ("mcts", "sampling"), ("mcts", "best_of_n")):
         print(f"{a} - {b}: {evaluate.paired_difference(average[a], average[b], strata=strata)}")
