@@ -13,7 +13,7 @@ from typing import Any
 
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher, run_groups
-from armap_lite.envs.base import Environment
+from armap_lite.envs.base import Environment, SimulatorError
 from armap_lite.rng import stream
 from armap_lite.store import JsonlStore, read_jsonl
 from armap_lite.trajectory import Task, Trajectory
@@ -50,7 +50,8 @@ async def collect(
         drafts = await asyncio.gather(*(rollout(w, agent, batch, temperature, s) for w, s in zip(worlds, seeds)))
         for k, trajectory in enumerate(drafts):
             line: dict[str, Any] = {"id": f"{task.id}#{k}", "task_id": task.id, "instruction_by": origin}
-            first = found.setdefault(trajectory.actions, line["id"])
+            same = trajectory.actions if trajectory.failure is None else (line["id"],)  # no repeat where it broke off
+            first = found.setdefault(same, line["id"])
             lines.append(
                 {**line, "duplicate_of": first} if first != line["id"] else {**line, "trajectory": trajectory.to_json()}
             )
@@ -71,7 +72,10 @@ async def collect(
 
 async def propose(env: Environment, batch: Batcher, task: Task, tries: int, seed: int) -> tuple[Task, str]:
     """`task` with an instruction an LLM wrote for its start state, and who wrote it: "llm" or "plain"."""
-    start = env.reset(task).text
+    try:
+        start = env.reset(task).text
+    except SimulatorError:  # the rollouts will tell
+        return task, "plain"
     env.rest()
     # Few-shot: states like this one and how their tasks were worded.
     shown = "".join(f"State: {env.start_text(facts)}\nInstruction: {text}\n\n" for facts, text in env.phrasings)

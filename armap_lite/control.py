@@ -56,9 +56,13 @@ class Weighted:
 
 
 def price(trajectory: Trajectory) -> float:
-    """What a web shop was paid, in hundreds of dollars; 5, more than the dearest thing here, for nothing bought."""
+    """What a web shop was paid, in hundreds of dollars, up to 5; and 5 for nothing bought.
+
+    Nothing that this package's shop sells costs as much. In another one, what is dearer counts no more than not buying:
+    otherwise a large weight would rather not buy at all.
+    """
     paid = price_paid(trajectory)
-    return 5.0 if paid is None else paid / 100
+    return 5.0 if paid is None else min(paid / 100, 5.0)
 
 
 # What there is to control in each environment: names for an axis, and terms. Elsewhere: the number of actions.

@@ -43,8 +43,8 @@ class Profile:
     # Test tasks planned, spread evenly over the split; None: all of them.
     planners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # Planner name -> its options, in the order they are run and shown.
-    control_weights: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0)
-    # The weights of the extra reward term in notebook 06.
+    control_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    # Extra reward term, by its name in control.py -> its weights in notebook 06.
     group: int = 25
     # Tasks planned side by side; also what is planned again, at most, after a run was broken off.
 
@@ -57,14 +57,14 @@ class Profile:
 
 
 def _planners(
-    n: int, trials: int, temperature: float, diverse: float, mcts: dict[str, Any]
+    n: int, trials: int, temperature: float, diverse: float, mcts: dict[str, Any], threshold: float = 0.0
 ) -> dict[str, dict[str, Any]]:
     """`temperature` of a single try; `diverse`: that of planners that choose among many and so profit from variety."""
     return {
         "sampling": {"temperature": temperature},
         "greedy": {},
         "best_of_n": {"n": n, "temperature": diverse},
-        "reflexion": {"trials": trials, "temperature": temperature},
+        "reflexion": {"trials": trials, "temperature": temperature, "threshold": threshold},
         "mcts": {"temperature": diverse, **mcts},
     }
 
@@ -76,9 +76,13 @@ def _planners(
 # stay as captions taught them; 0.92 where the caption itself is read. One training run each.
 _TERSE = RewardConfig(keep=12, train="top:6", max_tokens=192)
 _LOOKING = replace(_TERSE, vision="efficientnet-lite0", vision_tokens=4, max_tokens=104)
-# Rewards of one task differ by a few units: what an action more (of 10 to 40) or 100 dollars more may then weigh.
-_STEP_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2)
-_PRICE_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
+# Rewards of one task differ by a few units: what an action more (of 4, or of 10 to 40) or 100 dollars more may weigh.
+_DOLLARS = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0)
+_SHOP_WEIGHTS = {
+    "price paid, in 100 $": _DOLLARS,
+    "actions": (0.0, 0.25, 0.5, 1.0, 2.0),
+    "price and 10 $ an action, in 100 $": _DOLLARS,
+}
 # Task families of ScienceWorld whose episodes take at most 15 steps.
 SHORT_SCIENCE = (
     "find-animal",
@@ -154,8 +158,9 @@ PROFILES: dict[str, Profile] = {
 
 ANY = "any profile"
 ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
-    (ANY, "scienceworld"): {"collect_temperature": 1.0, "control_weights": _STEP_WEIGHTS},
-    (ANY, "webshop"): {"collect_temperature": 1.0, "control_weights": _PRICE_WEIGHTS},
+    (ANY, "game24"): {"control_weights": {"multiplications and divisions": (0.0, 0.5, 1.0, 2.0, 4.0)}},
+    (ANY, "scienceworld"): {"collect_temperature": 1.0, "control_weights": {"actions": (0.0, 0.02, 0.05, 0.1, 0.2)}},
+    (ANY, "webshop"): {"collect_temperature": 1.0, "control_weights": _SHOP_WEIGHTS},
     ("fast", "scienceworld"): {
         "env_options": {"families": SHORT_SCIENCE},
         "split": "test, short tasks",
@@ -199,7 +204,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("paper", "scienceworld"): {
         "training": replace(_PAPER_TRAINING, accumulate=4, devices=8),
-        "planners": _planners(10, 10, 0.5, 0.5, _PAPER_DRAWN),
+        "planners": _planners(10, 10, 0.5, 0.5, _PAPER_DRAWN, threshold=7.25),
     },
     ("paper", "webshop"): {
         "reward": replace(_VILA, max_tokens=8192),
@@ -207,6 +212,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "planners": _planners(10, 10, 0.5, 0.5, _PAPER_DRAWN),
     },
     ("paper", "game24"): {
+        "reward": replace(_VILA, max_tokens=4000),
         "planners": _planners(
             100, 10, 0.7, 0.7, {"rollouts": 100, **_PAPER_MCTS}
         ),  # Best-of-100, 100 rollouts, T = 0.7

@@ -66,7 +66,8 @@ def findings(out: Path, env: str, results: dict[str, Any]) -> list[str]:
         interval = f"{quality['pair_accuracy']:.3f} [{quality['ci_low']:.3f}, {quality['ci_high']:.3f}]"
         size = f"{quality['n_pairs']} pairs of {quality['n_tasks']} tasks never trained on"
         before = "" if quality["baseline"] is None else f"; before training {quality['baseline']:.3f}"
-        cut = f"{quality['shortened']:.0%} of the trajectories it learned from were too long and lost their middle"
+        learned, scored = (f"{quality[key]:.0%}" for key in ("shortened", "shortened_planned"))
+        cut = f"{learned} of the trajectories it learned from and {scored} of those it scored lost their middle"
         parts.append(f"<p>Pair accuracy of the reward model: <b>{interval}</b> ({size}{before}); {cut}.</p>")
     return parts + [figure(picture) for picture in sorted((out / env / "figures").glob("*.png"))]
 

@@ -31,6 +31,7 @@ REWARD_ROW: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("n_pairs", "n_tasks"), WHOLE),
     "baseline": NUMBER + NOTHING,  # pair accuracy of a scorer that learned nothing
     "shortened": NUMBER,  # share of the trajectories in its training pairs that lost their middle
+    "shortened_planned": NUMBER,  # the same of the attempts that it scored in planning
 }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import json
 import os
 import sys
@@ -224,8 +223,9 @@ class Run:
             await self.train(enable_progress_bar=False)
         chosen = {name: o for name, o in self.settings.planners.items() if only is None or name in only}
         tasks = self.test_tasks[self.share]
+        self.add_seconds(dict.fromkeys(chosen, 0.0))
         with tqdm(total=len(tasks), desc="plan") as bar:
-            spent = await planners.plan(
+            await planners.plan(
                 self.env,
                 self.agent,
                 self.reward,
@@ -235,8 +235,8 @@ class Run:
                 seed=self.seed,
                 group=self.settings.group,
                 progress=bar.update,
+                timed=self.add_seconds,
             )
-        self.add_seconds(spent)
         self._tell_misses()
         return planners.load(self.path("plans.jsonl"))
 
@@ -263,9 +263,11 @@ class Run:
         """
         plans = {p.id: p for p in await self.plans() if p.planner in CONTROLLED}
         wishes = terms(self.name) | MIXED.get(self.name, {})
-        cases = itertools.product(CONTROLLED, wishes.items(), self.settings.control_weights)
+        weights = self.settings.control_weights
+        cases = [(planner, label, weight) for planner in CONTROLLED for label in wishes for weight in weights[label]]
         with JsonlStore(self.path("control.jsonl")) as store:
-            for planner, (label, term), weight in cases:
+            for planner, label, weight in cases:
+                term = wishes[label]
                 objective = Objective() - weight * Weighted(term)
                 for plan in (p for p in plans.values() if p.planner == planner):
                     what = {"planner": planner, "term": label, "weight": weight}
@@ -285,7 +287,13 @@ class Run:
         margins = await self.margins()
         gaps = [np.subtract(margins[f"{n}chosen"], margins[f"{n}rejected"]) for n in ("", "untrained_")]
         trained = await self.train()
-        shortened = trained["shortened"] / (2 * (trained["train_pairs"] + trained["val_pairs"]))
+        scored = [s.trajectory for p in plans for s in p.samples if s.reward is not None]
+        scored = list({(t.task.id, t.actions): t for t in scored}.values())
+        cut = [self.reward.encode(t.task.instruction, t)[1] for t in scored]
+        shortened = {
+            "shortened": trained["shortened"] / (2 * (trained["train_pairs"] + trained["val_pairs"])),
+            "shortened_planned": sum(cut) / max(1, len(cut)),
+        }
         learned, blank = (evaluate.pair_metrics(gap, margins["task_ids"]) for gap in gaps)
         n, whole = len(self.test_tasks), len(self.env.tasks("test"))
         rows = evaluate.rows(
@@ -293,7 +301,7 @@ class Run:
             golds,
             env=self.name,
             env_version=self.env.version,
-            split=self.settings.split + (f", {n} of {whole}" if n < whole else ""),
+            split=self._split() + (f", {n} of {whole}" if n < whole else ""),
             metric=self.env.metric,
             policy=self.settings.policy,
             reward_model=self.settings.reward.backbone,
@@ -323,13 +331,18 @@ class Run:
             control.append(point | {"score": mean, "ci_low": low, "ci_high": high} | means)
         result = {
             "rows": rows,
-            "reward_model": [{"env": self.name, **learned, "baseline": blank["pair_accuracy"], "shortened": shortened}],
+            "reward_model": [{"env": self.name, **learned, "baseline": blank["pair_accuracy"], **shortened}],
             "control": control,
         }
         write_atomic(self.path("evaluation.json"), json.dumps({**result, "golds": golds}))
         return result
 
     # Small things the stages share.
+
+    def _split(self) -> str:
+        """The name of the test split; with a user's own files it is another one, and says so."""
+        own = [f"{name} {Path(p).name}" for name, p in self.settings.env_options.items() if name in ("folder", "index")]
+        return ", ".join([self.settings.split, *own])
 
     def _tell_misses(self) -> None:
         """A server's model writes what it likes; how often that was no admissible action is said, not hidden."""

@@ -37,8 +37,13 @@ class World:
         self._known: dict[tuple[str, ...], State] = {}
 
     def start(self) -> State:
+        """The state before any action; where the simulator fails, a trajectory without steps, with its `failure`."""
         if () not in self._known:
-            observation = self.env.reset(self.task)
+            try:
+                observation = self.env.reset(self.task)
+            except SimulatorError as error:
+                self.env.at = None
+                return State(Trajectory(self.task, "", failure=str(error)), ())
             self.env.at = (self, ())
             trajectory = Trajectory(self.task, observation.text, picture=observation.picture)
             self._known[()] = self._state(trajectory, observation)

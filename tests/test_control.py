@@ -72,21 +72,18 @@ def test_a_heavier_term_never_buys_an_answer_with_more_of_it(samples: list, heav
     assert all(min(after) <= max(before) for before, after in itertools.pairwise(costs))
 
 
-def test_what_buys_nothing_is_no_bargain():
-    bought = Trajectory(
-        Task("t", "webshop", "test", ""),
-        "",
-        (Step("click[buy now]", "Thank you for shopping with us! [SEP] Purchased [SEP] B01 [SEP] mug [SEP] $12.50"),),
-        done=True,
-    )
+@pytest.mark.parametrize(("paid", "cost"), [("$12.50", 0.125), ("$612.50", 5.0)])
+def test_what_buys_nothing_is_no_bargain(paid: str, cost: float):
+    receipt = f"Thank you for shopping with us! [SEP] Purchased [SEP] B01 [SEP] mug [SEP] {paid}"
+    bought = Trajectory(Task("t", "webshop", "test", ""), "", (Step("click[buy now]", receipt),), done=True)
     price = TERMS["webshop"]["price paid, in 100 $"]
-    assert price(bought) == 0.125 and price(walk("click[description]")) == 5.0
+    assert price(bought) == cost and price(walk("click[description]")) == 5.0
 
 
 def test_the_stage_picks_among_the_samples_of_both_searches_and_goes_on_where_it_stopped(tmp_path: Path):
     products, sums = walk("8 * 3 = 24", "8 / 4 = 2"), walk("9 - 3 = 6", "9 - 3 = 6")
     samples = (Sample(sums, 1.0), Sample(products, 2.5))
-    run = Run("game24", "fast", tmp_path, control_weights=(0.0, 0.5, 1.0))
+    run = Run("game24", "fast", tmp_path, control_weights={"multiplications and divisions": (0.0, 0.5, 1.0)})
     plans = [PlanResult(f"{name}/t", "t", name, samples, 1, Budget()) for name in ("mcts", "sampling", "best_of_n")]
     run.path("plans.jsonl").write_text("".join(json.dumps(plan.to_json()) + "\n" for plan in plans))
 

@@ -395,6 +395,7 @@ QUALITY = {
     "n_tasks": 3,
     "baseline": 0.5,
     "shortened": 0.25,
+    "shortened_planned": 0.5,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from armap_lite.control import Objective, Weighted, actions_like
 from armap_lite.envs.game24 import Game24, Game24Judge
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
 from armap_lite.planners.mcts import Node, backward, select
+from armap_lite.run import Run
 from armap_lite.trajectory import Observation, Task, Trajectory
 from armap_lite.world import World
 
@@ -441,6 +443,41 @@ def test_all_planners_get_one_task_list_and_report_their_budgets(tmp_path):
     for missing in range(len(plans)):
         with pytest.raises(ValueError, match="lacks 1 of 4 tasks"):
             rows(plans[:missing] + plans[missing + 1 :])
+
+
+def test_where_a_server_tells_no_tokens_equal_budgets_are_those_of_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(planners.Search, "_count", lambda *_: None)
+    options = {"best_of_n": {"n": 3}, "mcts": {"rollouts": 1000, "draws": 3, "llm_tokens": {"spent_by": "best_of_n"}}}
+    best, search = ({p.task_id: p for p in run_plan(tmp_path / "p.jsonl", options) if p.planner == n} for n in options)
+    for task, plan in search.items():
+        most = best[task].budget.env_steps
+        longest = max(len(sample.trajectory.steps) for sample in plan.samples)
+        assert plan.budget.llm_tokens == 0 and most <= plan.budget.env_steps < most + 2 * longest
+
+
+@pytest.mark.parametrize("limit", ["llm_tokens", "env_steps"])
+def test_a_search_without_budget_tries_once(limit):
+    assert len(play("mcts", rollouts=9, **{limit: 0}).samples) == 1
+
+
+def test_the_seconds_of_a_run_that_is_broken_off_are_not_lost(tmp_path):
+    run = Run("game24", "fast", tmp_path, policy="x", reward="x", test_tasks=4, group=1, planners={"sampling": {}})
+    run.__dict__ |= {"lm": ScriptedLM(fancy), "reward": ScriptedReward(end)}
+    run.path("training.json").write_text("{}")
+    choose, calls = ScriptedLM.choose, itertools.count(1)
+
+    def fails_once(self, *args, **options):
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return choose(self, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ScriptedLM, "choose", fails_once)
+        asyncio.run(run.plan())
+    before = json.loads(run.path("seconds.json").read_text())
+    assert before["sampling"] > 0
+    asyncio.run(run.plan())
+    assert json.loads(run.path("seconds.json").read_text())["sampling"] > before["sampling"]
 
 
 def test_each_task_is_planned_as_if_it_were_alone(tmp_path):

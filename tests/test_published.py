@@ -117,6 +117,15 @@ def test_a_row_that_is_not_as_described_is_named(change: dict, why: str):
     assert "\n" not in str(error.value)
 
 
+def test_only_an_end_of_line_ends_a_row(tmp_path: Path):
+    row = {"id": "r", "conversations": [], "preference": 1}
+    row |= {"conversations": [{"from": "human", "value": "a \u2028b\x85c"}]}
+    row |= {f"output_{i}": {"from": "gpt", "value": str(i)} for i in (1, 2)}
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f"{json.dumps(row, ensure_ascii=False)}\n\n", encoding="utf-8")
+    assert [pair.instruction for pair in read_published(file)] == ["a \u2028b\x85c"]
+
+
 def test_files_of_rows(tmp_path: Path):
     rows = [shop_row(), shop_row(id=18, preference=1)]
     (tmp_path / "rows.json").write_text(json.dumps(rows, indent=1))

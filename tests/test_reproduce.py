@@ -62,6 +62,7 @@ FINDINGS: dict[str, Any] = {
             "n_tasks": 4,
             "baseline": None,
             "shortened": 0.25,
+            "shortened_planned": 0.5,
         }
     ],
     "control": [],

@@ -267,10 +267,9 @@ def test_a_long_text_loses_its_middle(actions: list[str], limit: int):
         assert kept == whole
 
 
-def test_shortened_texts_are_counted():
+def test_a_text_that_is_shortened_says_so():
     network, tokenizer = tiny_network(max_tokens=20)
     model = RewardModel(network, tokenizer)
     short, long = walk([]), walk(["8 * 3 = 24"] * 5)
-    model.score(["go", "go"], [short, long])
-    assert model.shortened == 1
+    assert [model.encode("go", trajectory)[1] for trajectory in (short, long)] == [False, True]
     assert np.isfinite(model.score(["go"], [long])).all()

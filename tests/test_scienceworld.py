@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import ScriptedLM
 
-from armap_lite import collect, envs, synthesize
+from armap_lite import collect, envs, profiles, synthesize
 from armap_lite.agent import Agent
 from armap_lite.envs import java
 from armap_lite.envs.science_facts import kind
 from armap_lite.envs.scienceworld import PER_FAMILY, STEPS, ScienceWorld, ScienceWorldJudge, Tasks
+from armap_lite.run import evenly
 from armap_lite.trajectory import Observation, Trajectory
 from armap_lite.world import World
 
@@ -69,7 +70,11 @@ def test_splits_are_those_of_the_paper_and_disjoint(env):
         assert set(first) == set(STEPS) and max(first.values()) == PER_FAMILY
         places = {split: set(whole.tasks(split)._places) for split in sizes}
         assert len(set.union(*places.values())) == sum(sizes.values())
-    task = env.tasks("test")[0]
+        half = profiles.get("laptop", "scienceworld").test_tasks
+        assert {family for family, _ in evenly(test._places, half)} == set(STEPS)  # every family is played at size
+    tasks = env.tasks("test")
+    assert [t.id for t in tasks[:2]] == [tasks[0].id, tasks[1].id]
+    task = tasks[0]
     assert task.instruction.startswith("Your task is to find a(n) animal") and task.setup["steps"] == 15
     with pytest.raises(ValueError, match="'tset' is not known"):
         env.tasks("tset")
@@ -83,6 +88,17 @@ def test_an_index_file_replaces_a_split_and_train_gives_way(tmp_path):
         assert not {"find-animal-0", "find-animal-2"} & {f"find-animal-{v}" for _, v in env.tasks("train")._places}
 
 
+def test_no_index_shrinks_or_changes_a_split_that_it_does_not_name(tmp_path):
+    index = tmp_path / "index.json"
+    with ScienceWorld(["find-animal"]) as env:
+        [first] = env.tasks("test")._places[:1]
+    index.write_text(json.dumps({"train": [first]}))
+    with ScienceWorld(["find-animal"], index=index) as env:
+        with pytest.raises(ValueError, match=f"takes find-animal {first[1]} from 'test': let it list 'test', too"):
+            env.tasks("test")
+        assert env.tasks("train")._places == [first]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -90,6 +106,7 @@ def test_an_index_file_replaces_a_split_and_train_gives_way(tmp_path):
         ({"tset": [["boil", 1]]}, "'tset' has"),
         ({"dev": [["find-anmal", 1]]}, "'find-anmal', 1\\] in 'dev' is no episode; expected one like"),
         ({"dev": [["boil", 1]], "test": [["boil", 1]]}, "'boil', 1\\] is in 'dev' and in 'test'"),
+        ({"test": [["power-component", 1]]}, "'power-component', 1\\] in 'test' is worked out in the agent's prompt"),
     ],
 )
 def test_an_index_file_that_cannot_be_is_refused(tmp_path, content, said):

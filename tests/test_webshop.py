@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -187,6 +189,17 @@ def test_pictures_belong_to_item_pages_and_receipts_and_to_the_colour_chosen(env
     assert env.replay(task, ["search[porcelain]", "click[b0plain001]"]).steps[-1].picture is None
 
 
+def test_of_two_options_with_pictures_the_one_clicked_last_is_seen(folder):
+    shop = Shop(folder)
+    mug = shop.products["B0STRIPED1"]
+    shop.products["B0STRIPED1"] = dataclasses.replace(mug, images={**mug.images, "8 oz": "main.png"})
+    page, seen = Page("item", asin="B0STRIPED1"), []
+    for value in ("blue", "8 oz", "blue"):
+        page = shop.links(page)[value]
+        seen.append(Path(shop.picture(page)).name)
+    assert seen == ["Blue.png", "main.png", "Blue.png"]
+
+
 # Files
 
 
@@ -214,6 +227,11 @@ def test_a_long_file_is_read_whole_and_a_torn_one_is_refused(tmp_path):
     path = tmp_path / "items.json"
     path.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
     assert list(records(path)) == raw
+    path.write_text("[]")
+    assert list(records(path)) == []
+    path.write_text("")
+    with pytest.raises(ValueError, match="not a whole JSON list"):
+        list(records(path))
     path.write_text(json.dumps(raw)[:-100])
     with pytest.raises(ValueError, match="not a whole JSON list"):
         list(records(path))

@@ -72,13 +72,22 @@ def test_a_simulator_that_breaks_off_leaves_a_trajectory_with_its_failure() -> N
     assert broken.trajectory.actions == ("2 + 1 = 3",)
 
 
-def test_collection_keeps_and_counts_failures(tmp_path) -> None:
-    env = Fragile()
-    tasks = [TASK]
+class Stillborn(Game24):
+    """A simulator that does not even start."""
+
+    def reset(self, task: Task) -> Observation:
+        raise SimulatorError("no room for another world")
+
+
+@pytest.mark.parametrize(
+    ("env", "failure"), [(Fragile(), "the simulator is gone"), (Stillborn(), "no room for another world")]
+)
+def test_collection_keeps_and_counts_failures(env: Game24, failure: str, tmp_path) -> None:
     agent = Agent(First(), envs.make("game24"), examples=0)
-    counts = asyncio.run(collect.collect(env, agent, tasks, tmp_path / "t.jsonl", samples=1, proposals=0))
-    assert counts["failures"] == 1 and counts["kept"] == 1
-    assert json.loads((tmp_path / "t.jsonl").read_text())["trajectory"]["failure"] == "the simulator is gone"
+    counts = asyncio.run(collect.collect(env, agent, [TASK], tmp_path / "t.jsonl", samples=2, proposals=0))
+    assert counts["failures"] == counts["kept"] == 2  # both began alike, and neither repeats the other
+    for line in (tmp_path / "t.jsonl").read_text().splitlines():
+        assert json.loads(line)["trajectory"]["failure"] == failure
 
 
 def test_an_environment_name_that_is_not_known() -> None:

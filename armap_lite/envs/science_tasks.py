@@ -100,5 +100,7 @@ def read_index(file: Path) -> dict[str, list[tuple[str, int]]]:
                 raise ValueError(f"{file}: {place!r} in {split!r} is no episode; expected one like ['boil', 1]")
             if other := seen.get(tuple(place)):
                 raise ValueError(f"{file}: {place!r} is in {other!r} and in {split!r}; give it to one of them")
+            if split != "train" and any(tuple(place) == example[:2] for example in EXAMPLES):
+                raise ValueError(f"{file}: {place!r} in {split!r} is worked out in the agent's prompt; give another")
             seen[tuple(place)] = split
     return {split: [tuple(place) for place in places] for split, places in index.items()}

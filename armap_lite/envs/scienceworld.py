@@ -97,9 +97,12 @@ class ScienceWorld(Environment):
         found = self._cached(
             f"{family}/{split}", lambda sim: [int(v) for v in getattr(sim, f"getVariations{split.title()}")()]
         )
-        taken = {place for name, places in self._index.items() if name != split for place in places}
-        found = [v for v in found if (family, v) not in taken]
-        return found if split == "train" else found[:PER_FAMILY]
+        taken = {v for name, places in self._index.items() if name != split for f, v in places if f == family}
+        if split == "train":
+            return [v for v in found if v not in taken]
+        if lost := taken & set(found[:PER_FAMILY]):
+            raise ValueError(f"the index takes {family} {min(lost)} from {split!r}: let it list {split!r}, too")
+        return found[:PER_FAMILY]
 
     def _describe(self, family: str, variation: int) -> str:
         return self._cached(f"{family}/{variation}/task", lambda sim: str(sim.getTaskDescription()))
@@ -275,7 +278,9 @@ class Tasks(Sequence[Task]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, at: int) -> Task:  # type: ignore[override]
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Tasks(self._split, self._places[at], self._describe)
         family, variation = self._places[at]
         setup = {"family": family, "variation": variation, "steps": STEPS[family]}
         told = self._describe(family, variation)

@@ -52,27 +52,30 @@ async def plan(
     group: int = 32,
     objective: Callable[[Trajectory, float], float] | None = None,
     progress: Any = lambda n: None,
-) -> dict[str, float]:
+    timed: Callable[[dict[str, float]], None] = lambda seconds: None,
+) -> None:
     """Run each planner (name -> its options) on each task and write one `PlanResult` a line to `out`.
 
     An option that is `{"spent_by": planner}` becomes what that planner spent of it on the same task (`llm_tokens`,
-    `env_steps`): equal budgets.
+    `env_steps`): equal budgets. Where tokens are unknown, as some servers do not tell them, steps count instead.
     What is in `out` already is kept as it is. Planners of one group of tasks run one after the other over the same
     caches, so that no state is read twice; a group that was broken off is done over, which keeps the rest the same.
-    Returns the seconds spent on each planner now.
+    After each group `progress` is told its number of tasks, and `timed` the seconds that each planner took.
     """
     check(planners)
     batch = Batcher(agent.lm, reward, env.parallel)
-    seconds = dict.fromkeys(planners, 0.0)
     spent: dict[tuple[str, str], Budget] = {}
     with JsonlStore(out) as store:
 
         async def one(name: str, task: Task) -> None:
             search = Search(name, World(env.fork(), task), agent, batch, seed, objective)
             options = dict(planners[name])
-            for option, value in options.items():
+            for option, value in planners[name].items():
                 if isinstance(value, Mapping):
-                    options[option] = getattr(spent[value["spent_by"], task.id], option)
+                    used = spent[value["spent_by"], task.id]
+                    del options[option]
+                    option = option if getattr(used, option) else "env_steps"
+                    options[option] = getattr(used, option)
             result = await PLANNERS[name](search, **options)
             spent[name, task.id] = result.budget
             store.extend([result.to_json()])
@@ -83,12 +86,13 @@ async def plan(
                 continue
             agent.lm.reset()
             reward.reset()
+            seconds = {}
             for name in planners:
                 start = time.perf_counter()
                 await together([one(name, task) for task in some])
-                seconds[name] += time.perf_counter() - start
+                seconds[name] = time.perf_counter() - start
+            timed(seconds)
             progress(len(some))
-    return seconds
 
 
 def load(path: Path) -> list[PlanResult]:

@@ -52,7 +52,7 @@ async def mcts(
     `draws`: the children of a node are the distinct ones among so many draws of the policy, not all that are
     admissible: where there are hundreds, listing them costs more than drawing (None: list them).
     `finish`: with a finished trajectory, try the siblings of its last action too; they need no further LLM call.
-    `llm_tokens`, `env_steps`: no new simulation once that many tokens were spent, or steps carried out.
+    `llm_tokens`, `env_steps`: no new simulation after the first once that many were spent, or carried out.
     The paper's code has c = 4.5 * sqrt(2), width 10, gamma 0.9, temperature 1.5 (0.7 on Game of 24).
     """
     async with search.batch.turn:  # a simulator of its own until the search ends
@@ -60,7 +60,9 @@ async def mcts(
         samples: list[Sample] = []
         low, high = math.inf, -math.inf
         tokens, steps = (math.inf if most is None else most for most in (llm_tokens, env_steps))
-        while len(samples) < rollouts and not root.closed and search.tokens < tokens and search.steps < steps:
+        while not samples or (
+            len(samples) < rollouts and not root.closed and search.tokens < tokens and search.steps < steps
+        ):
             leaf = await simulate(root, search, len(samples), c, temperature, (width, draws), low, high)
             leaves = [leaf, *last_siblings(leaf, search)] if finish else [leaf]
             rewards = await asyncio.gather(*(search.reward(node.state.trajectory) for node in leaves))

@@ -28,8 +28,10 @@ def read_published(rows: Iterable[dict[str, Any]] | Path | str, pictures: Path |
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    text = file.read_text()
-    return json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines()]
+    text = file.read_text(encoding="utf-8")
+    if text.lstrip().startswith("["):
+        return json.loads(text)
+    return [json.loads(line) for line in text.split("\n") if line.strip()]  # only this ends a line, not U+2028
 
 
 def _pair(row: dict[str, Any], folder: Path) -> PreferencePair:

@@ -44,18 +44,18 @@ class RewardModel:
         self.network = network.eval().requires_grad_(False)
         self.lines = LineTokenizer(tokenizer)
         self.forest = RewardForest(network, capacity, pack)
-        self.shortened = 0
 
     def reset(self) -> None:
         """Forget every cached prefix."""
         self.forest.clear()
 
+    def encode(self, instruction: str, trajectory: Trajectory) -> tuple[list[int], bool]:
+        """The tokens of a trajectory, and whether it was too long and lost its middle."""
+        return encode(self.lines, trajectory, instruction, self.network.config.max_tokens, self.network.pictures)
+
     def score(self, instructions: Sequence[str], trajectories: Sequence[Trajectory]) -> np.ndarray:
         ends = []
         for instruction, trajectory in zip(instructions, trajectories, strict=True):
-            limit, pictures = self.network.config.max_tokens, self.network.pictures
-            tokens, cut = encode(self.lines, trajectory, instruction, limit, pictures)
-            self.shortened += cut
-            ends.append(self.forest.add(tokens))
+            ends.append(self.forest.add(self.encode(instruction, trajectory)[0]))
         self.forest.values(ends)
         return np.array([end.value for end in ends], dtype=np.float64)

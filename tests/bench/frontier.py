@@ -15,15 +15,11 @@ import sys
 import measured
 import numpy as np
 
-from armap_lite import evaluate
-from armap_lite.control import MIXED, terms
+from armap_lite import evaluate, profiles
+from armap_lite.control import terms
 
 PRICE, ACTIONS = terms("webshop")
-WISHES: dict[str, tuple[float, ...]] = {
-    PRICE: (1, 2, 4, 8, 10, 12, 16),
-    ACTIONS: (0.25, 0.5, 1, 2),
-    **dict.fromkeys(MIXED["webshop"], (1, 2, 4, 8, 10, 12)),
-}
+WISHES = profiles.get("laptop", "webshop").control_weights
 LOST = 0.02  # of score: what a wish may cost
 
 
@@ -52,7 +48,7 @@ def main(sources: list[str]) -> None:
         score, paid, actions = plain.mean(axis=0)
         print(f"{planner}, n = {len(plain)}: score {score:.3f}, {100 * paid:.1f} $, {actions:.2f} actions")
         for name, weights in WISHES.items():
-            for weight in weights:
+            for weight in weights[1:]:
                 wished = answers(plans, name, weight)
                 bought = (plain[:, 1] < 5) & (wished[:, 1] < 5)
                 line = f"   {name}, λ = {weight:g}:"

@@ -103,10 +103,10 @@ class Shop:
             for name in SUBPAGES:
                 links[name.lower()] = page._replace(kind=name.lower(), note="")
             links["buy now"] = page._replace(kind="done", note="")
-            chosen = dict(page.options)
             for name, values in self.products[page.asin].options.items():
-                for value in values:
-                    links[value] = page._replace(options=tuple({**chosen, name: value}.items()), note=value)
+                others = tuple((n, v) for n, v in page.options if n != name)
+                for value in values:  # the one that was clicked last is last: the picture is that of the last
+                    links[value] = page._replace(options=(*others, (name, value)), note=value)
         else:
             links["< prev"] = page._replace(kind="item")
         return links
@@ -225,7 +225,7 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
             text = text[at:]
             if not more:
                 break
-    if text.strip() != "]":
+    if text.strip() not in ("]", "[]"):
         raise ValueError(f"{path} ends in {text[-40:]!r}, not in ']': it is not a whole JSON list; get it again")
 
 
