@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import armap_lite
 from armap_lite import envs
 from armap_lite.control import MIXED, terms
 from armap_lite.envs.game24 import Game24, Game24Judge
+from armap_lite.envs.scienceworld import ScienceWorldJudge
+from armap_lite.envs.webshop import WebShopJudge
 from armap_lite.reward.config import TrainingConfig
 from armap_lite.run import Run
 
@@ -29,11 +32,16 @@ def poison(*args, **kwargs):
     raise JudgeAskedError(f"the judge was asked: {args}, {kwargs}")
 
 
-@pytest.mark.parametrize("env", ["game24", "webshop"])
+SHORT = ("lifespan-longest-lived", "lifespan-shortest-lived")  # of ten steps
+
+
+@pytest.mark.parametrize("env", envs.ENVIRONMENTS)
 def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_does_not(env, tmp_path, monkeypatch):
     """Published pairs were ranked by the environment's own reward."""
+    if env == "scienceworld":
+        pytest.importorskip("scienceworld", reason="the simulator is an extra")
     monkeypatch.setattr(envs, "make_judge", poison)
-    for judge in (Game24Judge, envs.WebShopJudge):
+    for judge in (Game24Judge, ScienceWorldJudge, WebShopJudge):
         monkeypatch.setattr(judge, "score", poison)
         monkeypatch.setattr(judge, "__init__", poison)
     monkeypatch.setattr("armap_lite.envs.webshop.judge.reward", poison)
@@ -47,8 +55,10 @@ def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_doe
         "mcts": {"rollouts": 3, "finish": True, "draws": None if env == "game24" else 3},
     }
     training = TrainingConfig(batch_size=4, checks=1, held_out=0.5)
+    if env == "scienceworld":
+        sizes["env_options"] = {"families": SHORT, "simulators": 4}
     run = Run(env, "fast", tmp_path / "run", policy=model, reward=model, **sizes, planners=planners, training=training)
-    if env == "webshop":  # its pages are long: what acts there is no network
+    if env != "game24":  # their pages or lists of actions are long: what acts there is no network
         run.__dict__["lm"] = ScriptedLM(lambda prompt, choice: 9.0 if choice == "click[buy now]" else 1.0)
 
     async def stages():
@@ -63,7 +73,8 @@ def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_doe
         with pytest.raises(JudgeAskedError):
             await run.evaluate()
 
-    asyncio.run(stages())
+    with contextlib.closing(run.env):
+        asyncio.run(stages())
     for file in (
         "trajectories.jsonl",
         "pairs.jsonl",
