@@ -4,7 +4,7 @@
 # make lab [LAB=--allow-root]   open the notebooks in JupyterLab, with more options for it
 # make student, make instructor   copies of the notebooks under build/, without solutions or with the exercises solved
 # make grade [FOLDER=handed_in] [CSV=grades.csv]   points for every notebook in a folder, by exercise
-# make clean   remove what was installed and cached; results under runs/ stay
+# make clean   remove what was installed and cached; results under runs/ and copies under build/ stay
 # Needs Python 3.10-3.12 and nothing else; name another than python3 with PYTHON=python3.12.
 
 # Plain assignments: a variable of the shell that happens to have one of these names (ENV often does) changes nothing.
@@ -59,5 +59,5 @@ grade: .venv/installed
 	mv .venv/installing $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis lightning_logs
+	rm -rf .venv build/lib build/bdist* dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis lightning_logs
 	find . -name __pycache__ -prune -exec rm -rf {} + -o -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -414,6 +414,18 @@ def test_one_gap_and_one_piece_of_code():
             notebooks.fill(stub, solution)
 
 
+def test_a_copy_that_a_student_has_worked_on_is_kept(tmp_path, capsys):
+    assert main(["student", str(tmp_path)]) == 0 and "kept" not in capsys.readouterr().out
+    worked, fresh = sorted(tmp_path.iterdir())[:2]
+    solved, left = worked.read_text().replace("YOUR CODE HERE", "done"), fresh.read_text()
+    worked.write_text(solved + " ")
+    fresh.unlink()
+    assert main(["student", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert worked.name in said and fresh.name not in said and "delete one to get it fresh" in said
+    assert worked.read_text() == solved + " " and fresh.read_text() == left
+
+
 def test_student_copies_hold_no_solution_and_instructors_copies_all_of_them():
     for number, book in BOOKS.items():
         given, solved = (notebooks.read(next(copies(kind).glob(f"{number}_*"))) for kind in ("student", "instructor"))

@@ -36,8 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
             rows = grade.grade(options.folder, options.csv, options.seconds)
             print(f"{len(rows)} notebooks graded: {options.csv}")
         else:
-            n = notebooks.write_copies(options.command, options.out)
+            n, kept = notebooks.write_copies(options.command, options.out)
             print(f"{n} notebooks for the {options.command}: {options.out}")
+            if kept:
+                print(f"kept as they are, for they were changed: {', '.join(kept)}; delete one to get it fresh")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

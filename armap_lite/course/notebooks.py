@@ -93,10 +93,17 @@ def course() -> Iterator[tuple[Path, dict[str, Any]]]:
         yield path, read(path)
 
 
-def write_copies(kind: str, out: Path) -> int:
-    """Write the copies for a "student" or an "instructor" into the folder `out`; returns how many notebooks."""
+def write_copies(kind: str, out: Path) -> tuple[int, list[str]]:
+    """Write the copies for a "student" or an "instructor" into the folder `out`.
+
+    Returns how many there are, and the names of those left alone: a student's that differs may have been worked on.
+    """
     make = {"student": student, "instructor": instructor}[kind]
-    books = list(course())
+    books, kept = list(course()), []
     for path, notebook in books:
-        write_atomic(out / path.name, json.dumps(make(notebook), indent=1, ensure_ascii=False) + "\n")
-    return len(books)
+        copied, target = json.dumps(make(notebook), indent=1, ensure_ascii=False) + "\n", out / path.name
+        if kind == "student" and target.is_file() and target.read_text(encoding="utf-8") != copied:
+            kept.append(path.name)
+        else:
+            write_atomic(target, copied)
+    return len(books), kept

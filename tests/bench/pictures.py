@@ -3,8 +3,9 @@
 For each run folder a second reward model is trained on the same pairs, with the same settings and no eyes. Both rank
 pairs of goals which neither was trained on, nor stopped early by: what is meant beside what is most like it and wrong
 (of development goals, by which the projector was chosen, and of test goals); and pairs made of the agent's own
-trajectories, as training pairs are. Each sort is split by whether its goal needs the picture. Intervals draw whole
-goals. Last line: JSON, ratio of the look-alikes of test goals where the picture is needed.
+trajectories, as training pairs are. Each sort is split by whether its goal needs the picture; where it does, also by
+whether the picture of what is meant was among those of the training pairs, whose captions taught the projector.
+Intervals draw whole goals. Last line: JSON, ratio of the look-alikes of test goals where the picture is needed.
 """
 
 from __future__ import annotations
@@ -97,25 +98,29 @@ def main(folders: list[str]) -> None:
     for folder in folders:
         run = Run("webshop", run_dir=folder, **measured.settings(Path(folder), "webshop"))
         models = two_models(run)
+        met = {p for pair in asyncio.run(run.pairs()) for side in (pair.chosen, pair.rejected) for p in side.pictures}
         for sort, pairs in {**alike, "agent's, dev": asyncio.run(run.test_pairs())}.items():
             texts, chosen, rejected = [[getattr(p, k) for p in pairs] for k in ("instruction", "chosen", "rejected")]
             margins = {k: m.score(texts, chosen) - m.score(texts, rejected) for k, m in models.items()}
             for i, pair in enumerate(pairs):
                 needed = bool(pair.chosen.task.setup.get("needs_picture"))
-                kept = groups.setdefault(f"{sort}, goal needs picture: {needed}", {"tasks": []})
-                kept["tasks"].append(pair.task_id)  # the same tasks in each seed: drawn together
-                for eyes, margin in margins.items():
-                    kept.setdefault(eyes, []).append(margin[i])
+                names = [f"{sort}, goal needs picture: {needed}"]
+                if needed and sort in alike:
+                    names.append(f"{names[0]}, met in training: {pair.chosen.pictures[-1] in met}")
+                for kept in [groups.setdefault(name, {"tasks": []}) for name in names]:
+                    kept["tasks"].append(pair.task_id)  # the same tasks in each seed: drawn together
+                    for eyes, margin in margins.items():
+                        kept.setdefault(eyes, []).append(margin[i])
     details = {}
     for name, kept in sorted(groups.items()):
         details[name] = {eyes: evaluate.pair_metrics(kept[eyes], kept["tasks"]) for eyes in ("with", "without")}
         for eyes, found in details[name].items():
             low, high = found["ci_low"], found["ci_high"]
-            print(f"{name:46s} {eyes:8s} {found['pair_accuracy']:.3f} [{low:.3f}, {high:.3f}] n={found['n_pairs']}")
+            print(f"{name:70s} {eyes:8s} {found['pair_accuracy']:.3f} [{low:.3f}, {high:.3f}] n={found['n_pairs']}")
         right = {eyes: by_task(kept["tasks"], kept[eyes]) for eyes in ("with", "without")}
         difference = evaluate.paired_difference(right["with"], right["without"])
         details[name]["with - without, mean over tasks"] = difference
-        print(f"{name:46s} {'paired':8s} {difference}")
+        print(f"{name:70s} {'paired':8s} {difference}")
     needed = details["look-alikes, test, goal needs picture: True"]
     ratio = needed["with"]["pair_accuracy"] / needed["without"]["pair_accuracy"]
     versus = "the same reward model without pictures, look-alikes of test goals that need the picture"
