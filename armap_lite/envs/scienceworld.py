@@ -4,6 +4,9 @@ The real simulator, from the package `scienceworld`, in one Java virtual machine
 task and actions, and is reached again by replay. A replay has the same score, while the *text* may list objects in
 another order. Two exceptions are known: thermometers (`use thermometer …`, in tasks that freeze something) may read
 differently, and a circuit (`power-component`) may light up one action sooner or later, and so end sooner.
+
+An episode is over where the simulator calls it completed, or has failed it for good (a score below zero). That one bit,
+`done`, is all that `step` passes on of the score.
 """
 
 from __future__ import annotations

@@ -72,19 +72,23 @@ class Wishes:
 
     def __init__(self, shop: Shop, instructions: Iterable[str]):
         products = shop.products.values()
-        sold = {key for p in products for key, _ in _phrases(p.title)}
         told = [phrase for text in instructions for phrase in _phrases(AMOUNT.sub(" ", text.lower()))]
+        self.said = {key for key, _ in told}
+        sold, known = set(), set()  # phrases of titles, of which a large shop has too many to keep; and their words
+        for key in (key for p in products for key, _ in _phrases(p.title)):
+            known.update(key)
+            if key in self.said:
+                sold.add(key)
         parts = {part for p in products for part in re.split(r",|&| and ", p.query) if len(tokens(part)) > 1}
         shelves = sorted(parts | {p.query for p in products})
         # What an instruction may name, each in one spelling; the words that it has otherwise are talk, or say a wish
         # that nobody here understands.
         self.kinds = {_key(name): " ".join(tokens(name)) for name in shelves if tokens(name)}
         self.details = {key: text for key, text in reversed(told) if key in sold}
-        self.said = {key for key, _ in told}
         for name, value in sorted({(n, v) for p in products for n, values in p.options.items() for v in values}):
             words = option_words(name, value)
             self.details |= dict.fromkeys((_key(f"{name} {value}"), _key(f"{value} {name}"), _key(words)), words)
-        known = {word for key in (*sold, *self.details) for word in key}
+        known.update(word for key in self.details for word in key)
         self.talk = filler() | {stem("made")} | {k[0] for k in self.said if len(k) == 1 and k[0] not in known}
         self.queries = functools.lru_cache(1024)(self._queries)
         self._longest = max(map(len, (*self.details, *self.kinds)), default=1)
