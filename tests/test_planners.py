@@ -571,6 +571,27 @@ def test_every_profile_gives_each_planner_options_that_it_has(profile, env):
     assert (settings.reward.vision is None) == (env != "webshop" and profile != "paper")
 
 
+@pytest.mark.parametrize(
+    ("env", "lr", "epochs", "batch", "tokens", "n", "threshold", "rollouts", "temperature"),
+    [  # the published tables and code
+        ("webshop", 2e-5, 3, 4, 8192, 10, 0.0, 10, 1.5),
+        ("scienceworld", 1e-5, 10, 128, 4096, 10, 7.25, 10, 1.5),
+        ("game24", 1e-5, 10, 64, 4000, 100, 0.0, 100, 0.7),
+    ],
+)
+def test_profile_paper_has_the_published_constants(env, lr, epochs, batch, tokens, n, threshold, rollouts, temperature):
+    settings = profiles.get("paper", env)
+    t, options = settings.training, settings.planners
+    assert (t.lr, t.epochs, t.clip, t.weight_decay, t.schedule) == (lr, epochs, 0.3, 0.0, "constant")
+    assert t.batch_size * t.accumulate * t.devices == batch
+    assert (settings.reward.max_tokens, settings.reward.train) == (tokens, "lora:64")
+    assert options["best_of_n"] == {"n": n, "temperature": 0.7 if env == "game24" else 0.5}
+    assert (options["reflexion"]["trials"], options["reflexion"]["threshold"]) == (10, threshold)
+    tree = options["mcts"]
+    assert (tree["rollouts"], tree["temperature"], tree["width"], tree["gamma"]) == (rollouts, temperature, 10, 0.9)
+    assert tree["c"] == pytest.approx(6.36396, abs=1e-5)
+
+
 def test_a_search_may_be_held_to_the_steps_of_another_planner(tmp_path):
     options = {"best_of_n": {"n": 4}, "mcts": {"rollouts": 1000, "env_steps": {"spent_by": "best_of_n"}}}
     plans = {plan.id: plan for plan in run_plan(tmp_path / "plans.jsonl", options)}
