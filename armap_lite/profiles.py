@@ -8,6 +8,8 @@ from typing import Any
 
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
+WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -44,7 +46,7 @@ class Profile:
     planners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # Planner name -> its options, in the order they are run and shown.
     control_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    # Extra reward term, by its name in control.py -> its weights in notebook 06.
+    # Extra reward term, by its name in control.py -> its weights in notebook 06; of those not named here WEIGHTS.
     group: int = 25
     # Tasks planned side by side; also what is planned again, at most, after a run was broken off.
 
@@ -158,7 +160,6 @@ PROFILES: dict[str, Profile] = {
 
 ANY = "any profile"
 ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
-    (ANY, "game24"): {"control_weights": {"multiplications and divisions": (0.0, 0.5, 1.0, 2.0, 4.0)}},
     (ANY, "scienceworld"): {"collect_temperature": 1.0, "control_weights": {"actions": (0.0, 0.02, 0.05, 0.1, 0.2)}},
     (ANY, "webshop"): {"collect_temperature": 1.0, "control_weights": _SHOP_WEIGHTS},
     ("fast", "scienceworld"): {

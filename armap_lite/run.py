@@ -263,7 +263,7 @@ class Run:
         """
         plans = {p.id: p for p in await self.plans() if p.planner in CONTROLLED}
         wishes = terms(self.name) | MIXED.get(self.name, {})
-        weights = self.settings.control_weights
+        weights = {label: self.settings.control_weights.get(label, profiles.WEIGHTS) for label in wishes}
         cases = [(planner, label, weight) for planner in CONTROLLED for label in wishes for weight in weights[label]]
         with JsonlStore(self.path("control.jsonl")) as store:
             for planner, label, weight in cases:

@@ -74,7 +74,8 @@ class Wishes:
         products = shop.products.values()
         told = [phrase for text in instructions for phrase in _phrases(AMOUNT.sub(" ", text.lower()))]
         self.said = {key for key, _ in told}
-        sold, known = set(), set()  # phrases of titles, of which a large shop has too many to keep; and their words
+        sold: set[Key] = set()  # phrases of titles, of which a large shop has too many to keep them all
+        known: set[str] = set()  # words of titles
         for key in (key for p in products for key, _ in _phrases(p.title)):
             known.update(key)
             if key in self.said:
