@@ -460,7 +460,7 @@ def test_a_search_without_budget_tries_once(limit):
     assert len(play("mcts", rollouts=9, **{limit: 0}).samples) == 1
 
 
-def test_the_seconds_of_a_run_that_is_broken_off_are_not_lost(tmp_path):
+def test_the_seconds_of_a_run_that_is_broken_off_are_not_lost(tmp_path, monkeypatch):
     run = Run("game24", "fast", tmp_path, policy="x", reward="x", test_tasks=4, group=1, planners={"sampling": {}})
     run.__dict__ |= {"lm": ScriptedLM(fancy), "reward": ScriptedReward(end)}
     run.path("training.json").write_text("{}")
@@ -468,10 +468,12 @@ def test_the_seconds_of_a_run_that_is_broken_off_are_not_lost(tmp_path):
 
     def fails_once(self, *args, **options):
         if next(calls) == 5:
-            raise KeyboardInterrupt
+            raise InterruptedError
         return choose(self, *args, **options)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    clock = itertools.count()
+    monkeypatch.setattr(planners.time, "perf_counter", lambda: float(next(clock)))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(ScriptedLM, "choose", fails_once)
         asyncio.run(run.plan())
     before = json.loads(run.path("seconds.json").read_text())
