@@ -44,7 +44,8 @@ def find_java(heap_mb: int = 512, oldest: int = 17) -> str:
         seen.append(f"{java}: {((told.stderr or told.stdout).strip().splitlines() or ['no answer'])[-1]}")
     raise RuntimeError(
         f"a Java runtime of version {oldest} or later that starts with a heap of {heap_mb} MB is needed; none found "
-        f"({'; '.join(seen) or 'nothing called java'}): pip install 'armap-lite[scienceworld]', set JAVA_HOME, or change heap_mb"
+        f"({'; '.join(seen) or 'nothing called java'}): pip install "
+        "'armap-lite[scienceworld]', set JAVA_HOME, or change heap_mb"
     )
 
 
