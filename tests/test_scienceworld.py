@@ -22,7 +22,7 @@ from armap_lite import collect, envs, profiles, synthesize
 from armap_lite.agent import Agent
 from armap_lite.envs import java
 from armap_lite.envs.science_facts import kind
-from armap_lite.envs.scienceworld import PER_FAMILY, STEPS, ScienceWorld, ScienceWorldJudge, Tasks
+from armap_lite.envs.scienceworld import PER_FAMILY, SIMPLIFICATION, STEPS, ScienceWorld, ScienceWorldJudge, Tasks
 from armap_lite.run import evenly
 from armap_lite.trajectory import Observation, Trajectory
 from armap_lite.world import World
@@ -154,6 +154,26 @@ def test_the_worked_examples_reach_the_full_score(env, judge):
             assert action in state.admissible, f"{action} is not listed in {task.id}"
             state = world.step(state, action)
         assert judge.score(state.trajectory) == 1.0
+
+
+def test_done_is_what_the_simulator_calls_completed_or_failed(env):
+    ends = set()
+    for family in env.families[:2]:
+        task = next(t for t in env.tasks("train") if t.setup["family"] == family)
+        start = (family, task.setup["variation"], SIMPLIFICATION, True)
+        env.reset(task)
+        env._do(lambda sim, start=start: sim.load(*start))
+        gold = [str(action) for action in env._do(lambda sim: sim.getGoldActionSequence())]
+        for actions in (gold, ["teleport to outside", "focus on axe"]):
+            env.reset(task)
+            for action in actions:
+                done = env.step(action).done
+                completed, score = env._do(lambda sim: (bool(sim.getCompleted()), float(sim.getScore())))
+                assert completed == (score >= 1) and done == (completed or score < 0)
+                if done:
+                    ends.add(completed)
+                    break
+    assert ends == {True, False}, "both ends must have been seen"
 
 
 def test_the_score_is_the_highest_on_the_way_and_never_below_zero(env, judge):

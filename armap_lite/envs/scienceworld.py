@@ -5,8 +5,8 @@ task and actions, and is reached again by replay. A replay has the same score, w
 another order. Two exceptions are known: thermometers (`use thermometer …`, in tasks that freeze something) may read
 differently, and a circuit (`power-component`) may light up one action sooner or later, and so end sooner.
 
-An episode is over where the simulator calls it completed, or has failed it for good (a score below zero). That one bit,
-`done`, is all that `step` passes on of the score.
+An episode is over where it is completed (a score of 1; the simulator's own getCompleted says the same, and would be one
+call more) or was failed for good (a score below zero). That one bit, `done`, is all that `step` passes on of the score.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class ScienceWorld(Environment):
 
     def _step(self, sim: Any, action: str) -> tuple[str, bool]:
         seen = str(sim.step(self._meanings().get(action, action)))
-        return seen, bool(sim.getCompleted()) or sim.getScore() < 0  # below 0: it was failed for good
+        return seen, not 0 <= sim.getScore() < 1  # 1: completed; below 0: failed for good
 
     def _begin(self, sim: Any) -> None:
         setup = self._task.setup  # type: ignore[union-attr]
