@@ -13,6 +13,7 @@ import time
 
 from armap_lite import results
 from armap_lite.envs.scienceworld import SIMPLIFICATION, ScienceWorld
+from armap_lite.trajectory import Trajectory
 from armap_lite.world import World
 
 
@@ -29,7 +30,7 @@ def walks(env: ScienceWorld, episodes: int, steps: int) -> list:
     return found
 
 
-def main(episodes: int = 12, steps: int = 25, rounds: int = 7) -> None:
+def main(episodes: int = 12, steps: int = 25, rounds: int = 15) -> None:
     from scienceworld import ScienceWorldEnv
 
     with ScienceWorld() as env:
@@ -37,32 +38,34 @@ def main(episodes: int = 12, steps: int = 25, rounds: int = 7) -> None:
         count = sum(len(p.steps) for p in paths)
         raw = env._pool.of(object())[0]
 
-        def wrapped() -> float:
-            spent = 0.0
-            for path in paths:
-                env.reset(path.task)
-                start = time.perf_counter()
-                for action in path.actions:
-                    env.step(action)
-                spent += time.perf_counter() - start
-            return spent
+        def wrapped(path: Trajectory) -> float:
+            env.reset(path.task)
+            start = time.perf_counter()
+            for action in path.actions:
+                env.step(action)
+            return time.perf_counter() - start
 
-        def bare() -> float:
-            spent = 0.0
-            for path in paths:
-                raw.load(path.task.setup["family"], path.task.setup["variation"], SIMPLIFICATION, False)
-                raw.step("look around")
-                start = time.perf_counter()
-                for action in path.actions:
-                    str(raw.step(action))
-                    raw.getScore()
-                spent += time.perf_counter() - start
-            return spent
+        def bare(path: Trajectory) -> float:
+            raw.load(path.task.setup["family"], path.task.setup["variation"], SIMPLIFICATION, False)
+            raw.step("look around")
+            start = time.perf_counter()
+            for action in path.actions:
+                str(raw.step(action))
+                raw.getScore()
+            return time.perf_counter() - start
 
-        wrapped(), bare()  # the virtual machine compiles what is used often
-        pairs = [(wrapped(), bare()) for _ in range(rounds)]
-        ratio = statistics.median(b / w for w, b in pairs)
-        fast, plain = (count / statistics.median(times) for times in zip(*pairs))
+        def typical(times: list[float]) -> float:
+            return statistics.median(times[2:])  # the virtual machine first compiles what is used often
+
+        spent = [0.0, 0.0]
+        for path in paths:  # of each episode both sides by turns, as the machine's speed drifts
+            times: tuple[list[float], list[float]] = ([], [])
+            for i in range(rounds + 2):
+                for side in (0, 1) if i % 2 else (1, 0):
+                    times[side].append((wrapped, bare)[side](path))
+            spent = [total + typical(some) for total, some in zip(spent, times)]
+        fast, plain = (count / total for total in spent)
+        ratio = spent[1] / spent[0]
         print(f"wrapper {fast:,.0f} steps/s, raw simulator {plain:,.0f} steps/s, {count} steps, {rounds} rounds")
     package = ScienceWorldEnv("", None, 1000)
     path = paths[0]
