@@ -96,7 +96,7 @@ SHORT_SCIENCE = (
     "lifespan-longest-lived-then-shortest-lived",
     "lifespan-shortest-lived",
 )
-_PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10}  # the published code's UCT constants
+_PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10, "depth": 10}  # the published code's UCT constants
 _PAPER_DRAWN = {"rollouts": 10, "temperature": 1.5, **_PAPER_MCTS, "draws": 10}
 # As many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its gain.
 _EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "finish": True, "llm_tokens": {"spent_by": "best_of_n"}}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite import evaluate
+from armap_lite.run import misses
 from armap_lite.store import write_atomic
 
 STYLE = """
@@ -69,6 +70,9 @@ def findings(out: Path, env: str, results: dict[str, Any]) -> list[str]:
         learned, scored = (f"{quality[key]:.0%}" for key in ("shortened", "shortened_planned"))
         cut = f"{learned} of the trajectories it learned from and {scored} of those it scored lost their middle"
         parts.append(f"<p>Pair accuracy of the reward model: <b>{interval}</b> ({size}{before}); {cut}.</p>")
+    answers = out / env / "answers.json"
+    if answers.is_file():
+        parts.append(f"<p>The policy's server: {misses(json.loads(answers.read_text()))}.</p>")
     return parts + [figure(picture) for picture in sorted((out / env / "figures").glob("*.png"))]
 
 

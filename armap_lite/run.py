@@ -30,6 +30,7 @@ from armap_lite.store import JsonlStore, read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
 CONTROLLED = ("best_of_n", "mcts")  # planners whose samples stage 5 chooses among anew
+COUNTED = ("seconds.json", "answers.json")  # what planning took, by planner; how a server answered
 
 
 class Run:
@@ -140,7 +141,7 @@ class Run:
                 seed=self.seed,
                 progress=bar.update,
             )
-        self._tell_misses()
+        self._keep_misses()
         return counts
 
     async def trajectories(self) -> list[Trajectory]:
@@ -223,7 +224,7 @@ class Run:
             await self.train(enable_progress_bar=False)
         chosen = {name: o for name, o in self.settings.planners.items() if only is None or name in only}
         tasks = self.test_tasks[self.share]
-        self.add_seconds(dict.fromkeys(chosen, 0.0))
+        self.add("seconds.json", dict.fromkeys(chosen, 0.0))
         with tqdm(total=len(tasks), desc="plan") as bar:
             await planners.plan(
                 self.env,
@@ -235,19 +236,10 @@ class Run:
                 seed=self.seed,
                 group=self.settings.group,
                 progress=bar.update,
-                timed=self.add_seconds,
+                timed=functools.partial(self.add, "seconds.json"),
             )
-        self._tell_misses()
+        self._keep_misses()
         return planners.load(self.path("plans.jsonl"))
-
-    def add_seconds(self, spent: Mapping[str, float]) -> None:
-        """Count what planning took, by planner, over all the calls it took."""
-        if not spent:
-            return
-        file = self.path("seconds.json")
-        before = json.loads(file.read_text()) if file.is_file() else {}
-        total = {name: round(before.get(name, 0.0) + s, 2) for name, s in spent.items()}
-        write_atomic(file, json.dumps(before | total))
 
     async def plans(self) -> list[PlanResult]:
         """Stage 4's output; made now where it is missing."""
@@ -344,11 +336,23 @@ class Run:
         own = [f"{name} {Path(p).name}" for name, p in self.settings.env_options.items() if name in ("folder", "index")]
         return ", ".join([self.settings.split, *own])
 
-    def _tell_misses(self) -> None:
-        """A server's model writes what it likes; how often that was no admissible action is said, not hidden."""
-        if misses := getattr(self.lm, "misses", 0):
-            drawn = getattr(self.lm, "fallbacks", 0)
-            print(f"{self.lm.name}: {misses} answers were not admissible; {drawn} actions were drawn instead")
+    def add(self, name: str, counts: Mapping[str, float]) -> None:
+        """Add `counts` to those of `name`, one of `COUNTED`, over all the calls a stage took."""
+        if not counts:
+            return
+        file = self.path(name)
+        before = json.loads(file.read_text()) if file.is_file() else {}
+        write_atomic(file, json.dumps(before | {key: round(before.get(key, 0) + n, 2) for key, n in counts.items()}))
+
+    def _keep_misses(self) -> None:
+        """A server's model writes what it likes; how often that was no admissible action is kept for the report."""
+        counts = {name: getattr(self.lm, name, 0) for name in ("parsed", "misses", "fallbacks")}
+        if not any(counts.values()):
+            return
+        self.add("answers.json", counts)
+        print(f"{self.lm.name}: {misses(counts)}")
+        for name in counts:
+            setattr(self.lm, name, 0)  # counted
 
     def _missing(self, name: str, what: str) -> bool:
         if self.path(name).exists():
@@ -357,6 +361,12 @@ class Run:
             f"No {what} in {self.dir} yet: making them now, in the size of profile {self.profile!r}.", file=sys.stderr
         )
         return True
+
+
+def misses(counts: Mapping[str, int]) -> str:
+    """What answers.json counts, in words: answers of a server that is not held to the admissible actions."""
+    read, missed, drawn = (counts[name] for name in ("parsed", "misses", "fallbacks"))
+    return f"{read} actions read out of free text, {missed} answers not admissible, {drawn} actions drawn instead"
 
 
 def user_options(env: str) -> dict[str, Any]:

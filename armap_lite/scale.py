@@ -21,7 +21,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from armap_lite import collect, synthesize
-from armap_lite.run import Run
+from armap_lite.run import COUNTED, Run
 from armap_lite.store import JsonlStore, read_jsonl, write_atomic
 
 try:
@@ -70,10 +70,11 @@ def spread(run: Run, stage: str, **takes: float) -> Counter[str]:
             while not part.exists():
                 [ended], _ = ray.wait(list(waiting))
                 try:
-                    lines, seconds, node = ray.get(ended)
+                    lines, counted, node = ray.get(ended)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from error  # as if it had happened here
-                run.add_seconds(seconds)
+                for name, counts in counted.items():
+                    run.add(name, counts)
                 write_atomic(waiting.pop(ended), lines)
                 nodes[node] += bool(lines)
             store.extend(read_jsonl(part))
@@ -84,14 +85,13 @@ def spread(run: Run, stage: str, **takes: float) -> Counter[str]:
 _own = functools.lru_cache(maxsize=1)(lambda home: ray.get(home))  # a worker keeps its run, and so its models
 
 
-def _work(home: list[Any], stage: str, file: str, share: slice) -> tuple[bytes, dict[str, float], str]:
-    """In a worker: the lines that the items of `share` add to the stage's file, seconds by planner, the node."""
+def _work(home: list[Any], stage: str, file: str, share: slice) -> tuple[bytes, dict[str, dict[str, float]], str]:
+    """In a worker: the lines that the items of `share` add to the stage's file, what was counted, the node."""
     run, files = _own(*home)
     with tempfile.TemporaryDirectory() as scratch:
         run.dir, run.share = Path(scratch), share
         for name, data in files.items():
             write_atomic(run.path(name), data)
         asyncio.run(getattr(run, stage)())
-        spent = run.path("seconds.json")
-        seconds = json.loads(spent.read_text()) if spent.exists() else {}
-        return run.path(file).read_bytes()[len(files[file]) :], seconds, ray.get_runtime_context().get_node_id()
+        counted = {name: json.loads(run.path(name).read_text()) for name in COUNTED if run.path(name).exists()}
+        return run.path(file).read_bytes()[len(files[file]) :], counted, ray.get_runtime_context().get_node_id()

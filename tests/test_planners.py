@@ -319,6 +319,16 @@ def test_a_closed_branch_is_never_entered_again():
         assert len(tried) == len(set(tried)) == 8  # 2 * 2 * 2 is all there is at width 2
 
 
+def test_below_its_depth_the_tree_no_longer_branches():
+    task = puzzle(1, 2, 3)
+    first = {actions[:1] for actions in all_walks(task)}
+    result = play("mcts", task, rollouts=10_000, depth=1)
+    tried = [sample.trajectory.actions for sample in result.samples]
+    assert {actions[:1] for actions in tried} == first and len(tried) == len(first) < len(set(all_walks(task)))
+    everything = play("mcts", task, rollouts=10_000, depth=2)
+    assert [s.trajectory for s in everything.samples] != [] and len(everything.samples) > len(tried)
+
+
 def test_finishing_tries_the_siblings_of_the_last_action_without_another_question():
     task = puzzle(1, 2, 3)
     lm, reward = ScriptedLM(fancy), ScriptedReward(end)
@@ -591,7 +601,7 @@ def test_profile_paper_has_the_published_constants(env, lr, epochs, batch, token
     assert (options["reflexion"]["trials"], options["reflexion"]["threshold"]) == (10, threshold)
     tree = options["mcts"]
     assert (tree["rollouts"], tree["temperature"], tree["width"], tree["gamma"]) == (rollouts, temperature, 10, 0.9)
-    assert tree["c"] == pytest.approx(6.36396, abs=1e-5)
+    assert tree["c"] == pytest.approx(6.36396, abs=1e-5) and tree["depth"] == 10
 
 
 def test_a_search_may_be_held_to_the_steps_of_another_planner(tmp_path):

@@ -338,10 +338,13 @@ def test_report_rebuilds_one_page_that_needs_nothing_else(finished: Path, capsys
     assert "R = w" in page and "import" in page and "print" in page
     assert "WIDGET" not in page  # a progress bar that stands still says nothing
 
-    before = whole
     (finished / "report.html").unlink()
     assert main(["report", str(finished)]) == 0
-    assert (finished / "report.html").read_text() == before
+    assert (finished / "report.html").read_text() == whole
+
+    (finished / "game24/answers.json").write_text('{"parsed": 7, "misses": 3, "fallbacks": 1}')
+    assert "3 answers not admissible" not in whole and main(["report", str(finished)]) == 0
+    assert "3 answers not admissible, 1 actions drawn instead" in (finished / "report.html").read_text()
 
 
 def test_the_report_escapes_what_it_shows(finished: Path):

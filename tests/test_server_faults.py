@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -15,6 +16,7 @@ from scripted_server import failed, said, scripted
 
 from armap_lite import llms
 from armap_lite.llms.server import STRUCTURED, ServerError
+from armap_lite.run import Run
 
 KEY = "sk-sentinel-4711"
 STEPS = ["8 * 3 = 24 (left: 2 24)", 'say "hi" \\ back', "öffne die Tür"]
@@ -200,6 +202,18 @@ def test_misses_are_bounded_counted_and_end_in_a_uniform_draw():
         assert {c.text for c in row} == {"x", "y", "z"} and {c.tokens for c in row} == {24 * 4}
         assert lm.choose(["a"], [["x", "y", "z"]], 12, seeds=[1]) != lm.choose(["a"], [["x", "y", "z"]], 12, seeds=[2])
         assert [c.text for c in lm.choose(["a"], [["x", "y", "z"]], 12, seeds=[1])[0]] == [c.text for c in row]
+
+
+def test_misses_are_kept_and_add_up(tmp_path, capsys):
+    with scripted(said("no idea")) as server:
+        for _ in range(2):  # the second Run goes on in the folder of the first
+            run = Run("game24", "fast", tmp_path, policy=f"{server.url}#m", collect_tasks=1, samples=1, proposals=0)
+            run.lm.structured, run.lm.endpoint, run.lm.parse_retries = "none", "completions", 0
+            asyncio.run(run.collect())
+            run.path("trajectories.jsonl").unlink()
+    counts = json.loads(run.path("answers.json").read_text())
+    assert counts == {"parsed": 0, "misses": 6, "fallbacks": 6}  # three steps, twice
+    assert capsys.readouterr().out.count(": 0 actions read out of free text, 3 answers not admissible, 3 actions") == 2
 
 
 def test_a_miss_at_temperature_0_is_asked_again_at_another():

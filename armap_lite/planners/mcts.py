@@ -43,6 +43,7 @@ async def mcts(
     gamma: float = 1.0,
     finish: bool = False,
     draws: int | None = None,
+    depth: int | None = None,
     llm_tokens: int | None = None,
     env_steps: int | None = None,
 ) -> PlanResult:
@@ -51,9 +52,11 @@ async def mcts(
     `c` weighs exploration, `width` bounds the children of a node (None: all), `gamma` discounts a reward on its way up.
     `draws`: the children of a node are the distinct ones among so many draws of the policy, not all that are
     admissible: where there are hundreds, listing them costs more than drawing (None: list them).
+    `depth`: from that many actions on the tree no longer branches, a rollout draws one action after the other (None:
+    it branches to the end).
     `finish`: with a finished trajectory, try the siblings of its last action too; they need no further LLM call.
     `llm_tokens`, `env_steps`: no new simulation after the first once that many were spent, or carried out.
-    The paper's code has c = 4.5 * sqrt(2), width 10, gamma 0.9, temperature 1.5 (0.7 on Game of 24).
+    The paper's code has c = 4.5 * sqrt(2), width 10, depth 10, gamma 0.9, temperature 1.5 (0.7 on Game of 24).
     """
     async with search.batch.turn:  # a simulator of its own until the search ends
         root = Node(state=search.world.start())
@@ -63,7 +66,7 @@ async def mcts(
         while not samples or (
             len(samples) < rollouts and not root.closed and search.tokens < tokens and search.steps < steps
         ):
-            leaf = await simulate(root, search, len(samples), c, temperature, (width, draws), low, high)
+            leaf = await simulate(root, search, len(samples), c, temperature, (width, draws, depth), low, high)
             leaves = [leaf, *last_siblings(leaf, search)] if finish else [leaf]
             rewards = await asyncio.gather(*(search.reward(node.state.trajectory) for node in leaves))
             for node, reward in list(zip(leaves, rewards))[: rollouts - len(samples)]:
@@ -81,7 +84,7 @@ async def simulate(
     k: int,
     c: float,
     temperature: float,
-    children: tuple[int | None, int | None],
+    children: tuple[int | None, int | None, int | None],
     low: float,
     high: float,
 ) -> Node:
@@ -128,8 +131,12 @@ def select(node: Node, c: float, low: float, high: float) -> Node:
     return max((child for child in node.children if not child.closed), key=score)
 
 
-async def expand(node: Node, search: Search, temperature: float, width: int | None, draws: int | None = None) -> None:
+async def expand(
+    node: Node, search: Search, temperature: float, width: int | None, draws: int | None, depth: int | None
+) -> None:
     """Give `node` its children: the `width` actions the policy finds most probable in the node's own state, or all."""
+    if depth is not None and len(node.state.trajectory.actions) >= depth:
+        draws = 1
     choices = await search.act(node.state, temperature, "expand", *node.state.trajectory.actions, n=draws)
     if draws is None:
         weights = {choice.text: math.exp(choice.logprob) for choice in choices}

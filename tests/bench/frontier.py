@@ -9,6 +9,7 @@ at most 0.02 of score.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 
@@ -68,4 +69,6 @@ def main(sources: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sources", nargs="+", metavar="RUN", help="a run folder, or a record of one")
+    main(parser.parse_args().sources)
