@@ -175,7 +175,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     ("fast", "webshop"): {
         "reward": _LOOKING,
         # Of 168 and 146 development pairs (two seeds) 0.75 and 0.83 came out right after one epoch, with the weights of
-        # the best accuracy; 0.84 and 0.88 after two, lowest loss; 0.77 and 0.88 after one on 20 tasks, which take longer.
+        # the best accuracy; 0.84 and 0.88 after two, lowest loss; 0.77 and 0.88 after one on 20 tasks, which take long.
         "training": TrainingConfig(epochs=2, monitor="val_loss"),
         "collect_tasks": 12,
         "negatives": 3,
