@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ipywidgets as ipw
@@ -22,6 +24,7 @@ from armap_lite.world import State, World
 
 BREAK = " [SEP] "  # between the visible parts of a web page
 NOTE = "You have clicked"  # begins a page that only shows what a click has changed
+SOON = 0.3  # seconds until what was just made stands on the page
 FEW = 12  # actions that are shown as buttons; more of them become a list with a filter
 
 
@@ -41,25 +44,29 @@ class Game:
     def __init__(self, env: Environment, tasks: Sequence[Task], reward: Any, plans: Sequence[PlanResult]):
         self.env, self.tasks, self.reward, self.plans = env, tasks, reward, plans
         env.freely = True  # a reader may go back to where they were
-        self.which = choice("Task", [task.instruction for task in tasks])
+        self.which = choice("Task", len(tasks))
         self.page = ipw.VBox(layout={"flex": "4 1 24em"})
         self.page.add_class("page")
         self.score, self.answers = ipw.HTML(layout={"flex": "3 1 24em"}), ipw.HTML()
         self.undo = button("Undo", "take the last action back", lambda: self.show(self.path[:-1]))
         self.again = button("Start again", "back to the first observation", lambda: self.show(self.path[:1]))
-        compare = button("Compare with the planners", "what they answered to this task", self.compare)
+        self.match = button("Compare with the planners", "what they answered to this task", self.compare)
         self.which.observe(lambda _: self.start(), "value")
-        below = wrap([self.undo, self.again, compare])
+        below = wrap([self.undo, self.again, self.match])
         self.box = ipw.VBox([self.which, wrap([self.page, self.score]), below, self.answers])
         self.start()
 
     def start(self) -> None:
-        self.world = World(self.env, self.tasks[self.which.value])
+        self.world = World(self.env, self.tasks[self.which.value - 1])
         self._rewards: dict[tuple[str, ...], float] = {}
         self.show([self.world.start()])
 
     def act(self, action: str) -> None:
         self.show([*self.path, self.world.step(self.path[-1], action)])
+        first = next(usable(self.page), self.match)
+        with contextlib.suppress(RuntimeError):  # no event loop: nobody is there
+            # What had the focus is gone, and the next key would go to the notebook: whoever plays by keys goes on here.
+            asyncio.get_running_loop().call_later(SOON, first.focus)
 
     def show(self, path: list[State]) -> None:
         self.path, state = path, path[-1]
@@ -83,9 +90,9 @@ class Game:
         if state.over:
             end = trajectory.failure or "The episode is over."
             parts.append(ipw.HTML(f"<p><b>{safe(end)} Reward: {self.reward_of(trajectory):.2f}</b></p>"))
+        chart = image(reward_chart(self._mine()))  # it takes a moment, and page and chart should change together
         self.page.children = [*parts, *self._menu(rest)]
-        self.score.value = image(reward_chart(self._mine()))
-        self.answers.value = ""
+        self.score.value, self.answers.value = chart, ""
 
     def compare(self) -> None:
         mine = self.path[-1].trajectory
@@ -166,6 +173,14 @@ def button(text: str, meaning: str, do: Callable[[], None], style: str = "") -> 
     made = ipw.Button(description=text, tooltip=meaning, button_style=style)
     made.on_click(lambda _: do())
     return made
+
+
+def usable(box: ipw.Widget) -> Iterator[ipw.Widget]:
+    """What can be pressed or typed into in `box`, in its order."""
+    for child in getattr(box, "children", ()):
+        if isinstance(child, (ipw.Button, ipw.Text)) and not child.disabled:
+            yield child
+        yield from usable(child)
 
 
 def wrap(children: Sequence[ipw.Widget]) -> ipw.HBox:

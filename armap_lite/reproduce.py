@@ -94,9 +94,13 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
 
 def promised(notebook: Path, env: str) -> int | None:
     """The minutes that the opening of `notebook` says it takes in `env` on two cores; None where it says none."""
-    opening = "".join(json.loads(notebook.read_text())["cells"][0]["source"])
-    found = re.search(rf"Time:.*?`{re.escape(env)}` (\d+)", opening)
+    found = re.search(rf"Time:.*?`{re.escape(env)}` (\d+)", opening(notebook))
     return int(found[1]) if found else None
+
+
+def opening(notebook: Path) -> str:
+    """The first cell of `notebook`: what one learns, what one needs, how long it takes."""
+    return "".join(json.loads(notebook.read_text())["cells"][0]["source"])
 
 
 def gather(out: Path) -> Path:

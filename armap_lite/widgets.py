@@ -116,11 +116,13 @@ def slider(label: str, low: int, high: int, meaning: str) -> ipw.IntSlider:
     return ipw.IntSlider(low, low, high, description=label, tooltip=meaning, continuous_update=False)
 
 
-def choice(label: str, names: Sequence[str]) -> ipw.Dropdown:
-    """A list to pick from by index; of a single name there is nothing to pick, and it is not shown."""
-    options = [(f"{i}: {name[:110]}", i - 1) for i, name in enumerate(names, 1)]
-    shown = ipw.Dropdown(options=options, value=0, description=label)
-    shown.layout.display = None if len(names) > 1 else "none"
+def choice(label: str, n: int) -> ipw.IntSlider:
+    """Which of `n` is shown, counted from 1; of a single one there is nothing to choose, and it is not shown.
+
+    Not a drop-down list: JupyterLab takes the arrow keys away from it (ipywidgets issue 3912).
+    """
+    shown = slider(label, 1, n, f"which {label.lower()} is shown")
+    shown.layout.display = None if n > 1 else "none"
     return shown
 
 
@@ -144,16 +146,16 @@ def explore_pairs(pairs: PreferencePair | Sequence[PreferencePair], reward: Any)
         return {side: rewards_along(reward, pair.instruction, getattr(pair, side)) for side in ("chosen", "rejected")}
 
     def build() -> Sequence[ipw.Widget]:
-        pair, shown = choice("Pair", [pair.instruction for pair in several]), ipw.HTML()
+        pair, shown = choice("Pair", len(several)), ipw.HTML()
         step = slider("Step", 0, 1, "how far both trajectories have gone")
 
         def show(*_: object) -> None:
-            known = lines(pair.value)
-            chart = reward_chart(known, at=step.value, change=several[pair.value].changed_at + 1)
-            shown.value = _beside(several[pair.value], known, step.value) + image(chart)
+            at, known = several[pair.value - 1], lines(pair.value - 1)
+            chart = reward_chart(known, at=step.value, change=at.changed_at + 1)
+            shown.value = _beside(at, known, step.value) + image(chart)
 
         def other(*_: object) -> None:
-            at = several[pair.value]
+            at = several[pair.value - 1]
             step.max = max(len(at.chosen.steps), len(at.rejected.steps))
             step.value = min(step.max, at.changed_at + 1)
             show()
@@ -220,7 +222,8 @@ def reward_chart(
     room = 0.15 * (max(known) - min(known)) or 1.0
     axes.set(xlim=(-0.3, longest + 0.6), ylim=(min(known) - room, max(known) + room))
     axes.set(xlabel="steps taken", ylabel="reward", xticks=range(0, longest + 1, 1 + longest // 15))
-    when = "at the end" if pair and at is None else f"after {longest if at is None else at} steps"
+    taken = longest if at is None else at
+    when = "at the end" if pair and at is None else f"after {taken} step{'s' * (taken != 1)}"
     title = f"Reward {when}: {', '.join(said)}"
     asked = textwrap.wrap(pair.instruction, 66, max_lines=3, placeholder=" …") if pair else []
     axes.set_title("\n".join([*asked, title]))
@@ -248,16 +251,17 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
         )
 
     def build() -> Sequence[ipw.Widget]:
-        task, shown = choice("Task", [plan.answer.task.instruction for plan in several]), ipw.HTML()
+        task, shown = choice("Task", len(several)), ipw.HTML()
         rollout = slider("Rollout", 1, 1, "how many rollouts the search has done")
 
         def show(*_: object) -> None:
-            plan, k = several[task.value], rollout.value
+            plan, k = several[task.value - 1], rollout.value
             got = f"<p>Rollout {k} got reward <b>{plan.samples[k - 1].reward or 0.0:.2f}</b>. Its path:</p>"
-            shown.value = image(chart(task.value, k)) + got + _path(tree_after(plan, k, gamma))
+            drawn = image(chart(task.value - 1, k)) + got + _path(tree_after(plan, k, gamma))
+            shown.value = f"<p><b>{safe(plan.answer.task.instruction)}</b></p>{drawn}"
 
         def other(*_: object) -> None:
-            rollout.value, rollout.max = 1, len(several[task.value].samples)
+            rollout.value, rollout.max = 1, len(several[task.value - 1].samples)
             show()
 
         rollout.observe(show, "value")
@@ -302,11 +306,11 @@ def explore_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]])
 
     def build() -> Sequence[ipw.Widget]:
         n = slider("N", 1, most, "how many samples there are to choose from")
-        task, shown = choice("Task", [plan.answer.task.instruction for plan in plans]), ipw.HTML()
+        task, shown = choice("Task", len(plans)), ipw.HTML()
 
         def show(*_: object) -> None:
-            plan, k = plans[task.value], n.value
-            known, true = np.array(rewards[task.value][:k]), np.array(scores[task.value][:k])
+            i, k = task.value - 1, n.value
+            plan, known, true = plans[i], np.array(rewards[i][:k]), np.array(scores[i][:k])
             pick = int(known.argmax())
             rows = []
             for i in range(k):
@@ -314,7 +318,8 @@ def explore_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]])
                 actions = "; ".join(plan.samples[i].trajectory.actions)
                 rows.append([i + 1, actions, float(known[i]), float(true[i]), " and ".join(who)])
             heads = ["sample", "actions", "reward", "true score", "picked by"]
-            about = f"<p>This task, the first {k} samples. A random pick gets {true.mean():.2f} on average.</p>"
+            about = f"<p><b>{safe(plan.answer.task.instruction)}</b></p>"
+            about += f"<p>The first {k} samples of this task. A random pick gets {true.mean():.2f} on average.</p>"
             shown.value = image(chart(k)) + about + table(heads, rows, [pick])
 
         n.observe(show, "value")
@@ -362,7 +367,12 @@ def explore_weights(
                 axes.plot(line[:, i], line[:, -1], **look)
             axes.plot(here[i], here[-1], color=figures.VERMILLION, marker="D", ms=13)
             axes.annotate(
-                f"λ = {weights[i]:.3g}", (here[i], here[-1]), (0, 14), textcoords="offset points", ha="center"
+                f"λ = {weights[i]:.3g}",
+                (here[i], here[-1]),
+                (0, 14),
+                textcoords="offset points",
+                ha="center",
+                path_effects=figures.OUTLINE,
             )
             axes.set_xlabel(f"{name} (mean per task)")
             axes.margins(0.15, 0.25)

@@ -222,9 +222,13 @@ def test_a_puzzle_is_played_by_mouse_and_keyboard_and_compared(page):
     box.get_by_label("Action", exact=True).select_option("8 + 4 = 12")
     keep(box, "play-list")
     box.get_by_role("button", name="Do it").press("Enter")
-    picture(box, "Reward after 1 steps")
-    box.get_by_label("Action", exact=True).select_option("6 - 4 = 2")
-    box.get_by_role("button", name="Do it").click()
+    picture(box, "Reward after 1 step:")
+    sync_api.expect(box.get_by_label("Filter")).to_be_focused()  # so the keyboard alone goes on
+    page.keyboard.type("6 - 4 =")
+    sync_api.expect(options).to_have_text(["6 - 4 = 2"])
+    for key in ("Tab", "Tab", "Enter"):  # past the list, whose arrow keys JupyterLab takes, to the button
+        page.keyboard.press(key)
+    sync_api.expect(box.get_by_role("button", name="12 + 2 = 14")).to_be_focused()
     box.get_by_role("button", name="12 * 2 = 24").click()
     sync_api.expect(box.get_by_text("The episode is over.")).to_be_visible()
     box.get_by_role("button", name="Compare with the planners").click()

@@ -306,7 +306,7 @@ def test_a_player_is_compared_with_the_plans_of_the_same_task_and_no_judge_is_as
     assert sorted(rows(game.answers.value)) == sorted([best, you])
     assert f"Planners: mcts {liked(CHOSEN):.2f}." in Reader(game.score.value).attributes["alt"]
     assert rows(game.answers.value, marked=True) == [you]
-    named(game.box, "Task").value = 1  # another task: another world, and its own plans
+    named(game.box, "Task").value = 2  # another task: another world, and its own plans
     assert game.path[-1].trajectory.task == other and not game.answers.value
     named(game.box, "Compare with the planners").click()
     assert [row.split(" | ")[0] for row in rows(game.answers.value)] in (["you", "greedy"], ["greedy", "you"])
