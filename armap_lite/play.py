@@ -225,8 +225,10 @@ def cut_parts(parts: Sequence[str], links: set[str], chosen: set[str]) -> list[t
 
 
 def matching(actions: Sequence[str], words: str) -> list[str]:
-    """The actions in which each of `words` occurs, in any order."""
-    return [action for action in actions if all(word in action.lower() for word in words.lower().split())]
+    """The actions in which each of `words` occurs, in any order; first those that begin with them as they stand."""
+    typed = words.lower().strip()
+    found = [action for action in actions if all(word in action.lower() for word in typed.split())]
+    return sorted(found, key=lambda action: not action.lower().startswith(typed))
 
 
 @mpl.rc_context(figures.STYLE)

@@ -358,7 +358,7 @@ def explore_weights(
         here = means(weights)
         for i, (axes, name) in enumerate(zip(panels, terms)):
             for others, look in (
-                (0, {"color": "#BBBBBB", "ls": "--"}),
+                (0, {"color": figures.GREY, "ls": "--"}),
                 (1, {"color": figures.BLUE, "marker": "o", "ms": 5}),
             ):
                 along = np.tile(others * weights, (41, 1))
@@ -366,14 +366,8 @@ def explore_weights(
                 line = np.array([means(w) for w in along])
                 axes.plot(line[:, i], line[:, -1], **look)
             axes.plot(here[i], here[-1], color=figures.VERMILLION, marker="D", ms=13)
-            axes.annotate(
-                f"λ = {weights[i]:.3g}",
-                (here[i], here[-1]),
-                (0, 14),
-                textcoords="offset points",
-                ha="center",
-                path_effects=figures.OUTLINE,
-            )
+            place: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "path_effects": figures.OUTLINE}
+            axes.annotate(f"λ = {weights[i]:.3g}", (here[i], here[-1]), (0, 14), **place)
             axes.set_xlabel(f"{name} (mean per task)")
             axes.margins(0.15, 0.25)
         panels[0].set_ylabel(f"{what} (mean over tasks)")

@@ -92,7 +92,8 @@ def chromium() -> str | None:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The address of a JupyterLab and the folder it serves; it and its kernels end with the tests."""
     if chromium() is None:
-        pytest.skip("no Chromium found: install one, or name it in ARMAP_LITE_CHROMIUM")
+        missing = "no Chromium found: install one, or name it in ARMAP_LITE_CHROMIUM"
+        pytest.fail(missing) if os.environ.get("ARMAP_LITE_BROWSER_FULL") else pytest.skip(missing)
     home = tmp_path_factory.mktemp("lab")
     served, settings = home / "served", home / "settings"
     served.mkdir()
@@ -314,6 +315,9 @@ def test_a_reader_runs_the_notebook(browser, lab, name):
     page = open_notebook(browser, lab, f"notebooks/{name}.ipynb")
     run_all(page, cells, limit=25 * 60_000)
     keep(page.locator(".jp-Notebook"), name)
+    if name == "00_start_here":
+        sync_api.expect(page.get_by_text(re.compile(r"true score of the answer: [01]\.\d\d")).first).to_be_visible()
+        picture(page, "True score of the highest")
     if name == "05_plan":
         tree, game = widget(page, 0), widget(page, 1)
         press(tree, "Rollout", "Home")

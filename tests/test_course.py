@@ -23,11 +23,13 @@ import pytest
 import torch
 
 from armap_lite.agent import transcript
-from armap_lite.course import EXERCISES, GAP, LampWords, check, find, grade, notebooks, random_trajectory
+from armap_lite.course import EXERCISES, GAP, LampWords, Result, check, find, grade, notebooks, random_trajectory
 from armap_lite.course.__main__ import main
 from armap_lite.course.toys import LAMPS
-from armap_lite.planners.mcts import backward
+from armap_lite.planners.mcts import Node, backward, select
+from armap_lite.synthesize import change
 from armap_lite.trajectory import Observation, Trajectory
+from armap_lite.world import World
 
 ROOT = Path(__file__).parents[1]
 BOOKS = {path.name[:2]: book for path, book in notebooks.course() if notebooks.tagged(book["cells"], "exercise")}
@@ -106,6 +108,8 @@ RIGHT = [
     ("02-2", lambda logs, t: torch.softmax(torch.tensor(logs, dtype=torch.float64) / t, 0), True),
     ("07-2", lambda scores, rng: np.quantile(rng.choice(scores, (2000, len(scores))).mean(1), (0.025, 0.975)), True),
     ("01-1", np.array([30, 9]), True),
+    ("04-1", 0.67, True),
+    ("06-1", ("a", "b", "c"), True),
 ]
 
 
@@ -286,6 +290,12 @@ def split_at_not(text: str, things: Any) -> Any:
     return {"bag": " ".join(found)} if len(found) == 3 else None
 
 
+def never_gives_up(env: Any, trajectory: Any, rng: Any) -> Any:
+    while (other := change(env, trajectory, rng)) is None or env.facts(other) == env.facts(trajectory):
+        pass
+    return other
+
+
 def random_walk(env: Any, task: Any) -> Any:
     return random_trajectory(env, task, random.Random(0))
 
@@ -298,6 +308,32 @@ class Once(Counting):
 
     def reset(self, task: Any) -> Observation:
         return self.look()
+
+
+def never_scaled(env: Any, task: Any, reward: Any, rollouts: int) -> Any:
+    world, found = World(env, task), []
+    root = Node(state=world.start())
+    while len(found) < rollouts and not root.closed:
+        node = root
+        while not node.state.over:
+            actions = node.state.admissible
+            node.children = node.children or [Node(action, 1 / len(actions), node) for action in actions]
+            node = select(node, 0.2, 0.0, 1.0)
+            node.state = node.state or world.step(node.parent.state, node.action)
+        found.append((reward(node.state.trajectory), node.state.trajectory))
+        backward(node, found[-1][0], 1.0)
+    return max(found, key=lambda one: one[0])[1]
+
+
+def by_formula(scores: list[float], rng: Any) -> tuple[float, float]:
+    mean, half = np.mean(scores), 1.96 * np.std(scores) / len(scores) ** 0.5
+    return mean - half, mean + half
+
+
+def to_the_last_digit(a: list[float], b: list[float]) -> float:
+    gaps = [x - y for x, y in zip(a, b)]
+    sums = [abs(sum(s * d for s, d in zip(signs, gaps))) for signs in itertools.product((1, -1), repeat=len(gaps))]
+    return sum(one >= abs(sum(gaps)) for one in sums) / len(sums)
 
 
 MISTAKES = [
@@ -331,6 +367,7 @@ MISTAKES = [
     ("03-1", "Use the numbers 4 5 6 10 to obtain 24.", "expected .*36"),
     ("03-2", lambda env, t, drafts: (drafts[0], "llm"), "second draft"),
     ("03-4", unexecuted, "replayed"),
+    ("03-4", never_gives_up, "for ever"),
     ("03-4", lambda env, t, rng: t, "ends where the good one ends"),
     ("03-4", only_the_last, "always at action 3"),
     ("04-1", 5 / 6, "tie"),
@@ -350,8 +387,13 @@ MISTAKES = [
     ("06-1", ("A", "A", "C"), "λ = 0.5"),
     ("06-2", lambda t: max([float(a.split(" = ")[1]) for a in t.actions], default=0.0), "ValueError"),
     ("06-3", lambda best, cheap: (best[0] - cheap[0]) / max(1, best[1] - cheap[1]), "expected None"),
+    ("05-5", never_scaled, "lowest and the highest"),
     ("06-4", lambda points: sorted(points), "points"),
+    ("06-4", lambda points: {p for p in points if not any(q[0] <= p[0] and q[1] > p[1] for q in points)}, "a list"),
+    ("07-2", lambda scores, rng: np.quantile(rng.choice(scores, (2000, len(scores))).mean(1), (0.05, 0.95)), "wide"),
+    ("07-4", to_the_last_digit, "differences"),
     ("07-2", lambda scores, rng: (min(scores), max(scores)), "about"),
+    ("07-2", by_formula, "draws other tasks"),
     ("07-2", lambda scores, rng: tuple(np.quantile(rng.permutation(scores), (0.025, 0.975))), "about"),
     ("07-3", lambda rewards, golds, n: max(golds), "random pick"),
     ("07-4", lambda a, b: float(np.mean(np.subtract(a, b) > 0)), "differences"),
@@ -525,13 +567,12 @@ def test_a_perfect_an_empty_a_crashing_and_an_endless_notebook_get_the_right_row
     assert rows[0] == ["notebook", "student", "points", "of", "reason", "02-1", "02-2", "02-3", "02-4"]
     assert rows[1] == ["02.ipynb", "ann", "8", "8", "", "1", "2", "2", "3"]
     assert rows[2] == ["renamed by ben.ipynb", "ben", "0", "8", "", "0", "0", "0", "0"]
-    died = "ZeroDivisionError in a cell after the check of 02-1; "
-    died += "it died of SIGKILL, in a cell after the check of 02-3"
-    assert rows[3] == ["02.ipynb", "cleo", "3", "8", died, "1", "0", "2", ""]
-    stopped = f"stopped after {limit / 4:g} seconds in a cell after the check of 02-2"
+    died = "ZeroDivisionError in the cell of 02-2; it died of SIGKILL, in the cell of 02-4"
+    assert rows[3] == ["02.ipynb", "cleo", "3", "8", died, "1", "0", "2", "0"]
+    stopped = f"stopped after {limit / 4:g} seconds in the cell of 02-3"
     assert rows[4] == ["02.ipynb", "dan", "6", "8", stopped, "1", "2", "0", "3"]
-    stopped = f"stopped after {limit} seconds, in a cell after the check of 02-1"
-    assert rows[5] == ["02.ipynb", "eve", "1", "8", stopped, "1", "", "", ""]
+    stopped = f"stopped after {limit} seconds, in the cell of 02-2"
+    assert rows[5] == ["02.ipynb", "eve", "1", "8", stopped, "1", "0", "0", "0"]
     assert len(rows) == 6 and "5 notebooks graded" in capsys.readouterr().out
     assert not alive(int(pid.read_text()))
 
@@ -568,16 +609,29 @@ def test_what_is_no_hand_in_gets_a_row_with_a_reason(tmp_path: Path):
     (tmp_path / "nothing.ipynb").write_text("")
     (tmp_path / "05_old.ipynb").write_text(json.dumps({"cells": [code("1 + 1")], "nbformat": 4}))
     (tmp_path / "list.ipynb").write_text("[]")
+    (tmp_path / "00_start_here.ipynb").write_text((ROOT / "notebooks/00_start_here.ipynb").read_text())
     rows = grade.grade(tmp_path, tmp_path / "out.csv", 60, progress=lambda marks: None)
     assert [(row.notebook, row.points, sum(row.of.values())) for row in rows] == [
+        ("00_start_here.ipynb", 0, 0),
         ("05_old.ipynb", 0, 10),
         ("list.ipynb", 0, 0),
         ("nothing.ipynb", 0, 0),
     ]
-    assert rows[0].reason == "no cell is tagged as an exercise of this course"
-    assert all("is not a notebook" in row.reason for row in rows[1:])
+    assert rows[0].reason == "this one has no exercises"
+    assert rows[1].reason == "no cell is tagged as an exercise of this course"
+    assert all("is not a notebook" in row.reason for row in rows[2:])
     table = list(csv.reader((tmp_path / "out.csv").open(newline="")))
-    assert table[0][5:] == [f"05-{i}" for i in range(1, 6)] and table[1][5:] == [""] * 5
+    assert table[0][5:] == [f"05-{i}" for i in range(1, 6)]
+    assert table[1][5:] == [""] * 5 and table[2][5:] == ["0"] * 5
+
+
+def test_points_of_several_notebooks_add_up_by_student():
+    def marks(notebook: str, student: str, points: int) -> grade.Marks:
+        id = f"{notebook[:2]}-1"
+        return grade.Marks(notebook, student, {id: 3}, {id: Result(id, points, 3, "")})
+
+    rows = [marks("01.ipynb", "ann", 3), marks("01.ipynb", "ben", 2), marks("04.ipynb", "ann", 1)]
+    assert grade.totals(rows) == ["  4 of   6  ann: 01, 04"]
 
 
 def test_wrong_commands_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -586,13 +640,16 @@ def test_wrong_commands_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "out.csv").exists()
 
 
-@pytest.mark.parametrize("target", ["student", "instructor", "grade"])
+@pytest.mark.parametrize("target", ["student", "instructor", "grade", "lab"])
 def test_make_runs_the_documented_commands(target: str):
     outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     command = ["make", "--dry-run", "--old-file=.venv/installed", target]
     shown = subprocess.run(command, cwd=ROOT, env=outer, capture_output=True, text=True).stdout.strip()
     more = ' "handed_in" --csv "grades.csv"' if target == "grade" else ""
-    assert shown == f".venv/bin/python -m armap_lite.course {target}{more}"
+    start = ".venv/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"
+    assert shown == (start if target == "lab" else f".venv/bin/python -m armap_lite.course {target}{more}")
+    if target == "lab":  # the kernel that the notebook names is the one of .venv
+        assert {book["metadata"]["kernelspec"]["name"] for _, book in notebooks.course()} == {"python3"}
 
 
 def test_no_two_exercises_of_a_notebook_answer_to_one_name():

@@ -106,9 +106,12 @@ def expect(good: Any, message: str) -> None:
 def same(found: Any, wanted: Any, case: str, tell: bool = True) -> None:
     """Raise `WrongAnswerError` unless `found` is `wanted`; numbers to six digits, a list may be a tuple or an array.
 
-    `tell`: say what was expected. Not where the exercise is to find just that one number.
+    `tell`: say what was expected. Not where the exercise is to find just that one number, which may then be rounded.
     """
-    expect(_same(found, wanted), f"{case}: {f'expected {_short(wanted)}, ' if tell else 'not '}found {_short(found)}.")
+    if tell:
+        expect(_same(found, wanted), f"{case}: expected {_short(wanted)}, found {_short(found)}.")
+    else:
+        expect(_same(found, wanted, 0.005), f"{case}: {_short(found)} is not right.")
 
 
 def listed(answer: Any, n: int) -> list[Any]:
@@ -119,7 +122,7 @@ def listed(answer: Any, n: int) -> list[Any]:
     return list(found)
 
 
-def _same(found: Any, wanted: Any) -> bool:
+def _same(found: Any, wanted: Any, near: float = 1e-6) -> bool:
     if hasattr(found, "tolist"):  # of NumPy or torch
         found = found.tolist()
     if isinstance(wanted, (list, tuple)):
@@ -130,7 +133,7 @@ def _same(found: Any, wanted: Any) -> bool:
         if isinstance(found, str):
             return False
         try:
-            return math.isclose(float(found), wanted, rel_tol=1e-6, abs_tol=1e-6)
+            return math.isclose(float(found), wanted, rel_tol=1e-6, abs_tol=near)
         except (TypeError, ValueError):
             return False
     return bool(found == wanted)
@@ -144,7 +147,7 @@ def _short(value: Any) -> str:
 def _plain(value: Any) -> str:
     """A value as a learner wants to see it: no more than four digits, and of a trajectory what was done and seen."""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value + 0.0:.4g}"  # -0.0 is 0
     if isinstance(value, Trajectory):
         return f"({'; '.join(f'{step.action} -> {step.observation}' for step in value.steps)})"
     if isinstance(value, (list, tuple)):

@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
             grade.play(options.script, options.notes, options.each)
         elif options.command == "grade":
             rows = grade.grade(options.folder, options.csv, options.seconds)
+            for line in grade.totals(rows):
+                print(line)
             print(f"{len(rows)} notebooks graded: {options.csv}")
         else:
             n, kept = notebooks.write_copies(options.command, options.out)

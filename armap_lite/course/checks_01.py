@@ -8,7 +8,7 @@ from typing import Any
 from armap_lite.course import WrongAnswerError, exercise, expect, listed, puzzle, same
 from armap_lite.envs.game24 import Game24
 
-SOLVED = ("10 - 4 = 6", "5 * 6 = 30", "30 - 6 = 24")
+SOLVED = ("10 - 4 = 6", "6 * 5 = 30", "30 - 6 = 24")
 
 
 @exercise("01-1", 1, "the `admissible` of the two observations: `len(game.reset(task).admissible)` is the first number")
@@ -58,9 +58,9 @@ def judged(answer: Any) -> str:
     thirds = ("8 / 3 = 8/3", "3 - 8/3 = 1/3", "8 / 1/3 = 24")
     cases = {
         "A right trajectory": (right, 1.0),
-        "One that ends at 36": (env.replay(task, ("10 - 4 = 6", "5 * 6 = 30", "30 + 6 = 36")), 0.0),
-        "The same where 36 is the target": (
-            env.replay(puzzle(4, 5, 6, 10, target=36), ("10 - 4 = 6", "5 * 6 = 30", "30 + 6 = 36")),
+        "One that ends at 36": (env.replay(task, ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")), 0.0),
+        "One that ends at 36, where 36 is the target": (
+            env.replay(puzzle(4, 5, 6, 10, target=36), ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")),
             1.0,
         ),
         "One that ends at 224": (env.replay(task, ("10 * 5 = 50", "50 + 6 = 56", "56 * 4 = 224")), 0.0),
@@ -86,6 +86,7 @@ def solutions(answer: Any) -> str:
         env, task = Game24(), puzzle(*numbers, target=target)
         found = answer(Game24(), task)
         expect(isinstance(found, list), f"Expected a list, found {found!r}.")
+        found = [tuple(actions) for actions in found]
         for actions in found:
             end = env.replay(task, actions)
             expect(end.done and end.steps[-1].observation == f"left: {target}", f"{actions} does not end at {target}.")

@@ -73,7 +73,9 @@ class DeadEnd(Game24):
         return () if self.walked else super().admissible()
 
 
-@exercise("02-4", 3, "`rollout` in `collect.py` does this with an LLM; an Observation has `admissible` and `done`")
+@exercise(
+    "02-4", 3, "`rollout` in `armap_lite/collect.py` does this with an LLM; an Observation has `admissible` and `done`"
+)
 def rollout(answer: Any) -> str:
     """`rollout(env, task, policy)`: one trajectory; `policy(transcript(so far), admissible)` picks each action"""
     asked: list[tuple[str, tuple[str, ...]]] = []

@@ -50,7 +50,7 @@ def pair_loss(answer: Any) -> str:
     return "Its pull is strongest on pairs in the wrong order, and never quite 0."
 
 
-@exercise("04-3", 2, "the two masks in section 2; `mask * torch.arange(T)` is highest at the last 1 of a row")
+@exercise("04-3", 2, "the two masks in section 2, and what is printed below them")
 def last_token(answer: Any) -> str:
     """`last_token(attention_mask)`: for each row of the mask [B, T] the position of its last 1, as a tensor [B]"""
     rows = {
@@ -62,7 +62,8 @@ def last_token(answer: Any) -> str:
     }
     for case, (row, wanted) in rows.items():
         found = answer(torch.tensor([row]))
-        expect(tuple(getattr(found, "shape", ())) == (1,), f"Expected a tensor of shape [1], found {found!r}.")
+        kind = f"a {type(found).__name__}: {found!r}"
+        expect(tuple(getattr(found, "shape", ())) == (1,), f"Expected a tensor of shape [1], found {kind}.")
         same(found.tolist(), [wanted], f"{row}, {case}")
     together = answer(torch.tensor([row for row, _ in rows.values()]))
     same(together.tolist(), [wanted for _, wanted in rows.values()], "The same five rows as one batch")

@@ -64,10 +64,11 @@ def uct(answer: Any) -> str:
     rng = random.Random(0)
     for _ in range(20):
         low, high, c = rng.uniform(-5, 0), rng.uniform(0.5, 5), rng.choice((0.2, 1.0, 6.4))
-        node = Node(visits=rng.randint(1, 50))
+        node = Node()
         node.children = [Node(prior=rng.random(), parent=node) for _ in range(rng.randint(2, 6))]
         for child in node.children[1:]:
             child.visits, child.value = rng.randint(1, 9), rng.uniform(low, high)
+        node.visits = sum(child.visits for child in node.children) + rng.randint(0, 1)
         new, old = node.children[:2]
         about = f"{len(node.children)} children, N = {node.visits}, c = {c}, prior {old.prior:.2f}"
         wonder = c * old.prior * len(node.children) * math.sqrt(math.log(node.visits + 1)) / (1 + old.visits)
@@ -140,9 +141,8 @@ def tree_search(answer: Any) -> str:
     answer(Game24(), puzzle(2, 3, 4), watched(near), 500)
     same(len(asked), 75, "2 3 4 with 500 rollouts: there are 75 walks, and a search that closes branches tries each")
     first = "7 + 2 = 9"
-    answer(Game24(), puzzle(2, 5, 7, 9), watched(lambda t: float(t.actions[0] == first)), 60)
+    answer(Game24(), puzzle(2, 5, 7, 9), watched(lambda t: 0.01 * (t.actions[0] == first)), 60)
     share = sum(t.actions[0] == first for t in asked) / len(asked)
-    expect(
-        share > 0.3, f"Only walks that begin with {first!r} have a reward, and {share:.0%} of yours do: use `select`."
-    )
+    tell = f"Only walks that begin with {first!r} have a reward (0.01), and {share:.0%} of yours do"
+    expect(share > 0.3, f"{tell}: use `select`, with the lowest and the highest reward so far.")
     return "Sixty attempts at random would have begun with it twice. Each of yours told the next one where to look."

@@ -16,7 +16,7 @@ def winners(answer: Any) -> str:
     letters = listed(list(answer) if isinstance(answer, str) else answer, 3)
     for found, wanted, weight in zip(letters, "ABC", (0, 0.5, 3)):
         sums = f"its objective is lower than another one's (that of A is 3 - {weight} * 3)"
-        expect(found == wanted, f"λ = {weight}: not {found!r}; {sums}.")
+        expect(str(found).strip().upper() == wanted, f"λ = {weight}: not {found!r}; {sums}.")
     return "A little of the wish costs little reward; all of it costs all."
 
 
@@ -73,5 +73,7 @@ def frontier(answer: Any) -> str:
         for cost, reward in sorted(points, key=lambda p: (p[0], -p[1])):
             if not wanted or reward > wanted[-1][1]:
                 wanted.append((cost, reward))
-        same(answer(list(points)), wanted, f"The points {points}")
+        found = answer(list(points))
+        expect(isinstance(found, (list, tuple)), f"Expected a list from cheap to dear, found a {type(found).__name__}.")
+        same(found, wanted, f"The points {points}")
     return "Everything else is waste: more of both could be had."

@@ -21,7 +21,7 @@ def lost(answer: Any) -> str:
     return "Here a better policy has seven times as much to win as a better reward model."
 
 
-@exercise("07-2", 2, "section 3: draw as many tasks again *with* repetition, take the mean, a thousand times over")
+@exercise("07-2", 2, "section 3: draw as many tasks again *with* repetition, take the mean, two thousand times over")
 def interval(answer: Any) -> str:
     """`interval(scores, rng)`: (low, high), the middle 95 % of the means of tasks drawn again from `scores`"""
     for n, successes in ((20, 5), (20, 10), (80, 20)):
@@ -31,6 +31,12 @@ def interval(answer: Any) -> str:
         for end, wanted, name in zip(listed(found, 2), (low, high), ("low", "high")):
             near = abs(float(end) - wanted) < 0.06
             expect(near, f"{successes} successes in {n} tasks: expected {name} about {wanted:.2f}, found {end:.3f}.")
+    scores = [random.Random(i).random() for i in range(200)]
+    found, (_, low, high) = listed(answer(scores, np.random.default_rng(2)), 2), bootstrap_mean(scores)
+    wide = f"The middle 95 % of the means of 200 tasks is {high - low:.3f} wide; found {found[1] - found[0]:.3f}."
+    again = listed(answer(scores, np.random.default_rng(3)), 2)
+    expect(again != found, "Another `rng` draws other tasks: use it.")
+    expect(0.92 < (found[1] - found[0]) / (high - low) < 1.08, wide)
     width = [high - low for low, high in (answer([1.0] * n + [0.0] * n, np.random.default_rng(1)) for n in (10, 40))]
     expect(
         1.5 < width[0] / width[1] < 2.6,
@@ -64,6 +70,7 @@ def p_value(answer: Any) -> str:
         ([0.0] * 5, [1.0] * 5),
         ([1.0, 0.0, 1.0], [1.0, 0.0, 1.0]),
         ([1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 0.0]),
+        ([0.1, 0.2, 0.0, 0.4], [0.0, 0.0, 0.3, 0.0]),  # sums that are equal but for the last binary digit
         *(([rng.random() for _ in range(8)], [rng.random() for _ in range(8)]) for _ in range(4)),
     ]
     for a, b in cases:

@@ -35,7 +35,7 @@ from armap_lite.store import read_jsonl, write_atomic
 
 SHARE = 4  # no cell may take more than this part of a notebook's time
 
-Cells = list[tuple[str, str]]  # (what it is: "setup", "code", or the id of the exercise it checks; its source)
+Cells = list[tuple[str, str]]  # (what it is: "setup", "code", "code of 05-3", or "05-3", which checks it; its source)
 
 
 @dataclass
@@ -61,7 +61,7 @@ def grade(folder: Path, out: Path, seconds: float = 60, progress: Callable[[Mark
     """Marks of every notebook under `folder`, written to the CSV file `out` after each of them.
 
     Columns: notebook, student (the folders it lies in, else its name), points, of, reason, and one for each exercise:
-    empty where its check did not run. Raises ValueError where there is no notebook.
+    0 also where its check did not run, empty for those of other notebooks. Raises ValueError where there is none.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; name one that holds handed-in notebooks")
@@ -88,7 +88,8 @@ def mark(path: Path, student: str, seconds: float) -> Marks:
     ours: list[Any] = next((book["cells"] for origin, book in course() if origin.name[:2] == number), [])
     marks = Marks(path.name, student, {id: find(id).points for id in tagged(ours, "check")})
     if not set(ids) & set(marks.of):
-        marks.reason = "no cell is tagged as an exercise of this course"
+        empty = bool(ours) and not marks.of
+        marks.reason = "this one has no exercises" if empty else "no cell is tagged as an exercise of this course"
         return marks
     marks.results, marks.reason = run(assemble(cells, ours), seconds)
     return marks
@@ -106,7 +107,7 @@ def assemble(cells: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) ->
         if "check" in tags and id in checks:
             parts.append((id, checks.pop(id)))
         elif begun and cell.get("cell_type") == "code" and not tags & {"setup", "check"}:
-            parts.append(("code", cell["source"]))
+            parts.append((f"code of {id}" if "exercise" in tags and id else "code", cell["source"]))
     return parts + list(checks.items())  # checks that were deleted
 
 
@@ -168,13 +169,14 @@ def play(script: Path, notes: Path, seconds: float) -> None:
 
         last = "at the start"
         for kind, source in json.loads(script.read_text(encoding="utf-8")):
-            checking = kind not in ("setup", "code")
-            where = f"in the check of {kind}" if checking else f"in a cell {last}"
+            checking = ID.fullmatch(kind) is not None
+            own = kind.partition(" of ")[2]
+            where = f"in the check of {kind}" if checking else f"in the cell of {own}" if own else f"in a cell {last}"
             note(at=where)
             if checking:
                 shell.user_ns["check"] = check  # whatever the name means by now
                 last = f"after the check of {kind}"
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            signal.setitimer(signal.ITIMER_REAL, 0 if kind == "setup" else seconds)  # ours; importing torch takes long
             done = shell.run_cell(source)
             signal.setitimer(signal.ITIMER_REAL, 0)
             error = done.error_before_exec or done.error_in_exec
@@ -186,6 +188,18 @@ def play(script: Path, notes: Path, seconds: float) -> None:
         note(end=True)
 
 
+def totals(rows: Sequence[Marks]) -> list[str]:
+    """A line for each student who handed in more than one notebook: points, and in which notebooks of the course."""
+    lines = []
+    for student in dict.fromkeys(row.student for row in rows):
+        own = [row for row in rows if row.student == student]
+        if len(own) > 1:
+            points, most = sum(row.points for row in own), sum(sum(row.of.values()) for row in own)
+            numbers = ", ".join(sorted({id[:2] for row in own for id in row.of}))
+            lines.append(f"{points:3} of {most:3}  {student}: {numbers}")
+    return lines
+
+
 def as_csv(rows: Sequence[Marks]) -> str:
     """The rows as CSV; the exercises of all notebooks among them are columns."""
     ids = sorted({id for row in rows for id in row.of})
@@ -193,6 +207,6 @@ def as_csv(rows: Sequence[Marks]) -> str:
     table = csv.writer(text)
     table.writerow(["notebook", "student", "points", "of", "reason", *ids])
     for row in rows:
-        each = [row.results[id].points if id in row.results else "" for id in ids]
+        each = [row.results[id].points if id in row.results else 0 if id in row.of else "" for id in ids]
         table.writerow([row.notebook, row.student, row.points, sum(row.of.values()), row.reason, *each])
     return text.getvalue()

@@ -16,7 +16,7 @@ from armap_lite.planners.mcts import mcts
 from armap_lite.planners.reflexion import reflexion
 from armap_lite.planners.sampling import greedy, sampling
 from armap_lite.store import JsonlStore, read_jsonl
-from armap_lite.trajectory import Task, Trajectory
+from armap_lite.trajectory import Task
 from armap_lite.world import World
 
 PLANNERS: dict[str, Callable[..., Awaitable[PlanResult]]] = {
@@ -50,7 +50,6 @@ async def plan(
     *,
     seed: int = 0,
     group: int = 32,
-    objective: Callable[[Trajectory, float], float] | None = None,
     progress: Any = lambda n: None,
     timed: Callable[[dict[str, float]], None] = lambda seconds: None,
 ) -> None:
@@ -68,7 +67,7 @@ async def plan(
     with JsonlStore(out) as store:
 
         async def one(name: str, task: Task) -> None:
-            search = Search(name, World(env.fork(), task), agent, batch, seed, objective)
+            search = Search(name, World(env.fork(), task), agent, batch, seed)
             options = dict(planners[name])
             for option, value in planners[name].items():
                 if isinstance(value, Mapping):
