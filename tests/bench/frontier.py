@@ -1,10 +1,10 @@
-"""What does a wish cost? `python tests/bench/frontier.py runs/laptop-0 [runs/laptop-1 ...]`, after WebShop ran.
+"""What does a wish cost? `python tests/bench/frontier.py [--env webshop] runs/laptop-0 [runs/laptop-1 ...]`
 
-Run folders, or records of them (see `measured.py`). The attempts of Best-of-N and MCTS, chosen among anew under weights
-of price, of actions, and of both in one, all seeds together. Twice: over all goals, where one for which nothing is
-bought counts as 500 dollars, and over the goals for which something is bought with the wish and without, which is what
-a shopper would call cheaper. Last line: JSON, ratio of the prices there of Best-of-N with the largest weight that costs
-at most 0.02 of score.
+Run folders, or records of them (see `measured.py`). The attempts of Best-of-N and MCTS, chosen among anew under the
+weights of each wish of the environment, all seeds together. In the shop twice: over all goals, where one for which
+nothing is bought counts as 500 dollars, and over the goals for which something is bought with the wish and without,
+which is what a shopper would call cheaper. Last line: JSON, ratio of the first term (price, or actions) of Best-of-N
+with the largest weight that costs at most 0.02 of score.
 """
 
 from __future__ import annotations
@@ -16,59 +16,68 @@ import sys
 import measured
 import numpy as np
 
-from armap_lite import evaluate, profiles
+from armap_lite import envs, evaluate, profiles
 from armap_lite.control import terms
 
-PRICE, ACTIONS = terms("webshop")
-WISHES = profiles.get("laptop", "webshop").control_weights
 LOST = 0.02  # of score: what a wish may cost
+NOTHING = 5  # hundred dollars: what a goal counts for which nothing is bought
 
 
-def answers(plans: list[measured.Plan], wish: str, weight: float) -> np.ndarray:
-    """Score, price and actions of what is chosen: [goals, 3]."""
+def answers(plans: list[measured.Plan], wish: str, weight: float, names: list[str]) -> np.ndarray:
+    """Score of what is chosen, and what it costs in each term: [goals, 1 + terms]."""
     rows = []
     for plan in plans:
         k = int(np.argmax(np.array(plan.rewards) - weight * np.array(plan.costs[wish])))
-        rows.append((plan.scores[k], plan.costs[PRICE][k], plan.costs[ACTIONS][k]))
+        rows.append((plan.scores[k], *(plan.costs[name][k] for name in names)))
     return np.array(rows)
 
 
 def interval(plans: list[measured.Plan], change: np.ndarray) -> str:
     """95 % bootstrap interval of a mean change [plans]: seeds are averaged within a goal, and goals drawn."""
-    _, goal, count = np.unique([plan.task_id for plan in plans], return_inverse=True, return_counts=True)
-    _, low, high = evaluate.bootstrap_mean(np.bincount(goal, change) / count)
+    _, first, goal, count = np.unique([p.task_id for p in plans], True, return_inverse=True, return_counts=True)
+    family = [plans[i].family for i in first]
+    strata = [str(one) for one in family] if any(family) else None
+    _, low, high = evaluate.bootstrap_mean(np.bincount(goal, change) / count, strata=strata)
     return f"[{low:+.3f}, {high:+.3f}]"
 
 
-def main(sources: list[str]) -> None:
+def main(env: str, sources: list[str]) -> None:
     best: dict[str, float] = {}
-    found = [plan for source in sources for plan in measured.load(source, "webshop")[1]]
+    names, wishes = list(terms(env)), profiles.get("laptop", env).control_weights
+    found = [plan for source in sources for plan in measured.load(source, env)[1]]
     for planner in ("best_of_n", "mcts"):
         plans = [plan for plan in found if plan.planner == planner]
-        plain = answers(plans, PRICE, 0.0)
-        score, paid, actions = plain.mean(axis=0)
-        print(f"{planner}, n = {len(plain)}: score {score:.3f}, {100 * paid:.1f} $, {actions:.2f} actions")
-        for name, weights in WISHES.items():
-            for weight in weights[1:]:
-                wished = answers(plans, name, weight)
-                bought = (plain[:, 1] < 5) & (wished[:, 1] < 5)
-                line = f"   {name}, λ = {weight:g}:"
-                for some, what in ((np.ones_like(bought), "all"), (bought, f"bought ({bought.sum()})")):
+        plain = answers(plans, names[0], 0.0, names)
+        means = ", ".join(
+            f"{mean:.3f} {name}" for name, mean in zip(("score", *names), plain.mean(axis=0), strict=True)
+        )
+        print(f"{planner}, n = {len(plain)}: {means}")
+        for wish in plans[0].costs:
+            for weight in wishes.get(wish, profiles.WEIGHTS)[1:]:
+                wished = answers(plans, wish, weight, names)
+                groups = {"all": np.ones(len(plain), dtype=bool)}
+                if env == "webshop":
+                    groups["bought"] = (plain[:, 1] < NOTHING) & (wished[:, 1] < NOTHING)
+                line = f"   {wish}, λ = {weight:g}:"
+                for what, some in groups.items():
                     before, after = plain[some].mean(axis=0), wished[some].mean(axis=0)
-                    lost, cheaper, fewer = after[0] - before[0], after[1] / before[1] - 1, after[2] / before[2] - 1
-                    ends = f" {interval(plans, wished[:, 0] - plain[:, 0])}" if what == "all" else ""
-                    line += f"   {what}: score {lost:+.3f}{ends}, price {cheaper:+.1%}, actions {fewer:+.1%}"
-                    if planner == "best_of_n" and name == PRICE and what != "all" and lost >= -LOST:
-                        best = {"weight": weight, "price": 1 + cheaper, "score": lost}
+                    lost, less = after[0] - before[0], after[1:] / before[1:] - 1
+                    ends = f" {interval(plans, wished[:, 0] - plain[:, 0])}" if what == "all" else f" ({some.sum()})"
+                    line += f"   {what}: score {lost:+.3f}{ends}"
+                    line += "".join(f", {name} {change:+.1%}" for name, change in zip(names, less, strict=True))
+                if planner == "best_of_n" and wish == names[0] and lost >= -LOST:  # of the last group
+                    best = {"weight": weight, names[0]: 1 + less[0], "score": lost}
                 print(line)
     if not best:
-        sys.exit(f"no weight of price costs at most {LOST} of Best-of-N's score: see the lines above")
-    versus = "Best-of-N without a wish, goals for which something is bought either way"
-    result = {"name": "frontier", "ratio": round(best["price"], 3), "versus": versus, "unit": "dollars"}
-    print(json.dumps({**result, "details": best}))
+        sys.exit(f"no weight of {names[0]} costs at most {LOST} of Best-of-N's score: see the lines above")
+    versus = "Best-of-N without a wish" + ", goals for which something is bought either way" * (env == "webshop")
+    result = {"name": "frontier", "ratio": round(best[names[0]], 3), "versus": versus, "unit": names[0]}
+    print(json.dumps({**result, "device": "that of the records", "details": best}))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("--env", default="webshop", choices=envs.ENVIRONMENTS)
     parser.add_argument("sources", nargs="+", metavar="RUN", help="a run folder, or a record of one")
-    main(parser.parse_args().sources)
+    options = parser.parse_args()
+    main(options.env, options.sources)
