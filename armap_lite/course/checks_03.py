@@ -85,7 +85,9 @@ class Tired(Game24):
 
 
 @exercise(
-    "03-4", 3, "`change` in `synthesize.py` does the same; `env.replay(task, actions[:at])` goes to where the change is"
+    "03-4",
+    3,
+    "`change` in armap_lite/synthesize.py; `env.replay(task, actions[:at])` goes to where the change is",
 )
 def negative(answer: Any) -> str:
     """`negative(env, trajectory, rng)`: one action changed, the rest carried out again, another end; or None"""

@@ -28,6 +28,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 FOLDED = (  # what the text before the exercises says of solutions, where there are some
     " The solutions are folded; look at them when the check says ✓,"
     " or when you have been stuck for longer than the minutes say."
+    " (Copies without them, to write in: `make student`.)"
 )
 ID = re.compile(r"\d\d-\d")
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
