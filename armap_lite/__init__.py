@@ -2,6 +2,6 @@
 
 import os
 
-# OpenMP's threads spin while they wait for each other. Where anything else wants a core (a browser, JupyterLab itself),
-# two spinning threads are slower than one: 20 to 28 GFLOPS in a product of matrices, 68 with threads that sleep.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; the Makefile sets it for all kernels
+# OpenMP's threads spin while they wait for each other. Where anything else wants a core (a browser, a class on one
+# server) they mostly wait for one that has no core: after so many turns they sleep. See tests/bench/waiting_threads.py.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # read when torch is loaded; the Makefile sets it for all kernels
