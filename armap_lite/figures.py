@@ -90,7 +90,7 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
             ha="right",
             path_effects=OUTLINE,
         )
-        axes.set(xlabel="training step", ylabel={"loss": "pairwise loss (nats)", "accuracy": "pair accuracy"}[name])
+        axes.set(xlabel="training step", ylabel={"loss": "pairwise loss", "accuracy": "pair accuracy"}[name])
     right.set_ylim(top=1.03)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     steps, accuracy = _series(metrics, "val_accuracy")

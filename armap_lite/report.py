@@ -29,8 +29,10 @@ that a judge gave at the very end, with its 95 % interval over tasks.</p>
 <li>best_of_n, reflexion, mcts: several attempts, and the reward model chooses;</li>
 <li>random_best_of_n: a random one of Best-of-N's attempts (the floor); oracle_best_of_n: the best of them (the
 ceiling). Both show what those attempts cost.</li></ul>
-<p>Seconds are for all tasks of a row together; planners share caches, so compare tokens, steps and calls instead.
-Formulas in the notebooks below appear as source; <code>site/index.html</code>, beside this file, shows them set.</p>
+<p>Seconds are for all tasks of a row together; planners share caches, so compare tokens, steps and calls instead.</p>
+"""
+FORMULAS = """
+<p>Formulas in the notebooks below appear as source; <code>site/index.html</code>, beside this file, shows them set.</p>
 """
 PAGE_STYLE = ".jp-RenderedMarkdown pre { font-family: var(--jp-code-font-family); }"  # source code shown as an output
 # nbconvert's page without what it would load from elsewhere or run: scripts for widgets, formulas and diagrams
@@ -44,7 +46,7 @@ def write_report(out: Path) -> Path:
     """Write `report.html` from `results.json`, the figures and the executed notebooks under `out`; returns its path."""
     results = json.loads((out / "results.json").read_text())
     title = html.escape(out.resolve().name)
-    parts = [f"<h1>ARMAP, measured: {title}</h1>{ABOUT}"]
+    parts = [f"<h1>ARMAP, measured: {title}</h1>{ABOUT}{FORMULAS}"]
     for env in dict.fromkeys(row["env"] for row in results["rows"]):
         parts += [f"<h2>{html.escape(env)}</h2>", *findings(out, env, results), "<h3>The notebooks, executed</h3>"]
         parts += map(page, sorted((out / env / "notebooks").glob("*.ipynb")))

@@ -69,7 +69,10 @@ def write_source(out: Path, source: Path) -> None:
     results = json.loads((out / "results.json").read_text())
     source.mkdir()
     (source / "armap.css").write_text(STYLE)
-    contents, tables = "", f"# Results\n\n{raw(f'<p>The run {html.escape(out.resolve().name)}.</p>')}"
+    run = "The run {}: profile {}, seed {}.".format(
+        out.resolve().name, *(results["rows"][0][key] for key in ("profile", "seed"))
+    )
+    contents, tables = "", f"# Results\n\n{raw(f'<p>{html.escape(run)}</p>', report.ABOUT)}"
     for env in dict.fromkeys(row["env"] for row in results["rows"]):
         (source / env).mkdir()
         how, table, *more = report.findings(out, env, results)

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import html
 import itertools
-import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -277,10 +276,10 @@ def _path(tree: Mapping[str, Any]) -> str:
     rows: list[list[object]] = []
     node: Mapping[str, Any] | None = tree
     while node:
-        prior = [float(node["prior"]), math.log(node["prior"]) if node["prior"] else -math.inf]
-        rows.append([node["action"] or "start", node["visits"], float(node["value"]), *(prior if rows else ["", ""])])
+        prior = float(node["prior"]) if rows else ""
+        rows.append([node["action"] or "start", node["visits"], float(node["value"]), prior])
         node = next((child for child in node["children"] if child["chosen"]), None)
-    return table(["action", "visits", "value", "prior", "log-prior"], rows)
+    return table(["action", "visits", "value", "prior"], rows)
 
 
 # Choosing among samples: how many, and by which reward
@@ -314,7 +313,8 @@ def explore_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]])
             pick = int(known.argmax())
             rows = []
             for i in range(k):
-                who = ["reward model"] * (i == pick) + ["oracle"] * bool(true[i] == true.max())
+                best = true[i] == true.max() and (k == 1 or true.max() > true.min())  # of equals it picks any
+                who = ["reward model"] * (i == pick) + ["oracle"] * bool(best)
                 actions = "; ".join(plan.samples[i].trajectory.actions)
                 rows.append([i + 1, actions, float(known[i]), float(true[i]), " and ".join(who)])
             heads = ["sample", "actions", "reward", "true score", "picked by"]
