@@ -308,8 +308,8 @@ def explore_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]])
         task, shown = choice("Task", len(plans)), ipw.HTML()
 
         def show(*_: object) -> None:
-            i, k = task.value - 1, n.value
-            plan, known, true = plans[i], np.array(rewards[i][:k]), np.array(scores[i][:k])
+            at, k = task.value - 1, n.value
+            plan, known, true = plans[at], np.array(rewards[at][:k]), np.array(scores[at][:k])
             pick = int(known.argmax())
             rows = []
             for i in range(k):

@@ -96,6 +96,22 @@ def test_the_first_world_keeps_the_contract(scope: dict[str, Any]):
         assert env.states(env.plain_instruction(env.facts(walk))) == env.facts(walk)
 
 
+def test_the_world_of_leaving_reads_its_own_sentences_and_no_others(scope: dict[str, Any]):
+    env, judge = scope["Leaving"](), scope["PackingJudge"]()
+    for task, actions in env.examples():
+        assert (
+            judge.score(env.replay(task, actions)) == 1.0 and env.states(task.instruction)["stay"] == task.setup["stay"]
+        )
+    for walk in walks(env, "train", 5):
+        assert env.states(env.plain_instruction(env.facts(walk))) == env.facts(walk)
+    task = env.tasks("train")[0]
+    for unreadable in ("Be good!", "Pack the book, the apple and the tent."):
+        assert env.states(unreadable) is None and env.adopt(task, unreadable) is None
+    stay = task.setup["table"][:3]
+    adopted = env.adopt(task, f"Leave the {stay[0]}, the {stay[1]} and the {stay[2]}.")
+    assert adopted.setup["bag"] == " ".join(sorted(task.setup["table"][3:])) and adopted.setup["stay"] == " ".join(stay)
+
+
 def test_a_replay_is_exact_also_in_another_java(game: Any, judge: Any):
     for walk in walks(game, "train", 6) + walks(game, "test", 3):
         assert game.replay(walk.task, walk.actions) == walk == judge.replay(walk.task, walk.actions)
