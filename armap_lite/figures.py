@@ -6,6 +6,7 @@ Nothing here needs a display, and pyplot is not used: a figure belongs to its ca
 
 from __future__ import annotations
 
+import html
 import io
 import itertools
 import math
@@ -51,8 +52,28 @@ def png(figure: Figure) -> bytes:
 class Picture(Figure):
     """A figure that a notebook shows once, alternative text included, without pyplot's global state."""
 
+    def _ipython_display_(self) -> None:
+        """For a reader in JupyterLab, which drops a picture's alternative text: the same words, folded, below it."""
+        if not attended():
+            raise NotImplementedError  # IPython's word for "as usual": the bundle below
+        from IPython.display import display
+
+        bundle, about = self._repr_mimebundle_()
+        alt = str(self.get_label())
+        folded = f"<details><summary>This figure in words</summary>{html.escape(alt)}</details>"
+        display(bundle, metadata=about, raw=True)
+        display({"text/html": folded, "text/plain": alt}, raw=True)
+
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
         return {"image/png": png(self)}, {"image/png": {"alt": str(self.get_label())}}
+
+
+def attended() -> bool:
+    """Whether somebody sits before this kernel: JupyterLab can ask its reader something, papermill cannot."""
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    return bool(kernel and kernel.get_parent().get("content", {}).get("allow_stdin"))
 
 
 def with_alt(figure: Figure, text: str) -> Figure:

@@ -68,17 +68,9 @@ class Interactive:
         shown: dict[str, Any] = {"image/png": figures.png(figure), "text/plain": alt}
         # nbconvert takes the widget before the picture once the notebook holds the widget's state, and papermill puts
         # it there: the page would show controls that move nothing. So a run that nobody watches gets no widget.
-        if attended():
+        if figures.attended():
             shown[VIEW] = self.controls._repr_mimebundle_()[VIEW]
         return shown, {"image/png": {"alt": alt}}
-
-
-def attended() -> bool:
-    """Whether somebody sits before this kernel: JupyterLab can ask its reader something, papermill cannot."""
-    from IPython import get_ipython
-
-    kernel = getattr(get_ipython(), "kernel", None)
-    return bool(kernel and kernel.get_parent().get("content", {}).get("allow_stdin"))
 
 
 # What the widgets are made of

@@ -103,6 +103,17 @@ def test_a_notebook_shows_a_figure_once_with_its_alternative_text():
     assert shown["image/png"].startswith(b"\x89PNG") and about["image/png"] == {"alt": "two bars"}
 
 
+def test_a_reader_of_jupyterlab_which_drops_that_text_gets_it_below_the_figure(monkeypatch):
+    shown: list[dict] = []
+    monkeypatch.setattr(figures, "attended", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
+    done = DisplayFormatter().format(figures.with_alt(EDGE["bars"](), "2 bars, one < the other"))
+    assert done == ({}, {})  # so that IPython shows nothing more
+    assert [list(data) for data in shown] == [["image/png"], ["text/html", "text/plain"]]
+    assert "2 bars, one &lt; the other</details>" in shown[1]["text/html"]
+    assert shown[1]["text/plain"] == "2 bars, one < the other"
+
+
 def test_figures_leave_the_style_of_others_alone():
     before = dict(mpl.rcParams)
     figures.search_tree(TREE)

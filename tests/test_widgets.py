@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from armap_lite import envs, report, widgets
+from armap_lite import envs, figures, report, widgets
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
 from armap_lite.control import Objective, Weighted, actions_like, length
@@ -158,7 +158,7 @@ def test_without_a_reader_there_is_a_picture_and_no_widget(monkeypatch):
     data, about = one._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG") and VIEW not in data and not made
     assert data["text/plain"] == about["image/png"]["alt"] == figure.get_label()
-    monkeypatch.setattr(widgets, "attended", lambda: True)
+    monkeypatch.setattr(figures, "attended", lambda: True)
     data, _ = one._repr_mimebundle_()
     assert data[VIEW]["model_id"] == one.controls.model_id and data["image/png"] and made == [1]
 
@@ -187,7 +187,7 @@ def test_papermill_and_nbconvert_show_the_picture_even_where_other_widgets_left_
 def test_a_notebook_saved_in_a_frontend_is_converted_to_the_picture(monkeypatch):
     from nbconvert import HTMLExporter
 
-    monkeypatch.setattr(widgets, "attended", lambda: True)
+    monkeypatch.setattr(figures, "attended", lambda: True)
     data, about = explore_pairs(PAIR, ScriptedReward(liked))._repr_mimebundle_()
     data["image/png"] = base64.b64encode(data["image/png"]).decode()
     output = nbformat.v4.new_output("display_data", data, metadata=about)
