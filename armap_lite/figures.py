@@ -208,7 +208,8 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ends = np.maximum([[mean - row["ci_low"]], [row["ci_high"] - mean]], 0)
         axes.barh(place, mean, 0.62, color=SKY if bound else BLUE, alpha=0.45 if bound else 1)
         axes.errorbar(mean, place, xerr=ends, color=BLACK, capsize=4, lw=1.5)
-        axes.annotate(f"{mean:.3f}", (row["ci_high"], place), (6, 0), textcoords="offset points", va="center")
+        at: dict[str, Any] = {"textcoords": "offset points", "va": "center", "path_effects": OUTLINE}
+        axes.annotate(f"{mean:.3f}", (row["ci_high"], place), (6, 0), **at)
     bound_names = {FLOOR: " (floor)", CEILING: " (ceiling)"}
     titles = [name.replace("_", " ") + bound_names.get(name, "") for name in names]
     axes.set_yticks(range(len(rows)), [f"{t}{_budget(row)}" for t, row in zip(titles, rows, strict=True)])
@@ -240,9 +241,13 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
 
     `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
     "children": [...]}. Children that were never visited are counted, not drawn. The `labels` most visited
-    nodes and the path of the answer carry their action and visits.
+    nodes and the path of the answer carry their action and visits. In a tree of more than four actions, actions that
+    were taken one after the other without a branch are drawn as one edge, so that names have room.
     """
     nodes, unvisited = _layout(tree)
+    path = [node for node, *_ in nodes if node["chosen"] and node["action"]]
+    if max(x for _, x, *_ in nodes) > 4:
+        nodes, _ = _layout({**tree, "children": [*map(_joined, tree["children"])]})
     values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
     low, high = min(values), max(values)
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
@@ -267,14 +272,20 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
         edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
         axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
         if id(node) in named:
+            more = f"+{node['more']} actions" if node.get("more") else ""
             words = textwrap.wrap(
-                node["action"] or "start", max(8, letters - 4), max_lines=2, placeholder="…", break_long_words=False
+                node["action"] or "start",
+                max(8, letters - 4),
+                max_lines=1 if more else 2,
+                placeholder="…",
+                break_long_words=False,
             )
-            text = f"{chr(10).join(words)} ({node['visits']})"
+            text = "\n".join([*words, more] if more else words) + f" ({node['visits']})"
             leaf = not any(child["visits"] for child in node["children"])
             place: dict[str, Any] = {"xytext": (9, 0), "va": "center"} if leaf else {"xytext": (0, 8), "ha": "center"}
             if deep and not leaf:
-                text = f"{textwrap.shorten(node['action'] or 'start', 26, placeholder='…')} ({node['visits']})"
+                short = textwrap.shorten(node["action"] or "start", 26, placeholder="…")
+                text = f"{' '.join([short, more] if more else [short])} ({node['visits']})"
                 place = {"xytext": (0, 8), "rotation": 40, "rotation_mode": "anchor"}
             axes.annotate(
                 text, (x, y), textcoords="offset points", fontsize=12, zorder=4, path_effects=OUTLINE, **place
@@ -282,7 +293,6 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, leaves - room - 1))
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
-    path = [node for node, *_ in nodes if node["chosen"] and node["action"]]
     said = (
         f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts"
         if path
@@ -294,6 +304,18 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
     steps = " then ".join(node["action"] for node in path) or "none"
     text = f"Search tree, {len(nodes)} nodes drawn. {tree['visits']} visits, {said}. The answer: {steps}."
     return with_alt(figure, text)
+
+
+def _joined(node: Mapping[str, Any]) -> dict[str, Any]:
+    """`node` and all below it, a run of them without a branch as one: the end of the run, named as it began."""
+    last, aside, more = node, [], 0
+    while True:
+        seen = [child for child in last["children"] if child["visits"] or child["chosen"]]
+        if len(seen) != 1 or (seen[0]["visits"], seen[0]["chosen"]) != (node["visits"], node["chosen"]):
+            break
+        aside += [child for child in last["children"] if child is not seen[0]]
+        last, more = seen[0], more + 1
+    return {**last, "action": node["action"], "more": more, "children": [*map(_joined, last["children"]), *aside]}
 
 
 Place = tuple[float, float]
@@ -358,7 +380,7 @@ def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") 
             axes.annotate(text, (x, end), offset, textcoords="offset points", ha="center", arrowprops=leader)
         axes.set_xlabel(f"{term} (mean per task)")
         axes.set_ylabel(f"{worth} (mean over tasks)")
-        axes.margins(0.15, 0.3)
+        axes.margins(0.25, 0.3)  # room for the names of the points at both ends
         step = f"λ {some[0]['weight']:g} → {some[-1]['weight']:g}: "
         change = f"{step}{worth} {scores[0]:.3g} → {scores[-1]:.3g}"
         told.append(f"{planner and planner + ', '}{change}, {term} {cost[0]:.3g} → {cost[-1]:.3g}")

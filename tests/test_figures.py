@@ -199,6 +199,18 @@ def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
     assert {"start (7)", "a (5)", "a1 (3)", "a2 (2)", "b (2)", "b1 (2)"} <= set(said)
 
 
+def test_in_a_deep_tree_a_run_of_actions_without_a_branch_is_one_edge():
+    end = node("c", 4, node("d", 1), node("e", 3, node("f", 3, node("g", 3, node("h", 3, chosen=True), chosen=True))))
+    for child in (end, end["children"][1], end["children"][1]["children"][0]):
+        child["chosen"] = True
+    run = node("a", 4, node("b", 4, end, node("never", 0), chosen=True), chosen=True)
+    figure = figures.search_tree(node(None, 4, run, chosen=True))
+    said = set(texts(figure))
+    assert {"start (4)", "a\n+2 actions (4)", "d (1)", "e\n+3 actions (3)"} <= said
+    assert len(figure.axes[0].findobj(PathCollection)) == 4 and "not drawn: 1 children never visited" in said
+    assert figure.get_label().endswith("The answer: a then b then c then e then f then g then h.")
+
+
 def test_only_the_most_visited_nodes_and_the_answer_are_named():
     many = [node(f"move {i}", i + 2) for i in range(50)]
     figure = figures.search_tree(node(None, 1500, node("rare", 1, chosen=True), *many, chosen=True), labels=6)
