@@ -8,6 +8,8 @@ from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported, so before any test module
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tests start processes; tokenizers warns of each fork
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core is at work: more threads would wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 settings.register_profile("armap-lite", deadline=None, derandomize=True)  # a slow machine is not a failure
 settings.load_profile("armap-lite")
