@@ -272,19 +272,15 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
         edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
         axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
         if id(node) in named:
-            more = f"+{node['more']} actions" if node.get("more") else ""
-            words = textwrap.wrap(
-                node["action"] or "start",
-                max(8, letters - 4),
-                max_lines=1 if more else 2,
-                placeholder="…",
-                break_long_words=False,
-            )
+            name, wide = node["action"] or "start", max(8, letters - 4)
+            more = f"+{node['more']} action{'s' * (node['more'] > 1)}" if node.get("more") else ""
+            words = textwrap.wrap(name, wide, max_lines=1 if more else 2, placeholder="…", break_long_words=False)
+            words = [f"{name[: wide - 1]}…"] if words == ["…"] else words  # not even the first word fits
             text = "\n".join([*words, more] if more else words) + f" ({node['visits']})"
             leaf = not any(child["visits"] for child in node["children"])
             place: dict[str, Any] = {"xytext": (9, 0), "va": "center"} if leaf else {"xytext": (0, 8), "ha": "center"}
             if deep and not leaf:
-                short = textwrap.shorten(node["action"] or "start", 26, placeholder="…")
+                short = textwrap.shorten(name, 26, placeholder="…")
                 text = f"{' '.join([short, more] if more else [short])} ({node['visits']})"
                 place = {"xytext": (0, 8), "rotation": 40, "rotation_mode": "anchor"}
             axes.annotate(

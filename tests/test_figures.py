@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -209,6 +210,14 @@ def test_in_a_deep_tree_a_run_of_actions_without_a_branch_is_one_edge():
     assert {"start (4)", "a\n+2 actions (4)", "d (1)", "e\n+3 actions (3)"} <= said
     assert len(figure.axes[0].findobj(PathCollection)) == 4 and "not drawn: 1 children never visited" in said
     assert figure.get_label().endswith("The answer: a then b then c then e then f then g then h.")
+
+
+def test_a_name_of_one_long_word_keeps_its_beginning():
+    long = node("search[lightweight watering cans of zinc]", 2, node("b", 2, node("c", 1), node("d", 1)))
+    paths = [node("e", 2, node(f"{i}", 1), node("f", 1, node("g", 1), node("h", 1, node("i", 1)))) for i in range(2)]
+    long["children"][0]["children"][0]["children"] = paths
+    said = texts(figures.search_tree(node(None, 2, long)))
+    assert any(re.match(r"search\[\w+…\n\+1 action \(2\)", text) for text in said), said
 
 
 def test_only_the_most_visited_nodes_and_the_answer_are_named():
