@@ -459,13 +459,16 @@ def test_one_gap_and_one_piece_of_code():
 def test_a_copy_that_a_student_has_worked_on_is_kept(tmp_path, capsys):
     assert main(["student", str(tmp_path)]) == 0 and "kept" not in capsys.readouterr().out
     worked, fresh = sorted(tmp_path.iterdir())[:2]
-    solved, left = worked.read_text().replace("YOUR CODE HERE", "done"), fresh.read_text()
-    worked.write_text(solved + " ")
+    solved, left = (
+        worked.read_text(encoding="utf-8").replace("YOUR CODE HERE", "done"),
+        fresh.read_text(encoding="utf-8"),
+    )
+    worked.write_text(solved + " ", encoding="utf-8")
     fresh.unlink()
     assert main(["student", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert worked.name in said and fresh.name not in said and "delete one to get it fresh" in said
-    assert worked.read_text() == solved + " " and fresh.read_text() == left
+    assert worked.read_text(encoding="utf-8") == solved + " " and fresh.read_text(encoding="utf-8") == left
 
 
 def test_student_copies_hold_no_solution_and_instructors_copies_all_of_them():
@@ -495,10 +498,12 @@ def flat(text: str) -> str:
 def test_the_solutions_keep_the_rules_of_the_notebooks(tmp_path: Path):
     """In the notebooks a stub may leave names unused; solved, nothing is."""
     for number, book in BOOKS.items():
-        (tmp_path / f"{number}.ipynb").write_text(json.dumps(notebooks.instructor(book, marks=False)))
+        (tmp_path / f"{number}.ipynb").write_text(json.dumps(notebooks.instructor(book, marks=False)), encoding="utf-8")
     config = ["--config", str(ROOT / "pyproject.toml"), str(tmp_path)]
     for command in (["check", "--ignore", "F811", *config], ["format", "--check", *config]):
-        ran = subprocess.run([sys.executable, "-m", "ruff", *command], cwd=ROOT, capture_output=True, text=True)
+        ran = subprocess.run(
+            [sys.executable, "-m", "ruff", *command], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
+        )
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -510,7 +515,7 @@ def hand_in(path: Path, number: str, change: Any, kind: str = "student") -> None
     book = notebooks.read(next(copies(kind).glob(f"{number}_*")))
     change(book["cells"], {kind: notebooks.tagged(book["cells"], kind) for kind in ("exercise", "check", "setup")})
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(book))
+    path.write_text(json.dumps(book), encoding="utf-8")
 
 
 def code(source: str) -> dict[str, Any]:
@@ -527,7 +532,8 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z" if Path("/proc").is_dir() else True
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.is_file() or stat.read_text(encoding="utf-8").split(") ")[1][0] != "Z"
 
 
 def test_a_perfect_an_empty_a_crashing_and_an_endless_notebook_get_the_right_rows(
@@ -563,7 +569,7 @@ def test_a_perfect_an_empty_a_crashing_and_an_endless_notebook_get_the_right_row
     assert grade.mark(folder / "ann/02.ipynb", "ann", 300).points == 8
     limit = max(6, round(4 * (time.perf_counter() - start)))  # a machine that is busy gives everybody more time
     assert main(["grade", str(folder), "--csv", str(out), "--seconds", str(limit)]) == 0
-    rows = list(csv.reader(out.open(newline="")))
+    rows = list(csv.reader(out.open(newline="", encoding="utf-8")))
     assert rows[0] == ["notebook", "student", "points", "of", "reason", "02-1", "02-2", "02-3", "02-4"]
     assert rows[1] == ["02.ipynb", "ann", "8", "8", "", "1", "2", "2", "3"]
     assert rows[2] == ["renamed by ben.ipynb", "ben", "0", "8", "", "0", "0", "0", "0"]
@@ -574,7 +580,7 @@ def test_a_perfect_an_empty_a_crashing_and_an_endless_notebook_get_the_right_row
     stopped = f"stopped after {limit} seconds, in the cell of 02-2"
     assert rows[5] == ["02.ipynb", "eve", "1", "8", stopped, "1", "0", "0", "0"]
     assert len(rows) == 6 and "5 notebooks graded" in capsys.readouterr().out
-    assert not alive(int(pid.read_text()))
+    assert not alive(int(pid.read_text(encoding="utf-8")))
 
 
 def test_points_come_from_our_checks_alone(tmp_path: Path):
@@ -606,10 +612,12 @@ def test_points_come_from_our_checks_alone(tmp_path: Path):
 
 
 def test_what_is_no_hand_in_gets_a_row_with_a_reason(tmp_path: Path):
-    (tmp_path / "nothing.ipynb").write_text("")
-    (tmp_path / "05_old.ipynb").write_text(json.dumps({"cells": [code("1 + 1")], "nbformat": 4}))
-    (tmp_path / "list.ipynb").write_text("[]")
-    (tmp_path / "00_start_here.ipynb").write_text((ROOT / "notebooks/00_start_here.ipynb").read_text())
+    (tmp_path / "nothing.ipynb").write_text("", encoding="utf-8")
+    (tmp_path / "05_old.ipynb").write_text(json.dumps({"cells": [code("1 + 1")], "nbformat": 4}), encoding="utf-8")
+    (tmp_path / "list.ipynb").write_text("[]", encoding="utf-8")
+    (tmp_path / "00_start_here.ipynb").write_text(
+        (ROOT / "notebooks/00_start_here.ipynb").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     rows = grade.grade(tmp_path, tmp_path / "out.csv", 60, progress=lambda marks: None)
     assert [(row.notebook, row.points, sum(row.of.values())) for row in rows] == [
         ("00_start_here.ipynb", 0, 0),
@@ -620,7 +628,7 @@ def test_what_is_no_hand_in_gets_a_row_with_a_reason(tmp_path: Path):
     assert rows[0].reason == "this one has no exercises"
     assert rows[1].reason == "no cell is tagged as an exercise of this course"
     assert all("is not a notebook" in row.reason for row in rows[2:])
-    table = list(csv.reader((tmp_path / "out.csv").open(newline="")))
+    table = list(csv.reader((tmp_path / "out.csv").open(newline="", encoding="utf-8")))
     assert table[0][5:] == [f"05-{i}" for i in range(1, 6)]
     assert table[1][5:] == [""] * 5 and table[2][5:] == ["0"] * 5
 
@@ -644,7 +652,9 @@ def test_wrong_commands_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_make_runs_the_documented_commands(target: str):
     outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     command = ["make", "--dry-run", "--old-file=.venv/installed", target]
-    shown = subprocess.run(command, cwd=ROOT, env=outer, capture_output=True, text=True).stdout.strip()
+    shown = subprocess.run(
+        command, cwd=ROOT, env=outer, capture_output=True, text=True, encoding="utf-8"
+    ).stdout.strip()
     more = ' "handed_in" --csv "grades.csv"' if target == "grade" else ""
     start = ".venv/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"
     assert shown == (start if target == "lab" else f".venv/bin/python -m armap_lite.course {target}{more}")

@@ -334,7 +334,7 @@ def test_environments_are_made_by_name():
 
 def test_other_puzzles_can_be_given(tmp_path):
     file = tmp_path / "mine.csv"
-    file.write_text("Rank,Puzzles\n1,1 2 3 4\n2,5 5 5 1\n")
+    file.write_text("Rank,Puzzles\n1,1 2 3 4\n2,5 5 5 1\n", encoding="utf-8")
     assert [t.setup["numbers"] for t in envs.make("game24", puzzles=file).tasks("train")] == [
         [1, 2, 3, 4],
         [5, 5, 5, 1],

@@ -23,14 +23,14 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REQUIREMENTS = {
     extra: [Requirement(line) for line in lines] for extra, lines in PROJECT["optional-dependencies"].items()
 }
 REQUIREMENTS[""] = [Requirement(line) for line in PROJECT["dependencies"]]
 PINNED = {canonicalize_name(requirement.name) for group in REQUIREMENTS.values() for requirement in group}
-CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-BINDER = (ROOT / "binder/requirements.txt").read_text().splitlines()
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+BINDER = (ROOT / "binder/requirements.txt").read_text(encoding="utf-8").splitlines()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -58,20 +58,22 @@ def test_conda_and_binder_install_this_package_and_name_no_version_of_their_own(
     for lines in (pip["pip"], [line for line in BINDER if line and not line.startswith("#")]):
         [extras] = [re.fullmatch(r"-e \.\[([\w,]+)\]", line)[1].split(",") for line in lines]
         assert set(extras) == {"scienceworld", "webshop", "textworld", "site"} <= set(REQUIREMENTS)
-    runtime = (ROOT / "binder/runtime.txt").read_text().strip().removeprefix("python-")
+    runtime = (ROOT / "binder/runtime.txt").read_text(encoding="utf-8").strip().removeprefix("python-")
     assert runtime in SpecifierSet(PROJECT["requires-python"])
 
 
 @pytest.mark.parametrize("name", ["Makefile", ".ci/run", ".github/workflows/ci.yml", "environment.yml"])
 def test_no_second_list_of_versions(name: str):
-    pins = re.findall(rf"\b({'|'.join(map(re.escape, PINNED))})\b *[=<>~!]=? *\d", (ROOT / name).read_text())
+    pins = re.findall(
+        rf"\b({'|'.join(map(re.escape, PINNED))})\b *[=<>~!]=? *\d", (ROOT / name).read_text(encoding="utf-8")
+    )
     assert not pins
 
 
 def test_what_the_package_imports_is_what_it_requires():
     distributions = packages_distributions()
     for path in sorted((ROOT / "armap_lite").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -84,7 +86,7 @@ def test_what_the_package_imports_is_what_it_requires():
 
 
 def test_the_citation_has_the_version_of_the_package():
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == PROJECT["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == PROJECT["version"]
 
 
 @pytest.mark.parametrize(
@@ -99,13 +101,15 @@ def test_make_reproduce_runs_the_documented_command(given: list[str], expected: 
     outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     command = ["make", "--dry-run", "--old-file=.venv/installed", "reproduce", *given]
     # the shell's own ENV, a start file, is no environment of ours
-    shown = subprocess.run(command, cwd=ROOT, env=outer | {"ENV": "/etc/profile"}, capture_output=True, text=True)
+    shown = subprocess.run(
+        command, cwd=ROOT, env=outer | {"ENV": "/etc/profile"}, capture_output=True, text=True, encoding="utf-8"
+    )
     assert shown.stdout.splitlines() == [f".venv/bin/python -m armap_lite reproduce {expected}"], shown.stderr
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_has_one_cell_of_the_same_parameters_and_no_outputs(path: Path):
-    code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
     [parameters] = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
     body = ast.parse("".join(parameters["source"])).body

@@ -87,7 +87,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def save_model(path: Path, config: Any, preparation: dict = PREPARATION, seed: int = 0) -> str:
     """A random checkpoint of `config` as the hub has it, with how its pictures are prepared."""
     seeded(seed, lambda: AutoModel.from_config(config)).save_pretrained(path)
-    (path / "preprocessor_config.json").write_text(json.dumps(preparation))
+    (path / "preprocessor_config.json").write_text(json.dumps(preparation), encoding="utf-8")
     return str(path)
 
 
@@ -234,9 +234,9 @@ def test_a_text_model_saved_before_there_were_pictures_loads(tmp_path: Path):
     network.save(tmp_path / "model")
     before = RewardModel(network, tokenizer).score(["go"], [walk(None)])
     file = tmp_path / "model/reward.json"
-    old = {k: v for k, v in json.loads(file.read_text()).items() if not k.startswith("vision")}
+    old = {k: v for k, v in json.loads(file.read_text(encoding="utf-8")).items() if not k.startswith("vision")}
     assert old.keys() == {"backbone", "keep", "train", "max_tokens"}
-    file.write_text(json.dumps(old))
+    file.write_text(json.dumps(old), encoding="utf-8")
     assert reward.load(tmp_path / "model").score(["go"], [walk(None)]).tolist() == before.tolist()
 
 
@@ -275,7 +275,7 @@ def spoil(path: Path, how: str) -> str:
     elif how == "torn":
         path.write_bytes(path.read_bytes()[:60])
     else:
-        path.write_text("<html>not found</html>")
+        path.write_text("<html>not found</html>", encoding="utf-8")
     return str(path)
 
 

@@ -213,7 +213,7 @@ def test_products_are_read_by_the_official_rules(tmp_path):
         record("B000000003", "Three", None, {"Size": None, "Color": [{"value": " Red/Blue "}]}, images=[]),
         record("B000000004", "Four", "$1.00 to $2.00 to $9.00"),
     ]
-    (tmp_path / "items_shuffle.json").write_text(json.dumps(raw))
+    (tmp_path / "items_shuffle.json").write_text(json.dumps(raw), encoding="utf-8")
     shop = Shop(tmp_path)
     one, two, three, four = shop.products.values()
     assert (one.title, one.price, one.query) == ("One mug", 5.0, "mugs")
@@ -227,12 +227,12 @@ def test_a_long_file_is_read_whole_and_a_torn_one_is_refused(tmp_path):
     path = tmp_path / "items.json"
     path.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
     assert list(records(path)) == raw
-    path.write_text("[]")
+    path.write_text("[]", encoding="utf-8")
     assert list(records(path)) == []
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="not a whole JSON list"):
         list(records(path))
-    path.write_text(json.dumps(raw)[:-100])
+    path.write_text(json.dumps(raw)[:-100], encoding="utf-8")
     with pytest.raises(ValueError, match="not a whole JSON list"):
         list(records(path))
 
@@ -243,7 +243,7 @@ def test_missing_and_mixed_files_are_told_with_the_way_out(tmp_path):
     make_long_shop(tmp_path / "a")
     with pytest.raises(FileNotFoundError, match=r"no items_ins_v2\*\.json"):
         envs.make("webshop", folder=tmp_path / "a").tasks("test")
-    (tmp_path / "a" / "items_shuffle.json").write_text("[]")
+    (tmp_path / "a" / "items_shuffle.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ValueError, match="keep one set of files"):
         Shop(tmp_path / "a")
 

@@ -34,7 +34,9 @@ def find_java(heap_mb: int = 512, oldest: int = 17) -> str:
     seen = []
     for java in dict.fromkeys(candidates):
         try:
-            told = subprocess.run([java, f"-Xmx{heap_mb}m", "-version"], capture_output=True, text=True, timeout=60)
+            told = subprocess.run(
+                [java, f"-Xmx{heap_mb}m", "-version"], capture_output=True, text=True, timeout=60, encoding="utf-8"
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             seen.append(f"{java}: {error}")
             continue
