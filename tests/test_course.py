@@ -655,7 +655,7 @@ def test_make_runs_the_documented_commands(target: str):
     shown = subprocess.run(
         command, cwd=ROOT, env=outer, capture_output=True, text=True, encoding="utf-8"
     ).stdout.strip()
-    more = ' "handed_in" --csv "grades.csv"' if target == "grade" else ""
+    more = " 'handed_in' --csv 'grades.csv'" if target == "grade" else ""
     start = ".venv/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"
     assert shown == (start if target == "lab" else f".venv/bin/python -m armap_lite.course {target}{more}")
     if target == "lab":  # the kernel that the notebook names is the one of .venv
