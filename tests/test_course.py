@@ -583,6 +583,95 @@ def test_a_perfect_an_empty_a_crashing_and_an_endless_notebook_get_the_right_row
     assert not alive(int(pid.read_text(encoding="utf-8")))
 
 
+def test_hand_ins_as_they_come(tmp_path: Path):
+    """As archives, browsers and other editors leave them."""
+    solved = notebooks.read(next(copies("instructor").glob("06_*")))
+
+    def put(at: str, text: str | bytes) -> None:
+        path = tmp_path / "in" / at
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+
+    def changed(id: str, source: str) -> dict[str, Any]:
+        book = copy.deepcopy(solved)
+        notebooks.tagged(book["cells"], "exercise")[id]["source"] = source
+        return book
+
+    def with_cell(source: str) -> dict[str, Any]:
+        book = copy.deepcopy(solved)
+        book["cells"].insert(book["cells"].index(notebooks.tagged(book["cells"], "exercise")["06-2"]), code(source))
+        return book
+
+    colab = copy.deepcopy(solved)
+    for cell in colab["cells"]:
+        cell["source"] = cell["source"].splitlines(keepends=True)
+        cell.pop("id", None)
+    colab["metadata"] = {"colab": {"provenance": []}}
+    untagged = copy.deepcopy(solved)
+    for cell in untagged["cells"]:
+        cell["metadata"] = {}
+    wrong = changed("06-1", "winners = ('A', 'A', 'A')")
+    put("__MACOSX/ann/._06.ipynb", b"\x00\x05\x16\x07\x80")
+    put("ann/._06.ipynb", b"\x00\x05\x16\x07\x80")
+    put("ann/06.ipynb", json.dumps(solved))
+    put("ben/06.ipynb", json.dumps(wrong))
+    put("ben/06 (1).ipynb", json.dumps(solved))
+    put("ben/06 (2).ipynb", json.dumps(wrong))
+    put("cleo/06.ipynb", json.dumps(untagged))
+    put("dan/06.ipynb", json.dumps(with_cell("n = input('how many? ')")))
+    put("eve/06.ipynb", json.dumps(changed("06-2", "import sys\nsys.exit('done')")))
+    put("fay/06.ipynb", json.dumps({"nbformat": 3, "metadata": {}, "worksheets": [{"cells": []}]}))
+    put("gus/06.ipynb", "\ufeff" + json.dumps(colab, ensure_ascii=False))
+    put('jürgen o\'neil; "x"/06.ipynb', json.dumps(solved))
+    shown: list[str] = []
+    rows = grade.grade(tmp_path / "in", tmp_path / "out.csv", 60, progress=lambda marks: shown.append(str(marks)))
+    assert [(row.student, row.notebook, row.points) for row in rows] == [
+        ("ann", "06.ipynb", 8),
+        ("ben", "06 (1).ipynb", 8),
+        ("cleo", "06.ipynb", 0),
+        ("dan", "06.ipynb", 8),
+        ("eve", "06.ipynb", 6),
+        ("fay", "06.ipynb", 0),
+        ("gus", "06.ipynb", 8),
+        ('jürgen o\'neil; "x"', "06.ipynb", 8),
+    ]
+    table = list(csv.DictReader((tmp_path / "out.csv").open(newline="", encoding="utf-8")))
+    assert [line["reason"] for line in table] == [
+        "",
+        "the best of 3 attempts, besides 06 (2).ipynb, 06.ipynb",
+        "no cell is tagged as an exercise of this course",
+        "EOFError in a cell after the check of 06-1",
+        "SystemExit in the cell of 06-2",
+        f"{tmp_path / 'in/fay/06.ipynb'} is not a notebook of nbformat 4: KeyError 'cells'",
+        "",
+        "",
+    ]
+    assert "besides 06 (2).ipynb, 06.ipynb" in shown[3] and not grade.totals(rows)
+
+
+def test_cells_are_played_where_there_are_no_timers(tmp_path: Path):
+    script, notes = tmp_path / "cells.json", tmp_path / "notes.jsonl"
+    script.write_text(json.dumps([("code", "1 / 0"), ("code", "print(1)")]), encoding="utf-8")
+    windows = "import signal; del signal.SIGALRM, signal.setitimer; from pathlib import Path; "
+    play = f"from armap_lite.course import grade; grade.play(Path({str(script)!r}), Path({str(notes)!r}), 1)"
+    subprocess.run([sys.executable, "-c", windows + play], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    noted = [json.loads(line) for line in notes.read_text(encoding="utf-8").splitlines()]
+    assert noted[1] == {"error": "ZeroDivisionError in a cell at the start"} and noted[-1] == {"end": True}
+
+
+def test_where_there_are_no_process_groups_a_hand_in_is_ended_by_the_system_s_own_command(tmp_path, monkeypatch):
+    (tmp_path / "taskkill").write_text(f"#!/bin/sh\necho $@ > '{tmp_path}/asked'", encoding="utf-8")
+    (tmp_path / "taskkill").chmod(0o755)
+    endless = "import signal; signal.signal(signal.SIGALRM, signal.SIG_IGN)\nwhile True: pass"
+    for path in (f"{tmp_path}{os.pathsep}{os.environ['PATH']}", os.environ["PATH"]):  # and without that command
+        monkeypatch.setenv("PATH", path)
+        monkeypatch.delattr(os, "killpg", raising=False)
+        found, reason = grade.run([("code", endless)], 5)
+        assert not found and reason.startswith("stopped after 5 seconds, ")
+    *options, pid = (tmp_path / "asked").read_text(encoding="utf-8").split()
+    assert options == ["/F", "/T", "/PID"] and not alive(int(pid))
+
+
 def test_points_come_from_our_checks_alone(tmp_path: Path):
     def cheat(cells: list[Any], by: Any) -> None:
         at = cells.index(by["exercise"]["06-1"])

@@ -61,6 +61,16 @@ def alive(pid: int) -> bool:
         return False
 
 
+def test_tasks_are_read_where_the_cache_cannot_be_written(env, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ARMAP_CACHE", str(tmp_path / "file/no-folder"))
+    with ScienceWorld(["find-animal"]) as other:
+        assert other.tasks("test")[0] == other.tasks("test")[0] == env.tasks("test")[0]
+        known = other.tasks("dev")[0].instruction
+        monkeypatch.setattr(other._pool, "of", None)  # from memory
+        assert other.tasks("dev")[0].instruction == known
+
+
 def test_splits_are_those_of_the_paper_and_disjoint(env):
     with ScienceWorld() as whole:
         sizes = {split: len(whole.tasks(split)) for split in ("train", "dev", "test")}

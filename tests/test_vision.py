@@ -346,6 +346,15 @@ def test_features_are_computed_once_and_kept(siglip: str, album: list[str], tmp_
     assert sum(seen) == 5  # a broken file is made again
 
 
+def test_where_features_cannot_be_kept_they_are_computed_all_the_same(siglip: str, album: list[str], tmp_path: Path):
+    (tmp_path / "file").touch()
+    tower = transformer(siglip, 4)
+    first, kept = (Pictures(tower, 100, tmp_path / at) for at in ("file/no-folder", "kept"))
+    first.ids(album[0]), kept.ids(album[0])
+    cpu = torch.device("cpu")
+    assert torch.equal(first.features([0], cpu), kept.features([0], cpu))
+
+
 def test_what_another_tower_saw_is_not_used(siglip: str, own_cache: Path, tmp_path: Path):
     other = save_model(tmp_path / Path(siglip).name, SiglipVisionConfig(**SEES), seed=5)
     folders = [Pictures(transformer(path, k), 9).folder for path, k in ((siglip, 4), (siglip, 1), (other, 4))]

@@ -225,16 +225,19 @@ def own_puzzles(path: Path) -> list[tuple[str, list[int]]]:
     Raises ValueError where a split would be empty.
     """
     puzzles, split = read_puzzles(path), itertools.cycle(OWN)
-    different = list({_canonical(numbers): numbers for numbers in reversed(puzzles)}.values())[::-1]
+    different: dict[str, list[int]] = {}
+    for numbers in puzzles:
+        different.setdefault(_canonical(numbers), numbers)
     shown = {_canonical(numbers) for numbers, _ in EXAMPLES}
-    found = [("train" if _canonical(numbers) in shown else next(split), numbers) for numbers in different]
+    found = [("train" if key in shown else next(split), numbers) for key, numbers in different.items()]
     if missing := {*OWN} - {where for where, _ in found}:
         raise ValueError(
             f"{path} has {len(different)} different puzzles and leaves {', '.join(sorted(missing))} without any; "
             f"at least {len(OWN)} are needed that are no examples of the prompt ({'; '.join(sorted(shown))})"
         )
     if len(different) < len(puzzles):
-        print(f"{path}: {len(puzzles) - len(different)} puzzles come again and are left out", file=sys.stderr)
+        again = f"{len(puzzles) - len(different)} of {len(puzzles)} puzzles"
+        print(f"{path}: {again} repeat an earlier one and are left out", file=sys.stderr)
     return found
 
 
