@@ -1,11 +1,11 @@
 # make reproduce [ENV="game24 …"] [PROFILE=fast] [SEED=0] [OUT=runs/fast]   run the notebooks, write results and report
 # make test    lint, types, clean notebooks, tests
-# make install   what all of these do first, alone
+# make install [UV=1] [PIP="…"]   what all of these do first, alone; by uv instead of pip, with more options for it
 # make lab [LAB=--allow-root]   open the notebooks in JupyterLab, with more options for it
 # make student, make instructor   copies of the notebooks under build/, without solutions or with the exercises solved
 # make grade [FOLDER=handed_in] [CSV=grades.csv]   points for every notebook in a folder, by exercise
 # make clean   remove what was installed and cached; results under runs/ and copies under build/ stay
-# Needs Python 3.10-3.12 and nothing else; name another than python3 with PYTHON=python3.12.
+# Needs Python 3.10-3.14 and nothing else; name another than python3 with PYTHON=python3.12.
 
 # Plain assignments: a variable of the shell that happens to have one of these names (ENV often does) changes nothing.
 PYTHON := python3
@@ -16,11 +16,16 @@ OUT = runs/$(PROFILE)
 FOLDER := handed_in
 CSV := grades.csv
 LAB :=
+UV :=
+PIP :=
 
 # Threads that do not spin for long while they wait: see armap_lite/__init__.py.
 export GOMP_SPINCOUNT := 10000
 
 BIN := .venv/bin
+INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install) $(PIP)
+# A value as one word of the shell, whatever it holds: a folder may have a space or a quote in its name.
+arg = '$(subst ','\'',$(1))'
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"; ]*\)".*/\1/p' pyproject.toml)
 
@@ -31,7 +36,7 @@ help:
 install: .venv/installed
 
 reproduce: .venv/installed
-	$(BIN)/python -m armap_lite reproduce --profile $(PROFILE) --out $(OUT) --seed $(SEED)$(if $(ENV), --env $(ENV))
+	$(BIN)/python -m armap_lite reproduce --profile $(PROFILE) --out $(call arg,$(OUT)) --seed $(SEED)$(if $(ENV), --env $(ENV))
 
 test: .venv/installed
 	$(BIN)/ruff check .
@@ -47,18 +52,18 @@ student instructor: .venv/installed
 	$(BIN)/python -m armap_lite.course $@
 
 grade: .venv/installed
-	$(BIN)/python -m armap_lite.course grade "$(FOLDER)" --csv "$(CSV)"
+	$(BIN)/python -m armap_lite.course grade $(call arg,$(FOLDER)) --csv $(call arg,$(CSV))
 
 # Torch goes first, by its exact pin: then a build that is there already (a CPU build, say) satisfies all that follow.
 # The stamp begins as `installing`: where that is still there, an installation was cut off, and is not trusted.
 .venv/installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 13) else \
-	    "$(PYTHON) is Python %d.%d; armap-lite needs 3.10, 3.11 or 3.12: name one, as in make PYTHON=python3.12" % v)'
+	@$(call arg,$(PYTHON)) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 15) else \
+	    "%s is Python %d.%d; armap-lite needs 3.10 to 3.14: name one, as in make PYTHON=python3.12" % (sys.executable, *v))'
 	if [ -e .venv/installing ]; then rm -rf .venv; fi
 	mkdir -p .venv && touch .venv/installing
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install $(TORCH)
-	$(BIN)/python -m pip install -e ".[dev,scienceworld,webshop,textworld,site]"
+	$(call arg,$(PYTHON)) -m venv .venv
+	$(INSTALL) $(TORCH)
+	$(INSTALL) -e ".[dev,scienceworld,webshop,textworld,site]"
 	mv .venv/installing $@
 
 clean:

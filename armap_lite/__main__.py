@@ -6,9 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from armap_lite.store import any_locale
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 only where all of it worked; an error is one line on stderr, `--debug` shows the trace."""
+    any_locale()
     debug = argparse.ArgumentParser(add_help=False)
     debug.add_argument("--debug", action="store_true", help="show the whole trace of an error")
     parser = argparse.ArgumentParser(prog="armap_lite", description=__doc__)

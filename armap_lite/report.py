@@ -44,7 +44,7 @@ OFFLINE = "{% extends 'lab/index.html.j2' %}" + "".join(
 
 def write_report(out: Path) -> Path:
     """Write `report.html` from `results.json`, the figures and the executed notebooks under `out`; returns its path."""
-    results = json.loads((out / "results.json").read_text())
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     title = html.escape(out.resolve().name)
     parts = [f"<h1>ARMAP, measured: {title}</h1>{ABOUT}{FORMULAS}"]
     for env in dict.fromkeys(row["env"] for row in results["rows"]):
@@ -74,7 +74,7 @@ def findings(out: Path, env: str, results: dict[str, Any]) -> list[str]:
         parts.append(f"<p>Pair accuracy of the reward model: <b>{interval}</b> ({size}{before}); {cut}.</p>")
     answers = out / env / "answers.json"
     if answers.is_file():
-        parts.append(f"<p>The policy's server: {misses(json.loads(answers.read_text()))}.</p>")
+        parts.append(f"<p>The policy's server: {misses(json.loads(answers.read_text(encoding='utf-8')))}.</p>")
     return parts + [figure(picture) for picture in sorted((out / env / "figures").glob("*.png"))]
 
 
@@ -87,7 +87,9 @@ def made_with(results: dict[str, Any]) -> str:
 def figure(picture: Path) -> str:
     """`picture` as an inline figure; the text file beside it says in words what is to be seen."""
     beside = picture.with_suffix(".txt")
-    text = html.escape(beside.read_text() if beside.is_file() else picture.stem.replace("_", " "), quote=True)
+    text = html.escape(
+        beside.read_text(encoding="utf-8") if beside.is_file() else picture.stem.replace("_", " "), quote=True
+    )
     data = base64.b64encode(picture.read_bytes()).decode()
     said = f"<b>{html.escape(picture.stem.replace('_', ' '))}.</b> {text}"
     return f"<figure><img src='data:image/png;base64,{data}' alt='{text}'><figcaption>{said}</figcaption></figure>"

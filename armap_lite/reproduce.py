@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,10 @@ def reproduce(
     for name in names:
         profiles.get(profile, name)
         # Said before any work: a name that is not known, a folder of another run, no Java.
-        envs.make(name, **{**profiles.get(profile, name).env_options, **user_options(name)}).close()
+        options = user_options(name)
+        with envs.make(name, **{**profiles.get(profile, name).env_options, **options}) as env:
+            if options:
+                env.tasks("test")  # a user's own files are read now, not by the first notebook
         Run(name, profile, out, seed, policy, reward)
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
@@ -66,8 +72,8 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
 
     stamp = target.with_suffix(".done.json")
     key = {"parameters": parameters, "source": hashlib.sha256(notebook.read_bytes()).hexdigest()}
-    if target.is_file() and stamp.is_file() and json.loads(stamp.read_text())["key"] == key:
-        print(f"    done before, {json.loads(stamp.read_text())['seconds']:.0f} s", flush=True)
+    if target.is_file() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8"))["key"] == key:
+        print(f"    done before, {json.loads(stamp.read_text(encoding='utf-8'))['seconds']:.0f} s", flush=True)
         return
     unknown = set(parameters) - set(papermill.inspect_notebook(str(notebook)))
     if unknown:
@@ -75,9 +81,10 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     try:
-        papermill.execute_notebook(
-            str(notebook), str(target), parameters, kernel_name="python3", cwd=str(notebook.parent), progress_bar=True
-        )
+        with own_kernel() as kernel:
+            papermill.execute_notebook(
+                str(notebook), str(target), parameters, kernel_name=kernel, cwd=str(notebook.parent), progress_bar=True
+            )
     except PapermillExecutionError as error:
         raise NotebookError(
             f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (all cells so far: {target})"
@@ -92,6 +99,24 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
         print("    more than 1.5 times what it says: a slow machine, or a line to correct", flush=True)
 
 
+@contextlib.contextmanager
+def own_kernel() -> Iterator[str]:
+    """The name of a kernel that runs in this interpreter, whichever other kernels of that name are installed."""
+    from ipykernel.kernelspec import write_kernel_spec
+
+    before = os.environ.get("JUPYTER_PATH")
+    with tempfile.TemporaryDirectory() as folder:
+        # Jupyter looks there first. Below errors, a kernel logs only that its loopback connection is not encrypted.
+        write_kernel_spec(os.path.join(folder, "kernels", "python3"), extra_arguments=["--log-level=ERROR"])
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
+        try:
+            yield "python3"
+        finally:
+            os.environ.pop("JUPYTER_PATH")
+            if before is not None:
+                os.environ["JUPYTER_PATH"] = before
+
+
 def promised(notebook: Path, env: str) -> int | None:
     """The minutes that the opening of `notebook` says it takes in `env` on two cores; None where it says none."""
     found = re.search(rf"Time:.*?`{re.escape(env)}` (\d+)", opening(notebook))
@@ -100,13 +125,13 @@ def promised(notebook: Path, env: str) -> int | None:
 
 def opening(notebook: Path) -> str:
     """The first cell of `notebook`: what one learns, what one needs, how long it takes."""
-    return "".join(json.loads(notebook.read_text())["cells"][0]["source"])
+    return "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
 
 
 def gather(out: Path) -> Path:
     """Write `results.json` and `report.html` from what the notebooks left under `out`. Returns the report's path."""
     found = [out / name / "evaluation.json" for name in envs.ENVIRONMENTS]
-    parts = [json.loads(file.read_text()) for file in found if file.is_file()]
+    parts = [json.loads(file.read_text(encoding="utf-8")) for file in found if file.is_file()]
     if not parts:
         raise ValueError(f"{out} holds no evaluation yet; run 'python -m armap_lite reproduce --out {out}' first")
     columns = {key: [row for part in parts for row in part[key]] for key in ("rows", "reward_model", "control")}

@@ -30,6 +30,7 @@ from armap_lite.store import JsonlStore, read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
 CONTROLLED = ("best_of_n", "mcts")  # planners whose samples stage 5 chooses among anew
+OWN_FILES = {"folder", "index", "puzzles"}  # options of environments that name a user's files
 COUNTED = ("seconds.json", "answers.json")  # what planning took, by planner; how a server answered
 
 
@@ -55,6 +56,7 @@ class Run:
         if reward:
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
         options = {**settings.env_options, **user_options(env)}
+        envs.check_options(env, options)
         planners.check(settings.planners)
         self.settings = dataclasses.replace(settings, policy=policy or settings.policy, env_options=options)
         self.name, self.profile, self.seed = env, profile, seed
@@ -71,7 +73,7 @@ class Run:
         mine = {name: repr(value) for name, value in mine.items()}
         file = self.path("run.json")
         if file.is_file():
-            theirs = json.loads(file.read_text())
+            theirs = json.loads(file.read_text(encoding="utf-8"))
             odd = [key for key in mine if mine[key] != theirs.get(key)]
             if odd and any(other != file for other in self.dir.iterdir()):
                 was = ", ".join(f"{key}={theirs.get(key)}" for key in odd)
@@ -198,7 +200,7 @@ class Run:
                 sides[f"{name}chosen"] = model.score(texts, [p.chosen for p in pairs]).tolist()
                 sides[f"{name}rejected"] = model.score(texts, [p.rejected for p in pairs]).tolist()
             write_atomic(file, json.dumps(sides))
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
 
     async def train(self, **trainer_options: Any) -> dict[str, float]:
         """Stage 3 into reward_model/; what is finished is not done again."""
@@ -216,7 +218,7 @@ class Run:
                 **trainer_options,
             )
             write_atomic(file, json.dumps(metrics, indent=1))
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
 
     async def plan(self, only: Sequence[str] | None = None) -> list[PlanResult]:
         """Stage 4 into plans.jsonl."""
@@ -299,7 +301,7 @@ class Run:
             reward_model=self.settings.reward.backbone,
             profile=self.profile,
             seed=self.seed,
-            seconds=json.loads(self.path("seconds.json").read_text()),
+            seconds=json.loads(self.path("seconds.json").read_text(encoding="utf-8")),
             device=str(next(self.reward.network.parameters()).device),
         )
         known = {
@@ -333,7 +335,7 @@ class Run:
 
     def _split(self) -> str:
         """The name of the test split; with a user's own files it is another one, and says so."""
-        own = [f"{name} {Path(p).name}" for name, p in self.settings.env_options.items() if name in ("folder", "index")]
+        own = [f"{name} {Path(p).name}" for name, p in self.settings.env_options.items() if name in OWN_FILES]
         return ", ".join([self.settings.split, *own])
 
     def add(self, name: str, counts: Mapping[str, float]) -> None:
@@ -341,7 +343,7 @@ class Run:
         if not counts:
             return
         file = self.path(name)
-        before = json.loads(file.read_text()) if file.is_file() else {}
+        before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         write_atomic(file, json.dumps(before | {key: round(before.get(key, 0) + n, 2) for key, n in counts.items()}))
 
     def _keep_misses(self) -> None:
@@ -380,7 +382,7 @@ def user_options(env: str) -> dict[str, Any]:
         mine = options.get(env, {})
         if unknown := options.keys() - envs.ENVIRONMENTS.keys():
             raise ValueError(f"{sorted(unknown)[0]!r} is no environment")
-        for name in {"folder", "index"} & mine.keys():
+        for name in mine.keys() & OWN_FILES:
             if not Path(mine[name]).is_absolute():
                 raise ValueError(f"{mine[name]!r} is no absolute path")
     except (ValueError, AttributeError, TypeError) as error:

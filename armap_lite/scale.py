@@ -93,5 +93,7 @@ def _work(home: list[Any], stage: str, file: str, share: slice) -> tuple[bytes, 
         for name, data in files.items():
             write_atomic(run.path(name), data)
         asyncio.run(getattr(run, stage)())
-        counted = {name: json.loads(run.path(name).read_text()) for name in COUNTED if run.path(name).exists()}
+        counted = {
+            name: json.loads(run.path(name).read_text(encoding="utf-8")) for name in COUNTED if run.path(name).exists()
+        }
         return run.path(file).read_bytes()[len(files[file]) :], counted, ray.get_runtime_context().get_node_id()

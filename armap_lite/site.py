@@ -66,9 +66,9 @@ def write_site(out: Path) -> Path:
 
 def write_source(out: Path, source: Path) -> None:
     """What Sphinx reads: a first page, and for each environment a page of results and the executed notebooks."""
-    results = json.loads((out / "results.json").read_text())
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     source.mkdir()
-    (source / "armap.css").write_text(STYLE)
+    (source / "armap.css").write_text(STYLE, encoding="utf-8")
     run = "The run {}: profile {}, seed {}.".format(
         out.resolve().name, *(results["rows"][0][key] for key in ("profile", "seed"))
     )
@@ -76,7 +76,7 @@ def write_source(out: Path, source: Path) -> None:
     for env in dict.fromkeys(row["env"] for row in results["rows"]):
         (source / env).mkdir()
         how, table, *more = report.findings(out, env, results)
-        (source / env / "results.md").write_text(f"# Results: {env}\n\n{raw(how, table, *more)}")
+        (source / env / "results.md").write_text(f"# Results: {env}\n\n{raw(how, table, *more)}", encoding="utf-8")
         tables += f"## {env}\n\n{raw(table)}[Figures and details]({env}/results.md)\n\n"
         contents += TOC.replace("ENV", env)
         for notebook in (out / env / "notebooks").glob("*.ipynb"):
@@ -85,7 +85,9 @@ def write_source(out: Path, source: Path) -> None:
                 told = (o.get("metadata", {}).get("image/png", {}).get("alt", "") for o in cell.get("outputs", []))
                 cell.metadata["mystnb"] = {"image": {"alt": " ".join(told).strip()}}
             nbformat.write(node, source / env / notebook.name)
-    (source / "index.md").write_text(f"{tables}## Made with\n\n{raw(report.made_with(results))}{contents}")
+    (source / "index.md").write_text(
+        f"{tables}## Made with\n\n{raw(report.made_with(results))}{contents}", encoding="utf-8"
+    )
 
 
 def raw(*parts: str) -> str:

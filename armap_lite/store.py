@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import json
 import os
+import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -128,6 +130,18 @@ def write_atomic(path: str | Path, data: str | bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
         raise
+
+
+def any_locale() -> None:
+    """Let standard output print any text: what the locale's encoding lacks is escaped instead of an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def write_memo(path: str | Path, data: str | bytes) -> None:
+    """`write_atomic` for what can be computed again: where the folder is read-only or full, nothing is kept."""
+    with contextlib.suppress(OSError):
+        write_atomic(path, data)
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any], int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -10,6 +11,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is import
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # tests start processes; tokenizers warns of each fork
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core is at work: more threads would wait for each other
     os.environ["OMP_NUM_THREADS"] = "1"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: every child would ignore it as well
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("armap-lite", deadline=None, derandomize=True)  # a slow machine is not a failure
 settings.load_profile("armap-lite")

@@ -100,12 +100,12 @@ def make_shop(folder: Path) -> Path:
         ("items_ins_v2.json", attributes),
         ("items_human_ins.json", instructions()),
     ):
-        (folder / name).write_text(json.dumps(content))
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 
 def make_long_shop(folder: Path, count: int = 64) -> Path:
     folder.mkdir(parents=True)
     raw = [record(f"B{i:09d}", f"Mug number {i}") for i in range(count)]
-    (folder / "items_shuffle_1000.json").write_text(json.dumps(raw, indent=1))
+    (folder / "items_shuffle_1000.json").write_text(json.dumps(raw, indent=1), encoding="utf-8")
     return folder

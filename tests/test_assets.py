@@ -233,7 +233,7 @@ def test_a_spec_that_is_no_model(spec, message):
 
 
 def test_a_folder_with_a_model_stays_as_it_is(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     assert resolve_model(str(tmp_path)) == str(tmp_path)
 
 

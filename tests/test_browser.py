@@ -100,7 +100,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     for name, values in SETTINGS.items():
         file = settings / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values))
+        file.write_text(json.dumps(values), encoding="utf-8")
     own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
     own |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
     environment = os.environ | {name: str(home / folder) for name, folder in own.items()}
@@ -108,7 +108,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
     command += [f"--ServerApp.root_dir={served}", "--LabApp.expose_app_in_browser=True"]
     command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with open(home / "log", "w") as log:
+    with open(home / "log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=served, start_new_session=True)
     try:
         yield wait_for(server, home), served
@@ -124,14 +124,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
 def wait_for(server: subprocess.Popen, home: Path) -> str:
     """The server's address, once it answers."""
     for _ in range(240):
-        assert server.poll() is None, (home / "log").read_text()
+        assert server.poll() is None, (home / "log").read_text(encoding="utf-8")
         for file in (home / "runtime").glob("jpserver-*.json"):  # there a little before the server listens
             with contextlib.suppress(OSError, ValueError):
-                url = json.loads(file.read_text())["url"]
+                url = json.loads(file.read_text(encoding="utf-8"))["url"]
                 urllib.request.urlopen(f"{url}api?token={TOKEN}", timeout=10).close()
                 return url
         time.sleep(0.5)
-    raise AssertionError((home / "log").read_text())
+    raise AssertionError((home / "log").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

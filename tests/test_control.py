@@ -85,7 +85,7 @@ def test_the_stage_picks_among_the_samples_of_both_searches_and_goes_on_where_it
     samples = (Sample(sums, 1.0), Sample(products, 2.5))
     run = Run("game24", "fast", tmp_path, control_weights={"multiplications and divisions": (0.0, 0.5, 1.0)})
     plans = [PlanResult(f"{name}/t", "t", name, samples, 1, Budget()) for name in ("mcts", "sampling", "best_of_n")]
-    run.path("plans.jsonl").write_text("".join(json.dumps(plan.to_json()) + "\n" for plan in plans))
+    run.path("plans.jsonl").write_text("".join(json.dumps(plan.to_json()) + "\n" for plan in plans), encoding="utf-8")
 
     both = asyncio.run(run.control())
     assert [line["planner"] for line in both] == ["best_of_n"] * 3 + ["mcts"] * 3

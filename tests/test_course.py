@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import functools
 import itertools
 import json
@@ -14,7 +13,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ import pytest
 import torch
 
 from armap_lite.agent import transcript
-from armap_lite.course import EXERCISES, GAP, LampWords, Result, check, find, grade, notebooks, random_trajectory
+from armap_lite.course import EXERCISES, GAP, LampWords, check, find, grade, notebooks, random_trajectory
 from armap_lite.course.__main__ import main
 from armap_lite.course.toys import LAMPS
 from armap_lite.planners.mcts import Node, backward, select
@@ -459,13 +457,16 @@ def test_one_gap_and_one_piece_of_code():
 def test_a_copy_that_a_student_has_worked_on_is_kept(tmp_path, capsys):
     assert main(["student", str(tmp_path)]) == 0 and "kept" not in capsys.readouterr().out
     worked, fresh = sorted(tmp_path.iterdir())[:2]
-    solved, left = worked.read_text().replace("YOUR CODE HERE", "done"), fresh.read_text()
-    worked.write_text(solved + " ")
+    solved, left = (
+        worked.read_text(encoding="utf-8").replace("YOUR CODE HERE", "done"),
+        fresh.read_text(encoding="utf-8"),
+    )
+    worked.write_text(solved + " ", encoding="utf-8")
     fresh.unlink()
     assert main(["student", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert worked.name in said and fresh.name not in said and "delete one to get it fresh" in said
-    assert worked.read_text() == solved + " " and fresh.read_text() == left
+    assert worked.read_text(encoding="utf-8") == solved + " " and fresh.read_text(encoding="utf-8") == left
 
 
 def test_student_copies_hold_no_solution_and_instructors_copies_all_of_them():
@@ -495,157 +496,26 @@ def flat(text: str) -> str:
 def test_the_solutions_keep_the_rules_of_the_notebooks(tmp_path: Path):
     """In the notebooks a stub may leave names unused; solved, nothing is."""
     for number, book in BOOKS.items():
-        (tmp_path / f"{number}.ipynb").write_text(json.dumps(notebooks.instructor(book, marks=False)))
+        (tmp_path / f"{number}.ipynb").write_text(json.dumps(notebooks.instructor(book, marks=False)), encoding="utf-8")
     config = ["--config", str(ROOT / "pyproject.toml"), str(tmp_path)]
     for command in (["check", "--ignore", "F811", *config], ["format", "--check", *config]):
-        ran = subprocess.run([sys.executable, "-m", "ruff", *command], cwd=ROOT, capture_output=True, text=True)
+        ran = subprocess.run(
+            [sys.executable, "-m", "ruff", *command], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
+        )
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-# Grades.
-
-
-def hand_in(path: Path, number: str, change: Any, kind: str = "student") -> None:
-    """A notebook as somebody hands it in: `change(cells, by)` edits its cells; `by` finds those of an exercise."""
-    book = notebooks.read(next(copies(kind).glob(f"{number}_*")))
-    change(book["cells"], {kind: notebooks.tagged(book["cells"], kind) for kind in ("exercise", "check", "setup")})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(book))
-
-
-def code(source: str) -> dict[str, Any]:
-    return {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "source": source}
-
-
-def solve(cells: dict[str, Any], id: str) -> None:
-    solution = notebooks.tagged(BOOKS[id[:2]]["cells"], "solution")[id]["source"]
-    cells[id]["source"] = notebooks.fill(cells[id]["source"], solution)
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z" if Path("/proc").is_dir() else True
-
-
-def test_a_perfect_an_empty_a_crashing_and_an_endless_notebook_get_the_right_rows(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-):
-    folder, out = tmp_path / "in", tmp_path / "grades.csv"
-    pid = tmp_path / "pid"
-
-    def crash(cells: list[Any], by: Any) -> None:
-        solve(by["exercise"], "02-1")
-        by["exercise"]["02-2"]["source"] = "1 / 0"  # an exception: the next one counts all the same
-        solve(by["exercise"], "02-3")
-        by["exercise"]["02-4"]["source"] = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-
-    def endless(cells: list[Any], by: Any) -> None:
-        for id in ("02-1", "02-2", "02-4"):
-            solve(by["exercise"], id)
-        start = "import subprocess; left = subprocess.Popen(['sleep', '600']); "
-        by["exercise"]["02-3"]["source"] = f"{start}open({str(pid)!r}, 'w').write(str(left.pid))\nwhile True: pass"
-
-    def stubborn(cells: list[Any], by: Any) -> None:
-        solve(by["exercise"], "02-1")
-        deaf = "import signal; signal.signal(signal.SIGALRM, signal.SIG_IGN)"  # as long sums in C are
-        by["exercise"]["02-2"]["source"] = f"{deaf}\nwhile True: pass"
-
-    hand_in(folder / "ann/02.ipynb", "02", lambda *_: None, kind="instructor")
-    hand_in(folder / "ben/renamed by ben.ipynb", "02", lambda *_: None)
-    hand_in(folder / "cleo/02.ipynb", "02", crash)
-    hand_in(folder / "dan/.ipynb_checkpoints/02-checkpoint.ipynb", "02", lambda *_: None)
-    hand_in(folder / "dan/02.ipynb", "02", endless)
-    hand_in(folder / "eve/02.ipynb", "02", stubborn)
-    start = time.perf_counter()
-    assert grade.mark(folder / "ann/02.ipynb", "ann", 300).points == 8
-    limit = max(6, round(4 * (time.perf_counter() - start)))  # a machine that is busy gives everybody more time
-    assert main(["grade", str(folder), "--csv", str(out), "--seconds", str(limit)]) == 0
-    rows = list(csv.reader(out.open(newline="")))
-    assert rows[0] == ["notebook", "student", "points", "of", "reason", "02-1", "02-2", "02-3", "02-4"]
-    assert rows[1] == ["02.ipynb", "ann", "8", "8", "", "1", "2", "2", "3"]
-    assert rows[2] == ["renamed by ben.ipynb", "ben", "0", "8", "", "0", "0", "0", "0"]
-    died = "ZeroDivisionError in the cell of 02-2; it died of SIGKILL, in the cell of 02-4"
-    assert rows[3] == ["02.ipynb", "cleo", "3", "8", died, "1", "0", "2", "0"]
-    stopped = f"stopped after {limit / 4:g} seconds in the cell of 02-3"
-    assert rows[4] == ["02.ipynb", "dan", "6", "8", stopped, "1", "2", "0", "3"]
-    stopped = f"stopped after {limit} seconds, in the cell of 02-2"
-    assert rows[5] == ["02.ipynb", "eve", "1", "8", stopped, "1", "0", "0", "0"]
-    assert len(rows) == 6 and "5 notebooks graded" in capsys.readouterr().out
-    assert not alive(int(pid.read_text()))
-
-
-def test_points_come_from_our_checks_alone(tmp_path: Path):
-    def cheat(cells: list[Any], by: Any) -> None:
-        at = cells.index(by["exercise"]["06-1"])
-        fake = "from armap_lite.course import Result\n\ndef check(id, answer):\n    return Result(id, 99, 99, '')"
-        cells[at:at] = [code(fake), code("Result('06-2', 2, 2, '')"), code("print('✓ 06-3: 2 of 2 points')")]
-        by["check"]["06-1"]["source"] = "Result('06-1', 1, 1, '')"
-        cells.remove(by["check"]["06-4"])
-        by["setup"][next(iter(by["setup"]))]["source"] = "three = None"
-
-    hand_in(tmp_path / "cheat.ipynb", "06", cheat)
-    found = grade.mark(tmp_path / "cheat.ipynb", "cheat", 60)
-    assert found.points == 0 and set(found.results) == set(found.of) == {"06-1", "06-2", "06-3", "06-4"}
-
-    def honest(cells: list[Any], by: Any) -> None:
-        cheat(cells, by)
-        for id in ("06-1", "06-4"):  # solved: 06-1 needs our setup cell, the check of 06-4 was deleted
-            solve(by["exercise"], id)
-        at = cells.index(by["exercise"]["06-3"])
-        by["exercise"]["06-3"]["source"] += "\n"
-        cells.insert(at + 1, code("def tipping(best, cheap):\n    return await_me(best, cheap)"))
-        more = "def await_me(a, b):\n    return None if b[1] >= a[1] else (a[0] - b[0]) / (a[1] - b[1])"
-        cells.insert(at + 2, code(f"%matplotlib inline\nimport asyncio\nawait asyncio.sleep(0)\n{more}"))
-
-    hand_in(tmp_path / "honest.ipynb", "06", honest)
-    found = grade.mark(tmp_path / "honest.ipynb", "honest", 60)
-    assert {id: result.points for id, result in found.results.items()} == {"06-1": 1, "06-2": 0, "06-3": 2, "06-4": 3}
-
-
-def test_what_is_no_hand_in_gets_a_row_with_a_reason(tmp_path: Path):
-    (tmp_path / "nothing.ipynb").write_text("")
-    (tmp_path / "05_old.ipynb").write_text(json.dumps({"cells": [code("1 + 1")], "nbformat": 4}))
-    (tmp_path / "list.ipynb").write_text("[]")
-    (tmp_path / "00_start_here.ipynb").write_text((ROOT / "notebooks/00_start_here.ipynb").read_text())
-    rows = grade.grade(tmp_path, tmp_path / "out.csv", 60, progress=lambda marks: None)
-    assert [(row.notebook, row.points, sum(row.of.values())) for row in rows] == [
-        ("00_start_here.ipynb", 0, 0),
-        ("05_old.ipynb", 0, 10),
-        ("list.ipynb", 0, 0),
-        ("nothing.ipynb", 0, 0),
-    ]
-    assert rows[0].reason == "this one has no exercises"
-    assert rows[1].reason == "no cell is tagged as an exercise of this course"
-    assert all("is not a notebook" in row.reason for row in rows[2:])
-    table = list(csv.reader((tmp_path / "out.csv").open(newline="")))
-    assert table[0][5:] == [f"05-{i}" for i in range(1, 6)]
-    assert table[1][5:] == [""] * 5 and table[2][5:] == ["0"] * 5
-
-
-def test_points_of_several_notebooks_add_up_by_student():
-    def marks(notebook: str, student: str, points: int) -> grade.Marks:
-        id = f"{notebook[:2]}-1"
-        return grade.Marks(notebook, student, {id: 3}, {id: Result(id, points, 3, "")})
-
-    rows = [marks("01.ipynb", "ann", 3), marks("01.ipynb", "ben", 2), marks("04.ipynb", "ann", 1)]
-    assert grade.totals(rows) == ["  4 of   6  ann: 01, 04"]
-
-
-def test_wrong_commands_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
-    assert main(["grade", str(tmp_path), "--csv", str(tmp_path / "out.csv")]) == 1
-    assert capsys.readouterr().err == f"error: no notebooks (*.ipynb) under {tmp_path}\n"
-    assert not (tmp_path / "out.csv").exists()
+# make
 
 
 @pytest.mark.parametrize("target", ["student", "instructor", "grade", "lab"])
 def test_make_runs_the_documented_commands(target: str):
     outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     command = ["make", "--dry-run", "--old-file=.venv/installed", target]
-    shown = subprocess.run(command, cwd=ROOT, env=outer, capture_output=True, text=True).stdout.strip()
-    more = ' "handed_in" --csv "grades.csv"' if target == "grade" else ""
+    shown = subprocess.run(
+        command, cwd=ROOT, env=outer, capture_output=True, text=True, encoding="utf-8"
+    ).stdout.strip()
+    more = " 'handed_in' --csv 'grades.csv'" if target == "grade" else ""
     start = ".venv/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"
     assert shown == (start if target == "lab" else f".venv/bin/python -m armap_lite.course {target}{more}")
     if target == "lab":  # the kernel that the notebook names is the one of .venv

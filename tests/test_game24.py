@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import json
+import re
 from collections import Counter
 from fractions import Fraction
 
@@ -12,7 +15,9 @@ from hypothesis import strategies as st
 from tiny import puzzle
 
 from armap_lite import envs
+from armap_lite.__main__ import main
 from armap_lite.envs.game24 import Game24, Game24Judge, instruction
+from armap_lite.run import Run
 from armap_lite.trajectory import Observation, Step, Task, Trajectory
 from armap_lite.world import World
 
@@ -332,13 +337,66 @@ def test_environments_are_made_by_name():
             make("chess")
 
 
-def test_other_puzzles_can_be_given(tmp_path):
-    file = tmp_path / "mine.csv"
-    file.write_text("Rank,Puzzles\n1,1 2 3 4\n2,5 5 5 1\n")
-    assert [t.setup["numbers"] for t in envs.make("game24", puzzles=file).tasks("train")] == [
-        [1, 2, 3, 4],
-        [5, 5, 5, 1],
+OWN = ["1 2 3 4", "2 3 5 12", "2 3 4 6", "3 3 8 8", "1 5 5 5", "4 4 6 8", "4 3 2 1", "2 2 2 9", "6 6 6 6"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("row", ["{1},{0}", "{0};{1}", "{0}\t{1}", '"{0}",{1}', "{0}"])
+def test_other_puzzles_can_be_given(tmp_path, row, encoding, capsys):
+    lines = [
+        row.format("Puzzles", "Rank"),
+        *(row.format(puzzle, i) for i, puzzle in enumerate(OWN)),
+        row.format("", ""),
     ]
+    (tmp_path / "mine.csv").write_text("\n".join(lines), encoding=encoding)
+    env = envs.make("game24", puzzles=tmp_path / "mine.csv")
+    assert "1 of 9 puzzles repeat" in capsys.readouterr().err  # 4 3 2 1
+    splits = {split: [task.setup["numbers"] for task in env.tasks(split)] for split in ("train", "dev", "test")}
+    assert splits == {
+        "train": [[1, 2, 3, 4], [2, 3, 5, 12], [2, 3, 4, 6], [4, 4, 6, 8], [2, 2, 2, 9], [6, 6, 6, 6]],
+        "dev": [[3, 3, 8, 8]],
+        "test": [[1, 5, 5, 5]],
+    }  # the prompt solves 4 4 6 8
+    assert len({task.id for split in splits for task in env.tasks(split)}) == 8
+    judge = envs.make_judge("game24", puzzles=tmp_path / "mine.csv")
+    [task] = env.tasks("test")
+    assert judge.score(env.replay(task, ("1 / 5 = 1/5", "5 - 1/5 = 24/5", "24/5 * 5 = 24"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("Puzzles\n1 2 3 4\n1 2 3 4\n4 4 6 8\n", r"2 different puzzles and leaves dev, test without any; at least 5"),
+        ("Rank,Numbers\n1,1 2 3 4\n", r"has the columns rank, numbers; expected .*\"Puzzles\""),
+        ("", r"expected .*\"Puzzles\""),
+        ("Puzzles,Rank\n1 2 3 4,1\n1 2 3,2\n", r"line 3: '1 2 3' is no puzzle; expected"),
+        ("Puzzles,Rank\n1 2 3 x,1\n", r"line 2: '1 2 3 x' is no puzzle"),
+        ("Rank,Puzzles\n7\n", r"line 2: '' is no puzzle"),
+        ("Puzzles\n1 2 3 4 ½\n".encode("utf-16"), r"cannot read .*expected a CSV file in UTF-8"),
+        (None, r"cannot read .*No such file.*expected a CSV"),
+    ],
+)
+def test_a_list_of_puzzles_that_cannot_be_used_is_one_line_before_any_work(
+    tmp_path, monkeypatch, capsys, content, said
+):
+    file = tmp_path / "mine.csv"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    monkeypatch.setenv("ARMAP_LITE_ENV_OPTIONS", json.dumps({"game24": {"puzzles": str(file)}}))
+    assert main(["reproduce", "--env", "game24", "--out", str(tmp_path / "out")]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and str(file) in line and re.search(said, line)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", envs.ENVIRONMENTS)
+def test_judge_and_environment_have_the_same_options(name):
+    world, judge = (inspect.signature(made).parameters.values() for made in envs.named(name))
+    named = {p.name for p in judge if p.kind is not p.VAR_KEYWORD}
+    assert named == {p.name for p in world} or [p.kind for p in judge] == [inspect.Parameter.VAR_KEYWORD]
+    for make in (envs.make, envs.make_judge, Run):
+        with pytest.raises(ValueError, match=f"environment '{name}' has no option 'puzzels'; its options are .*"):
+            make(name, **({"env_options": {"puzzels": 1}} if make is Run else {"puzzels": 1}))
 
 
 @settings(max_examples=40)

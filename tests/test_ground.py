@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
@@ -23,18 +24,20 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REQUIREMENTS = {
     extra: [Requirement(line) for line in lines] for extra, lines in PROJECT["optional-dependencies"].items()
 }
 REQUIREMENTS[""] = [Requirement(line) for line in PROJECT["dependencies"]]
 PINNED = {canonicalize_name(requirement.name) for group in REQUIREMENTS.values() for requirement in group}
-CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-BINDER = (ROOT / "binder/requirements.txt").read_text().splitlines()
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+BINDER = (ROOT / "binder/requirements.txt").read_text(encoding="utf-8").splitlines()
+CI = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]["ci"]
+PYTHONS = CI["strategy"]["matrix"]["python"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_each_python_gets_exactly_one_exact_version_of_each_package(python: str):
     assert python in SpecifierSet(PROJECT["requires-python"])
     for extra, group in REQUIREMENTS.items():
@@ -46,6 +49,16 @@ def test_each_python_gets_exactly_one_exact_version_of_each_package(python: str)
             assert re.fullmatch(r"==[\d.]+", str(requirement.specifier)), requirement
 
 
+def test_all_pythons_that_are_allowed_are_tested():
+    minors = [f"3.{minor}" for minor in range(30)]
+    assert [python for python in minors if python in SpecifierSet(PROJECT["requires-python"])] == PYTHONS
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    low, high = (
+        tuple(map(int, part.split(", "))) for part in re.search(r"\((3.*)\) <= v < \((3.*)\)", makefile).groups()
+    )
+    assert [f"3.{minor}" for minor in range(30) if low <= (3, minor) < high] == PYTHONS
+
+
 def test_the_documented_extras_exist():
     assert {"scienceworld", "scale", "dev"} <= REQUIREMENTS.keys()
 
@@ -55,23 +68,25 @@ def test_conda_and_binder_install_this_package_and_name_no_version_of_their_own(
     named = {canonicalize_name(re.split(r"[^\w.-]", line)[0]) for line in conda}
     assert not named & PINNED
     assert [line for line in conda if re.search(r"\d", line)] == [f"python {PROJECT['requires-python']}"]
-    for lines in (pip["pip"], [line for line in BINDER if line and not line.startswith("#")]):
+    for lines in (pip["pip"], [line for line in BINDER if line and line[0] != "#" and "index-url" not in line]):
         [extras] = [re.fullmatch(r"-e \.\[([\w,]+)\]", line)[1].split(",") for line in lines]
         assert set(extras) == {"scienceworld", "webshop", "textworld", "site"} <= set(REQUIREMENTS)
-    runtime = (ROOT / "binder/runtime.txt").read_text().strip().removeprefix("python-")
+    runtime = (ROOT / "binder/runtime.txt").read_text(encoding="utf-8").strip().removeprefix("python-")
     assert runtime in SpecifierSet(PROJECT["requires-python"])
 
 
 @pytest.mark.parametrize("name", ["Makefile", ".ci/run", ".github/workflows/ci.yml", "environment.yml"])
 def test_no_second_list_of_versions(name: str):
-    pins = re.findall(rf"\b({'|'.join(map(re.escape, PINNED))})\b *[=<>~!]=? *\d", (ROOT / name).read_text())
+    pins = re.findall(
+        rf"\b({'|'.join(map(re.escape, PINNED))})\b *[=<>~!]=? *\d", (ROOT / name).read_text(encoding="utf-8")
+    )
     assert not pins
 
 
 def test_what_the_package_imports_is_what_it_requires():
     distributions = packages_distributions()
     for path in sorted((ROOT / "armap_lite").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -84,7 +99,7 @@ def test_what_the_package_imports_is_what_it_requires():
 
 
 def test_the_citation_has_the_version_of_the_package():
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == PROJECT["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == PROJECT["version"]
 
 
 @pytest.mark.parametrize(
@@ -93,19 +108,45 @@ def test_the_citation_has_the_version_of_the_package():
         ([], "--profile fast --out runs/fast --seed 0"),
         (["ENV=game24 webshop", "PROFILE=laptop"], "--profile laptop --out runs/laptop --seed 0 --env game24 webshop"),
         (["OUT=elsewhere", "SEED=3"], "--profile fast --out elsewhere --seed 3"),
+        (["OUT=../my Drive/it's"], """--profile fast --out "../my Drive/it's" --seed 0"""),
     ],
 )
 def test_make_reproduce_runs_the_documented_command(given: list[str], expected: str):
-    outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    command = ["make", "--dry-run", "--old-file=.venv/installed", "reproduce", *given]
     # the shell's own ENV, a start file, is no environment of ours
-    shown = subprocess.run(command, cwd=ROOT, env=outer | {"ENV": "/etc/profile"}, capture_output=True, text=True)
-    assert shown.stdout.splitlines() == [f".venv/bin/python -m armap_lite reproduce {expected}"], shown.stderr
+    [shown] = would_run("--old-file=.venv/installed", "reproduce", *given, ENV="/etc/profile")
+    assert shlex.split(shown) == shlex.split(f".venv/bin/python -m armap_lite reproduce {expected}")
+
+
+@pytest.mark.parametrize(
+    ("given", "installer"),
+    [
+        ([], ".venv/bin/python -m pip install"),
+        (["PIP=--index-url X --quiet"], ".venv/bin/python -m pip install --index-url X --quiet"),
+        (["UV=1", "PIP=--torch-backend cpu"], "uv pip install --python .venv/bin/python --torch-backend cpu"),
+    ],
+)
+def test_make_installs_by_pip_or_uv_with_the_options_given(given: list[str], installer: str):
+    shown = would_run("--always-make", "install", "PYTHON=/my apps/python3", *given, UV="/usr/bin/uv")
+    venv, torch, package = (shlex.split(line) for line in shown[-4:-1])
+    assert venv == ["/my apps/python3", "-m", "venv", ".venv"]
+    assert torch == [*installer.split(), str(next(r for r in REQUIREMENTS[""] if r.name == "torch"))]
+    assert package[:-1] == [*installer.split(), "-e"]
+    assert set(package[-1][2:-1].split(",")) == REQUIREMENTS.keys() - {"", "scale"}
+
+
+def would_run(*arguments: str, **variables: str) -> list[str]:
+    """The commands of `make`, with these variables in its shell."""
+    outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")} | variables
+    shown = subprocess.run(
+        ["make", "--dry-run", *arguments], cwd=ROOT, env=outer, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert shown.returncode == 0, shown.stderr
+    return shown.stdout.splitlines()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_has_one_cell_of_the_same_parameters_and_no_outputs(path: Path):
-    code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
     [parameters] = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
     body = ast.parse("".join(parameters["source"])).body

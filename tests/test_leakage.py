@@ -88,7 +88,9 @@ def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_doe
 
 
 def parsed() -> dict[str, ast.Module]:
-    return {str(p.relative_to(PACKAGE)): ast.parse(p.read_text()) for p in sorted(PACKAGE.rglob("*.py"))}
+    return {
+        str(p.relative_to(PACKAGE)): ast.parse(p.read_text(encoding="utf-8")) for p in sorted(PACKAGE.rglob("*.py"))
+    }
 
 
 def named(tree: ast.AST) -> set[str]:

@@ -473,7 +473,7 @@ def test_a_search_without_budget_tries_once(limit):
 def test_the_seconds_of_a_run_that_is_broken_off_are_not_lost(tmp_path, monkeypatch):
     run = Run("game24", "fast", tmp_path, policy="x", reward="x", test_tasks=4, group=1, planners={"sampling": {}})
     run.__dict__ |= {"lm": ScriptedLM(fancy), "reward": ScriptedReward(end)}
-    run.path("training.json").write_text("{}")
+    run.path("training.json").write_text("{}", encoding="utf-8")
     choose, calls = ScriptedLM.choose, itertools.count(1)
 
     def fails_once(self, *args, **options):
@@ -486,10 +486,10 @@ def test_the_seconds_of_a_run_that_is_broken_off_are_not_lost(tmp_path, monkeypa
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(ScriptedLM, "choose", fails_once)
         asyncio.run(run.plan())
-    before = json.loads(run.path("seconds.json").read_text())
+    before = json.loads(run.path("seconds.json").read_text(encoding="utf-8"))
     assert before["sampling"] > 0
     asyncio.run(run.plan())
-    assert json.loads(run.path("seconds.json").read_text())["sampling"] > before["sampling"]
+    assert json.loads(run.path("seconds.json").read_text(encoding="utf-8"))["sampling"] > before["sampling"]
 
 
 def test_each_task_is_planned_as_if_it_were_alone(tmp_path):

@@ -128,8 +128,8 @@ def test_only_an_end_of_line_ends_a_row(tmp_path: Path):
 
 def test_files_of_rows(tmp_path: Path):
     rows = [shop_row(), shop_row(id=18, preference=1)]
-    (tmp_path / "rows.json").write_text(json.dumps(rows, indent=1))
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rows.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     expected = read_published(rows, "album")
     assert (
         read_published(tmp_path / "rows.json", "album")

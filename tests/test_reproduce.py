@@ -77,12 +77,14 @@ def write_notebook(folder: Path, stem: str, *cells: str, parameters: str = PARAM
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     all_cells = [code(parameters, "parameters"), *map(code, cells)]
     path = folder / f"{stem}.ipynb"
-    path.write_text(json.dumps({"cells": all_cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+    path.write_text(
+        json.dumps({"cells": all_cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8"
+    )
     return path
 
 
 def cells_of(path: Path) -> list[dict[str, Any]]:
-    return json.loads(path.read_text())["cells"]
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
 
 @pytest.fixture
@@ -161,7 +163,7 @@ def test_a_folder_of_another_run_is_refused_before_any_work(
 
 def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: Path):
     Run("game24", "fast", tmp_path, policy="./a_typo")
-    assert "a_typo" not in Run("game24", "fast", tmp_path, seed=3).path("run.json").read_text()
+    assert "a_typo" not in Run("game24", "fast", tmp_path, seed=3).path("run.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_a_wrong_size_is_refused_before_anything_is_written(change: dict, messag
 
 def test_the_real_command_ends_with_status_1_and_one_line():
     command = [sys.executable, "-m", "armap_lite", "reproduce", "--env", "chess"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr == "error: environment 'chess' is not known; there is game24, scienceworld, webshop\n"
 
@@ -210,10 +212,10 @@ def test_each_notebook_says_how_long_it_takes_in_each_world(notebook: Path):
 
 def test_a_notebook_that_takes_longer_than_it_says_is_named(notebooks: Path, tmp_path: Path, capsys, monkeypatch):
     path = write_notebook(notebooks, "00_first", "print(1)")
-    node = json.loads(path.read_text())
+    node = json.loads(path.read_text(encoding="utf-8"))
     opening = "- *Time:* minutes: `scienceworld` 7, `game24` 2, `webshop` 1."
     node["cells"].insert(0, {"cell_type": "markdown", "id": "o", "metadata": {}, "source": opening})
-    path.write_text(json.dumps(node))
+    path.write_text(json.dumps(node), encoding="utf-8")
     parameters = {"ENV": "game24", "PROFILE": "fast"}
     for step, late in ((170.0, False), (190.0, True)):  # seconds that each look at the clock finds gone
         monkeypatch.setattr(reproduce, "time", SimpleNamespace(perf_counter=itertools.count(0.0, step).__next__))
@@ -243,7 +245,7 @@ def test_notebooks_run_until_one_fails_and_go_on_from_there(
     assert "01_second.ipynb, cell 4: ZeroDivisionError: division by zero" in error
     assert "Traceback" not in shown.err
     assert "[game24 1/3] 00_first" in shown.out
-    assert log.read_text() == "first second "
+    assert log.read_text(encoding="utf-8") == "first second "
     first = cells_of(out / "game24/notebooks/00_first.ipynb")
     assert first[-1]["outputs"][0]["text"] == [f"game24 fast 0 None {out.resolve()}\n"]
     half = cells_of(out / "game24/notebooks/01_second.ipynb")  # what ran until there is kept
@@ -255,16 +257,18 @@ def test_notebooks_run_until_one_fails_and_go_on_from_there(
     found = f"import json; open({str(out / 'game24/evaluation.json')!r}, 'w').write({json.dumps(FINDINGS)!r})"
     write_notebook(notebooks, "01_second", note % "mended ", found)
     assert call(out) == 0
-    assert log.read_text() == "first second mended third "  # the first one is not run again
+    assert log.read_text(encoding="utf-8") == "first second mended third "  # the first one is not run again
     assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
-    results.validate(json.loads((out / "results.json").read_text()))
+    results.validate(json.loads((out / "results.json").read_text(encoding="utf-8")))
 
     assert call(out) == 0
-    assert log.read_text() == "first second mended third "  # nothing is
+    assert log.read_text(encoding="utf-8") == "first second mended third "  # nothing is
     write_notebook(notebooks, "02_third", note % "changed ")
     (out / "game24/notebooks/00_first.ipynb").unlink()
     assert call(out, "--only", "00_first", "02_third") == 0
-    assert log.read_text() == "first second mended third first changed "  # what changed, and what is not there
+    assert (
+        log.read_text(encoding="utf-8") == "first second mended third first changed "
+    )  # what changed, and what is not there
 
 
 def test_a_kernel_that_dies_is_named_and_one_notebook_alone_is_enough(
@@ -289,9 +293,9 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     out = tmp_path / "run <i>one"
     env = out / "game24"
     (env / "figures").mkdir(parents=True)
-    (env / "evaluation.json").write_text(json.dumps(FINDINGS))
+    (env / "evaluation.json").write_text(json.dumps(FINDINGS), encoding="utf-8")
     (env / "figures/curve.png").write_bytes(PIXEL)
-    (env / "figures/curve.txt").write_text(f"A curve' onload='alert(1) {HOSTILE}")
+    (env / "figures/curve.txt").write_text(f"A curve' onload='alert(1) {HOSTILE}", encoding="utf-8")
     (env / "figures/bare_bones.png").write_bytes(PIXEL)
     (env / "notebooks").mkdir()
     outputs = [
@@ -308,23 +312,23 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         },
     ]
     path = write_notebook(env / "notebooks", "00_<u>", "print(answer)")
-    book = json.loads(path.read_text())
+    book = json.loads(path.read_text(encoding="utf-8"))
     book["cells"][1] |= {"outputs": outputs, "execution_count": 1}
     text = "See [a page](https://example.org/page), where $R = w \\cdot z$.\n\n```python\nimport this\n```"
     book["cells"].append({"cell_type": "markdown", "id": "m", "metadata": {}, "source": text})
     state = {"version_major": 2, "version_minor": 0, "state": {"m": {"model_name": "X", "model_module": "x"}}}
     book["metadata"]["widgets"] = {"application/vnd.jupyter.widget-state+json": state}
-    path.write_text(json.dumps(book))
+    path.write_text(json.dumps(book), encoding="utf-8")
     return out
 
 
 def test_report_rebuilds_one_page_that_needs_nothing_else(finished: Path, capsys: pytest.CaptureFixture):
     assert main(["report", str(finished)]) == 0
     assert capsys.readouterr().out.strip() == str(finished / "report.html")
-    found = json.loads((finished / "results.json").read_text())
+    found = json.loads((finished / "results.json").read_text(encoding="utf-8"))
     results.validate(found)
     assert found["rows"] == FINDINGS["rows"]
-    whole = (finished / "report.html").read_text()
+    whole = (finished / "report.html").read_text(encoding="utf-8")
     [frame] = re.findall(r'<iframe sandbox srcdoc="([^"]*)">', whole)
     page = html.unescape(frame)
 
@@ -340,16 +344,16 @@ def test_report_rebuilds_one_page_that_needs_nothing_else(finished: Path, capsys
 
     (finished / "report.html").unlink()
     assert main(["report", str(finished)]) == 0
-    assert (finished / "report.html").read_text() == whole
+    assert (finished / "report.html").read_text(encoding="utf-8") == whole
 
-    (finished / "game24/answers.json").write_text('{"parsed": 7, "misses": 3, "fallbacks": 1}')
+    (finished / "game24/answers.json").write_text('{"parsed": 7, "misses": 3, "fallbacks": 1}', encoding="utf-8")
     assert "3 answers not admissible" not in whole and main(["report", str(finished)]) == 0
-    assert "3 answers not admissible, 1 actions drawn instead" in (finished / "report.html").read_text()
+    assert "3 answers not admissible, 1 actions drawn instead" in (finished / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_report_escapes_what_it_shows(finished: Path):
     main(["report", str(finished)])
-    whole = (finished / "report.html").read_text()
+    whole = (finished / "report.html").read_text(encoding="utf-8")
     [frame] = re.findall(r'<iframe sandbox srcdoc="([^"]*)">', whole)
     outside = whole.replace(frame, "")
     for hostile in ("<script", "<u>", "<i>one", "onload='alert"):
@@ -365,7 +369,7 @@ def test_wrong_findings_stop_the_report_and_keep_the_old_one(finished: Path, cap
     assert main(["report", str(finished)]) == 0
     before = {name: (finished / name).read_bytes() for name in ("results.json", "report.html")}
     broken = {**FINDINGS, "rows": [FINDINGS["rows"][0] | {"mean": 1.5}]}
-    (finished / "game24/evaluation.json").write_text(json.dumps(broken))
+    (finished / "game24/evaluation.json").write_text(json.dumps(broken), encoding="utf-8")
     assert main(["report", str(finished)]) == 1
     assert "rows[0]: ci_low 0.0 <= mean 1.5 <= ci_high 1.0" in capsys.readouterr().err
     assert before == {name: (finished / name).read_bytes() for name in before}

@@ -132,7 +132,7 @@ def test_killed_ten_times_a_run_ends_with_the_same_bytes(whole: Path, tmp_path: 
         assert process.exitcode == 0
     for name in STAGES:
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes(), name
-        ids = [json.loads(line)["id"] for line in (tmp_path / name).read_text().splitlines()]
+        ids = [json.loads(line)["id"] for line in (tmp_path / name).read_text(encoding="utf-8").splitlines()]
         assert len(ids) == len(set(ids))
 
 

@@ -201,7 +201,9 @@ def test_weights_of_another_backbone_are_refused(other: dict, backbone: str, tmp
         shape = tiny_config().to_dict() | other | {"head_dim": 12}
         LlamaModel(type(tiny_config())(**shape)).save_pretrained(wrong)
         tiny_tokenizer().save_pretrained(wrong)
-    (tmp_path / "model/reward.json").write_text(json.dumps(dataclasses.asdict(config) | {"backbone": wrong}))
+    (tmp_path / "model/reward.json").write_text(
+        json.dumps(dataclasses.asdict(config) | {"backbone": wrong}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match=f"its tensors do not fit backbone '{wrong}' .* train it again"):
         reward.load(tmp_path / "model")
 

@@ -55,10 +55,20 @@ def walk(env: ScienceWorld, family: int, rng: random.Random, steps: int) -> Traj
 
 def alive(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as file:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_tasks_are_read_where_the_cache_cannot_be_written(env, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ARMAP_CACHE", str(tmp_path / "file/no-folder"))
+    with ScienceWorld(["find-animal"]) as other:
+        assert other.tasks("test")[0] == other.tasks("test")[0] == env.tasks("test")[0]
+        known = other.tasks("dev")[0].instruction
+        monkeypatch.setattr(other._pool, "of", None)  # from memory
+        assert other.tasks("dev")[0].instruction == known
 
 
 def test_splits_are_those_of_the_paper_and_disjoint(env):
@@ -82,7 +92,7 @@ def test_splits_are_those_of_the_paper_and_disjoint(env):
 
 def test_an_index_file_replaces_a_split_and_train_gives_way(tmp_path):
     index = tmp_path / "index.json"
-    index.write_text(json.dumps({"dev": [["find-animal", 0], ["find-animal", 2]]}))
+    index.write_text(json.dumps({"dev": [["find-animal", 0], ["find-animal", 2]]}), encoding="utf-8")
     with ScienceWorld(["find-animal"], index=index) as env:
         assert [t.id for t in env.tasks("dev")] == ["find-animal-0", "find-animal-2"]
         assert not {"find-animal-0", "find-animal-2"} & {f"find-animal-{v}" for _, v in env.tasks("train")._places}
@@ -92,7 +102,7 @@ def test_no_index_shrinks_or_changes_a_split_that_it_does_not_name(tmp_path):
     index = tmp_path / "index.json"
     with ScienceWorld(["find-animal"]) as env:
         [first] = env.tasks("test")._places[:1]
-    index.write_text(json.dumps({"train": [first]}))
+    index.write_text(json.dumps({"train": [first]}), encoding="utf-8")
     with ScienceWorld(["find-animal"], index=index) as env:
         with pytest.raises(ValueError, match=f"takes find-animal {first[1]} from 'test': let it list 'test', too"):
             env.tasks("test")
@@ -111,7 +121,7 @@ def test_no_index_shrinks_or_changes_a_split_that_it_does_not_name(tmp_path):
 )
 def test_an_index_file_that_cannot_be_is_refused(tmp_path, content, said):
     index = tmp_path / "index.json"
-    index.write_text(json.dumps(content))
+    index.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ValueError, match=said):
         ScienceWorld(index=index)
 
@@ -338,7 +348,9 @@ def test_however_the_process_ends_no_virtual_machine_stays(how):
         "with ScienceWorld(['find-animal']) as env:\n"
         " env.reset(env.tasks('test')[0]); print(env._pool._process.pid, flush=True); time.sleep(60)"
     )
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+    )
     pid = int(child.stdout.readline())  # type: ignore[union-attr]
     child.send_signal(how)
     child.wait(20)
@@ -351,7 +363,7 @@ def test_however_the_process_ends_no_virtual_machine_stays(how):
 
 def test_no_java_is_one_clear_error_before_anything_starts(monkeypatch, tmp_path):
     fake = tmp_path / "java"
-    fake.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n")
+    fake.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n", encoding="utf-8")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)

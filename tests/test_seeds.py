@@ -22,7 +22,7 @@ def test_readme_has_the_pooled_rows_of_the_records(name: str):
     found = [measured.load(str(file), name.split("_")[0]) for file in RECORDS if file.name.startswith(f"{name}-")]
     assert len({head["seed"] for head, _ in found}) == len(found) and len({head["profile"] for head, _ in found}) == 1
     scores, family = measured.scores([plans for _, plans in found])
-    lines = (ROOT / "README.md").read_text().replace("**", "").splitlines()
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").replace("**", "").splitlines()
     for row in evaluate.pooled_rows(scores, family):
         said = f"| {row['mean']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] |"
         assert any(f"`{row['planner']}`" in line and said in line for line in lines), (row["planner"], said)

@@ -211,7 +211,7 @@ def test_misses_are_kept_and_add_up(tmp_path, capsys):
             run.lm.structured, run.lm.endpoint, run.lm.parse_retries = "none", "completions", 0
             asyncio.run(run.collect())
             run.path("trajectories.jsonl").unlink()
-    counts = json.loads(run.path("answers.json").read_text())
+    counts = json.loads(run.path("answers.json").read_text(encoding="utf-8"))
     assert counts == {"parsed": 0, "misses": 6, "fallbacks": 6}  # three steps, twice
     assert capsys.readouterr().out.count(": 0 actions read out of free text, 3 answers not admissible, 3 actions") == 2
 

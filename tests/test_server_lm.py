@@ -30,7 +30,9 @@ def url() -> Iterator[str]:
     script = Path(__file__).with_name("llama_server.py")
     command = [sys.executable, str(script), str(gguf), "smol"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as server:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+    ) as server:
         assert server.stdin and server.stdout
         try:
             address = server.stdout.readline().strip()

@@ -52,10 +52,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run <i>one"
     for folder in ("game24/figures", "game24/notebooks", "site"):
         (out / folder).mkdir(parents=True)
-    (out / "site" / "old.html").write_text("of a run before")
-    (out / "game24/evaluation.json").write_text(json.dumps(FINDINGS))
+    (out / "site" / "old.html").write_text("of a run before", encoding="utf-8")
+    (out / "game24/evaluation.json").write_text(json.dumps(FINDINGS), encoding="utf-8")
     (out / "game24/figures/curve.png").write_bytes(PIXEL)
-    (out / "game24/figures/curve.txt").write_text(f"A curve' onload='alert(1)\n```\n{HOSTILE}")
+    (out / "game24/figures/curve.txt").write_text(f"A curve' onload='alert(1)\n```\n{HOSTILE}", encoding="utf-8")
     pixel = base64.b64encode(PIXEL).decode()
     first = [
         new_markdown_cell(TEXT),
@@ -80,14 +80,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def soup(file: Path) -> Any:
     from bs4 import BeautifulSoup
 
-    return BeautifulSoup(file.read_text(), "html.parser")
+    return BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
 
 
 def test_without_the_extra_the_report_says_how_to_get_the_site(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "game24").mkdir()
-    (tmp_path / "game24/evaluation.json").write_text(json.dumps(FINDINGS))
+    (tmp_path / "game24/evaluation.json").write_text(json.dumps(FINDINGS), encoding="utf-8")
     monkeypatch.setattr(site, "NEEDS", ("json", "no_such_module"))
     assert main(["report", str(tmp_path)]) == 0
     said = capsys.readouterr()
@@ -150,12 +150,15 @@ def test_a_hostile_title_stays_text_and_nothing_comes_from_elsewhere(built: Path
         assert "alert(" not in "".join(script.get_text() for script in whole.find_all("script"))
     for sheet in [*built.rglob("*.css"), *built.rglob("*.html")]:
         assert not re.search(
-            r"@import|url\(\s*['\"]?(?:https?:)?//", re.sub(r"(?s)<article.*</article>", "", sheet.read_text())
+            r"@import|url\(\s*['\"]?(?:https?:)?//",
+            re.sub(r"(?s)<article.*</article>", "", sheet.read_text(encoding="utf-8")),
         )
 
 
 def test_the_search_index_knows_what_a_notebook_printed_and_a_table_says(built: Path):
-    index = json.loads(re.search(r"Search\.setIndex\((.*)\)", (built / "searchindex.js").read_text(), re.S)[1])
+    index = json.loads(
+        re.search(r"Search\.setIndex\((.*)\)", (built / "searchindex.js").read_text(encoding="utf-8"), re.S)[1]
+    )
     where = index["docnames"]
     assert where[index["terms"]["quaggafish"]] == "game24/01_second"
     found = index["terms"]["best_of_n"]

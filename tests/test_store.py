@@ -170,7 +170,9 @@ def test_one_writer_at_a_time_and_any_number_of_readers(tmp_path):
         items.append({"id": "0"})
         with pytest.raises(RuntimeError, match=r"a.jsonl is being written by another"):
             JsonlStore(path)
-        other = subprocess.run([sys.executable, "-c", WRITER, path], cwd=root, capture_output=True, text=True)
+        other = subprocess.run(
+            [sys.executable, "-c", WRITER, path], cwd=root, capture_output=True, text=True, encoding="utf-8"
+        )
         assert other.returncode == 1 and "is being written by another" in other.stderr
         assert list(read_jsonl(path)) == [{"id": "0"}]
         items.append({"id": "1"})
@@ -203,11 +205,11 @@ def test_write_atomic_is_all_or_nothing(tmp_path):
 
 def test_write_atomic_leaves_the_old_file_where_it_is_killed(tmp_path):
     path = tmp_path / "a.json"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     code = "import os, signal; os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
     code += f"from armap_lite.store import write_atomic; write_atomic({str(path)!r}, 'new')"
     killed = subprocess.run([sys.executable, "-c", code], cwd=Path(store.__file__).parents[1])
-    assert killed.returncode == -signal.SIGKILL and path.read_text() == "old"
+    assert killed.returncode == -signal.SIGKILL and path.read_text(encoding="utf-8") == "old"
     mask = os.umask(0o022)
     os.umask(mask)
     write_atomic(path, json.dumps({}))

@@ -64,7 +64,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], to
 
 def curves(out: Path, column: str) -> dict[int, float]:
     """What was logged, step -> value."""
-    with open(out.with_name(out.name + "-training") / "metrics.csv") as file:
+    with open(out.with_name(out.name + "-training") / "metrics.csv", encoding="utf-8") as file:
         return {int(row["step"]): float(row[column]) for row in csv.DictReader(file) if row[column]}
 
 
@@ -373,9 +373,14 @@ DDP = dataclasses.replace(CONFIG, devices=2)
 
 def test_two_processes_end_with_one_model_that_of_one_process_with_the_double_batch(tmp_path: Path):
     script = tmp_path / "script.py"
-    script.write_text(TWO_PROCESSES.format(tests=str(ROOT / "tests"), root=str(ROOT)))
+    script.write_text(TWO_PROCESSES.format(tests=str(ROOT / "tests"), root=str(ROOT)), encoding="utf-8")
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=240
+        [sys.executable, "-W", "ignore", str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        encoding="utf-8",
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     ends = [torch.load(tmp_path / f"end-{rank}.pt", weights_only=True) for rank in (0, 1)]
@@ -388,7 +393,7 @@ def test_two_processes_end_with_one_model_that_of_one_process_with_the_double_ba
     # Sums in another order differ in the last bits, which Adam makes larger: up to 1/30 of one step (lr) is allowed.
     assert_same(ends[0], network.learned(), DDP.lr / 30)
     assert_same(weights(tmp_path / "model"), weights(tmp_path / "single"), DDP.lr / 30)
-    metrics = [json.loads((tmp_path / f"metrics-{rank}.json").read_text()) for rank in (0, 1)]
+    metrics = [json.loads((tmp_path / f"metrics-{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
     assert metrics[0]["steps"] == metrics[1]["steps"] == single["steps"]
     assert metrics[0]["val_accuracy"] == metrics[1]["val_accuracy"] == pytest.approx(single["val_accuracy"])
     assert metrics[0]["tokens"] + metrics[1]["tokens"] == single["tokens"]

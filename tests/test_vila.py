@@ -124,7 +124,7 @@ Weights = dict[str, dict[str, torch.Tensor]]
 
 def write(folder: Path, part: str, config: dict, weights: dict[str, torch.Tensor]) -> None:
     (folder / part).mkdir(parents=True)
-    (folder / part / "config.json").write_text(json.dumps(config))
+    (folder / part / "config.json").write_text(json.dumps(config), encoding="utf-8")
     save_file(
         {name: t.contiguous() for name, t in weights.items()}, folder / part / "model.safetensors", {"format": "pt"}
     )
@@ -140,8 +140,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Weights]
     for part, config in (("llm", LLM), ("vision_tower", TOWER), ("mm_projector", MLP)):
         write(folder, part, config, weights[part])
     parts = {"llm_cfg": LLM, "vision_tower_cfg": TOWER, "mm_projector_cfg": MLP}
-    (folder / "config.json").write_text(json.dumps(WHOLE | parts))
-    (folder / "vision_tower/preprocessor_config.json").write_text(json.dumps(PREPARATION))
+    (folder / "config.json").write_text(json.dumps(WHOLE | parts), encoding="utf-8")
+    (folder / "vision_tower/preprocessor_config.json").write_text(json.dumps(PREPARATION), encoding="utf-8")
     model = io.BytesIO()
     lines = ["find a red shirt under 20 dollars", "click the blue one", "welcome page shop buy now"] * 4
     sentencepiece.SentencePieceTrainer.train(
@@ -157,7 +157,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Weights]
         "legacy": False,
     }
     (folder / "llm/tokenizer_config.json").write_text(
-        json.dumps(settings | {"pad_token": "<unk>", "add_bos_token": True})
+        json.dumps(settings | {"pad_token": "<unk>", "add_bos_token": True}), encoding="utf-8"
     )
     return folder, weights
 
@@ -300,7 +300,7 @@ def test_tower_and_projector_stay_as_they_are_unless_all_learns(checkpoint: tupl
 @pytest.mark.parametrize("change", [{"mm_projector_cfg": MLP | {"mm_projector_type": "mlp2x_gelu"}}, {"s2": True}])
 def test_another_build_is_refused(change: dict, checkpoint: tuple[Path, Weights], tmp_path: Path):
     folder, _ = checkpoint
-    config = json.loads((folder / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
     with pytest.raises(ValueError, match=f"{tmp_path}: .* not built here; take VILA1.5-3b"):
         build(RewardConfig(backbone=str(tmp_path), keep=2, vision="own"), "cpu")

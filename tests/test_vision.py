@@ -87,7 +87,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def save_model(path: Path, config: Any, preparation: dict = PREPARATION, seed: int = 0) -> str:
     """A random checkpoint of `config` as the hub has it, with how its pictures are prepared."""
     seeded(seed, lambda: AutoModel.from_config(config)).save_pretrained(path)
-    (path / "preprocessor_config.json").write_text(json.dumps(preparation))
+    (path / "preprocessor_config.json").write_text(json.dumps(preparation), encoding="utf-8")
     return str(path)
 
 
@@ -234,9 +234,9 @@ def test_a_text_model_saved_before_there_were_pictures_loads(tmp_path: Path):
     network.save(tmp_path / "model")
     before = RewardModel(network, tokenizer).score(["go"], [walk(None)])
     file = tmp_path / "model/reward.json"
-    old = {k: v for k, v in json.loads(file.read_text()).items() if not k.startswith("vision")}
+    old = {k: v for k, v in json.loads(file.read_text(encoding="utf-8")).items() if not k.startswith("vision")}
     assert old.keys() == {"backbone", "keep", "train", "max_tokens"}
-    file.write_text(json.dumps(old))
+    file.write_text(json.dumps(old), encoding="utf-8")
     assert reward.load(tmp_path / "model").score(["go"], [walk(None)]).tolist() == before.tolist()
 
 
@@ -275,7 +275,7 @@ def spoil(path: Path, how: str) -> str:
     elif how == "torn":
         path.write_bytes(path.read_bytes()[:60])
     else:
-        path.write_text("<html>not found</html>")
+        path.write_text("<html>not found</html>", encoding="utf-8")
     return str(path)
 
 
@@ -344,6 +344,15 @@ def test_features_are_computed_once_and_kept(siglip: str, album: list[str], tmp_
     third.ids(album[2])
     assert torch.allclose(third.features([0], cpu), features[:1], atol=1e-6)
     assert sum(seen) == 5  # a broken file is made again
+
+
+def test_where_features_cannot_be_kept_they_are_computed_all_the_same(siglip: str, album: list[str], tmp_path: Path):
+    (tmp_path / "file").touch()
+    tower = transformer(siglip, 4)
+    first, kept = (Pictures(tower, 100, tmp_path / at) for at in ("file/no-folder", "kept"))
+    first.ids(album[0]), kept.ids(album[0])
+    cpu = torch.device("cpu")
+    assert torch.equal(first.features([0], cpu), kept.features([0], cpu))
 
 
 def test_what_another_tower_saw_is_not_used(siglip: str, own_cache: Path, tmp_path: Path):

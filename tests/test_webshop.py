@@ -15,7 +15,7 @@ from shop import SECRET, make_long_shop, make_shop, products, record
 from armap_lite import envs, synthesize
 from armap_lite.envs.webshop import WebShop, price_paid
 from armap_lite.envs.webshop.engine import Page, Shop, load, records, step
-from armap_lite.envs.webshop.goals import goals, split_of
+from armap_lite.envs.webshop.goals import attributes, goals, split_of
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Task, Trajectory
 
@@ -213,7 +213,7 @@ def test_products_are_read_by_the_official_rules(tmp_path):
         record("B000000003", "Three", None, {"Size": None, "Color": [{"value": " Red/Blue "}]}, images=[]),
         record("B000000004", "Four", "$1.00 to $2.00 to $9.00"),
     ]
-    (tmp_path / "items_shuffle.json").write_text(json.dumps(raw))
+    (tmp_path / "items_shuffle.json").write_text(json.dumps(raw), encoding="utf-8")
     shop = Shop(tmp_path)
     one, two, three, four = shop.products.values()
     assert (one.title, one.price, one.query) == ("One mug", 5.0, "mugs")
@@ -227,12 +227,12 @@ def test_a_long_file_is_read_whole_and_a_torn_one_is_refused(tmp_path):
     path = tmp_path / "items.json"
     path.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
     assert list(records(path)) == raw
-    path.write_text("[]")
+    path.write_text("[]", encoding="utf-8")
     assert list(records(path)) == []
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
     with pytest.raises(ValueError, match="not a whole JSON list"):
         list(records(path))
-    path.write_text(json.dumps(raw)[:-100])
+    path.write_text(json.dumps(raw)[:-100], encoding="utf-8")
     with pytest.raises(ValueError, match="not a whole JSON list"):
         list(records(path))
 
@@ -243,9 +243,47 @@ def test_missing_and_mixed_files_are_told_with_the_way_out(tmp_path):
     make_long_shop(tmp_path / "a")
     with pytest.raises(FileNotFoundError, match=r"no items_ins_v2\*\.json"):
         envs.make("webshop", folder=tmp_path / "a").tasks("test")
-    (tmp_path / "a" / "items_shuffle.json").write_text("[]")
+    (tmp_path / "a" / "items_shuffle.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ValueError, match="keep one set of files"):
         Shop(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("items_shuffle", lambda raw: raw[0].pop("query"), r"product 1 \(asin B0STRIPED1\) has no field 'query'"),
+        ("items_shuffle", lambda raw: raw[1].pop("asin"), r"product 2 \(asin None\) has no field 'asin'"),
+        ("items_shuffle", lambda raw: raw[0].update(name=None), r"asin B0STRIPED1\) has a field of another kind"),
+        ("items_shuffle", lambda raw: raw[0].update(pricing=5.0), r"asin B0STRIPED1\) has a field of another kind"),
+        ("items_shuffle", lambda raw: raw[0].update(customization_options=[1]), r"B0STRIPED1\) has a field of another"),
+        (
+            "items_human_ins",
+            lambda raw: raw["B0STRIPED1"][0].pop("instruction_options"),
+            r"asin B0STRIPED1 has no field",
+        ),
+        (
+            "items_human_ins",
+            lambda raw: raw["B0STRIPED1"][0].update(instruction_attributes="wide"),
+            "'wide' is not a list",
+        ),
+        (
+            "items_human_ins",
+            lambda raw: raw["B0STRIPED1"][0].update(price_upper="much"),
+            "asin B0STRIPED1 has a field of",
+        ),
+        ("items_human_ins", lambda raw: raw.clear(), "has no instruction for any of the"),
+        ("items_ins_v2", lambda raw: raw["B0STRIPED1"].update(attributes="wide"), "'wide' is not a list of words"),
+    ],
+)
+def test_a_missing_or_an_odd_field_is_named_with_its_file_and_asin(folder, tmp_path, file, change, said):
+    for path in folder.glob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.stem == file:
+            change(content)
+        (tmp_path / path.name).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"^.*{file}\.json.*{said}"):
+        shop = Shop(tmp_path)
+        goals(shop), attributes(shop)
 
 
 # Tasks

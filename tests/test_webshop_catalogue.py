@@ -291,5 +291,5 @@ def test_a_damaged_shop_is_made_again_and_a_sound_one_is_not(small, tmp_path, mo
 def test_it_lies_in_the_cache_of_the_assets(small, tmp_path, monkeypatch):
     monkeypatch.setenv("ARMAP_CACHE", str(tmp_path))
     assert catalogue.build().parent == tmp_path
-    digests = json.loads((catalogue.build() / "sha256.json").read_text())
+    digests = json.loads((catalogue.build() / "sha256.json").read_text(encoding="utf-8"))
     assert all(hashlib.sha256((catalogue.build() / f).read_bytes()).hexdigest() == d for f, d in digests.items())

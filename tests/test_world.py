@@ -86,7 +86,7 @@ def test_collection_keeps_and_counts_failures(env: Game24, failure: str, tmp_pat
     agent = Agent(First(), envs.make("game24"), examples=0)
     counts = asyncio.run(collect.collect(env, agent, [TASK], tmp_path / "t.jsonl", samples=2, proposals=0))
     assert counts["failures"] == counts["kept"] == 2  # both began alike, and neither repeats the other
-    for line in (tmp_path / "t.jsonl").read_text().splitlines():
+    for line in (tmp_path / "t.jsonl").read_text(encoding="utf-8").splitlines():
         assert json.loads(line)["trajectory"]["failure"] == failure
 
 

@@ -70,7 +70,7 @@ def p_value(answer: Any) -> str:
         ([0.0] * 5, [1.0] * 5),
         ([1.0, 0.0, 1.0], [1.0, 0.0, 1.0]),
         ([1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 0.0]),
-        ([0.1, 0.2, 0.0, 0.4], [0.0, 0.0, 0.3, 0.0]),  # sums that are equal but for the last binary digit
+        ([0.1, 0.2, 0.0, 0.1], [0.0, 0.0, 0.3, 0.0]),  # sums that are equal but for the last binary digits
         *(([rng.random() for _ in range(8)], [rng.random() for _ in range(8)]) for _ in range(4)),
     ]
     for a, b in cases:

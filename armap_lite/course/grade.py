@@ -11,6 +11,10 @@ memory and change them, or write to the file where points are noted; nobody does
 at once. A hand-in is a program that runs with your rights: it can read your files and use your network, so run it in a
 container or under an account without secrets. Time is limited, memory is not. What a hand-in leaves running ends with
 it, unless it detached itself.
+
+Of several attempts at one notebook the best counts, and the row names them all: the time of a file is lost on the way.
+Files that an archive of macOS adds (`__MACOSX`, `._*`) are no hand-ins. Where there are no POSIX signals (Windows), a
+cell has the time of the whole notebook.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +38,7 @@ from armap_lite.course import Result, check, find
 from armap_lite.course.notebooks import ID, course, read, tagged
 from armap_lite.store import read_jsonl, write_atomic
 
+STRAY = re.compile(r"\.ipynb_checkpoints$|__MACOSX$|\._")  # files and folders beside hand-ins that are none
 SHARE = 4  # no cell may take more than this part of a notebook's time
 
 Cells = list[tuple[str, str]]  # (what it is: "setup", "code", "code of 05-3", or "05-3", which checks it; its source)
@@ -47,34 +53,55 @@ class Marks:
     of: dict[str, int] = field(default_factory=dict)  # points to be had by exercise id
     results: dict[str, Result] = field(default_factory=dict)
     reason: str = ""  # why there are not more points, where it is not for wrong answers alone
+    others: list[str] = field(default_factory=list)  # further attempts, none of them better
+
+    @property
+    def remark(self) -> str:
+        """The reason, and which of several attempts this is."""
+        best = f"the best of {1 + len(self.others)} attempts, besides {', '.join(self.others)}" if self.others else ""
+        return "; ".join(filter(None, [self.reason, best]))
 
     @property
     def points(self) -> int:
         return sum(result.points for result in self.results.values())
 
     def __str__(self) -> str:
-        said = f"   ({self.reason})" if self.reason else ""
+        said = f"   ({self.remark})" if self.remark else ""
         return f"{self.points:3} of {sum(self.of.values()):3}  {self.notebook}  {self.student}{said}"
 
 
 def grade(folder: Path, out: Path, seconds: float = 60, progress: Callable[[Marks], Any] = print) -> list[Marks]:
-    """Marks of every notebook under `folder`, written to the CSV file `out` after each of them.
+    """Marks of every notebook under `folder`, a row for each student and notebook, written to the CSV file `out`.
+
+    The file is written after each notebook, and `progress` called with the row it stands in.
 
     Columns: notebook, student (the folders it lies in, else its name), points, of, reason, and one for each exercise:
     0 also where its check did not run, empty for those of other notebooks. Raises ValueError where there is none.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; name one that holds handed-in notebooks")
-    paths = [p for p in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+    paths = [p for p in sorted(folder.rglob("*.ipynb")) if not any(map(STRAY.match, p.relative_to(folder).parts))]
     if not paths:
         raise ValueError(f"no notebooks (*.ipynb) under {folder}")
     rows: list[Marks] = []
     for path in paths:
         inside = path.relative_to(folder)
-        rows.append(mark(path, "/".join(inside.parts[:-1]) or path.stem, seconds))
+        row = mark(path, "/".join(inside.parts[:-1]) or path.stem, seconds)
+        before = next((r for r in rows if r.of and (r.student, r.of) == (row.student, row.of)), None)
+        if before is None:
+            rows.append(row)
+        else:
+            row = rows[rows.index(before)] = better(before, row)
         write_atomic(out, as_csv(rows))
-        progress(rows[-1])
+        progress(row)
     return rows
+
+
+def better(one: Marks, other: Marks) -> Marks:
+    """The attempt with more points, the first of equal ones, which names the other."""
+    best, rest = (other, one) if other.points > one.points else (one, other)
+    best.others = [*one.others, *other.others, rest.notebook]
+    return best
 
 
 def mark(path: Path, student: str, seconds: float) -> Marks:
@@ -129,9 +156,7 @@ def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
         except subprocess.TimeoutExpired:
             ended = f"stopped after {seconds:g} seconds"
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)  # and all that it started
-            child.wait()
+            end(child)
         lines = list(read_jsonl(notes)) if notes.is_file() else []
     results = {line["id"]: Result(**line) for line in lines if "id" in line}
     errors = [line["error"] for line in lines if "error" in line]
@@ -141,6 +166,17 @@ def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
     return results, "; ".join(errors[-3:])
 
 
+def end(child: subprocess.Popen) -> None:
+    """End `child`, which leads a session of its own, and all that it started, and wait for it."""
+    with contextlib.suppress(OSError):  # it ended itself, or there is no such command
+        if hasattr(os, "killpg"):
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            subprocess.run(["taskkill", "/F", "/T", "/PID", str(child.pid)], capture_output=True, check=False)
+    child.kill()
+    child.wait()
+
+
 class TooLongError(BaseException):
     """Of no kind that code under test would catch."""
 
@@ -148,7 +184,8 @@ class TooLongError(BaseException):
 def play(script: Path, notes: Path, seconds: float) -> None:
     """The other side of `run`: the cells in IPython, as in a notebook; everything that happens is noted at once.
 
-    `seconds`: for each cell. Code that cannot be interrupted, a long sum in C say, goes on until `run` ends it all.
+    `seconds`: for each cell, where the system has timers. Code that cannot be interrupted, a long sum in C say, goes on
+    until `run` ends it all.
     """
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -159,7 +196,12 @@ def play(script: Path, notes: Path, seconds: float) -> None:
     def too_long(*_: Any) -> None:
         raise TooLongError
 
-    signal.signal(signal.SIGALRM, too_long)
+    def limit(seconds: float) -> None:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, too_long)
     shell = Shell.instance()
     with notes.open("a", encoding="utf-8") as file:
 
@@ -176,9 +218,9 @@ def play(script: Path, notes: Path, seconds: float) -> None:
             if checking:
                 shell.user_ns["check"] = check  # whatever the name means by now
                 last = f"after the check of {kind}"
-            signal.setitimer(signal.ITIMER_REAL, 0 if kind == "setup" else seconds)  # ours; importing torch takes long
+            limit(0 if kind == "setup" else seconds)  # ours; importing torch takes long
             done = shell.run_cell(source)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            limit(0)
             error = done.error_before_exec or done.error_in_exec
             if checking and isinstance(done.result, Result) and done.result.id == kind:
                 note(**vars(done.result))
@@ -208,5 +250,5 @@ def as_csv(rows: Sequence[Marks]) -> str:
     table.writerow(["notebook", "student", "points", "of", "reason", *ids])
     for row in rows:
         each = [row.results[id].points if id in row.results else 0 if id in row.of else "" for id in ids]
-        table.writerow([row.notebook, row.student, row.points, sum(row.of.values()), row.reason, *each])
+        table.writerow([row.notebook, row.student, row.points, sum(row.of.values()), row.remark, *each])
     return text.getvalue()

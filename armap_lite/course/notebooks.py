@@ -39,12 +39,12 @@ Cell = dict[str, Any]
 def read(path: Path) -> dict[str, Any]:
     """The notebook in `path`, each source one string. Raises ValueError where it is none."""
     try:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook = json.loads(path.read_bytes())  # in UTF-8, with or without a byte order mark
         for cell in notebook["cells"]:
             cell["source"] = "".join(cell["source"])
             cell["metadata"] = dict(cell.get("metadata") or {})
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not a notebook: {type(error).__name__} {error}") from error
+        raise ValueError(f"{path} is not a notebook of nbformat 4: {type(error).__name__} {error}") from error
     return notebook
 
 

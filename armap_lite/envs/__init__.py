@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from armap_lite.envs.base import Environment, Judge
@@ -17,13 +18,25 @@ ENVIRONMENTS: dict[str, tuple[type[Environment], type[Judge]]] = {
 
 
 def make(name: str, **options: Any) -> Environment:
-    """The environment called `name`. Raises ValueError for a name that is not known."""
+    """The environment called `name`. Raises ValueError for a name or an option that is not known."""
+    check_options(name, options)
     return named(name)[0](**options)
 
 
 def make_judge(name: str, **options: Any) -> Judge:
-    """The judge of environment `name`: the true score, for the final evaluation alone."""
+    """The judge of environment `name`, with the options of that environment, for the final evaluation alone."""
+    check_options(name, options)
     return named(name)[1](**options)
+
+
+def check_options(name: str, options: dict[str, Any]) -> None:
+    """Raise ValueError for an option that environment `name` does not have."""
+    known = inspect.signature(named(name)[0]).parameters.values()
+    names = [p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    unknown = sorted(options.keys() - names)
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in known):
+        there = f"its options are {', '.join(names)}" if names else "it has no options"
+        raise ValueError(f"environment {name!r} has no option {unknown[0]!r}; {there}")
 
 
 def named(name: str) -> tuple[type[Environment], type[Judge]]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
+import itertools
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import combinations
 from pathlib import Path
 
+from armap_lite import assets
 from armap_lite.envs.base import Environment, Judge
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -33,6 +35,7 @@ EXAMPLES = (  # solved by hand; puzzles of the training split
     ([3, 3, 6, 12], ("3 + 3 = 6", "12 + 6 = 18", "18 + 6 = 24")),
 )
 TEST, DEV = range(900, 1000), range(800, 900)  # the paper's test puzzles; dev just before them, as hard
+OWN = ("train", "train", "train", "dev", "test")  # the splits of a user's puzzles, in turn
 
 
 def apply(a: Fraction, op: str, b: Fraction) -> Fraction | None:
@@ -49,7 +52,7 @@ def moves(numbers: Sequence[Fraction]) -> Iterator[tuple[Fraction, str, Fraction
     and every solvable puzzle stays solvable (a test walks through all 1,362).
     """
     seen = set()
-    for i, j in combinations(range(len(numbers)), 2):
+    for i, j in itertools.combinations(range(len(numbers)), 2):
         low, high = sorted((numbers[i], numbers[j]))
         if (high, low) in seen:
             continue
@@ -77,28 +80,29 @@ class Game24(Environment):
     )
 
     def __init__(self, puzzles: Path | str | None = None):
-        """`puzzles`: a CSV with a column "Puzzles"; by default the 24.csv of Tree of Thoughts (an asset)."""
-        self._path = puzzles
-        self._puzzles: list[list[int]] | None = None
+        """`puzzles`: a CSV as `read_puzzles` takes it; by default the 24.csv of Tree of Thoughts (an asset).
+
+        Of a user's file, a puzzle that comes twice is taken once, and every fifth puzzle each goes to dev and test.
+        """
         self._left: list[Fraction] = []
+        self._puzzles: list[tuple[str, list[int]]] | None = None  # split, numbers
+        if puzzles is not None:
+            self._puzzles = own_puzzles(Path(puzzles))
+            self.version = Path(puzzles).name
 
     def tasks(self, split: str) -> list[Task]:
         if split not in ("train", "dev", "test"):
             raise ValueError(f"split {split!r} is not known; use 'train', 'dev' or 'test'")
         return [
             Task(f"{self.name}-{i}", self.name, split, instruction(numbers, 24), {"numbers": numbers, "target": 24})
-            for i, numbers in enumerate(self._load())
-            if split == ("test" if i in TEST else "dev" if i in DEV else "train")
+            for i, (where, numbers) in enumerate(self._load())
+            if split == where
         ]
 
-    def _load(self) -> list[list[int]]:
+    def _load(self) -> list[tuple[str, list[int]]]:
         if self._puzzles is None:
-            if self._path is None:
-                from armap_lite import assets
-
-                self._path = assets.fetch("game24-puzzles")
-            with open(self._path, newline="") as file:
-                self._puzzles = [[int(n) for n in row["Puzzles"].split()] for row in csv.DictReader(file)]
+            found = enumerate(read_puzzles(assets.fetch("game24-puzzles")))
+            self._puzzles = [("test" if i in TEST else "dev" if i in DEV else "train", n) for i, n in found]
         return self._puzzles
 
     def fork(self) -> Game24:
@@ -191,8 +195,57 @@ def instruction(numbers: Sequence[int | str], target: int | str) -> str:
     return f"Use the numbers {' '.join(map(str, numbers))} to obtain {target}."
 
 
+def read_puzzles(path: Path) -> list[list[int]]:
+    """The puzzles of a CSV file in UTF-8 with a column "Puzzles", each four whole numbers: "4 5 6 10".
+
+    Columns are separated by commas, semicolons or tabs. Raises ValueError where the file is anything else.
+    """
+    expected = 'expected a CSV file in UTF-8 with a column "Puzzles" of numbers like "4 5 6 10"'
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]  # Excel begins with a byte order mark
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path} ({error}); {expected}") from error
+    rows = csv.reader(lines, delimiter=max(",;\t", key=lines[0].count))
+    names = [name.strip().lower() for name in next(rows)]
+    if "puzzles" not in names:
+        raise ValueError(f"{path} has the columns {', '.join(names) or 'of an empty file'}; {expected}")
+    puzzles, column = [], names.index("puzzles")
+    for row in rows:
+        numbers = row[column].split() if len(row) > column else []
+        if any(cell.strip() for cell in row):  # a spreadsheet may save its empty rows
+            if len(numbers) != 4 or not all(re.fullmatch(r"\d{1,6}", n, re.ASCII) for n in numbers):
+                raise ValueError(f"{path}, line {rows.line_num}: {' '.join(numbers)!r} is no puzzle; {expected}")
+            puzzles.append([int(n) for n in numbers])
+    return puzzles
+
+
+def own_puzzles(path: Path) -> list[tuple[str, list[int]]]:
+    """(split, numbers) of each different puzzle in `path`; one that the prompt solves as an example is for training.
+
+    Raises ValueError where a split would be empty.
+    """
+    puzzles, split = read_puzzles(path), itertools.cycle(OWN)
+    different: dict[str, list[int]] = {}
+    for numbers in puzzles:
+        different.setdefault(_canonical(numbers), numbers)
+    shown = {_canonical(numbers) for numbers, _ in EXAMPLES}
+    found = [("train" if key in shown else next(split), numbers) for key, numbers in different.items()]
+    if missing := {*OWN} - {where for where, _ in found}:
+        raise ValueError(
+            f"{path} has {len(different)} different puzzles and leaves {', '.join(sorted(missing))} without any; "
+            f"at least {len(OWN)} are needed that are no examples of the prompt ({'; '.join(sorted(shown))})"
+        )
+    if len(different) < len(puzzles):
+        again = f"{len(puzzles) - len(different)} of {len(puzzles)} puzzles"
+        print(f"{path}: {again} repeat an earlier one and are left out", file=sys.stderr)
+    return found
+
+
 class Game24Judge(Judge):
     """1 where the four numbers of the task were combined into its target, else 0."""
+
+    def __init__(self, puzzles: Path | str | None = None):
+        """`puzzles`: as given to the environment; a task holds its own numbers."""
 
     def score(self, trajectory: Trajectory) -> float:
         env = Game24()

@@ -34,7 +34,13 @@ def find_java(heap_mb: int = 512, oldest: int = 17) -> str:
     seen = []
     for java in dict.fromkeys(candidates):
         try:
-            told = subprocess.run([java, f"-Xmx{heap_mb}m", "-version"], capture_output=True, text=True, timeout=60)
+            told = subprocess.run(
+                [java, f"-Xmx{heap_mb}m", "-version"],
+                capture_output=True,
+                timeout=60,
+                encoding="utf-8",
+                errors="replace",
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             seen.append(f"{java}: {error}")
             continue
@@ -102,7 +108,7 @@ class Simulators:
         try:
             port, self._process = launch_gateway(
                 classpath=self._jar,
-                javaopts=[f"-Xmx{self._heap}m", "-XX:+UseSerialGC"],
+                javaopts=[f"-Xmx{self._heap}m", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8"],
                 java_path=self._java,
                 cwd=self._folder.name,  # the simulator leaves notes in its working folder
                 die_on_exit=True,

@@ -90,7 +90,7 @@ PER_FAMILY = 10  # test and dev: the first ten variations of each family, or all
 
 def read_index(file: Path) -> dict[str, list[tuple[str, int]]]:
     """The episodes that a user's file gives to splits. Raises ValueError for one that there is not, or given twice."""
-    index = json.loads(file.read_text())
+    index = json.loads(file.read_text(encoding="utf-8"))
     seen: dict[tuple[str, int], str] = {}
     for split, places in index.items():
         if split not in ("train", "dev", "test") or not places:

@@ -27,7 +27,7 @@ from armap_lite.envs.base import Environment, Judge, SimulatorError
 from armap_lite.envs.java import Simulators, find_java
 from armap_lite.envs.science_facts import PHRASINGS, ROOMS, did, plain, read_facts, read_instruction
 from armap_lite.envs.science_tasks import EXAMPLES, PER_FAMILY, STEPS, read_index
-from armap_lite.store import write_atomic
+from armap_lite.store import write_memo
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 SIMPLIFICATION = "easy"
@@ -124,7 +124,7 @@ class ScienceWorld(Environment):
                 known[key] = read(sim)
             finally:
                 self._pool.release(reader)
-            write_atomic(file, json.dumps(known))
+            write_memo(file, json.dumps(known))
         return known[key]
 
     def draw(self, n: int, seed: int) -> list[Task]:
@@ -292,7 +292,7 @@ class Tasks(Sequence[Task]):
 
 @functools.cache
 def _notes(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _version() -> str:

@@ -22,7 +22,7 @@ def load(path: Path | str) -> RewardModel:
     file = Path(path) / "reward.json"
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no reward model (no reward.json); train one, or give the folder of one")
-    network, tokenizer = build(RewardConfig(**json.loads(file.read_text())))
+    network, tokenizer = build(RewardConfig(**json.loads(file.read_text(encoding="utf-8"))))
     network.load_learned(path)
     return RewardModel(network, tokenizer)
 

@@ -79,7 +79,7 @@ class RewardNetwork(nn.Module):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save_file({k: v.contiguous().cpu() for k, v in self.learned().items()}, temporary / "weights.safetensors")
-        (temporary / "reward.json").write_text(json.dumps(dataclasses.asdict(self.config), indent=1))
+        (temporary / "reward.json").write_text(json.dumps(dataclasses.asdict(self.config), indent=1), encoding="utf-8")
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from armap_lite.agent import transcript
 from armap_lite.assets import cache
-from armap_lite.store import write_atomic
+from armap_lite.store import write_memo
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import Trajectory
 
@@ -127,7 +127,7 @@ class Pictures:
             seen = self.tower(torch.stack([pixels for *_, pixels in fresh]).to(device)).cpu()  # [B, K, C]
             for (n, file, _), features in zip(fresh, seen):
                 self._features[n] = features.clone()  # of its own, not a part of the batch
-                write_atomic(file, save({"features": self._features[n]}))
+                write_memo(file, save({"features": self._features[n]}))
 
     @staticmethod
     def _broken(path: str, why: str) -> PictureError:

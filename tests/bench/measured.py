@@ -93,7 +93,7 @@ def _short(number: float) -> float:
 
 
 def _json(file: Path) -> Any:
-    return json.loads(file.read_text())
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def main(folder: str, env: str, commit: str, name: str = "") -> None:
@@ -102,7 +102,7 @@ def main(folder: str, env: str, commit: str, name: str = "") -> None:
     lines = ",\n".join(json.dumps(plan, ensure_ascii=False) for plan in found.pop("plans"))
     head = json.dumps(found, ensure_ascii=False)[:-1]
     target = KEPT / f"{name or env}-{found['profile']}-{found['seed']}.json"
-    target.write_text(f'{head}, "plans": [\n{lines}\n]}}\n')
+    target.write_text(f'{head}, "plans": [\n{lines}\n]}}\n', encoding="utf-8")
     print(target, f"{target.stat().st_size / 1000:.0f} kB")
 
 

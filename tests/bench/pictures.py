@@ -80,7 +80,7 @@ def two_models(run: Run) -> dict[str, Any]:
         settings = dataclasses.replace(run.settings.reward, vision=None)
         learned = asyncio.run(run.pairs())
         train(learned, blind, settings, run.settings.training, seed=run.seed, enable_progress_bar=False)
-        (blind / "trained.json").write_text("{}")
+        (blind / "trained.json").write_text("{}", encoding="utf-8")
     return {"with": run.reward, "without": reward.load(blind)}
 
 

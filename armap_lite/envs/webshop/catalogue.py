@@ -154,7 +154,7 @@ def build(seed: int = 0, cache: Path | None = None) -> Path:
             for path, content in _files(seed):
                 (new / path).write_bytes(content)
                 sums[path] = hashlib.sha256(content).hexdigest()
-            (new / "sha256.json").write_text(json.dumps(sums, indent=1))
+            (new / "sha256.json").write_text(json.dumps(sums, indent=1), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(new, folder)
     return folder

@@ -6,6 +6,7 @@ them share one loaded `Shop`. Nothing here knows what anybody wants to buy.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import random
@@ -65,9 +66,11 @@ class Shop:
             raise _missing(error) from error
         self.folder = Path(folder)
         self.products: dict[str, Product] = {}
-        for raw in records(data_file(self.folder, "items_shuffle")):
-            if raw["asin"] != "nan" and len(raw["asin"]) <= 10:  # what the official loader leaves out, too
-                self.products.setdefault(raw["asin"], _product(raw))
+        file = data_file(self.folder, "items_shuffle")
+        for number, raw in enumerate(records(file), 1):
+            with reading(file, f"product {number} (asin {raw.get('asin')})"):
+                if raw["asin"] != "nan" and len(raw["asin"]) <= 10:  # what the official loader leaves out, too
+                    self.products.setdefault(raw["asin"], _product(raw))
         self.asins = list(self.products)
         self._cut = functools.partial(
             bm25s.tokenize, token_pattern=TOKEN, stopwords="en", stemmer=stemmer(), show_progress=False
@@ -227,6 +230,16 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
                 break
     if text.strip() not in ("]", "[]"):
         raise ValueError(f"{path} ends in {text[-40:]!r}, not in ']': it is not a whole JSON list; get it again")
+
+
+@contextlib.contextmanager
+def reading(file: Path, what: str) -> Iterator[None]:
+    """Turn what goes wrong with a record that lacks a field or has an odd one into a ValueError that names it."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        why = f"has no field {error}" if isinstance(error, KeyError) else f"has a field of another kind ({error})"
+        raise ValueError(f"{file}: {what} {why}; mend or delete it: WebShop's own files show the format") from error
 
 
 def _line(text: str) -> str:

@@ -6,9 +6,10 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from armap_lite.envs.webshop.engine import Product, Shop, data_file
+from armap_lite.envs.webshop.engine import Product, Shop, data_file, reading
 from armap_lite.rng import stream
 
 
@@ -24,9 +25,15 @@ def goals(shop: Shop, kind: str | None = None) -> list[dict[str, Any]]:
     if kind is None:
         kind = "human" if any(shop.folder.glob("items_human_ins*.json")) else "synthetic"
     stem = "items_human_ins" if kind == "human" else "items_ins_v2"
-    told = json.loads(data_file(shop.folder, stem).read_text(encoding="utf-8"))
+    file, told = _told(shop, stem)
     make = _human if kind == "human" else _synthetic
-    found = [goal for p in shop.products.values() if p.asin in told for goal in make(p, told[p.asin])]
+    found: list[dict[str, Any]] = []
+    for product in shop.products.values():
+        if product.asin in told:
+            with reading(file, f"asin {product.asin}"):
+                found += make(product, told[product.asin])
+    if not found:
+        raise ValueError(f"{file} has no instruction for any of the {len(shop.products)} products beside it")
     random.Random(233).shuffle(found)
     return found
 
@@ -39,17 +46,42 @@ def split_of(index: int, total: int) -> str:
 
 def attributes(shop: Shop) -> dict[str, list[str]]:
     """The attributes of each product, which only the judge may know."""
-    told = json.loads(data_file(shop.folder, "items_ins_v2").read_text(encoding="utf-8"))
-    return {asin: entry["attributes"] for asin, entry in told.items() if "attributes" in entry}
+    file, told = _told(shop, "items_ins_v2")
+    found = {}
+    for asin, entry in told.items():
+        with reading(file, f"asin {asin}"):
+            if "attributes" in entry:
+                found[asin] = _words(entry["attributes"])
+    return found
+
+
+def _told(shop: Shop, stem: str) -> tuple[Path, dict[str, Any]]:
+    """A JSON file with one entry for each asin. Raises ValueError where it is none."""
+    file = data_file(shop.folder, stem)
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON ({error}); get it again") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"{file} holds a {type(told).__name__}; expected an object with an entry for each asin")
+    return file, told
+
+
+def _words(value: Any) -> Any:
+    """`value`, a list of words or, of options, also a dict. Raises TypeError for anything else."""
+    if not isinstance(value, (list, dict)) or not all(isinstance(word, str) for word in value):
+        raise TypeError(f"{value!r:.60} is not a list of words")
+    return value
 
 
 def _human(product: Product, told: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for i, entry in enumerate(told):
         if entry["instruction_attributes"]:
             # The catalogue that this package makes has the cap in its wording; the official file has none.
-            cap, clause = (entry["price_upper"], "") if "price_upper" in entry else _price_cap(product, i)
+            cap, clause = (float(entry["price_upper"]), "") if "price_upper" in entry else _price_cap(product, i)
             text = entry["instruction"].strip(".") + clause
-            goal = _goal(product, text, entry["instruction_attributes"], cap, entry["instruction_options"])
+            wanted, options = _words(entry["instruction_attributes"]), _words(entry["instruction_options"])
+            goal = _goal(product, text, wanted, cap, options)
             yield goal | {"needs_picture": entry.get("needs_picture", False)}
 
 
@@ -62,7 +94,7 @@ def _synthetic(product: Product, told: dict[str, Any]) -> Iterator[dict[str, Any
         options = dict(zip(names, values))
         asked = ", and ".join(f"{name}: {value}" for name, value in options.items())
         text = told["instruction"] + (f" with {asked}" if asked else "") + clause
-        yield _goal(product, text, told["instruction_attributes"], cap, options)
+        yield _goal(product, text, _words(told["instruction_attributes"]), cap, options)
 
 
 def _price_cap(product: Product, number: int) -> tuple[float, str]:
