@@ -7,31 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from armap_lite.llms.forest import Forest, Node
+from armap_lite.llms.forest import Forest
+from armap_lite.llms.plain import Plain, engine
+from armap_lite.llms.tree import Hidden
 from armap_lite.reward.model import RewardNetwork
 from armap_lite.reward.vision import encode
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import Trajectory
 
 
-class RewardForest(Forest):
-    """A forest whose passes read the scalar head."""
+class RewardForest(Hidden, Forest):
+    """A forest over the backbone."""
 
-    def __init__(self, network: RewardNetwork, capacity: int, pack: int):
-        super().__init__(network.backbone, capacity, pack)
-        self.network = network
 
-    def values(self, nodes: Sequence[Node]) -> None:
-        """Fill in `value` of `nodes`."""
-
-        def read(asked: list[Node], output: Any, rows: list[int]) -> None:
-            hidden = output.last_hidden_state[0, rows].float()  # [asked, H]
-            for node, value in zip(asked, self.network.head(hidden)[:, 0].tolist()):
-                node.value = value
-
-        wanted = [n for n in dict.fromkeys(nodes) if n.value is None]
-        if wanted:
-            self.compute(wanted, read)
+class PlainReward(Hidden, Plain):
+    """Plain forward passes of the backbone."""
 
 
 class RewardModel:
@@ -40,10 +30,11 @@ class RewardModel:
     The trajectories of one task share their beginning; each line of it is read once (see `llms/forest.py`).
     """
 
-    def __init__(self, network: RewardNetwork, tokenizer: Any, capacity: int = 16384, pack: int = 512):
+    def __init__(self, network: RewardNetwork, tokenizer: Any, capacity: int | None = None, pack: int | None = None):
         self.network = network.eval().requires_grad_(False)
         self.lines = LineTokenizer(tokenizer)
-        self.forest = RewardForest(network, capacity, pack)
+        name = f"reward model on {network.config.backbone}"
+        self.forest = engine(RewardForest, PlainReward, network.backbone, name, capacity, pack)
 
     def reset(self) -> None:
         """Forget every cached prefix."""
@@ -57,5 +48,5 @@ class RewardModel:
         ends = []
         for instruction, trajectory in zip(instructions, trajectories, strict=True):
             ends.append(self.forest.add(self.encode(instruction, trajectory)[0]))
-        self.forest.values(ends)
+        self.forest.values(ends, self.network.head)
         return np.array([end.value for end in ends], dtype=np.float64)
