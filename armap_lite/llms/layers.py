@@ -48,6 +48,20 @@ def cut(model: Any, keep: int) -> Callable[[], None]:
     return lambda: set_to(layers, total)
 
 
+def top(model: Any, count: int) -> list[nn.Module]:
+    """The last `count` layers and what follows them: the final norm. Raises ValueError where they are not found."""
+    place = find(model)
+    if place is None:
+        raise ValueError(f"the layers of {type(model).__name__} were not found; use train='lora:16' or 'all'")
+    parent, name = place
+    after, found = False, list(getattr(parent, name)[-count:])
+    for own, module in parent.named_children():
+        if after or own.startswith("final"):  # OPT makes its final norm before its layers
+            found.append(module)
+        after = after or own == name
+    return found
+
+
 def kinds(model: Any) -> int | None:
     """How many layers, from the first on, contain each kind of layer that the model has; None if none are found."""
     place = find(model)

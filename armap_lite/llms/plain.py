@@ -100,10 +100,7 @@ def engine(
     options = {"capacity": capacity or room[0], "pack": pack or room[1]}
     if why is None:
         return fast(model, **options)
-    line = (
-        f"{name}: {type(model).__name__} is run by plain forward passes, which read every text again and are slower: "
-        f"{why}. A server (vLLM, llama.cpp) is faster."
-    )
+    line = f"{name}: {type(model).__name__} runs on the plain path, which is slower (it shares no prefixes): {why}"
     if line not in _said:
         print(line, file=sys.stderr)
         _said.add(line)

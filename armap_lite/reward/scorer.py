@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from armap_lite.llms.device import pick
 from armap_lite.llms.forest import Forest
 from armap_lite.llms.plain import Plain, engine
 from armap_lite.llms.tree import Hidden
@@ -30,7 +31,24 @@ class RewardModel:
     The trajectories of one task share their beginning; each line of it is read once (see `llms/forest.py`).
     """
 
-    def __init__(self, network: RewardNetwork, tokenizer: Any, capacity: int | None = None, pack: int | None = None):
+    def __init__(
+        self,
+        network: RewardNetwork,
+        tokenizer: Any,
+        capacity: int | None = None,
+        pack: int | None = None,
+        dtype: str = "auto",
+    ):
+        """`capacity`, `pack`: as in `LocalLM`. `dtype`: that of the backbone, which is converted in place.
+
+        "auto" is bf16 on CUDA (fp16 where the card has no bf16), and leaves it as it is on the CPU. The head always
+        computes in fp32.
+        """
+        device = network.head.weight.device
+        if dtype != "auto" or device.type == "cuda":
+            network.backbone.to(pick(str(device), dtype)[1])  # type: ignore[call-overload]
+            if network.pictures:  # a picture's features come in fp32
+                network.backbone.get_input_embeddings().projector.float()  # type: ignore[operator]
         self.network = network.eval().requires_grad_(False)
         self.lines = LineTokenizer(tokenizer)
         name = f"reward model on {network.config.backbone}"
