@@ -16,6 +16,8 @@ from armap_lite.reward.vision import encode
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import Trajectory
 
+LARGE = 50_000_000  # below it, fp32 takes little time and memory, and rewards may differ by less than bf16 resolves
+
 
 class RewardForest(Hidden, Forest):
     """A forest over the backbone."""
@@ -41,11 +43,12 @@ class RewardModel:
     ):
         """`capacity`, `pack`: as in `LocalLM`. `dtype`: that of the backbone, which is converted in place.
 
-        "auto" is bf16 on CUDA (fp16 where the card has no bf16), and leaves it as it is on the CPU. The head always
-        computes in fp32.
+        "auto" is bf16 on CUDA (fp16 where the card has no bf16) for backbones of `LARGE` parameters and more; else the
+        backbone stays as it is. The head always computes in fp32.
         """
         device = network.head.weight.device
-        if dtype != "auto" or device.type == "cuda":
+        size = sum(p.numel() for p in network.backbone.parameters())
+        if dtype != "auto" or (device.type == "cuda" and size >= LARGE):
             network.backbone.to(pick(str(device), dtype)[1])  # type: ignore[call-overload]
             if network.pictures:  # a picture's features come in fp32
                 network.backbone.get_input_embeddings().projector.float()  # type: ignore[operator]
