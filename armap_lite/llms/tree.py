@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -86,21 +87,31 @@ class Engine(ABC):
         """One forward pass on `inputs` [B, T]; its output in fp32 at `rows` [N] of the B * T tokens -> [N, ...]."""
 
 
+_WIDE: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor | None]] = WeakKeyDictionary()
+
+
+def _wide(head: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias in fp32. The copy of a bf16 or fp16 head is kept: to make it takes as long as to use it."""
+    own = head.weight.detach(), None if head.bias is None else head.bias.detach()
+    if own[0].dtype == torch.float32:
+        return own
+    if head not in _WIDE or _WIDE[head][0].device != own[0].device:
+        _WIDE[head] = own[0].float(), None if own[1] is None else own[1].float()
+    return _WIDE[head]
+
+
 class Logits(Engine):
     """Reads next-token log-probabilities of a causal language model."""
 
     def __init__(self, model: Any, **options: Any):
         super().__init__(model, **options)
         self._head = model.get_output_embeddings()
-        self._weights: tuple[Tensor, Tensor | None] | None = None
 
     def _call(self, rows: Tensor, inputs: dict[str, Any]) -> Tensor:
         head = self._head
         if type(head) is not nn.Linear:  # one of its own kind, such as a quantised one, is taken as it is
             return self.model(**inputs).logits.flatten(0, 1)[rows].float()
-        if self._weights is None:
-            self._weights = (head.weight.detach().float(), None if head.bias is None else head.bias.detach().float())
-        weight, bias = self._weights
+        weight, bias = _wide(head)
 
         def forward(hidden: Tensor) -> Tensor:
             return functional.linear(hidden.flatten(0, -2)[rows].float(), weight, bias)[None]  # [1, N, V]
