@@ -63,15 +63,16 @@ def top(model: Any, count: int) -> list[nn.Module]:
 
 
 def kinds(model: Any) -> int | None:
-    """How many layers, from the first on, contain each kind of layer that the model has; None if none are found."""
+    """How many layers, from the first on, contain each kind of layer (at least two); None if none are found."""
     place = find(model)
     if place is None:
         return None
     types = getattr(model.config.get_text_config(), "layer_types", None) or ()
     first: dict[Any, int] = {}
-    for i, layer in enumerate(getattr(*place)):
+    every = getattr(*place)
+    for i, layer in enumerate(every):
         first.setdefault((tuple(types[i : i + 1]), _kind(layer)), i)
-    return max(first.values()) + 1
+    return min(len(every), max(2, 1 + max(first.values())))
 
 
 def _kind(layer: nn.Module) -> tuple[Any, ...]:
