@@ -1,23 +1,88 @@
-"""Text to tokens, line by line: a text that grew by a line keeps the tokens it had."""
+"""Text to tokens, piece by piece: a text that grew by a line keeps the tokens it had."""
 
 from __future__ import annotations
 
 import functools
+import itertools
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
+
+Tokens = tuple[int, ...]
+
+# What prompts consist of: lines with and without punctuation at their end, blank lines, brackets, numbers.
+PROBES = (
+    "Task: boil the water.\nAction: open door\n",
+    "Use 1 4 8 8 (to obtain 24).\n\n8 * 4 = 32\nclick[buy now]\nleft: 4, 8\n",
+    "In it, you see: a cup | $10.00!\n\nWhat now?\n",
+)
+
+
+def _by_line(text: str) -> list[str]:
+    return text.splitlines(keepends=True)
+
+
+def _by_paragraph(text: str) -> list[str]:
+    return re.findall(r"[^\n]*\n(?:\s*\n)*|[^\n]+", text)
+
+
+def _whole(text: str) -> list[str]:
+    return [text] if text else []
 
 
 class LineTokenizer:
-    """Tokenises each line on its own, with its newline; `start` (bos, or eos where there is none) comes first."""
+    """Tokenises a text in the smallest pieces that give the tokens of the whole text.
+
+    A piece is a line with its newline; or a line with all blank lines after it, where adjacent newlines become one
+    token (Llama 3, Qwen); or the whole text, where each piece would get a blank in front (SentencePiece).
+    `start` is the token before the first word: bos, or eos where there is none. Raises ValueError without either.
+    """
 
     def __init__(self, tokenizer: Any):
         self.tokenizer = tokenizer
-        self.start: int = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        self._line = functools.lru_cache(65536)(self._encode)
-        self.newline = self._line("\n")[-1]
+        starts = [i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None]
+        if not starts:
+            raise ValueError(
+                f"the tokenizer of {getattr(tokenizer, 'name_or_path', '') or 'this model'!r} has neither a bos nor an "
+                "eos token, and a text needs one in front; set `tokenizer.bos_token` and save it to the model's folder"
+            )
+        self.start: int = starts[0]
+        self._piece = functools.lru_cache(65536)(self._encode)
+        self._tails = functools.lru_cache(1024)(self._continue)
+        self._split: Callable[[str], list[str]] = _whole
+        for way in (_by_line, _by_paragraph):
+            if all([t for piece in way(text) for t in self._encode(piece)] == [*self._encode(text)] for text in PROBES):
+                self._split = way
+                break
+        self.newline = self._piece("a\n")[-1]
 
-    def _encode(self, line: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(line, add_special_tokens=False)["input_ids"])
+    def _encode(self, piece: str) -> Tokens:
+        return tuple(self.tokenizer(piece, add_special_tokens=False)["input_ids"])
 
     def __call__(self, text: str) -> list[int]:
         """Token ids of `text`, without `start`."""
-        return [t for line in text.splitlines(keepends=True) for t in self._line(line)]
+        return [t for piece in self._split(text) for t in self._piece(piece)]
+
+    def after(self, prompt: str, options: Sequence[str]) -> tuple[list[int], tuple[Tokens, ...]]:
+        """Token ids of `prompt`, without `start`, and of each of `options` after it, with a newline at its end.
+
+        Where a token would reach from the prompt into an option, the prompt's ids end before it.
+        """
+        head = self(prompt)
+        line = "" if self._split is _by_line else prompt[prompt.rstrip().rfind("\n") + 1 :]
+        tails = self._tails(tuple(options), line)
+        if tails is not None:
+            return head, tails
+        whole = [self(f"{prompt}{option}\n") for option in options]
+        same = sum(1 for _ in itertools.takewhile(lambda ids: len({*ids}) == 1, zip(head, *whole)))
+        return head[:same], tuple(tuple(ids[same:]) for ids in whole)
+
+    def _continue(self, options: tuple[str, ...], line: str) -> tuple[Tokens, ...] | None:
+        """Token ids of `options` after `line`, the prompt's last; None where a token reaches over the border."""
+        if self._split is _by_line:
+            return tuple((*self(option), self.newline) for option in options)
+        head = self(line)
+        whole = [self(f"{line}{option}\n") for option in options]
+        if any(ids[: len(head)] != head for ids in whole):
+            return None
+        return tuple(tuple(ids[len(head) :]) for ids in whole)

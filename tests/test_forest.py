@@ -151,3 +151,19 @@ def test_clear_forgets_everything():
     assert lm.choose(["Use\n"], [["a", "b"]], None) == first
     assert lm.forest.tokens_computed == 2 * cost
     assert sum(node.slot >= 0 for node in walk(lm.forest.root)) == cost
+
+
+def test_prompts_that_do_not_fit_the_pool_together_are_read_in_turns():
+    forest = LogitForest(LM.model, capacity=30, pack=100)
+    texts = [[10 + k] * 20 for k in range(3)]
+    some = [forest.add(text) for text in texts]
+    found = forest.logprobs([*some, some[0].parent])
+    for text, node in zip(texts, some):
+        torch.testing.assert_close(found[node], plain(text), atol=1e-4, rtol=0)
+    forest.clear()
+    head = forest.add([14] * 20)  # in the pool already, and needed by all that follow
+    forest.logprobs([head])
+    tails = [forest.add([k] * 6, head) for k in range(4)]
+    found = forest.logprobs(tails)
+    for k, node in enumerate(tails):
+        torch.testing.assert_close(found[node], plain([14] * 20 + [k] * 6), atol=1e-4, rtol=0)

@@ -248,6 +248,18 @@ def test_a_shared_beginning_is_read_once_and_forgotten_on_reset():
     assert model.forest.tokens_computed == 2 * read
 
 
+def test_the_backbone_may_score_in_bf16_and_the_head_stays_in_fp32():
+    walks = [walk([]), walk(["8 * 3 = 24"]), walk(["8 - 3 = 5", "5 + 4 = 9"])]
+    texts = [t.task.instruction for t in walks]
+    exact = RewardModel(*tiny_network(5)).score(texts, walks)
+    model = RewardModel(*tiny_network(5), dtype="bfloat16")
+    assert model.network.backbone.dtype == torch.bfloat16 and model.network.head.weight.dtype == torch.float32
+    rounded = model.score(texts, walks)
+    assert rounded == pytest.approx(exact, abs=0.02) and not (rounded == exact).any()
+    coarse = torch.from_numpy(rounded).bfloat16().double().numpy()
+    assert (coarse != rounded).any()  # the sum over the last hidden state is not rounded
+
+
 def test_every_instruction_needs_its_trajectory():
     with pytest.raises(ValueError):
         RewardModel(*tiny_network()).score(["one", "two"], [walk([])])

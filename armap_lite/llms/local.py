@@ -10,41 +10,55 @@ import numpy as np
 import torch
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
-from armap_lite.llms.forest import LogitForest, Node
-from armap_lite.llms.trie import Branch, draw, grow, table
+from armap_lite.llms.forest import LogitForest
+from armap_lite.llms.plain import PlainLogits, engine
+from armap_lite.llms.tree import Node
+from armap_lite.llms.trie import draw, grow, table
 from armap_lite.tokens import LineTokenizer
 
 
 class LocalLM(LanguageModel):
-    """`generate` and `choose` on one transformers model, over a forest of tokens (see `forest.py`).
+    """`generate` and `choose` on one transformers model, over a tree of tokens.
+
+    Its engine is the forest (see `forest.py`) where the forest computes what the model itself computes. Otherwise it is
+    the slower one of `plain.py`, and a line on stderr says why. `capacity`: tokens whose keys and values are kept.
+    `pack`: tokens in one forward pass. None takes what fits the device.
 
     `choose` by "string" is exact: P(choice) is the model's probability of the choice and the newline after it,
     divided by the sum over all choices, to the power of 1/temperature. It is the model's own distribution,
     given that the answer is admissible. By "token", each token is drawn from the model's distribution over those
     that lead to a choice: a draw reads one path of the choices' trie, which lists of hundreds of strings need.
 
-    Text is tokenised line by line, so that a prompt that grew by a line keeps the tokens it had.
+    Text is tokenised line by line where the tokenizer allows it, so that a prompt that grew by a line keeps the tokens
+    it had.
     """
 
     remembers = True
 
-    def __init__(self, model: Any, tokenizer: Any, name: str = "local", capacity: int = 16384, pack: int = 512):
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str = "local",
+        capacity: int | None = None,
+        pack: int | None = None,
+    ):
         self.name = name
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.lines = LineTokenizer(tokenizer)
-        self.forest = LogitForest(model, capacity, pack)
-        self._trie = functools.lru_cache(256)(self._grow)
+        self.forest = engine(LogitForest, PlainLogits, model, name, capacity, pack)
+        self._trie = functools.lru_cache(256)(grow)
+        settings = getattr(model, "generation_config", None)
+        ends = getattr(settings, "eos_token_id", None)  # chat models have several
+        self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
 
     def reset(self) -> None:
         """Forget every cached prefix."""
         self.forest.clear()
 
-    def _prompt(self, text: str) -> Node:
-        return self.forest.add([self.lines.start, *self.lines(text)])
-
-    def _grow(self, options: tuple[str, ...]) -> Branch:
-        return grow([[*self.lines(option), self.lines.newline] for option in options])
+    def _prompt(self, ids: Sequence[int]) -> Node:
+        return self.forest.add([self.lines.start, *ids])
 
     def choose(
         self,
@@ -67,16 +81,16 @@ class LocalLM(LanguageModel):
                 raise ValueError(
                     f"no choices for the prompt ending in {prompt[-60:]!r}; an episode that is over has none"
                 )
+        split = [self.lines.after(prompt, options) for prompt, options in zip(prompts, choices)]
+        leaves = [self._prompt(head) for head, _ in split]
         if by == "token":
-            leaves, tries = [self._prompt(prompt) for prompt in prompts], [self._trie(tuple(o)) for o in choices]
+            tries = [self._trie(tails) for _, tails in split]
             if n is None:
                 return table(self.forest, leaves, tries, choices, temperature)
             return draw(self.forest, leaves, tries, choices, n, temperature, seeds or [None] * len(tries))
         paths, sizes = [], []
-        for prompt, options in zip(prompts, choices):
-            leaf = self._prompt(prompt)
-            ends = [self.forest.add([*self.lines(o), self.lines.newline], leaf) for o in options]
-            paths.append([end.path()[leaf.depth + 1 :] for end in ends])
+        for leaf, (_, tails) in zip(leaves, split):
+            paths.append([self.forest.add(tail, leaf).path()[leaf.depth + 1 :] for tail in tails])
             sizes.append(leaf.depth + 1 + len({node for path in paths[-1] for node in path}))
         self.forest.weigh(dict.fromkeys(node.parent for item in paths for path in item for node in path if node.parent))
         out = []
@@ -105,7 +119,7 @@ class LocalLM(LanguageModel):
         stop: str = "\n",
         seeds: Sequence[int] | None = None,
     ) -> list[list[Completion]]:
-        starts = [self._prompt(p) for p in prompts]
+        starts = [self._prompt(self.lines(p)) for p in prompts]
         samples = [
             (i, np.random.default_rng([seeds[i], k] if seeds is not None else None))
             for i in range(len(prompts))
@@ -114,12 +128,12 @@ class LocalLM(LanguageModel):
         tips: list[Node] = [starts[i] for i, _ in samples]
         texts: list[list[int]] = [[] for _ in samples]
         live = list(range(len(samples)))
-        for _ in range(max_tokens):
+        for _ in range(max_tokens if samples else 0):
             table = self.forest.logprobs(list(dict.fromkeys(tips[s] for s in live)))
+            logp = torch.stack([table[tips[s]] for s in live])  # [S, V]
             going = []
-            for s in live:
-                token = _draw(table[tips[s]], temperature, samples[s][1])
-                if token == self.tokenizer.eos_token_id:
+            for s, token in zip(live, _draw(logp, temperature, [samples[s][1] for s in live])):
+                if token in self._ends:
                     continue
                 texts[s].append(token)
                 tips[s] = tips[s].child(token)
@@ -140,8 +154,10 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum())
 
 
-def _draw(logp: torch.Tensor, temperature: float, rng: np.random.Generator) -> int:
+def _draw(logp: torch.Tensor, temperature: float, rngs: Sequence[np.random.Generator]) -> list[int]:
+    """A token for each row of `logp` [S, V], drawn on its device with one number of the row's generator."""
     if temperature <= 0:
-        return int(logp.argmax())
-    p = (logp.double() / temperature).softmax(-1).numpy()
-    return int(np.searchsorted(np.cumsum(p), rng.random() * p.sum()).clip(0, len(p) - 1))
+        return logp.argmax(-1).tolist()
+    rising = (logp.double() / temperature).softmax(-1).cumsum(-1)  # [S, V]
+    numbers = torch.tensor([[rng.random()] for rng in rngs], dtype=torch.float64).to(logp.device)  # [S, 1]
+    return torch.searchsorted(rising, numbers * rising[:, -1:]).clamp(max=logp.shape[-1] - 1)[:, 0].tolist()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from armap_lite.llms.base import Choice
-from armap_lite.llms.forest import LogitForest, Node
+from armap_lite.llms.tree import Logits, Node
 
 
 class Branch:
@@ -66,7 +66,7 @@ class Walk:
         return shifted - np.log(np.exp(shifted).sum())
 
 
-def weigh(forest: LogitForest, walks: Sequence[Walk]) -> None:
+def weigh(forest: Logits, walks: Sequence[Walk]) -> None:
     """One pass of the model: what comes next in each of `walks`."""
     for walk in walks:
         for token in walk.branch.below:
@@ -75,7 +75,7 @@ def weigh(forest: LogitForest, walks: Sequence[Walk]) -> None:
 
 
 def draw(
-    forest: LogitForest,
+    forest: Logits,
     prompts: Sequence[Node],
     tries: Sequence[Branch],
     texts: Sequence[Sequence[str]],
@@ -102,7 +102,7 @@ def draw(
 
 
 def table(
-    forest: LogitForest,
+    forest: Logits,
     prompts: Sequence[Node],
     tries: Sequence[Branch],
     texts: Sequence[Sequence[str]],

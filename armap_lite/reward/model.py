@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from armap_lite.llms import layers
 from armap_lite.reward import towers
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.projector import WordProjector
 from armap_lite.reward.vision import PictureEmbedding, Pictures, Tower
-
-LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 class RewardNetwork(nn.Module):
@@ -37,7 +37,8 @@ class RewardNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = prepare(backbone, config)
-        size = backbone.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
+        words = self.backbone.get_input_embeddings()  # type: ignore[operator]
+        size = words.embedding_dim  # also of what comes out (OPT's `hidden_size` may be another)
         self.head = nn.Linear(size, 1)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -48,7 +49,6 @@ class RewardNetwork(nn.Module):
                     f"max_tokens={config.max_tokens} leaves no room for pictures of {tower.tokens} tokens; "
                     f"use at least {4 * tower.tokens}"
                 )
-            words = self.backbone.get_input_embeddings()  # type: ignore[operator]
             self.pictures = Pictures(tower, words.num_embeddings)
             if projector is None:
                 projector = WordProjector(tower.tokens, tower.size, size)
@@ -103,28 +103,27 @@ def last_attended(attention_mask: Tensor) -> Tensor:
 def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
     """Cut `backbone` after `config.keep` layers and leave only what `config.train` names to learn."""
     if config.keep is not None:
-        if not 0 < config.keep <= len(backbone.layers):
-            raise ValueError(
-                f"keep={config.keep}, but the backbone has {len(backbone.layers)} layers; choose 1 to that many"
-            )
-        backbone.layers = backbone.layers[: config.keep]
-        backbone.config.num_hidden_layers = config.keep
-        if getattr(backbone.config, "layer_types", None):
-            backbone.config.layer_types = backbone.config.layer_types[: config.keep]
+        layers.cut(backbone, config.keep)
     kind, _, number = config.train.partition(":")
     if kind not in ("all", "top", "lora") or (kind != "all" and not (number.isdigit() and int(number) > 0)):
         raise ValueError(f"train={config.train!r} is not known; use 'top:8' (layers), 'lora:64' (rank) or 'all'")
     backbone.requires_grad_(kind == "all")
     if kind == "top":
-        for layer in backbone.layers[-int(number) :]:
-            layer.requires_grad_(True)
-        backbone.norm.requires_grad_(True)
+        for module in layers.top(backbone, int(number)):
+            module.requires_grad_(True)
     if kind == "lora":
         from peft import LoraConfig, inject_adapter_in_model
 
         rank = int(number)
-        lora = LoraConfig(r=rank, lora_alpha=max(16, rank // 4), lora_dropout=0.0, target_modules=LORA_TARGETS)
-        backbone = inject_adapter_in_model(lora, backbone)
+        lora = LoraConfig(r=rank, lora_alpha=max(16, rank // 4), lora_dropout=0.0, target_modules="all-linear")
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", module="peft")  # about kinds of layers that it adapts by itself
+                backbone = inject_adapter_in_model(lora, backbone)
+        except ValueError as error:  # such as Mamba, whose fused kernels go around the adapters
+            raise ValueError(
+                f"train={config.train!r} does not fit this backbone; use 'top:8' or 'all' ({error})"
+            ) from error
     return backbone
 
 

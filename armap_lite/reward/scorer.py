@@ -7,31 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from armap_lite.llms.forest import Forest, Node
+from armap_lite.llms.device import pick
+from armap_lite.llms.forest import Forest
+from armap_lite.llms.plain import Plain, engine
+from armap_lite.llms.tree import Hidden
 from armap_lite.reward.model import RewardNetwork
 from armap_lite.reward.vision import encode
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import Trajectory
 
+LARGE = 50_000_000  # below it, fp32 takes little time and memory, and rewards may differ by less than bf16 resolves
 
-class RewardForest(Forest):
-    """A forest whose passes read the scalar head."""
 
-    def __init__(self, network: RewardNetwork, capacity: int, pack: int):
-        super().__init__(network.backbone, capacity, pack)
-        self.network = network
+class RewardForest(Hidden, Forest):
+    """A forest over the backbone."""
 
-    def values(self, nodes: Sequence[Node]) -> None:
-        """Fill in `value` of `nodes`."""
 
-        def read(asked: list[Node], output: Any, rows: list[int]) -> None:
-            hidden = output.last_hidden_state[0, rows].float()  # [asked, H]
-            for node, value in zip(asked, self.network.head(hidden)[:, 0].tolist()):
-                node.value = value
-
-        wanted = [n for n in dict.fromkeys(nodes) if n.value is None]
-        if wanted:
-            self.compute(wanted, read)
+class PlainReward(Hidden, Plain):
+    """Plain forward passes of the backbone."""
 
 
 class RewardModel:
@@ -40,10 +33,29 @@ class RewardModel:
     The trajectories of one task share their beginning; each line of it is read once (see `llms/forest.py`).
     """
 
-    def __init__(self, network: RewardNetwork, tokenizer: Any, capacity: int = 16384, pack: int = 512):
+    def __init__(
+        self,
+        network: RewardNetwork,
+        tokenizer: Any,
+        capacity: int | None = None,
+        pack: int | None = None,
+        dtype: str = "auto",
+    ):
+        """`capacity`, `pack`: as in `LocalLM`. `dtype`: that of the backbone, which is converted in place.
+
+        "auto" is bf16 on CUDA (fp16 where the card has no bf16) for backbones of `LARGE` parameters and more; else the
+        backbone stays as it is. The head always computes in fp32.
+        """
+        device = network.head.weight.device
+        size = sum(p.numel() for p in network.backbone.parameters())
+        if dtype != "auto" or (device.type == "cuda" and size >= LARGE):
+            network.backbone.to(pick(str(device), dtype)[1])  # type: ignore[call-overload]
+            if network.pictures:  # a picture's features come in fp32
+                network.backbone.get_input_embeddings().projector.float()  # type: ignore[operator]
         self.network = network.eval().requires_grad_(False)
         self.lines = LineTokenizer(tokenizer)
-        self.forest = RewardForest(network, capacity, pack)
+        name = f"reward model on {network.config.backbone}"
+        self.forest = engine(RewardForest, PlainReward, network.backbone, name, capacity, pack)
 
     def reset(self) -> None:
         """Forget every cached prefix."""
@@ -57,5 +69,5 @@ class RewardModel:
         ends = []
         for instruction, trajectory in zip(instructions, trajectories, strict=True):
             ends.append(self.forest.add(self.encode(instruction, trajectory)[0]))
-        self.forest.values(ends)
+        self.forest.values(ends, self.network.head)
         return np.array([end.value for end in ends], dtype=np.float64)

@@ -1,0 +1,87 @@
+"""The stack of layers inside a transformers model, found without knowing its names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+
+def find(model: Any) -> tuple[nn.Module, str] | None:
+    """The module that holds the decoder's layers and their name in it; None where there is no such list.
+
+    Of the module lists that do not lie in another one, it is the one with the most parameters.
+    """
+    found: dict[str, tuple[int, nn.Module, str]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in found):
+            parent, _, own = name.rpartition(".")
+            found[name] = sum(p.numel() for p in module.parameters()), model.get_submodule(parent), own
+    total = model.config.get_text_config().num_hidden_layers
+    fitting = [(size, parent, own) for size, parent, own in found.values() if len(getattr(parent, own)) == total]
+    return max(fitting, key=lambda item: item[0])[1:] if fitting else None
+
+
+def cut(model: Any, keep: int) -> Callable[[], None]:
+    """Leave only the first `keep` layers, in the model and in its config. Returns a function that undoes it.
+
+    Raises ValueError where the layers are not found, or `keep` is not between 1 and their number.
+    """
+    place = find(model)
+    if place is None:
+        raise ValueError(f"keep={keep}: the layers of {type(model).__name__} were not found; use keep=None, all of it")
+    parent, name = place
+    layers, config = getattr(parent, name), model.config.get_text_config()
+    total = len(layers)
+    if not 0 < keep <= total:
+        raise ValueError(f"keep={keep}, but the backbone has {total} layers; choose 1 to that many")
+    lists = {k: v for k, v in vars(config).items() if isinstance(v, list | tuple) and len(v) == total}  # of each layer
+
+    def set_to(some: nn.Module, count: int) -> None:
+        setattr(parent, name, some)
+        config.num_hidden_layers = count
+        for key, value in lists.items():
+            setattr(config, key, value[:count])
+
+    set_to(layers[:keep], keep)
+    return lambda: set_to(layers, total)
+
+
+def top(model: Any, count: int) -> list[nn.Module]:
+    """The last `count` layers and what follows them: the final norm. Raises ValueError where they are not found."""
+    place = find(model)
+    if place is None:
+        raise ValueError(f"the layers of {type(model).__name__} were not found; use train='lora:16' or 'all'")
+    parent, name = place
+    after, found = False, list(getattr(parent, name)[-count:])
+    for own, module in parent.named_children():
+        if after or own.startswith("final"):  # OPT makes its final norm before its layers
+            found.append(module)
+        after = after or own == name
+    return found
+
+
+def kinds(model: Any) -> int | None:
+    """How many layers, from the first on, contain each kind of layer (at least two); None if none are found."""
+    place = find(model)
+    if place is None:
+        return None
+    types = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    first: dict[Any, int] = {}
+    every = getattr(*place)
+    for i, layer in enumerate(every):
+        first.setdefault((tuple(types[i : i + 1]), _kind(layer)), i)
+    return min(len(every), max(2, 1 + max(first.values())))
+
+
+def _kind(layer: nn.Module) -> tuple[Any, ...]:
+    """What tells layers apart: the classes inside, and their settings."""
+    return tuple(
+        (name, type(module), *sorted((k, v) for k, v in vars(module).items() if _setting(k, v)))
+        for name, module in layer.named_modules()
+    )
+
+
+def _setting(name: str, value: Any) -> bool:
+    return isinstance(value, bool | int | float | str) and not ("idx" in name or "index" in name or name[0] == "_")

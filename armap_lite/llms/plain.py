@@ -1,0 +1,179 @@
+"""The plain engine: whole sequences through the model's own forward pass, for models that the forest cannot run.
+
+Which engine a model gets is decided when it is loaded, by what it computes: on a small tree the forest has to say what
+the plain forward pass says.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from armap_lite.llms import layers
+from armap_lite.llms.forest import Forest, RefusedError
+from armap_lite.llms.tree import Engine, Logits, Node, Read
+
+
+class Plain(Engine):
+    """Runs each sequence as a whole, in batches of at most `pack` tokens, padded on the right.
+
+    What stands on the right is not seen from the left, in attention as in recurrent layers: no mask is needed.
+    Nothing is kept from one call to the next, so `capacity` is not used.
+    """
+
+    def __init__(self, model: Any, capacity: int = 0, pack: int = 512):
+        self.pack, self.capacity = pack, capacity
+        self.even = length_matters(model)  # only sequences of one length in a batch
+        super().__init__(model)
+
+    def compute(self, wanted: Sequence[Node], read: Read) -> None:
+        todo = dict.fromkeys(wanted)
+        above = {up for node in todo for up in node.path()[:-1]}
+        rows = sorted((node.path() for node in todo if node not in above), key=len)
+        for batch in self._batches(rows):
+            asked: dict[Node, int] = {}  # and its place in the batch
+            width = len(batch[-1])
+            for i, path in enumerate(batch):
+                for node in path:
+                    if node in todo:
+                        asked[node] = i * width + node.depth
+                        del todo[node]
+            ids = [[node.token for node in path] + [0] * (width - len(path)) for path in batch]
+            with torch.inference_mode():
+                places = torch.tensor(list(asked.values()), device=self.device)
+                inputs = {"input_ids": torch.tensor(ids, device=self.device), "use_cache": False}
+                read(list(asked), self._call(places, inputs))
+            self.tokens_computed += sum(map(len, batch))
+
+    def _batches(self, rows: list[list[Node]]) -> Iterator[list[list[Node]]]:
+        batch: list[list[Node]] = []
+        for path in rows:  # from short to long
+            if batch and ((len(batch) + 1) * len(path) > self.pack or (self.even and len(path) != len(batch[0]))):
+                yield batch
+                batch = []
+            batch.append(path)
+        if batch:
+            yield batch
+
+
+class PlainLogits(Logits, Plain):
+    """Next-token log-probabilities by plain forward passes."""
+
+
+def length_matters(model: Any) -> bool:
+    """Whether the rotary frequencies, and so all keys, depend on the length of the text."""
+    types = [getattr(module, "rope_type", None) for module in model.modules()]
+    flat = [kind for some in types for kind in (some.values() if isinstance(some, dict) else [some])]
+    return any(kind == "longrope" or "dynamic" in str(kind) for kind in flat)
+
+
+# The check.
+
+WINDOW = 5  # what sliding windows and chunks of attention shrink to for the check
+CLOSE = {torch.float32: 1e-3, torch.float16: 2e-2}  # relative error that rounding may cause; in bf16 0.1
+_said: set[str] = set()
+
+
+def engine(
+    fast: Callable[..., Forest],
+    slow: Callable[..., Plain],
+    model: Any,
+    name: str,
+    capacity: int | None = None,
+    pack: int | None = None,
+) -> Any:
+    """`fast` over `model` where it computes what the model computes, else `slow`, and one line to stderr says why.
+
+    `capacity` and `pack`: None takes what suits the device and its free memory (see `sizes`).
+    """
+    trial = fast(model, capacity=64, pack=64)
+    why = differs(trial, slow(model), model)
+    config = model.config.get_text_config()
+    share = config.num_hidden_layers / max(1, len(trial.pools.layers))
+    room = sizes(trial.device, trial.pools.token_bytes * share, getattr(config, "vocab_size", 0))
+    options = {"capacity": capacity or room[0], "pack": pack or room[1]}
+    if why is None:
+        return fast(model, **options)
+    line = f"{name}: {type(model).__name__} runs on the plain path, which is slower (it shares no prefixes): {why}"
+    if line not in _said:
+        print(line, file=sys.stderr)
+        _said.add(line)
+    return slow(model, **options)
+
+
+def sizes(device: torch.device, token_bytes: float, vocabulary: int) -> tuple[int, int]:
+    """Capacity of the pool and tokens in one pass, in tokens.
+
+    On CUDA: a quarter of the free memory for keys and values of `token_bytes` a token, and a tenth of it for the
+    logits of a pass (three fp32 copies), because reward model and training use the same device.
+    """
+    if device.type != "cuda":
+        return 16384, 512
+    free = torch.cuda.mem_get_info(device)[0]
+    pack = min(8192, max(512, int(free / 10 / (12 * max(vocabulary, 1))) // 64 * 64))
+    return min(262_144, max(2 * pack, int(free / 4 / max(token_bytes, 1)))), pack
+
+
+def differs(trial: Forest, plain: Plain, model: Any) -> str | None:
+    """Why the forest must not be used for `model`; None where it says what plain forward passes say.
+
+    Both read one tree: a beginning, then two branches at once. The model is cut to the layers that contain each kind
+    of layer it has, and windows of thousands of tokens are shrunk to a few, so that the check takes milliseconds.
+    """
+    if length_matters(model):
+        return "its rotary frequencies depend on the length of the text"
+    rng = random.Random(0)
+    words = [rng.randrange(model.config.get_text_config().vocab_size) for _ in range(30)]
+    few = layers.kinds(model)
+    undo = layers.cut(model, few) if few else lambda: None
+    try:
+        with _small_windows(model):
+            expected, got = _read(plain, words), _read(trial, words)  # [N, X] each
+    except RefusedError as error:
+        return str(error)
+    except Exception as error:  # whatever a model of another build makes of a forest's pass
+        return f"it cannot share prefixes ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+    finally:
+        undo()
+    count = few or model.config.get_text_config().num_hidden_layers
+    if len(trial.pools.layers) != count:
+        return f"{count - len(trial.pools.layers)} of {count} layers are not attention over keys and values"
+    off = ((got - expected).pow(2).mean(-1) / expected.pow(2).mean(-1)).sqrt().max().item()
+    limit = CLOSE.get(next(model.parameters()).dtype, 0.1)
+    return None if off <= limit else f"with shared prefixes it computes something else (relative error {off:.2g})"
+
+
+def _read(engine: Engine, words: list[int]) -> Tensor:
+    """What `engine` says at the nodes of a small tree [N, X]: at the end of a beginning, and all along two branches."""
+    start = engine.add(words[:12])
+    engine.compute([start], lambda *_: None)
+    ends = [engine.add(tail, start) for tail in (words[12:20], words[20:])]
+    nodes = [start, *(node for end in ends for node in end.path()[12:])]
+    found: dict[Node, Tensor] = {}
+    engine.compute(nodes, lambda asked, table: found.update(zip(asked, table)))
+    return torch.stack([found[node] for node in nodes])
+
+
+@contextmanager
+def _small_windows(model: Any) -> Iterator[None]:
+    """Within, attention sees `WINDOW` tokens wherever it has a window or a chunk."""
+    places = [model.config.get_text_config(), *model.modules()]
+    found = [
+        (place, name, vars(place)[name])
+        for place in places
+        for name in ("sliding_window", "attention_chunk_size")
+        if isinstance(vars(place).get(name), int)
+    ]
+    for place, name, _ in found:
+        setattr(place, name, WINDOW)
+    try:
+        yield
+    finally:
+        for place, name, value in found:
+            setattr(place, name, value)

@@ -1,0 +1,170 @@
+"""A tree of tokens, and the contract of an engine that computes what a model says at its nodes.
+
+Prompts, growing trajectories, admissible actions and samples are all paths in one tree. There are two engines:
+`forest.py` computes each node once; `plain.py` runs whole sequences through the model's own forward pass.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Node:
+    """One token and its place in the tree."""
+
+    __slots__ = ("token", "parent", "depth", "children", "slot", "used", "logprob", "value")
+
+    def __init__(self, token: int, parent: Node | None):
+        self.token = token
+        self.parent = parent
+        self.depth: int = parent.depth + 1 if parent else -1  # position in its sequence; the root is before it
+        self.children: dict[int, Node] = {}
+        self.slot = -1  # where its keys and values lie in the pool; -1: not there
+        self.used = 0  # the last forward pass that needed it
+        self.logprob: float | None = None  # log p(token | ancestors), once its parent's logits were read
+        self.value: float | None = None  # the scalar head's output here (reward models)
+
+    def child(self, token: int) -> Node:
+        node = self.children.get(token)
+        if node is None:
+            node = self.children[token] = Node(token, self)
+        return node
+
+    def path(self) -> list[Node]:
+        """From the first token down to this node."""
+        nodes, node = [], self
+        while node.parent is not None:
+            nodes.append(node)
+            node = node.parent
+        return nodes[::-1]
+
+
+Read = Callable[[list[Node], Tensor], None]
+
+
+class Engine(ABC):
+    """A tree of tokens over one transformer. `compute` is an engine's work; what is read of a pass, a subclass's."""
+
+    capacity: int
+    pack: int
+
+    def __init__(self, model: Any):
+        self.model = model
+        self.tokens_computed = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget every sequence."""
+        self.root = Node(-1, None)
+
+    def add(self, tokens: Iterable[int], start: Node | None = None) -> Node:
+        """The node at the end of `tokens` below `start` (the root by default)."""
+        node = start or self.root
+        for token in tokens:
+            node = node.child(token)
+        return node
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @abstractmethod
+    def compute(self, wanted: Sequence[Node], read: Read) -> None:
+        """Run the model on `wanted`, with their ancestors before them, in passes of bounded size.
+
+        `read(nodes, table)` gets the wanted nodes of each pass and what the model says there [nodes, ...].
+        """
+
+    @abstractmethod
+    def _call(self, rows: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """One forward pass on `inputs` [B, T]; its output in fp32 at `rows` [N] of the B * T tokens -> [N, ...]."""
+
+
+_WIDE: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor | None]] = WeakKeyDictionary()
+
+
+def _wide(head: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias in fp32. The copy of a bf16 or fp16 head is kept: to make it takes as long as to use it."""
+    own = head.weight.detach(), None if head.bias is None else head.bias.detach()
+    if own[0].dtype == torch.float32:
+        return own
+    if head not in _WIDE or _WIDE[head][0].device != own[0].device:
+        _WIDE[head] = own[0].float(), None if own[1] is None else own[1].float()
+    return _WIDE[head]
+
+
+class Logits(Engine):
+    """Reads next-token log-probabilities of a causal language model."""
+
+    def __init__(self, model: Any, **options: Any):
+        super().__init__(model, **options)
+        self._head = model.get_output_embeddings()
+
+    def _call(self, rows: Tensor, inputs: dict[str, Any]) -> Tensor:
+        head = self._head
+        if type(head) is not nn.Linear:  # one of its own kind, such as a quantised one, is taken as it is
+            return self.model(**inputs).logits.flatten(0, 1)[rows].float()
+        weight, bias = _wide(head)
+
+        def forward(hidden: Tensor) -> Tensor:
+            return functional.linear(hidden.flatten(0, -2)[rows].float(), weight, bias)[None]  # [1, N, V]
+
+        # In bf16, logits differ from those of an fp32 head by up to .6. The model's own forward calls the head, and
+        # so its scaling and soft-capping of logits apply as they are. Only the rows that are read are computed.
+        usual = vars(head).get("forward")
+        vars(head)["forward"] = forward
+        try:
+            return self.model(**inputs).logits.flatten(0, 1)  # [N, V]
+        finally:
+            del vars(head)["forward"]
+            if usual is not None:
+                vars(head)["forward"] = usual
+
+    def logprobs(self, nodes: Sequence[Node]) -> dict[Node, Tensor]:
+        """log p(next token | node), [V] each."""
+        found: dict[Node, Tensor] = {}
+
+        def read(asked: list[Node], logits: Tensor) -> None:
+            found.update(zip(asked, logits.log_softmax(-1)))
+
+        self.compute(nodes, read)
+        return found
+
+    def weigh(self, nodes: Iterable[Node]) -> None:
+        """Fill in `logprob` of the children of `nodes`."""
+
+        def read(asked: list[Node], logits: Tensor) -> None:
+            table = logits.log_softmax(-1)  # [asked, V]
+            index = [(i, c) for i, n in enumerate(asked) for c in n.children.values()]
+            picked = table[[i for i, _ in index], [c.token for _, c in index]].tolist()
+            for (_, child), value in zip(index, picked):
+                child.logprob = value
+
+        wanted = [n for n in nodes if any(c.logprob is None for c in n.children.values())]
+        if wanted:
+            self.compute(wanted, read)
+
+
+class Hidden(Engine):
+    """Reads the last hidden state of a model without a vocabulary."""
+
+    def _call(self, rows: Tensor, inputs: dict[str, Any]) -> Tensor:
+        return self.model(**inputs).last_hidden_state.flatten(0, 1)[rows].float()  # [N, H]
+
+    def values(self, nodes: Sequence[Node], head: nn.Module) -> None:
+        """Fill in `value` of `nodes`: what the scalar `head` makes of their hidden states."""
+
+        def read(asked: list[Node], hidden: Tensor) -> None:
+            for node, value in zip(asked, head(hidden)[:, 0].tolist()):
+                node.value = value
+
+        wanted = [n for n in dict.fromkeys(nodes) if n.value is None]
+        if wanted:
+            self.compute(wanted, read)
