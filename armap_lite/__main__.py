@@ -1,4 +1,4 @@
-"""The command line: reproduce, report, assets."""
+"""The command line: reproduce, report, assets, export."""
 
 from __future__ import annotations
 
@@ -27,10 +27,15 @@ def main(arguments: list[str] | None = None) -> int:
     report.add_argument("dir", type=Path)
     assets = commands.add_parser("assets", parents=[debug], help="list assets, or fetch the named ones")
     assets.add_argument("names", nargs="*", metavar="NAME")
+    export = commands.add_parser("export", parents=[debug], help="write a reward model as a Hugging Face folder")
+    export.add_argument("model", type=Path, metavar="REWARD_MODEL", help="e.g. runs/fast/game24/reward_model")
+    export.add_argument("out", type=Path, metavar="OUT", help="a new folder")
     options = parser.parse_args(arguments)
     try:
         if options.command == "assets":
             _assets(options.names)
+        elif options.command == "export":
+            _export(options.model, options.out)
         else:
             from armap_lite import envs, reproduce
 
@@ -87,6 +92,18 @@ def _assets(names: list[str]) -> None:
     for name in names:
         path = assets.fetch(name)
         print(assets.resolve_model(name) if path.suffix == ".gguf" else path)
+
+
+def _export(model: Path, out: Path) -> None:
+    from armap_lite import card
+    from armap_lite.reward.export import export
+
+    exported = export(model, out)
+    print(card.write(exported, model, out).parent)
+    if exported["config"].vision:
+        print("without its pictures: the exported model scores the text alone", file=sys.stderr)
+    if exported["bias"]:
+        print(f"the kit's scores are those of the exported model plus {exported['bias']:.6g}", file=sys.stderr)
 
 
 if __name__ == "__main__":
