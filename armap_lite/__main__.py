@@ -19,7 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--profile", default="fast", help="fast, laptop, gpu or paper")
     run.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/PROFILE)")
     run.add_argument("--policy", metavar="SPEC", help="the LLM that acts: asset, Hugging Face id, folder, GGUF or URL")
-    run.add_argument("--reward", metavar="SPEC", help="backbone of the reward model: asset, Hugging Face id or folder")
+    backbone = "backbone of the reward model, or a finished one: asset, Hugging Face id or folder"
+    run.add_argument("--reward", type=place, metavar="SPEC", help=backbone)
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help="some notebooks, e.g. 05_plan")
     run.add_argument("--ray", nargs="*", type=resource, metavar="RESOURCE=AMOUNT", help=spread)
@@ -66,6 +67,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 1
     return 0
+
+
+def place(spec: str) -> str:
+    """A folder by its absolute path: the notebooks run elsewhere."""
+    path = Path(spec).expanduser()
+    return str(path.resolve()) if path.is_dir() else spec
 
 
 def resource(text: str) -> tuple[str, float]:
