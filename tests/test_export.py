@@ -212,8 +212,8 @@ def test_padding_is_not_read_as_the_last_token(last: str | None, tmp_path: Path)
     assert together == pytest.approx(single, abs=1e-4)
 
 
-def test_lines_are_read_one_by_one_and_no_chat_template_is_left(tmp_path: Path):
-    """Llama 3's pre-tokeniser joins the newlines of empty lines, which the kit reads one by one."""
+def test_blank_lines_are_read_as_the_kit_does_and_no_chat_template_is_left(tmp_path: Path):
+    """Llama 3's pre-tokeniser joins adjacent newlines: its tokens depend on how a text is cut into pieces."""
     folder = tmp_path / "backbone"
     tiny_folder(folder)
     spelling = tiny_tokenizer().backend_tokenizer
@@ -232,7 +232,6 @@ def test_lines_are_read_one_by_one_and_no_chat_template_is_left(tmp_path: Path):
     tokenizer.save_pretrained(folder)
     text, lines = "a\n\nb\n\n\nc\n", LineTokenizer(tokenizer)
     kit = [lines.start, *lines(text)]
-    assert tokenizer(text, add_special_tokens=False)["input_ids"] != kit[1:]  # so there is something to mend
     export(saved(tmp_path / "model", backbone=str(folder), keep=2, train="top:1"), tmp_path / "out")
     found = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert found(text)["input_ids"] == kit
