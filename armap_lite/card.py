@@ -48,14 +48,14 @@ on; each line ends with a newline, and runs of blanks inside a line are one blan
 show (`armap_lite.agent.transcript` is the definition) are left out. A text of more than {limit} tokens loses its
 middle, as above. `example.json` holds texts, their tokens and scores to compare with. Batches are padded on the right.
 
-With vLLM: `vllm serve FOLDER --runner pooling --pooler-config '{{"use_activation": false}}'`, then POST
+With vLLM: `vllm serve FOLDER --runner pooling --dtype float32 --pooler-config '{{"use_activation": false}}'`, then POST
 `{{"input": text}}` to `/classify`. Without that option a model with one label answers with a sigmoid of the score.
 {limits}"""
 PICTURES = """
 ## What is left out
 
-This model learned with pictures ({vision}). Neither the tower nor the projector is part of this folder: it scores the
-text alone, as the kit does for trajectories without pictures. For trajectories with pictures its scores differ from
+This model learned with pictures ({vision}). Neither the tower nor the projector is part of this folder: it scores
+the text alone, as the kit does for trajectories without pictures. For trajectories with pictures its scores differ from
 the kit's.
 """
 BIAS = """

@@ -74,16 +74,16 @@ class FinishedNetwork(nn.Module):
         return {}
 
 
-def load(spec: str, device: str = "auto") -> tuple[FinishedNetwork, Any]:
-    """The finished reward model that the folder or Hugging Face id `spec` names, in fp32, and its tokenizer.
+def load(spec: str, device: str = "auto", dtype: str = "float32") -> tuple[FinishedNetwork, Any]:
+    """The finished reward model that the folder or Hugging Face id `spec` names, and its tokenizer.
 
-    Raises ValueError where it has more than one label.
+    `device`, `dtype`: see `llms.device.pick`. Raises ValueError where it has more than one label.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from armap_lite.llms.device import pick
 
-    where, kind = pick(device, "float32")
+    where, kind = pick(device, dtype)
     path = resolve_model(spec)
     with without_bars(path):
         model = AutoModelForSequenceClassification.from_pretrained(path, dtype=kind)
