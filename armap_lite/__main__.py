@@ -1,4 +1,4 @@
-"""The command line: reproduce, report, assets."""
+"""The command line: reproduce, report, assets, export."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--profile", default="fast", help="fast, laptop, gpu or paper")
     run.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/PROFILE)")
     run.add_argument("--policy", metavar="SPEC", help="the LLM that acts: asset, Hugging Face id, folder, GGUF or URL")
-    run.add_argument("--reward", metavar="SPEC", help="backbone of the reward model: asset, Hugging Face id or folder")
+    backbone = "backbone of the reward model, or a finished one: asset, Hugging Face id or folder"
+    run.add_argument("--reward", type=place, metavar="SPEC", help=backbone)
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help="some notebooks, e.g. 05_plan")
     run.add_argument("--ray", nargs="*", type=resource, metavar="RESOURCE=AMOUNT", help=spread)
@@ -30,10 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
     report.add_argument("dir", type=Path)
     assets = commands.add_parser("assets", parents=[debug], help="list assets, or fetch the named ones")
     assets.add_argument("names", nargs="*", metavar="NAME")
+    export = commands.add_parser("export", parents=[debug], help="write a reward model as a Hugging Face folder")
+    export.add_argument("model", type=Path, metavar="REWARD_MODEL", help="e.g. runs/fast/game24/reward_model")
+    export.add_argument("out", type=Path, metavar="OUT", help="a new folder")
     options = parser.parse_args(arguments)
     try:
         if options.command == "assets":
             _assets(options.names)
+        elif options.command == "export":
+            _export(options.model, options.out)
         else:
             from armap_lite import envs, reproduce
 
@@ -66,6 +72,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def place(spec: str) -> str:
+    """A folder by its absolute path: the notebooks run elsewhere."""
+    path = Path(spec).expanduser()
+    return str(path.resolve()) if path.is_dir() else spec
+
+
 def resource(text: str) -> tuple[str, float]:
     name, _, amount = text.partition("=")
     return name, float(amount)
@@ -90,6 +102,18 @@ def _assets(names: list[str]) -> None:
     for name in names:
         path = assets.fetch(name)
         print(assets.resolve_model(name) if path.suffix == ".gguf" else path)
+
+
+def _export(model: Path, out: Path) -> None:
+    from armap_lite import card
+    from armap_lite.reward.export import export
+
+    exported = export(model, out)
+    print(card.write(exported, model, out).parent)
+    if exported["config"].vision:
+        print("without its pictures: the exported model scores the text alone", file=sys.stderr)
+    if exported["bias"]:
+        print(f"the kit's scores are those of the exported model plus {exported['bias']:.6g}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from armap_lite.agent import Agent
 from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment, SimulatorError
 from armap_lite.rng import stream
-from armap_lite.store import JsonlStore, read_jsonl
+from armap_lite.store import JsonlStore, known_ids, read_jsonl
 from armap_lite.trajectory import Task, Trajectory
 from armap_lite.world import World
 
@@ -62,12 +62,23 @@ async def collect(
             tasks,
             work,
             lambda _, lines: store.extend(lines),
-            lambda task: all(f"{task.id}#{k}" in store.ids for k in range(samples)),
+            lambda task: done(task, samples, store.ids),
             group=group,
             fresh=agent.lm.reset,
             progress=progress,
         )
     return summary(out)
+
+
+def done(task: Task, samples: int, ids: Set[str]) -> bool:
+    """Whether all `samples` of `task` are among the `ids` of a file of stage 1."""
+    return all(f"{task.id}#{k}" in ids for k in range(samples))
+
+
+def complete(path: Path, tasks: Sequence[Task], samples: int) -> bool:
+    """Whether the file `path` holds all that stage 1 has to find for `tasks`."""
+    ids = known_ids(path) if path.exists() else None
+    return ids is not None and all(done(task, samples, ids) for task in tasks)
 
 
 async def propose(env: Environment, batch: Batcher, task: Task, tries: int, seed: int) -> tuple[Task, str]:

@@ -308,6 +308,36 @@ def rows(
     return out
 
 
+def control_points(
+    lines: Sequence[Mapping[str, Any]],
+    plans: Sequence[PlanResult],
+    golds: Mapping[str, Sequence[float]],
+    env: str,
+    terms: Mapping[str, Callable[[Trajectory], float]],
+) -> list[dict[str, Any]]:
+    """Stage 5's `lines` as points: for each planner, term and weight the answers' mean score, cost and `terms`."""
+    known = {
+        (plan.id, sample.trajectory.actions): gold
+        for plan in plans
+        for sample, gold in zip(plan.samples, golds[plan.id])
+    }
+    groups: dict[tuple, list[tuple[Mapping[str, Any], Trajectory]]] = {}
+    for line in lines:
+        key = line["planner"], line["term"], line["weight"]
+        groups.setdefault(key, []).append((line, Trajectory.from_json(line["trajectory"])))
+    points, family = [], families(plans)
+    for (planner, label, weight), some in groups.items():
+        answers = [answer for _, answer in some]
+        strata = [family[answer.task.id] for answer in answers] if family else None
+        scores = [known[f"{planner}/{answer.task.id}", answer.actions] for answer in answers]
+        mean, low, high = bootstrap_mean(scores, strata=strata)
+        point = {"env": env, "planner": planner, "term": label, "weight": weight, "n": len(some)}
+        means: dict[str, Any] = {key: float(np.mean([line[key] for line, _ in some])) for key in ("cost", "steps")}
+        means["terms"] = {name: float(np.mean([*map(term, answers)])) for name, term in terms.items()}
+        points.append(point | {"score": mean, "ci_low": low, "ci_high": high} | means)
+    return points
+
+
 COLUMNS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "env": ("env", lambda row: row["env"]),
     "seed": ("seed", lambda row: row["seed"]),

@@ -70,7 +70,8 @@ def findings(out: Path, env: str, results: dict[str, Any]) -> list[str]:
         size = f"{quality['n_pairs']} pairs of {quality['n_tasks']} tasks never trained on"
         before = "" if quality["baseline"] is None else f"; before training {quality['baseline']:.3f}"
         learned, scored = (f"{quality[key]:.0%}" for key in ("shortened", "shortened_planned"))
-        cut = f"{learned} of the trajectories it learned from and {scored} of those it scored lost their middle"
+        read = "" if quality["baseline"] is None else f"{learned} of the trajectories it learned from and "
+        cut = f"{read}{scored} of those it scored lost their middle"
         parts.append(f"<p>Pair accuracy of the reward model: <b>{interval}</b> ({size}{before}); {cut}.</p>")
     answers = out / env / "answers.json"
     if answers.is_file():

@@ -116,7 +116,8 @@ class Run:
     def reward(self) -> Any:
         from armap_lite import reward
 
-        return reward.load(self.path("reward_model"))
+        folder, spec = self.path("reward_model"), self.settings.reward.backbone
+        return reward.load(folder if folder.exists() or not reward.is_finished(spec) else spec)
 
     @functools.cached_property
     def train_tasks(self) -> list[Task]:
@@ -147,10 +148,12 @@ class Run:
         return counts
 
     async def trajectories(self) -> list[Trajectory]:
-        """Stage 1's output; made now where it is missing."""
-        if self._missing("trajectories.jsonl", "trajectories"):
+        """Stage 1's output; made or finished now where it is not complete."""
+        file = self.path("trajectories.jsonl")
+        if not collect.complete(file, self.train_tasks, self.settings.samples):
+            self._say(file, "trajectories")
             await self.collect()
-        return collect.load(self.path("trajectories.jsonl"))
+        return collect.load(file)
 
     async def synthesize(self) -> dict[str, int]:
         """Stage 2 into pairs.jsonl and pairs.parquet."""
@@ -172,10 +175,14 @@ class Run:
         return counts
 
     async def pairs(self) -> list[PreferencePair]:
-        """Stage 2's output; made now where it is missing."""
-        if self._missing("pairs.parquet", "preference pairs"):
+        """Stage 2's output; made or finished now where it is not complete."""
+        file = self.path("pairs.jsonl")
+        if not synthesize.complete(file, await self.trajectories()):
+            self._say(file, "preference pairs")
             await self.synthesize()
-        return synthesize.load(self.path("pairs.jsonl"))
+        pairs = synthesize.load(file)
+        synthesize.to_parquet(pairs, self.path("pairs.parquet"))  # that of an earlier pairs.jsonl is replaced
+        return pairs
 
     async def test_pairs(self) -> list[PreferencePair]:
         """Pairs of development tasks, which neither training nor its early stopping has seen."""
@@ -188,25 +195,35 @@ class Run:
         return synthesize.load(file)
 
     async def margins(self) -> dict[str, Any]:
-        """Rewards of the pairs of `test_pairs`, by the trained model and by the same network before training."""
+        """Rewards of the pairs of `test_pairs`, by the trained model and by the same network before training.
+
+        Of a finished model there is no network before training.
+        """
         file = self.path("margins.json")
         if not file.is_file():
-            from armap_lite.reward import untrained
+            from armap_lite.reward import is_finished, untrained
 
+            models = {"": self.reward}
+            if not is_finished(self.settings.reward.backbone):
+                models["untrained_"] = untrained(self.settings.reward, self.seed)
             pairs = await self.test_pairs()
             texts = [p.instruction for p in pairs]
             sides: dict[str, Any] = {"task_ids": [p.task_id for p in pairs]}
-            for name, model in (("", self.reward), ("untrained_", untrained(self.settings.reward, self.seed))):
+            for name, model in models.items():
                 sides[f"{name}chosen"] = model.score(texts, [p.chosen for p in pairs]).tolist()
                 sides[f"{name}rejected"] = model.score(texts, [p.rejected for p in pairs]).tolist()
             write_atomic(file, json.dumps(sides))
         return json.loads(file.read_text(encoding="utf-8"))
 
     async def train(self, **trainer_options: Any) -> dict[str, float]:
-        """Stage 3 into reward_model/; what is finished is not done again."""
+        """Stage 3 into reward_model/; what is finished is not done again. A finished reward model is not trained."""
+        from armap_lite.reward import is_finished
         from armap_lite.reward.training import train
 
-        file = self.path("training.json")
+        file, spec = self.path("training.json"), self.settings.reward.backbone
+        if not file.is_file() and is_finished(spec):
+            print(f"{spec} is a finished reward model: it is used as it is, nothing is trained.", file=sys.stderr)
+            write_atomic(file, json.dumps({"trained": False, "train_pairs": 0, "val_pairs": 0, "shortened": 0}))
         if not file.is_file():
             pairs = await self.pairs()
             metrics = train(
@@ -222,7 +239,8 @@ class Run:
 
     async def plan(self, only: Sequence[str] | None = None) -> list[PlanResult]:
         """Stage 4 into plans.jsonl."""
-        if self._missing("training.json", "reward model"):
+        if not self.path("training.json").exists():
+            self._say(self.path("training.json"), "reward model")
             await self.train(enable_progress_bar=False)
         chosen = {name: o for name, o in self.settings.planners.items() if only is None or name in only}
         tasks = self.test_tasks[self.share]
@@ -244,10 +262,12 @@ class Run:
         return planners.load(self.path("plans.jsonl"))
 
     async def plans(self) -> list[PlanResult]:
-        """Stage 4's output; made now where it is missing."""
-        if self._missing("plans.jsonl", "plans"):
+        """Stage 4's output; made or finished now where it is not complete."""
+        file = self.path("plans.jsonl")
+        if not planners.complete(file, self.test_tasks, self.settings.planners):
+            self._say(file, "plans")
             await self.plan()
-        return planners.load(self.path("plans.jsonl"))
+        return planners.load(file)
 
     async def control(self) -> list[dict[str, Any]]:
         """Stage 5 into control.jsonl: the answers of Best-of-N and MCTS under each weight of each of the extra terms.
@@ -279,16 +299,18 @@ class Run:
         with contextlib.closing(envs.make_judge(self.name, **self.settings.env_options)) as judge:
             golds = evaluate.score_plans(plans, judge)
         margins = await self.margins()
-        gaps = [np.subtract(margins[f"{n}chosen"], margins[f"{n}rejected"]) for n in ("", "untrained_")]
+        names = [n for n in ("", "untrained_") if f"{n}chosen" in margins]  # a finished model was never untrained here
+        gaps = [np.subtract(margins[f"{n}chosen"], margins[f"{n}rejected"]) for n in names]
         trained = await self.train()
         scored = [s.trajectory for p in plans for s in p.samples if s.reward is not None]
         scored = list({(t.task.id, t.actions): t for t in scored}.values())
         cut = [self.reward.encode(t.task.instruction, t)[1] for t in scored]
         shortened = {
-            "shortened": trained["shortened"] / (2 * (trained["train_pairs"] + trained["val_pairs"])),
+            "shortened": trained["shortened"] / max(1, 2 * (trained["train_pairs"] + trained["val_pairs"])),
             "shortened_planned": sum(cut) / max(1, len(cut)),
         }
-        learned, blank = (evaluate.pair_metrics(gap, margins["task_ids"]) for gap in gaps)
+        learned, *blank = (evaluate.pair_metrics(gap, margins["task_ids"]) for gap in gaps)
+        baseline = blank[0]["pair_accuracy"] if blank else None
         n, whole = len(self.test_tasks), len(self.env.tasks("test"))
         rows = evaluate.rows(
             plans,
@@ -304,28 +326,10 @@ class Run:
             seconds=json.loads(self.path("seconds.json").read_text(encoding="utf-8")),
             device=str(next(self.reward.network.parameters()).device),
         )
-        known = {
-            (plan.id, sample.trajectory.actions): gold
-            for plan in plans
-            for sample, gold in zip(plan.samples, golds[plan.id])
-        }
-        points: dict[tuple, list[dict[str, Any]]] = {}
-        for line in await self.control():
-            answer = Trajectory.from_json(line["trajectory"])
-            line["score"] = known[f"{line['planner']}/{answer.task.id}", answer.actions]
-            points.setdefault((line["planner"], line["term"], line["weight"]), []).append(line)
-        control, family = [], evaluate.families(plans)
-        for (planner, label, weight), lines in points.items():
-            answers = [Trajectory.from_json(line["trajectory"]) for line in lines]
-            strata = [family[answer.task.id] for answer in answers] if family else None
-            mean, low, high = evaluate.bootstrap_mean([line["score"] for line in lines], strata=strata)
-            point = {"env": self.name, "planner": planner, "term": label, "weight": weight, "n": len(lines)}
-            means: dict[str, Any] = {key: float(np.mean([line[key] for line in lines])) for key in ("cost", "steps")}
-            means["terms"] = {name: float(np.mean([*map(term, answers)])) for name, term in terms(self.name).items()}
-            control.append(point | {"score": mean, "ci_low": low, "ci_high": high} | means)
+        control = evaluate.control_points(await self.control(), plans, golds, self.name, terms(self.name))
         result = {
             "rows": rows,
-            "reward_model": [{"env": self.name, **learned, "baseline": blank["pair_accuracy"], **shortened}],
+            "reward_model": [{"env": self.name, **learned, "baseline": baseline, **shortened}],
             "control": control,
         }
         write_atomic(self.path("evaluation.json"), json.dumps({**result, "golds": golds}))
@@ -356,13 +360,10 @@ class Run:
         for name in counts:
             setattr(self.lm, name, 0)  # counted
 
-    def _missing(self, name: str, what: str) -> bool:
-        if self.path(name).exists():
-            return False
-        print(
-            f"No {what} in {self.dir} yet: making them now, in the size of profile {self.profile!r}.", file=sys.stderr
-        )
-        return True
+    def _say(self, file: Path, what: str) -> None:
+        state, way = ("Incomplete", "finishing") if file.exists() else ("No", "making")
+        size = f"in the size of profile {self.profile!r}"
+        print(f"{state} {what} in {self.dir}: {way} them now, {size}.", file=sys.stderr)
 
 
 def misses(counts: Mapping[str, int]) -> str:

@@ -63,7 +63,8 @@ def spread(run: Run, stage: str, **takes: float) -> Counter[str]:
     parts = [(slice(i, i + size), folder / f"{i}-{i + size}.jsonl") for i in range(0, total, size)]
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports on its use
     with JsonlStore(out) as store, ray.init(log_to_driver=False):
-        home = [ray.put((run, {name: run.path(name).read_bytes() for name in (file, *READS[stage])}))]
+        reads = [name for name in (file, *READS[stage]) if run.path(name).exists()]  # a finished model has no folder
+        home = [ray.put((run, {name: run.path(name).read_bytes() for name in reads}))]
         work = ray.remote(_work).options(**{"num_cpus": 1, "scheduling_strategy": "SPREAD", **takes})
         waiting = {work.remote(home, stage, file, share): part for share, part in parts if not part.exists()}
         for _, part in tqdm(parts, stage):

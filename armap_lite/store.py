@@ -115,6 +115,11 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
     return (record for _, record, _ in _whole_lines(Path(path)))
 
 
+def known_ids(path: str | Path) -> set[str]:
+    """The ids of the records of a JSONL file."""
+    return {record["id"] for record in read_jsonl(path)}
+
+
 def write_atomic(path: str | Path, data: str | bytes) -> None:
     """Write a whole file so that readers see the old one or the new one, never a part. Text becomes UTF-8."""
     path = Path(path)

@@ -10,6 +10,9 @@ that came to nothing, if there is one. No score is read anywhere.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import os
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +23,7 @@ from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment
 from armap_lite.llms.base import LanguageModel
 from armap_lite.rng import stream
-from armap_lite.store import JsonlStore, read_jsonl
+from armap_lite.store import JsonlStore, known_ids, read_jsonl
 from armap_lite.trajectory import PreferencePair, Trajectory
 from armap_lite.world import World
 
@@ -49,7 +52,7 @@ async def synthesize(
     style tells which it is, and only the instruction decides. `share`: of the trajectories, those done here.
     """
     batch = Batcher(lm)
-    ids = [f"{t.task.id}/{i}" for i, t in enumerate(trajectories)]
+    ids = item_ids(trajectories)
     # A changed trajectory fails in other ways than the agent does, who at times walks to and fro until the steps end.
     idle: dict[str, list[Trajectory]] = {}
     for t in trajectories:
@@ -102,6 +105,16 @@ async def synthesize(
             progress=progress,
         )
     return summary(out)
+
+
+def item_ids(trajectories: Sequence[Trajectory]) -> list[str]:
+    """The id of the line that stage 2 writes last for each trajectory, after its pairs."""
+    return [f"{t.task.id}/{i}" for i, t in enumerate(trajectories)]
+
+
+def complete(path: Path, trajectories: Sequence[Trajectory]) -> bool:
+    """Whether the file `path` holds what stage 2 makes of each of `trajectories`."""
+    return path.exists() and known_ids(path).issuperset(item_ids(trajectories))
 
 
 async def refine(
@@ -187,18 +200,26 @@ def summary(path: Path) -> Counter[str]:
 
 
 def to_parquet(pairs: Sequence[PreferencePair], path: Path) -> None:
-    """The pairs as a `datasets` table; `chosen` and `rejected` are JSON text, the rest as in `PreferencePair`."""
-    import json
+    """The pairs as a `datasets` table; `chosen` and `rejected` are JSON text, the rest as in `PreferencePair`.
 
+    A table that holds exactly these pairs already is left alone; else it is replaced at once.
+    """
+    import pyarrow
     from datasets import Dataset
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from pyarrow import parquet
 
     rows = [p.to_json() for p in pairs]
     rows = [{**r, "chosen": json.dumps(r["chosen"]), "rejected": json.dumps(r["rejected"])} for r in rows]
+    with contextlib.suppress(OSError, pyarrow.ArrowException):  # none yet, or torn
+        if parquet.read_table(path).to_pylist() == rows:
+            return
+    part = path.with_name(f".{path.name}.part")
     shown = not are_progress_bars_disabled()
     disable_progress_bars()  # it takes milliseconds
     try:
-        Dataset.from_list(rows).to_parquet(str(path))
+        Dataset.from_list(rows).to_parquet(str(part))
+        os.replace(part, path)
     finally:
         if shown:
             enable_progress_bars()

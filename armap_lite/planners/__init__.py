@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from armap_lite.planners.best_of_n import best_of_n
 from armap_lite.planners.mcts import mcts
 from armap_lite.planners.reflexion import reflexion
 from armap_lite.planners.sampling import greedy, sampling
-from armap_lite.store import JsonlStore, read_jsonl
+from armap_lite.store import JsonlStore, known_ids, read_jsonl
 from armap_lite.trajectory import Task
 from armap_lite.world import World
 
@@ -27,7 +27,7 @@ PLANNERS: dict[str, Callable[..., Awaitable[PlanResult]]] = {
     "mcts": mcts,
 }
 
-__all__ = ["PLANNERS", "Budget", "PlanResult", "Sample", "Search", "load", "plan", *PLANNERS]
+__all__ = ["PLANNERS", "Budget", "PlanResult", "Sample", "Search", "complete", "load", "plan", *PLANNERS]
 
 
 def check(planners: Mapping[str, Mapping[str, Any]]) -> None:
@@ -80,7 +80,7 @@ async def plan(
             store.extend([result.to_json()])
 
         for some in chunks(tasks, group):
-            if all(f"{name}/{task.id}" in store.ids for name in planners for task in some):
+            if _done(some, planners, store.ids):
                 progress(len(some))
                 continue
             agent.lm.reset()
@@ -92,6 +92,15 @@ async def plan(
                 seconds[name] = time.perf_counter() - start
             timed(seconds)
             progress(len(some))
+
+
+def _done(tasks: Sequence[Task], planners: Iterable[str], ids: Set[str]) -> bool:
+    return all(f"{name}/{task.id}" in ids for name in planners for task in tasks)
+
+
+def complete(path: Path, tasks: Sequence[Task], planners: Iterable[str]) -> bool:
+    """Whether the file `path` holds a plan of each of `tasks` by each of `planners`."""
+    return path.exists() and _done(tasks, list(planners), known_ids(path))
 
 
 def load(path: Path) -> list[PlanResult]:

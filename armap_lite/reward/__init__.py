@@ -1,4 +1,7 @@
-"""The reward model: `load` one that was trained (see `training.py`), or take it `untrained` for comparison."""
+"""The reward model: `load` one that was trained (see `training.py`), or take it `untrained` for comparison.
+
+A finished one, published or exported, needs no training (see `finished.py`).
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,41 @@ from armap_lite.reward.config import RewardConfig, TrainingConfig
 if TYPE_CHECKING:
     from armap_lite.reward.scorer import RewardModel
 
-__all__ = ["RewardConfig", "TrainingConfig", "load", "untrained"]
+__all__ = ["RewardConfig", "TrainingConfig", "is_finished", "load", "untrained"]
+
+
+def is_finished(spec: str) -> bool:
+    """Whether `spec` is a reward model that needs no training: a folder that `training.train` wrote, or a
+    sequence-classification model (a folder or a Hugging Face id). Raises OSError where a hub id cannot be looked up.
+    """
+    if (Path(spec).expanduser() / "reward.json").is_file():
+        return True
+    from armap_lite.reward.finished import is_classifier
+
+    return is_classifier(spec)
 
 
 def load(path: Path | str) -> RewardModel:
-    """The reward model that was saved to the folder `path`. Raises FileNotFoundError where there is none."""
+    """The reward model in the folder `path`, or the finished one that a Hugging Face id names.
+
+    Raises FileNotFoundError where there is none.
+    """
+    from armap_lite.reward import finished
     from armap_lite.reward.model import build
     from armap_lite.reward.scorer import RewardModel
 
-    file = Path(path) / "reward.json"
+    folder = Path(path).expanduser()
+    file = folder / "reward.json"
     if not file.is_file():
-        raise FileNotFoundError(f"{path} holds no reward model (no reward.json); train one, or give the folder of one")
+        known = (folder / "config.json").is_file() or not folder.is_dir()
+        if not (known and finished.is_classifier(str(path))):
+            raise FileNotFoundError(
+                f"{path} holds no reward model (no reward.json, no sequence classification); "
+                "train one, or give the folder of one"
+            )
+        return RewardModel(*finished.load(str(path)))
     network, tokenizer = build(RewardConfig(**json.loads(file.read_text(encoding="utf-8"))))
-    network.load_learned(path)
+    network.load_learned(folder)
     return RewardModel(network, tokenizer)
 
 

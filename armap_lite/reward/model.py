@@ -1,6 +1,6 @@
 """The reward model: a language model without its vocabulary, and one number at the last token.
 
-R(instruction, trajectory) = w . h + b, h the hidden state of the last *attended* token. The backbone is the policy's
+R(instruction, trajectory) = w . h, h the hidden state of the last *attended* token. The backbone is the policy's
 own kind of transformer, cut after `keep` layers: telling a good trajectory from a bad one needs less depth than
 writing one, and half the layers cost half the time. Only the top layers (or LoRA adapters) learn; what is saved are
 the learned tensors, and the name of the backbone they belong to. Pictures come in through the input embedding
@@ -39,9 +39,8 @@ class RewardNetwork(nn.Module):
         self.backbone = prepare(backbone, config)
         words = self.backbone.get_input_embeddings()  # type: ignore[operator]
         size = words.embedding_dim  # also of what comes out (OPT's `hidden_size` may be another)
-        self.head = nn.Linear(size, 1)
+        self.head = nn.Linear(size, 1, bias=False)  # without: so are the heads of transformers (see `export.py`)
         nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
         self.pictures: Pictures | None = None
         if tower:
             if 2 * tower.tokens > config.max_tokens:
@@ -86,6 +85,8 @@ class RewardNetwork(nn.Module):
     def load_learned(self, path: Path | str) -> None:
         """Read what `save` wrote. Raises ValueError where its tensors are not exactly those that learn here."""
         tensors = load_file(Path(path) / "weights.safetensors")
+        if "head.bias" in tensors:  # saved when heads still had one
+            self.head.bias = nn.Parameter(self.head.weight.new_zeros(1))
         expected = self.learned()
         shapes = [{name: tensor.shape for name, tensor in some.items()} for some in (tensors, expected)]
         if odd := sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()}):

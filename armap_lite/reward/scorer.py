@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from armap_lite.llms.device import pick
 from armap_lite.llms.forest import Forest
 from armap_lite.llms.plain import Plain, engine
 from armap_lite.llms.tree import Hidden
+from armap_lite.reward.finished import FinishedNetwork
 from armap_lite.reward.model import RewardNetwork
 from armap_lite.reward.vision import encode
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import Trajectory
 
 LARGE = 50_000_000  # below it, fp32 takes little time and memory, and rewards may differ by less than bf16 resolves
+BATCH = 16  # texts in one pass of a model that is run as a whole
 
 
 class RewardForest(Hidden, Forest):
@@ -35,7 +38,7 @@ class RewardModel:
 
     def __init__(
         self,
-        network: RewardNetwork,
+        network: RewardNetwork | FinishedNetwork,
         tokenizer: Any,
         capacity: int | None = None,
         pack: int | None = None,
@@ -46,28 +49,52 @@ class RewardModel:
         "auto" is bf16 on CUDA (fp16 where the card has no bf16) for backbones of `LARGE` parameters and more; else the
         backbone stays as it is. The head always computes in fp32.
         """
-        device = network.head.weight.device
+        device = next(network.parameters()).device
         size = sum(p.numel() for p in network.backbone.parameters())
         if dtype != "auto" or (device.type == "cuda" and size >= LARGE):
             network.backbone.to(pick(str(device), dtype)[1])  # type: ignore[call-overload]
             if network.pictures:  # a picture's features come in fp32
                 network.backbone.get_input_embeddings().projector.float()  # type: ignore[operator]
-        self.network = network.eval().requires_grad_(False)
-        self.lines = LineTokenizer(tokenizer)
+        if network.head is not None:
+            network.head.float()
+        self.network: Any = network.eval().requires_grad_(False)
+        self.finished = isinstance(network, FinishedNetwork)
+        self.pad = tokenizer.pad_token_id or 0  # masked: any token will do
+        if not self.finished:
+            self.lines = LineTokenizer(tokenizer)
         name = f"reward model on {network.config.backbone}"
-        self.forest = engine(RewardForest, PlainReward, network.backbone, name, capacity, pack)
+        whole = network.head is None  # no linear head at the last token: the model is run as a whole
+        self.forest = None if whole else engine(RewardForest, PlainReward, network.backbone, name, capacity, pack)
 
     def reset(self) -> None:
         """Forget every cached prefix."""
-        self.forest.clear()
+        if self.forest is not None:
+            self.forest.clear()
 
     def encode(self, instruction: str, trajectory: Trajectory) -> tuple[list[int], bool]:
         """The tokens of a trajectory, and whether it was too long and lost its middle."""
+        if self.finished:
+            return self.network.encode(instruction, trajectory)
         return encode(self.lines, trajectory, instruction, self.network.config.max_tokens, self.network.pictures)
 
     def score(self, instructions: Sequence[str], trajectories: Sequence[Trajectory]) -> np.ndarray:
-        ends = []
-        for instruction, trajectory in zip(instructions, trajectories, strict=True):
-            ends.append(self.forest.add(self.encode(instruction, trajectory)[0]))
+        rows = [self.encode(text, trajectory)[0] for text, trajectory in zip(instructions, trajectories, strict=True)]
+        if self.forest is None:
+            return self._whole(rows)
+        ends = [self.forest.add(row) for row in rows]
         self.forest.values(ends, self.network.head)
         return np.array([end.value for end in ends], dtype=np.float64)
+
+    def _whole(self, rows: Sequence[list[int]]) -> np.ndarray:
+        """Rewards of `rows` of tokens by the whole model, in padded batches of like length."""
+        from armap_lite.reward.data import pad  # imports Lightning, which takes a second
+
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        found = np.empty(len(rows))
+        device = next(self.network.parameters()).device
+        for i in range(0, len(rows), BATCH):
+            some = order[i : i + BATCH]
+            batch = {name: tensor.to(device) for name, tensor in pad([rows[k] for k in some], self.pad).items()}
+            with torch.inference_mode():
+                found[some] = self.network(**batch).cpu().numpy()
+        return found

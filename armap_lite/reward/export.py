@@ -1,0 +1,196 @@
+"""A trained reward model as a Hugging Face folder that other tools load: transformers, vLLM, TRL.
+
+`AutoModelForSequenceClassification` computes w . h at the last token that is not padding, which is what
+`RewardNetwork` computes. The exported tokenizer turns a trajectory's text into the kit's tokens, and every export is
+read back and compared with the kit's own scores before it is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from armap_lite.agent import transcript
+from armap_lite.assets import without_bars
+from armap_lite.reward.config import RewardConfig
+from armap_lite.reward.data import pad
+from armap_lite.reward.model import RewardNetwork, build
+from armap_lite.reward.vision import PictureEmbedding, encode
+from armap_lite.store import read_jsonl, write_atomic
+from armap_lite.tokens import LineTokenizer
+from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory
+
+TOLERANCE = 1e-4  # between the kit's score and that of the exported folder
+
+
+def export(path: Path | str, out: Path | str) -> dict[str, Any]:
+    """Write the reward model in the folder `path` to the new folder `out`, in fp32.
+
+    Returns `{"config": RewardConfig, "bias": float, "difference": float}`: what the model is made of, the constant
+    that transformers leaves out of every score (0 but for models saved when heads had a bias), and the largest
+    difference between the kit's scores and the exported model's on the trajectories in `example.json`.
+    Raises ValueError where transformers has no equivalent model, or `out` is not empty.
+    """
+    path, out = Path(path), Path(out)
+    if not (path / "reward.json").is_file():
+        raise FileNotFoundError(f"{path} holds no reward model (no reward.json); give the folder of a trained one")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists already; give a new folder, or delete that one")
+    with without_bars(str(path)):
+        return _export(path, out)
+
+
+def _export(path: Path, out: Path) -> dict[str, Any]:
+    config = RewardConfig(**json.loads((path / "reward.json").read_text(encoding="utf-8")))
+    network, tokenizer = build(config, "cpu")
+    network.load_learned(path)
+    network.eval().requires_grad_(False)
+    examples = _examples(path.parent)
+    lines = LineTokenizer(tokenizer)
+    limit = config.max_tokens
+    rows = [encode(lines, trajectory, text, limit)[0] for text, trajectory in examples]
+    bias = network.head.bias.item() if network.head.bias is not None else 0.0
+    expected = _scores(lambda batch: network(**batch), rows) - bias
+
+    _merge(network)
+    texts = [transcript(trajectory, text) for text, trajectory in examples]
+    written = _tokenizer(tokenizer, lines, texts, limit)
+    model = _classifier(network, written.pad_token_id, bias)
+    part = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        model.save_pretrained(part)
+        written.save_pretrained(part)
+        _rename_class(part / "tokenizer_config.json")
+        scores = _read_back(part, rows)
+        difference = float((scores - expected).abs().max())
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"{type(model).__name__} scores otherwise than the kit does (by up to {difference:.2g}), so it is not "
+                "exported; score with armap_lite.reward.load"
+            )
+        kept = zip(examples, texts, rows, scores.tolist())
+        shown = [{"instruction": i, "text": text, "input_ids": row, "score": s} for (i, _), text, row, s in kept]
+        shown_lines = ",\n".join(json.dumps(line, ensure_ascii=False, allow_nan=False) for line in shown)
+        write_atomic(part / "example.json", f"[\n{shown_lines}\n]\n")
+        if out.exists():
+            out.rmdir()  # empty
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return {"config": config, "bias": bias, "difference": difference}
+
+
+def _merge(network: RewardNetwork) -> None:
+    """Fold LoRA adapters into the layers they adapt, and leave out what reads pictures."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(network.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            network.set_submodule(name, module.get_base_layer())
+    embedding = network.backbone.get_input_embeddings()  # type: ignore[operator]
+    if isinstance(embedding, PictureEmbedding):
+        network.backbone.set_input_embeddings(embedding.words)  # type: ignore[operator]
+        network.pictures = None
+
+
+def _classifier(network: RewardNetwork, pad_token_id: int, bias: float) -> Any:
+    """transformers' sequence-classification model of the backbone's architecture, with the weights of `network`."""
+    from transformers import AutoModelForSequenceClassification
+
+    config: Any = copy.deepcopy(network.backbone.config)
+    config.num_labels = 1
+    config.problem_type = "regression"  # one number, not a probability
+    config.get_text_config().pad_token_id = pad_token_id
+    config.tie_word_embeddings = False  # there is no vocabulary head
+    if bias:
+        config.armap_bias = bias
+    name = config.model_type
+    other = "score with armap_lite.reward.load"
+    try:
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    except ValueError as error:
+        raise ValueError(f"transformers has no sequence classification for architecture {name!r}; {other}") from error
+    if not isinstance(getattr(model, "score", None), nn.Linear) or model.score.bias is not None:
+        raise ValueError(f"{type(model).__name__} has no linear head at the last token; {other}")
+    try:
+        model.base_model.load_state_dict(network.backbone.state_dict())
+        model.score.weight.data.copy_(network.head.weight)
+    except RuntimeError as error:
+        raise ValueError(f"the weights of {name!r} do not fit {type(model).__name__} ({error}); {other}") from error
+    return model.eval()
+
+
+def _tokenizer(tokenizer: Any, lines: LineTokenizer, texts: Sequence[str], limit: int) -> Any:
+    """A fast tokenizer that makes of each text what `lines` makes of it: `start`, then its tokens."""
+    from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ValueError(f"{type(tokenizer).__name__} has no fast tokenizer, so it cannot be exported")
+    start = tokenizer.convert_ids_to_tokens(lines.start)
+    names = ("bos_token", "eos_token", "unk_token")
+    special = {name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name) is not None}
+    special["pad_token"] = tokenizer.pad_token or tokenizer.eos_token or start
+    texts = [*texts, "go\n1 + 1 = 2\n", "a: b.\n\n  c\n", "x\n" * 3]
+    by_line = pre_tokenizers.Split(Regex("\n"), "merged_with_previous")
+    own = backend.pre_tokenizer
+    for before in (pre_tokenizers.Sequence([by_line, own] if own else [by_line]), own):
+        made = Tokenizer.from_str(backend.to_str())
+        made.no_truncation()
+        made.no_padding()
+        if before is not None:
+            made.pre_tokenizer = before
+        made.post_processor = processors.TemplateProcessing(
+            single=f"{start} $A", pair=f"{start} $A $B:1", special_tokens=[(start, lines.start)]
+        )
+        found = PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=limit, padding_side="right", **special)
+        if all(found(text, verbose=False)["input_ids"] == [lines.start, *lines(text)] for text in texts):
+            if found.pad_token_id == lines.newline:
+                raise ValueError(f"the padding token {found.pad_token!r} also ends lines; give the tokenizer another")
+            return found
+    raise ValueError(
+        f"{type(tokenizer).__name__} cannot be written so that it reads text line by line, as the kit does"
+    )
+
+
+def _rename_class(file: Path) -> None:
+    """The name of the tokenizer's class that transformers 4 knows as well as transformers 5."""
+    settings = json.loads(file.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    write_atomic(file, json.dumps(settings, indent=1))
+
+
+def _read_back(folder: Path, rows: Sequence[list[int]]) -> torch.Tensor:
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    fill = model.config.get_text_config().pad_token_id
+    return _scores(lambda batch: model.eval()(**batch).logits[:, 0], rows, fill)
+
+
+def _scores(score: Any, rows: Sequence[list[int]], fill: int = 0) -> torch.Tensor:
+    """[len(rows)], in padded batches of eight."""
+    with torch.inference_mode():
+        return torch.cat([score(pad(rows[i : i + 8], fill)) for i in range(0, len(rows), 8)])
+
+
+def _examples(run: Path) -> list[tuple[str, Trajectory]]:
+    """Instructions and trajectories to compare scores on: both sides of pairs of the run, or two made ones."""
+    for name in ("dev_pairs.jsonl", "pairs.jsonl"):
+        if (run / name).is_file():
+            pairs = [PreferencePair.from_json(line["pair"]) for line in read_jsonl(run / name) if "pair" in line]
+            if pairs:
+                return [(p.instruction, t) for p in pairs[:4] for t in (p.chosen, p.rejected)]
+    task = Task("example", "example", "train", "Use the numbers 1 1 4 6 to obtain 24.")
+    walks = [("4 * 1 = 4", "left: 1 4 6"), ("6 * 1 = 6", "left: 4 6"), ("6 * 4 = 24", "left: 24")]
+    steps = tuple(Step(action, seen) for action, seen in walks)
+    return [(task.instruction, Trajectory(task, "left: 1 1 4 6", steps[:n], True)) for n in (1, 3)]

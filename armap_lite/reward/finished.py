@@ -1,0 +1,91 @@
+"""A finished sequence-classification reward model, published or exported, used as it is: nothing is trained.
+
+What it reads: where its tokenizer has a chat template, the instruction is the user's turn and the rest of the
+transcript the assistant's, which is how published reward models were trained; else the transcript as plain text, which
+is what `export.py` writes. A text longer than the model reads loses its middle, as everywhere in this package.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from armap_lite.agent import transcript
+from armap_lite.assets import ASSETS, resolve_model, without_bars
+from armap_lite.reward.config import RewardConfig
+from armap_lite.reward.model import RewardNetwork
+from armap_lite.trajectory import Trajectory
+
+LONGEST = 8192  # tokens, where neither tokenizer nor model states a limit
+
+
+def is_classifier(spec: str) -> bool:
+    """Whether `spec`, a folder or a Hugging Face id, is a sequence-classification model. Raises OSError offline."""
+    from transformers import PretrainedConfig
+
+    if spec in ASSETS or spec.endswith(".gguf"):
+        return False
+    settings, _ = PretrainedConfig.get_config_dict(resolve_model(spec))
+    return any(name.endswith("ForSequenceClassification") for name in settings.get("architectures") or [])
+
+
+class FinishedNetwork(nn.Module):
+    """`forward(input_ids [B, T], attention_mask [B, T]) -> rewards [B]`, with the interface of `RewardNetwork`.
+
+    `head` is the linear layer that reads the last attended token of `backbone`; None where the model computes its
+    number in another way (an encoder, say) and is therefore run as a whole.
+    """
+
+    pictures = None
+
+    def __init__(self, model: Any, tokenizer: Any, name: str):
+        super().__init__()
+        if model.config.num_labels != 1:
+            raise ValueError(f"{name} has {model.config.num_labels} labels; a reward model has one")
+        self.model, self.backbone, self.tokenizer = model, model.base_model, tokenizer
+        score = getattr(model, "score", None)
+        self.head = score if isinstance(score, nn.Linear) else None
+        stated = getattr(model.config.get_text_config(), "max_position_embeddings", None) or LONGEST
+        limit = min(tokenizer.model_max_length, stated, LONGEST)
+        self.config = RewardConfig(backbone=name, keep=None, train="nothing", max_tokens=limit)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        if self.head is None:
+            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits[:, 0].float()  # [B]
+        return RewardNetwork.forward(self, input_ids, attention_mask)  # type: ignore[arg-type]
+
+    def encode(self, instruction: str, trajectory: Trajectory) -> tuple[list[int], bool]:
+        """The tokens of a trajectory, and whether it was too long and lost its middle."""
+        text = transcript(trajectory, instruction)
+        if getattr(self.tokenizer, "chat_template", None):
+            asked, _, done = text.partition("\n")
+            turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": done.rstrip("\n")}]
+            ids = self.tokenizer.apply_chat_template(turns, return_dict=False)
+        else:
+            ids = self.tokenizer(text, verbose=False)["input_ids"]
+        limit = self.config.max_tokens
+        if len(ids) <= limit:
+            return ids, False
+        return ids[: limit - limit // 2] + ids[len(ids) - limit // 2 :], True
+
+    def learned(self) -> dict[str, Tensor]:
+        """Nothing was learned here."""
+        return {}
+
+
+def load(spec: str, device: str = "auto", dtype: str = "float32") -> tuple[FinishedNetwork, Any]:
+    """The finished reward model that the folder or Hugging Face id `spec` names, and its tokenizer.
+
+    `device`, `dtype`: see `llms.device.pick`. Raises ValueError where it has more than one label.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from armap_lite.llms.device import pick
+
+    where, kind = pick(device, dtype)
+    path = resolve_model(spec)
+    with without_bars(path):
+        model = AutoModelForSequenceClassification.from_pretrained(path, dtype=kind)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    return FinishedNetwork(model, tokenizer, spec).to(where), tokenizer
