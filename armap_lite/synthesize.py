@@ -204,15 +204,14 @@ def to_parquet(pairs: Sequence[PreferencePair], path: Path) -> None:
 
     A table that holds exactly these pairs already is left alone; else it is replaced at once.
     """
-    import pyarrow
+    import pandas as pd
     from datasets import Dataset
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from pyarrow import parquet
 
     rows = [p.to_json() for p in pairs]
     rows = [{**r, "chosen": json.dumps(r["chosen"]), "rejected": json.dumps(r["rejected"])} for r in rows]
-    with contextlib.suppress(OSError, pyarrow.ArrowException):  # none yet, or torn
-        if parquet.read_table(path).to_pylist() == rows:
+    with contextlib.suppress(OSError, ValueError):  # none yet, or torn
+        if pd.read_parquet(path).to_dict("records") == rows:
             return
     part = path.with_name(f".{path.name}.part")
     shown = not are_progress_bars_disabled()
