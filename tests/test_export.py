@@ -252,7 +252,7 @@ def test_the_card_s_figures_come_from_the_run(backbone: str, tmp_path: Path):
     (run / "run.json").write_text(json.dumps({"env": "'game24'", "profile": "'fast'", "seed": "3"}))
     (run / "training.json").write_text(json.dumps({"train_pairs": 1234, "val_pairs": 56, "val_accuracy": 0.875}))
     (run / "pairs.jsonl").write_text("".join(json.dumps({"id": p.id, "pair": p.to_json()}) + "\n" for p in [pair(0)]))
-    Path(backbone, "README.md").write_text("---\nlicense: bsd-3-clause\n---\n")
+    Path(backbone, "README.md").write_text("---\nlicense: bsd-3-clause\n---\n", encoding="utf-8")
     assert main(["export", str(run / "reward_model"), str(tmp_path / "one")]) == 0
     card = (tmp_path / "one/README.md").read_text()
     assert "license: bsd-3-clause\n" in card.split("---")[1]
