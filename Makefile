@@ -45,6 +45,9 @@ test: .venv/installed
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS))
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
+# Its kernel is that of this installation, whatever another environment calls python3.
+lab: export JUPYTER_PATH :=
+lab: export JUPYTER_PREFER_ENV_PATH := 1
 lab: .venv/installed
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
 

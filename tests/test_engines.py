@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from architectures import SMALL
+from architectures import SMALL, causal_lm
 from tiny import seeded, tiny_config, tiny_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
@@ -134,3 +134,18 @@ def test_layers_are_found_and_cut_with_their_settings():
     experts = tiny("qwen3_moe", num_experts=8, num_experts_per_tok=2, moe_intermediate_size=8, num_hidden_layers=2)
     assert layers.find(experts) == (experts.model, "layers")  # not a list of experts
     assert layers.find(SimpleNamespace(named_modules=list, config=model.config)) is None
+
+
+@pytest.mark.parametrize("name", ["gemma2", "lfm2", "qwen3_next"])
+def test_what_a_plain_engine_writes_costs_its_new_tokens(name: str):
+    options = {"max_tokens": 9, "seeds": [1, 2], "stop": "<never>"}
+    prompts = ["Use the numbers 1 4 8 8\n", "Use the door\n"]
+    lm = LocalLM(causal_lm(name), tiny_tokenizer())
+    assert isinstance(lm.forest, Plain)
+    kept = lm.generate(prompts, 3, **options)
+    assert lm.forest.tokens_computed <= sum(1 + len(lm.lines(prompt)) for prompt in prompts) + 2 * 3 * 8
+    crowded = LocalLM(causal_lm(name), tiny_tokenizer(), capacity=60)  # some texts grow from their cache, some anew
+    assert crowded.generate(prompts, 3, **options) == kept
+    lm.reset()
+    lm.forest.keeps = False
+    assert lm.generate(prompts, 3, **options) == kept

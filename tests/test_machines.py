@@ -158,6 +158,23 @@ def test_notebooks_run_in_this_interpreter_whatever_kernels_are_installed(tmp_pa
     assert "WARNING" not in capfd.readouterr().err
 
 
+def test_make_lab_prefers_the_kernel_of_this_installation(tmp_path: Path):
+    found = "import sys; from jupyter_client.kernelspec import KernelSpecManager as Specs; "
+    found += "print(Specs(ensure_native_kernel=False).get_kernel_spec('python3').resource_dir)"
+    (tmp_path / "jupyter").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{found}"\n', encoding="utf-8")
+    (tmp_path / "jupyter").chmod(0o755)
+    home = tmp_path / "home/.local/share/jupyter"
+    for where in (tmp_path / "path", home):
+        (where / "kernels/python3").mkdir(parents=True)
+        spec = {"argv": ["/no/python"], "display_name": "another", "language": "python"}
+        (where / "kernels/python3/kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    outer |= {"JUPYTER_PATH": str(tmp_path / "path"), "HOME": str(tmp_path / "home"), "JUPYTER_PREFER_ENV_PATH": "0"}
+    command = ["make", "--silent", "--old-file=.venv/installed", "lab", f"BIN={tmp_path}"]
+    shown = subprocess.run(command, cwd=ROOT, env=outer, capture_output=True, text=True, encoding="utf-8")
+    assert shown.stdout.startswith(sys.prefix), shown.stdout + shown.stderr
+
+
 # A cache that may only be read
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from armap_lite.llms import layers
 from armap_lite.llms.forest import Forest, RefusedError
@@ -24,19 +25,29 @@ class Plain(Engine):
     """Runs each sequence as a whole, in batches of at most `pack` tokens, padded on the right.
 
     What stands on the right is not seen from the left, in attention as in recurrent layers: no mask is needed.
-    Nothing is kept from one call to the next, so `capacity` is not used.
+    Where texts grow by single tokens (`generate`), transformers' own cache continues those of the call before, up to
+    `capacity` tokens.
     """
 
-    def __init__(self, model: Any, capacity: int = 0, pack: int = 512):
+    def __init__(self, model: Any, capacity: int = 16384, pack: int = 512):
         self.pack, self.capacity = pack, capacity
         self.even = length_matters(model)  # only sequences of one length in a batch
+        self.keeps = False  # set where the model's cache was seen to work (see `engine`)
         super().__init__(model)
+
+    def clear(self) -> None:
+        super().clear()
+        self._kept: dict[Node, tuple[Any, int]] = {}  # ends of the call before: their cache, and their row in it
 
     def compute(self, wanted: Sequence[Node], read: Read) -> None:
         todo = dict.fromkeys(wanted)
         above = {up for node in todo for up in node.path()[:-1]}
+        grows = self.keeps and not any(node in above for node in todo)  # as texts that are being written do
+        before, self._kept = self._kept, {}
+        if grows:
+            self._continue(todo, before, read)
         rows = sorted((node.path() for node in todo if node not in above), key=len)
-        for batch in self._batches(rows):
+        for batch in self._batches(rows, self.even or grows):
             asked: dict[Node, int] = {}  # and its place in the batch
             width = len(batch[-1])
             for i, path in enumerate(batch):
@@ -45,16 +56,44 @@ class Plain(Engine):
                         asked[node] = i * width + node.depth
                         del todo[node]
             ids = [[node.token for node in path] + [0] * (width - len(path)) for path in batch]
-            with torch.inference_mode():
-                places = torch.tensor(list(asked.values()), device=self.device)
-                inputs = {"input_ids": torch.tensor(ids, device=self.device), "use_cache": False}
-                read(list(asked), self._call(places, inputs))
+            cache = None
+            if grows and sum(node.depth + 1 for node in self._kept) + width * len(batch) <= self.capacity:
+                cache = DynamicCache(config=self.model.config.get_text_config())
+            self._run(ids, asked, cache, read)
             self.tokens_computed += sum(map(len, batch))
 
-    def _batches(self, rows: list[list[Node]]) -> Iterator[list[list[Node]]]:
+    def _continue(self, todo: dict[Node, None], before: dict[Node, tuple[Any, int]], read: Read) -> None:
+        """Compute those of `todo`, and take them out, that are one token behind an end of the call before."""
+        groups: dict[int, list[Node]] = {}
+        for node in todo:
+            if node.parent in before:
+                groups.setdefault(id(before[node.parent][0]), []).append(node)
+        for nodes in groups.values():
+            if sum(node.depth + 1 for node in [*nodes, *self._kept]) > self.capacity:
+                continue
+            old = [before[node.parent] for node in nodes]  # type: ignore[index]
+            with torch.inference_mode():
+                old[0][0].reorder_cache(torch.tensor([row for _, row in old], device=self.device))
+            self._run([[node.token] for node in nodes], {node: i for i, node in enumerate(nodes)}, old[0][0], read)
+            self.tokens_computed += len(nodes)
+            for node in nodes:
+                del todo[node]
+
+    def _run(self, ids: list[list[int]], asked: dict[Node, int], cache: Any, read: Read) -> None:
+        """One forward pass on `ids` [B, T]; with a `cache` the B ends are kept, in the order of `asked`."""
+        inputs = {"input_ids": torch.tensor(ids, device=self.device), "use_cache": cache is not None}
+        if cache is not None:
+            inputs["past_key_values"] = cache
+        with torch.inference_mode():
+            places = torch.tensor(list(asked.values()), device=self.device)
+            read(list(asked), self._call(places, inputs))
+        if cache is not None:
+            self._kept.update((node, (cache, row)) for row, node in enumerate(asked))
+
+    def _batches(self, rows: list[list[Node]], even: bool) -> Iterator[list[list[Node]]]:
         batch: list[list[Node]] = []
         for path in rows:  # from short to long
-            if batch and ((len(batch) + 1) * len(path) > self.pack or (self.even and len(path) != len(batch[0]))):
+            if batch and ((len(batch) + 1) * len(path) > self.pack or (even and len(path) != len(batch[0]))):
                 yield batch
                 batch = []
             batch.append(path)
@@ -104,7 +143,9 @@ def engine(
     if line not in _said:
         print(line, file=sys.stderr)
         _said.add(line)
-    return slow(model, **options)
+    chosen = slow(model, **options)
+    chosen.keeps = not chosen.even and _continues(slow, model)
+    return chosen
 
 
 def sizes(device: torch.device, token_bytes: float, vocabulary: int) -> tuple[int, int]:
@@ -128,8 +169,7 @@ def differs(trial: Forest, plain: Plain, model: Any) -> str | None:
     """
     if length_matters(model):
         return "its rotary frequencies depend on the length of the text"
-    rng = random.Random(0)
-    words = [rng.randrange(model.config.get_text_config().vocab_size) for _ in range(30)]
+    words = _words(model)
     few = layers.kinds(model)
     undo = layers.cut(model, few) if few else lambda: None
     try:
@@ -144,9 +184,24 @@ def differs(trial: Forest, plain: Plain, model: Any) -> str | None:
     count = few or model.config.get_text_config().num_hidden_layers
     if len(trial.pools.layers) != count:
         return f"{count - len(trial.pools.layers)} of {count} layers are not attention over keys and values"
-    off = ((got - expected).pow(2).mean(-1) / expected.pow(2).mean(-1)).sqrt().max().item()
-    limit = CLOSE.get(next(model.parameters()).dtype, 0.1)
-    return None if off <= limit else f"with shared prefixes it computes something else (relative error {off:.2g})"
+    off = _error(expected, got)
+    return (
+        None if off <= _limit(model) else f"with shared prefixes it computes something else (relative error {off:.2g})"
+    )
+
+
+def _words(model: Any) -> list[int]:
+    rng = random.Random(0)
+    return [rng.randrange(model.config.get_text_config().vocab_size) for _ in range(30)]
+
+
+def _error(expected: Tensor, got: Tensor) -> float:
+    """The largest relative error (root mean square) of a row of [N, X]."""
+    return float(((got - expected).pow(2).mean(-1) / expected.pow(2).mean(-1)).sqrt().max())
+
+
+def _limit(model: Any) -> float:
+    return CLOSE.get(next(model.parameters()).dtype, 0.1)
 
 
 def _read(engine: Engine, words: list[int]) -> Tensor:
@@ -158,6 +213,27 @@ def _read(engine: Engine, words: list[int]) -> Tensor:
     found: dict[Node, Tensor] = {}
     engine.compute(nodes, lambda asked, table: found.update(zip(asked, table)))
     return torch.stack([found[node] for node in nodes])
+
+
+def _continues(slow: Callable[..., Plain], model: Any) -> bool:
+    """Whether transformers' cache, and a token behind it, say what a whole text says."""
+    words = _words(model)[:20]
+    few = layers.kinds(model)
+    undo = layers.cut(model, few) if few else lambda: None
+    found = []
+    try:
+        with _small_windows(model):
+            for keeps in (False, True):
+                engine = slow(model)
+                engine.keeps = keeps
+                start = engine.add(words[:18])
+                for some in ([start], [start.child(3), start.child(5)], [start.child(3).child(7)]):
+                    engine.compute(some, lambda nodes, table: found.append(table[-1]))
+    except Exception:  # its cache is of another kind
+        return False
+    finally:
+        undo()
+    return _error(torch.stack(found[:3]), torch.stack(found[3:])) <= _limit(model)
 
 
 @contextmanager
