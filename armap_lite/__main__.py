@@ -1,10 +1,12 @@
-"""The command line: reproduce, report, assets."""
+"""The command line: reproduce, train, report, assets."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+
+from armap_lite.reward import process
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help="some notebooks, e.g. 05_plan")
     run.add_argument("--ray", nargs="*", type=resource, metavar="RESOURCE=AMOUNT", help=spread)
+    train = commands.add_parser("train", parents=[debug], help="train a reward model on preference pairs in a file")
+    process.add_arguments(train)
     report = commands.add_parser("report", parents=[debug], help="write results.json, report.html and site/ again")
     report.add_argument("dir", type=Path)
     assets = commands.add_parser("assets", parents=[debug], help="list assets, or fetch the named ones")
@@ -31,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "assets":
             _assets(options.names)
+        elif options.command == "train":
+            process.main(options)
         else:
             from armap_lite import envs, reproduce
 

@@ -67,7 +67,8 @@ class Run:
         """A folder belongs to one configuration: mixing two in it would make results that no one can repeat."""
         mine = {"env": self.name, "profile": self.profile, "seed": self.seed}
         mine["version"] = getattr(envs.named(self.name)[0], "version", None)  # ScienceWorld's is that of its package
-        mine |= {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings)}
+        named = [field.name for field in dataclasses.fields(self.settings) if field.name != "engine"]
+        mine |= {name: getattr(self.settings, name) for name in named}
         mine = {name: repr(value) for name, value in mine.items()}
         file = self.path("run.json")
         if file.is_file():
@@ -100,11 +101,14 @@ class Run:
 
     @functools.cached_property
     def lm(self) -> LanguageModel:
-        return llms.load(self.settings.policy)
+        return self._load(self.settings.policy)
 
     @functools.cached_property
     def data_lm(self) -> LanguageModel:
-        return llms.load(self.settings.data_llm) if self.settings.data_llm else self.lm
+        return self._load(self.settings.data_llm) if self.settings.data_llm else self.lm
+
+    def _load(self, spec: str) -> LanguageModel:
+        return llms.load(spec, **({} if "://" in spec else self.settings.engine))
 
     @functools.cached_property
     def agent(self) -> Agent:
@@ -114,7 +118,7 @@ class Run:
     def reward(self) -> Any:
         from armap_lite import reward
 
-        return reward.load(self.path("reward_model"))
+        return reward.load(self.path("reward_model"), **self.settings.engine)
 
     @functools.cached_property
     def train_tasks(self) -> list[Task]:
@@ -201,27 +205,21 @@ class Run:
         return json.loads(file.read_text())
 
     async def train(self, **trainer_options: Any) -> dict[str, float]:
-        """Stage 3 into reward_model/; what is finished is not done again."""
-        from armap_lite.reward.training import train
+        """Stage 3 into reward_model/ and training.json, in a process of its own; see `reward.process.stage`."""
+        from armap_lite.reward import process
 
-        file = self.path("training.json")
-        if not file.is_file():
-            pairs = await self.pairs()
-            metrics = train(
-                pairs,
-                self.path("reward_model"),
-                self.settings.reward,
-                self.settings.training,
-                seed=self.seed,
-                **trainer_options,
-            )
-            write_atomic(file, json.dumps(metrics, indent=1))
-        return json.loads(file.read_text())
+        s, file = self.settings, self.path("training.json")
+        if file.is_file() and not self.path("pairs.jsonl").is_file():  # a worker of scale.py was sent the model alone
+            return process.metrics(file)
+        pairs, options = await self.pairs(), {"seed": self.seed, **trainer_options}
+        if process.stage(self.dir, pairs, s.reward, s.training, **options):
+            vars(self).pop("reward", None)
+        return process.metrics(file)
 
     async def plan(self, only: Sequence[str] | None = None) -> list[PlanResult]:
         """Stage 4 into plans.jsonl."""
-        if self._missing("training.json", "reward model"):
-            await self.train(enable_progress_bar=False)
+        self._missing("training.json", "reward model")
+        await self.train(enable_progress_bar=False)
         chosen = {name: o for name, o in self.settings.planners.items() if only is None or name in only}
         tasks = self.test_tasks[self.share]
         self.add("seconds.json", dict.fromkeys(chosen, 0.0))
@@ -273,12 +271,12 @@ class Run:
 
     async def evaluate(self) -> dict[str, Any]:
         """The last stage: the only one that asks the judge. Rows of `results.json` for this environment."""
+        trained = await self.train()
         plans = await self.plans()
         with contextlib.closing(envs.make_judge(self.name, **self.settings.env_options)) as judge:
             golds = evaluate.score_plans(plans, judge)
         margins = await self.margins()
         gaps = [np.subtract(margins[f"{n}chosen"], margins[f"{n}rejected"]) for n in ("", "untrained_")]
-        trained = await self.train()
         scored = [s.trajectory for p in plans for s in p.samples if s.reward is not None]
         scored = list({(t.task.id, t.actions): t for t in scored}.values())
         cut = [self.reward.encode(t.task.instruction, t)[1] for t in scored]
