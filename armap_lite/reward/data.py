@@ -141,8 +141,8 @@ class BucketSampler(Sampler[list[int]]):
         self.skip = skip
 
     def __iter__(self) -> Iterator[list[int]]:
-        skip, self.skip = self.skip, 0
-        return iter(self.batches[skip:])
+        skip, self.skip = self.skip, 0  # at the first batch: DataLoader with workers asks for two iterators, uses one
+        yield from self.batches[skip:]
 
     def __len__(self) -> int:
         return len(self.batches)
