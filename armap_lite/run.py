@@ -205,14 +205,19 @@ class Run:
         return json.loads(file.read_text())
 
     async def train(self, **trainer_options: Any) -> dict[str, float]:
-        """Stage 3 into reward_model/ and training.json, in a process of its own; see `reward.process.stage`."""
+        """Stage 3 into reward_model/ and training.json, in a process of its own; what is finished is not done again.
+
+        Other pairs than those that training.json names train anew. `trainer_options`: see `reward.process.train`.
+        """
         from armap_lite.reward import process
 
-        s, file = self.settings, self.path("training.json")
-        if file.is_file() and not self.path("pairs.jsonl").is_file():  # a worker of scale.py was sent the model alone
+        file, made, s = self.path("training.json"), self.path("pairs.jsonl"), self.settings
+        if file.is_file() and not made.is_file():  # a worker of scale.py is sent the model alone
             return process.metrics(file)
-        pairs, options = await self.pairs(), {"seed": self.seed, **trainer_options}
-        if process.stage(self.dir, pairs, s.reward, s.training, **options):
+        known = synthesize.load(made) if made.is_file() else []
+        if not process.is_current(file, known, s.reward, s.training, self.seed):
+            await self.pairs()
+            process.stage(self.dir, s.reward, s.training, seed=self.seed, **trainer_options)
             vars(self).pop("reward", None)
         return process.metrics(file)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -28,6 +29,7 @@ from armap_lite import reward
 from armap_lite.reward import preferences, process, training
 from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
 from armap_lite.reward.process import TrainingError
+from armap_lite.run import Run
 from armap_lite.store import JsonlStore
 from armap_lite.trajectory import PreferencePair
 
@@ -179,19 +181,26 @@ def test_all_its_ranks_end_with_a_parent_that_is_killed(config: RewardConfig, tm
 
 @pytest.fixture
 def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
-    """`process.stage` in a run's folder; to save time, training itself is in this process."""
+    """`Run.train`: whether it trained. To save time, training itself is in this process."""
+    trained: list[Path] = []
 
     def here(file: Path, out: Path, *settings: Any, **options: Any) -> dict[str, Any]:
+        trained.append(out)
         training.train(preferences.read(file), out, *settings, **options)
         return json.loads((out / "training.json").read_text())
 
-    def run(pairs: list[PreferencePair], **changes: Any) -> bool:
+    def stage(pairs: list[PreferencePair], **changes: Any) -> bool:
         stage_file(tmp_path / "run", pairs)
-        settings = dataclasses.replace(SHORT, **changes)
-        return process.stage(tmp_path / "run", pairs, config, settings, **CPU)
+        run = Run("game24", "fast", tmp_path, training=dataclasses.replace(SHORT, **changes), reward=config.backbone)
+        run.settings = dataclasses.replace(run.settings, reward=config)
+        run.dir = tmp_path / "run"
+        run.path("pairs.parquet").touch()
+        before = len(trained)
+        asyncio.run(run.train(**CPU))
+        return len(trained) > before
 
     monkeypatch.setattr(process, "train", here)
-    return run
+    return stage
 
 
 def test_other_pairs_train_anew_and_the_same_do_not(

@@ -34,34 +34,32 @@ class TrainingError(RuntimeError):
     """Training failed; the message is the last that its process said."""
 
 
-def stage(
-    folder: Path,
-    pairs: Sequence[PreferencePair],
-    reward: RewardConfig,
-    training: TrainingConfig,
-    *,
-    seed: int = 0,
-    **options: Any,
+def is_current(
+    file: Path, pairs: Sequence[PreferencePair], reward: RewardConfig, training: TrainingConfig, seed: int
 ) -> bool:
-    """Train on `pairs`, those of pairs.jsonl in `folder`, where its training.json does not name just these.
+    """Whether training.json is there and names `pairs` and these settings; one without names is taken as it is."""
+    if not file.is_file():
+        return False
+    known = json.loads(file.read_text(encoding="utf-8"))
+    if "trained_on" not in known:
+        if known.get("trained", True):
+            print(f"{file} names no pairs (an earlier version wrote it): its model is kept", file=sys.stderr)
+        return True
+    return known["trained_on"] == trained_on(pairs, reward, training, seed)
 
-    The settings and the seed count as well. What followed from a model before is kept as *.old. `options`: those of
-    `train`. Returns whether a model was trained.
+
+def stage(folder: Path, reward: RewardConfig, training: TrainingConfig, *, seed: int = 0, **options: Any) -> None:
+    """Train on pairs.jsonl in `folder` into its reward_model/ and training.json.
+
+    What followed from a model before is kept as *.old. `options`: those of `train`.
     """
     file = folder / "training.json"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"trained_on": None}
-    if "trained_on" not in known:
-        print(f"{file} does not say which pairs it is from (an earlier version wrote it): it is kept", file=sys.stderr)
-        return False
-    if known["trained_on"] == trained_on(pairs, reward, training, seed):
-        return False
-    if known["trained_on"]:
+    if file.is_file():
         print(f"{file} names other pairs or settings: a reward model is trained anew", file=sys.stderr)
     found = train(folder / "pairs.jsonl", folder / "reward_model", reward, training, seed=seed, **options)
     for old in filter(Path.exists, map(folder.joinpath, DERIVED)):
         old.replace(old.with_name(f"{old.name}.old"))
     write_atomic(file, json.dumps(found, indent=1))
-    return True
 
 
 def metrics(file: Path) -> dict[str, float]:
@@ -145,6 +143,7 @@ def main(options: argparse.Namespace) -> None:
     """`python -m armap_lite train`, and each rank of it that Lightning starts by the same command line."""
     if options.attended:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warns of each worker that is forked
     from armap_lite.reward import preferences
 
     told = vars(options)
