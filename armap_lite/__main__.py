@@ -1,4 +1,4 @@
-"""The command line: reproduce, report, assets, export."""
+"""The command line: reproduce, train, report, assets, export."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from armap_lite.reward import process
 from armap_lite.store import any_locale
 
 
@@ -27,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help="some notebooks, e.g. 05_plan")
     run.add_argument("--ray", nargs="*", type=resource, metavar="RESOURCE=AMOUNT", help=spread)
+    train = commands.add_parser("train", parents=[debug], help="train a reward model on preference pairs in a file")
+    process.add_arguments(train)
     report = commands.add_parser("report", parents=[debug], help="write results.json, report.html and site/ again")
     report.add_argument("dir", type=Path)
     assets = commands.add_parser("assets", parents=[debug], help="list assets, or fetch the named ones")
@@ -40,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
             _assets(options.names)
         elif options.command == "export":
             _export(options.model, options.out)
+        elif options.command == "train":
+            process.main(options)
         else:
             from armap_lite import envs, reproduce
 

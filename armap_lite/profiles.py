@@ -23,6 +23,9 @@ class Profile:
     # The LLM that acts: an asset's name, a Hugging Face id or folder, a GGUF file, or a server's URL.
     data_llm: str | None = None
     # The LLM that writes instructions; None: the policy does.
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    # How models on this machine compute, e.g. {"capacity": 65536, "pack": 4096}: tokens in the cache of keys and
+    # values, and new tokens in a pass. What is not named here follows from the device. Results do not depend on it.
     collect_tasks: int = 16
     # Training tasks that trajectories are collected on.
     samples: int = 6
@@ -120,6 +123,9 @@ _PAPER_TRAINING = TrainingConfig(
     checks=10,
 )
 
+_GPU_TRAINING = TrainingConfig(batch_size=64, lr=1e-4, precision="bf16-mixed", checks=10)
+_LONG = replace(_GPU_TRAINING, batch_size=16, accumulate=4)
+
 PROFILES: dict[str, Profile] = {
     # CI and a first look: ten minutes on two CPU cores.
     "fast": Profile(planners=_planners(8, 3, 1.0, 2.0, _EQUAL_MCTS)),
@@ -131,14 +137,16 @@ PROFILES: dict[str, Profile] = {
         test_tasks=None,
         planners=_planners(16, 3, 1.0, 2.0, _EQUAL_MCTS),
     ),
-    # One GPU: more data, a whole backbone in bf16, a larger search.
+    # One GPU of 80 GB: more data, a whole backbone in bf16, a larger search. Activations take 20 GB in Game of 24 (128
+    # trajectories of up to 128 tokens) and 39 GB in the other worlds (32 of 1,024): see reward/memory.py. Where less is
+    # free, a step of the optimiser takes more passes with fewer pairs.
     "gpu": Profile(
         collect_tasks=600,
         samples=8,
         negatives=2,
         texts=2,
         reward=RewardConfig(keep=None, train="all", max_tokens=1024),
-        training=TrainingConfig(batch_size=64, lr=1e-4, precision="bf16-mixed", checks=10),
+        training=_GPU_TRAINING,
         test_tasks=None,
         planners=_planners(64, 10, 1.0, 2.0, _EQUAL_MCTS),
     ),
@@ -201,8 +209,9 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "test_tasks": 110,
         "planners": _planners(12, 3, 1.0, 1.0, _DRAWN_MCTS),
     },
-    ("gpu", "scienceworld"): {"planners": _planners(64, 10, 1.0, 1.0, _DRAWN_MCTS)},
+    ("gpu", "scienceworld"): {"training": _LONG, "planners": _planners(64, 10, 1.0, 1.0, _DRAWN_MCTS)},
     ("gpu", "webshop"): {
+        "training": _LONG,
         "reward": RewardConfig(keep=None, train="all", max_tokens=1024, vision="efficientnet-lite0", vision_tokens=4),
         "planners": _planners(64, 10, 1.0, 1.0, _DRAWN_MCTS),
     },

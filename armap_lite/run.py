@@ -69,7 +69,8 @@ class Run:
         """A folder belongs to one configuration: mixing two in it would make results that no one can repeat."""
         mine = {"env": self.name, "profile": self.profile, "seed": self.seed}
         mine["version"] = getattr(envs.named(self.name)[0], "version", None)  # ScienceWorld's is that of its package
-        mine |= {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings)}
+        named = [field.name for field in dataclasses.fields(self.settings) if field.name != "engine"]
+        mine |= {name: getattr(self.settings, name) for name in named}
         mine = {name: repr(value) for name, value in mine.items()}
         file = self.path("run.json")
         if file.is_file():
@@ -102,11 +103,14 @@ class Run:
 
     @functools.cached_property
     def lm(self) -> LanguageModel:
-        return llms.load(self.settings.policy)
+        return self._load(self.settings.policy)
 
     @functools.cached_property
     def data_lm(self) -> LanguageModel:
-        return llms.load(self.settings.data_llm) if self.settings.data_llm else self.lm
+        return self._load(self.settings.data_llm) if self.settings.data_llm else self.lm
+
+    def _load(self, spec: str) -> LanguageModel:
+        return llms.load(spec, **({} if "://" in spec else self.settings.engine))
 
     @functools.cached_property
     def agent(self) -> Agent:
@@ -117,7 +121,8 @@ class Run:
         from armap_lite import reward
 
         folder, spec = self.path("reward_model"), self.settings.reward.backbone
-        return reward.load(folder if folder.exists() or not reward.is_finished(spec) else spec)
+        where = folder if folder.exists() or not reward.is_finished(spec) else spec
+        return reward.load(where, **self.settings.engine)
 
     @functools.cached_property
     def train_tasks(self) -> list[Task]:
@@ -216,32 +221,33 @@ class Run:
         return json.loads(file.read_text(encoding="utf-8"))
 
     async def train(self, **trainer_options: Any) -> dict[str, float]:
-        """Stage 3 into reward_model/; what is finished is not done again. A finished reward model is not trained."""
-        from armap_lite.reward import is_finished
-        from armap_lite.reward.training import train
+        """Stage 3 into reward_model/ and training.json, in a process of its own; what is finished is not done again.
 
-        file, spec = self.path("training.json"), self.settings.reward.backbone
-        if not file.is_file() and is_finished(spec):
-            print(f"{spec} is a finished reward model: it is used as it is, nothing is trained.", file=sys.stderr)
-            write_atomic(file, json.dumps({"trained": False, "train_pairs": 0, "val_pairs": 0, "shortened": 0}))
-        if not file.is_file():
-            pairs = await self.pairs()
-            metrics = train(
-                pairs,
-                self.path("reward_model"),
-                self.settings.reward,
-                self.settings.training,
-                seed=self.seed,
-                **trainer_options,
-            )
-            write_atomic(file, json.dumps(metrics, indent=1))
-        return json.loads(file.read_text(encoding="utf-8"))
+        Other pairs than those that training.json names train anew; a finished reward model is not trained.
+        `trainer_options`: see `reward.process.train`.
+        """
+        from armap_lite.reward import is_finished, process
+
+        file, made, s = self.path("training.json"), self.path("pairs.jsonl"), self.settings
+        if is_finished(s.reward.backbone):
+            if not file.is_file():
+                print(f"{s.reward.backbone} is a finished reward model: nothing is trained.", file=sys.stderr)
+                write_atomic(file, json.dumps({"trained": False, "train_pairs": 0, "val_pairs": 0, "shortened": 0}))
+            return process.metrics(file)
+        if file.is_file() and not made.is_file():  # a worker of scale.py is sent the model alone
+            return process.metrics(file)
+        known = synthesize.load(made) if made.is_file() else []
+        if not process.is_current(file, known, s.reward, s.training, self.seed):
+            await self.pairs()
+            process.stage(self.dir, s.reward, s.training, seed=self.seed, **trainer_options)
+            vars(self).pop("reward", None)
+        return process.metrics(file)
 
     async def plan(self, only: Sequence[str] | None = None) -> list[PlanResult]:
         """Stage 4 into plans.jsonl."""
         if not self.path("training.json").exists():
             self._say(self.path("training.json"), "reward model")
-            await self.train(enable_progress_bar=False)
+        await self.train(enable_progress_bar=False)
         chosen = {name: o for name, o in self.settings.planners.items() if only is None or name in only}
         tasks = self.test_tasks[self.share]
         self.add("seconds.json", dict.fromkeys(chosen, 0.0))
@@ -295,13 +301,13 @@ class Run:
 
     async def evaluate(self) -> dict[str, Any]:
         """The last stage: the only one that asks the judge. Rows of `results.json` for this environment."""
+        trained = await self.train()
         plans = await self.plans()
         with contextlib.closing(envs.make_judge(self.name, **self.settings.env_options)) as judge:
             golds = evaluate.score_plans(plans, judge)
         margins = await self.margins()
         names = [n for n in ("", "untrained_") if f"{n}chosen" in margins]  # a finished model was never untrained here
         gaps = [np.subtract(margins[f"{n}chosen"], margins[f"{n}rejected"]) for n in names]
-        trained = await self.train()
         scored = [s.trajectory for p in plans for s in p.samples if s.reward is not None]
         scored = list({(t.task.id, t.actions): t for t in scored}.values())
         cut = [self.reward.encode(t.task.instruction, t)[1] for t in scored]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+
 import torch
 
 
@@ -9,15 +12,41 @@ def pick(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch
     """The device and dtype to load a model with.
 
     `device`: "auto" (CUDA where there is one, else the CPU), or a torch name such as "cuda:1".
-    `dtype`: "float32", "bfloat16", "float16", or "auto": bfloat16 on CUDA and on a CPU that computes in it, else
-    float32. Raises ValueError for any other dtype.
+    `dtype`: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device computes in it, else float16 on
+    CUDA and float32 on a CPU. Raises ValueError for any other dtype.
     """
     where = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    if where.type == "cuda":
+        without_cudnn_attention()
     if dtype == "auto":
-        return where, torch.bfloat16 if where.type == "cuda" or _cpu_has_bfloat16() else torch.float32
+        if where.type == "cuda":
+            return where, torch.bfloat16 if cuda_has_bfloat16(where) else torch.float16
+        return where, torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ValueError(f"unknown dtype {dtype!r}; use 'auto', 'float32', 'bfloat16' or 'float16'")
     return where, getattr(torch, dtype)
+
+
+def without_cudnn_attention() -> None:
+    """Keep PyTorch from using cuDNN's attention: it builds a plan for each new shape, which takes 20 to 400 ms.
+
+    A forest and a bucketed batch have a new shape nearly every time.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def cuda_has_bfloat16(where: torch.device) -> bool:
+    """Whether the GPU computes in bfloat16 (NVIDIA: Ampere and later); where it does not, stderr says so once."""
+    found = bool(torch.version.hip) or torch.cuda.get_device_capability(where) >= (8, 0)
+    if not found:
+        _say(f"{torch.cuda.get_device_name(where)} does not compute in bfloat16: float16 is used instead")
+    return found
+
+
+@functools.cache
+def _say(text: str) -> None:
+    """Print `text` on stderr, once in this process."""
+    print(text, file=sys.stderr)
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
@@ -28,10 +28,10 @@ def is_finished(spec: str) -> bool:
     return is_classifier(spec)
 
 
-def load(path: Path | str) -> RewardModel:
+def load(path: Path | str, **options: Any) -> RewardModel:
     """The reward model in the folder `path`, or the finished one that a Hugging Face id names.
 
-    Raises FileNotFoundError where there is none.
+    `options`: those of `RewardModel`, such as `capacity` and `pack`. Raises FileNotFoundError where there is none.
     """
     from armap_lite.reward import finished
     from armap_lite.reward.model import build
@@ -46,10 +46,10 @@ def load(path: Path | str) -> RewardModel:
                 f"{path} holds no reward model (no reward.json, no sequence classification); "
                 "train one, or give the folder of one"
             )
-        return RewardModel(*finished.load(str(path)))
+        return RewardModel(*finished.load(str(path)), **options)
     network, tokenizer = build(RewardConfig(**json.loads(file.read_text(encoding="utf-8"))))
     network.load_learned(folder)
-    return RewardModel(network, tokenizer)
+    return RewardModel(network, tokenizer, **options)
 
 
 def untrained(config: RewardConfig, seed: int = 0) -> RewardModel:

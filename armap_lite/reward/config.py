@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+from armap_lite.trajectory import PreferencePair
 
 
 @dataclass(frozen=True)
@@ -44,3 +51,14 @@ class TrainingConfig:
     precision: str = "32-true"  # Lightning's name: "bf16-mixed" where the device is fast at it
     devices: int = 1
     gradient_checkpointing: bool = False
+
+
+def trained_on(
+    pairs: Iterable[PreferencePair], reward: RewardConfig, training: TrainingConfig, seed: int
+) -> dict[str, Any]:
+    """What a training run depends on, as JSON: the SHA-256 of the pairs' content, the settings and the seed."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps(pair.to_json(), sort_keys=True).encode() + b"\n")
+    settings = {"reward": dataclasses.asdict(reward), "training": dataclasses.asdict(training)}
+    return {"pairs_sha256": digest.hexdigest(), "seed": seed, **settings}

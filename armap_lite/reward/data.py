@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,13 +17,15 @@ from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair
 
 Tokens = tuple[list[int], list[int]]  # chosen, rejected
+CUDA_MULTIPLE = 64  # of a batch's length on a GPU
 
 
 class PairDataModule(L.LightningDataModule):
     """Tokenised pairs, `held_out` of the *tasks* kept aside for validation.
 
     Each batch is a dict of `input_ids` and `attention_mask`, [2B, T]: the B chosen first, then their B rejected,
-    padded on the right to the longest of them.
+    padded on the right to the longest of them. On CUDA the length is a multiple of 64, so that few shapes occur, and
+    worker processes collate into pinned memory.
     """
 
     def __init__(
@@ -65,12 +68,12 @@ class PairDataModule(L.LightningDataModule):
         world, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         sizes = [max(map(len, tokens)) for tokens in self.train_tokens]
         sampler = BucketSampler(sizes, self.batch_size, self.epochs, self.seed, world, rank, skip=self.done)
-        return DataLoader(self.train_tokens, batch_sampler=sampler, collate_fn=self.collate)  # type: ignore[arg-type]
+        return self._loader(self.train_tokens, batch_sampler=sampler)
 
     def val_dataloader(self) -> DataLoader:
         tokens = sorted(self.val_tokens, key=lambda pair: max(map(len, pair)))
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        return DataLoader(tokens[rank::world], batch_size=4 * self.batch_size, collate_fn=self.collate)  # type: ignore[arg-type]
+        return self._loader(tokens[rank::world], batch_size=4 * self.batch_size)
 
     def state_dict(self) -> dict[str, int]:
         return {"done": self.trainer.fit_loop.epoch_loop.batch_progress.current.ready}  # type: ignore[union-attr]
@@ -78,13 +81,26 @@ class PairDataModule(L.LightningDataModule):
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.done = state["done"]
 
-    def collate(self, batch: Sequence[Tokens]) -> dict[str, Tensor]:
-        return pad([c for c, _ in batch] + [r for _, r in batch], self.pad)
+    def longest(self) -> int:
+        """Tokens of the longest side of any pair."""
+        return max(len(side) for pair in (*self.train_tokens, *self.val_tokens) for side in pair)
+
+    def _loader(self, rows: list[Tokens], **options: Any) -> DataLoader:
+        cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        if cuda:
+            options |= {"num_workers": 2, "pin_memory": True, "persistent_workers": True}
+        batch = functools.partial(collate, value=self.pad, multiple=CUDA_MULTIPLE if cuda else 1)
+        return DataLoader(rows, collate_fn=batch, **options)  # type: ignore[arg-type]
 
 
-def pad(rows: Sequence[list[int]], value: int) -> dict[str, Tensor]:
-    """Rows of token ids, padded on the right: `input_ids` and `attention_mask`, [B, T]."""
-    width = max(map(len, rows))
+def collate(batch: Sequence[Tokens], value: int, multiple: int = 1) -> dict[str, Tensor]:
+    """One batch of pairs; a function of the module, because worker processes may have to import it."""
+    return pad([c for c, _ in batch] + [r for _, r in batch], value, multiple)
+
+
+def pad(rows: Sequence[list[int]], value: int, multiple: int = 1) -> dict[str, Tensor]:
+    """Rows of token ids, padded on the right: `input_ids` and `attention_mask`, [B, T], T a multiple of `multiple`."""
+    width = -(-max(map(len, rows)) // multiple) * multiple
     ids = torch.tensor([row + [value] * (width - len(row)) for row in rows])  # [B, T]
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])  # [B, T]
     return {"input_ids": ids, "attention_mask": mask}
@@ -125,8 +141,8 @@ class BucketSampler(Sampler[list[int]]):
         self.skip = skip
 
     def __iter__(self) -> Iterator[list[int]]:
-        skip, self.skip = self.skip, 0
-        return iter(self.batches[skip:])
+        skip, self.skip = self.skip, 0  # at the first batch: DataLoader with workers asks for two iterators, uses one
+        yield from self.batches[skip:]
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -10,6 +10,7 @@ the learned tensors, and the name of the backbone they belong to. Pictures come 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 import warnings
@@ -56,14 +57,35 @@ class RewardNetwork(nn.Module):
             embedding = PictureEmbedding(words, self.pictures, projector)
             self.backbone.set_input_embeddings(embedding)  # type: ignore[operator]
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)  # [B, T]; the same under left and right padding
-        hidden = self.backbone(
-            input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
-        ).last_hidden_state  # [B, T, H]
-        last = hidden[torch.arange(len(hidden)), last_attended(attention_mask)]  # [B, H]
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, right_padded: bool = False) -> Tensor:
+        """`right_padded`: the caller knows that padding stands on the right; then most backbones need no mask."""
+        masked = {} if right_padded and self._needs_no_mask else _masked(attention_mask)
+        hidden = self.backbone(input_ids=input_ids, use_cache=False, **masked).last_hidden_state  # [B, T, H]
+        last = hidden[torch.arange(len(hidden), device=hidden.device), last_attended(attention_mask)]  # [B, H]
         with torch.autocast(last.device.type, enabled=False):  # two rewards may differ by less than bf16 resolves
             return self.head(last.float())[:, 0]  # [B]
+
+    @functools.cached_property
+    def _needs_no_mask(self) -> bool:
+        """Whether what stands to the right of a token changes nothing; tried on a small batch, padded on the right.
+
+        Without a mask PyTorch may take its fastest attention.
+        """
+        if self.config.vision == "own":  # positions of a vision-language model may depend on its pictures
+            return False
+        device, training = self.head.weight.device, self.training
+        ids = torch.arange(3, 19, device=device).view(2, 8)
+        mask = torch.ones_like(ids)
+        mask[0, 5:] = 0
+        try:
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                with_mask, without = (
+                    self.eval().backbone(input_ids=ids, use_cache=False, **masked).last_hidden_state[mask > 0]
+                    for masked in (_masked(mask), {})
+                )
+        finally:
+            self.train(training)
+        return torch.allclose(with_mask, without, rtol=1e-3, atol=1e-3 * float(with_mask.abs().max()))
 
     def learned(self) -> dict[str, Tensor]:
         """The tensors that are not the backbone's own, by name: head, new projector, and what `config.train` names."""
@@ -93,6 +115,11 @@ class RewardNetwork(nn.Module):
             backbone = self.config.backbone
             raise ValueError(f"{path}: its tensors do not fit backbone {backbone!r} ({odd[:3]} differ); train it again")
         self.load_state_dict(tensors, strict=False)
+
+
+def _masked(attention_mask: Tensor) -> dict[str, Tensor]:
+    """What a backbone is told of padding on either side of the rows of `attention_mask` [B, T]."""
+    return {"attention_mask": attention_mask, "position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0)}
 
 
 def last_attended(attention_mask: Tensor) -> Tensor:

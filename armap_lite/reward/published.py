@@ -55,7 +55,7 @@ def _pair(row: dict[str, Any], folder: Path) -> PreferencePair:
         raise ValueError(f"row {name}: {error!r}; it needs conversations, output_1, output_2 and preference") from error
     except ValueError as error:
         raise ValueError(f"row {name}: {error}; repair the row or leave it out") from error
-    key = hashlib.sha256(instruction.encode()).hexdigest()[:16]
+    key = hashlib.sha256((instruction or name).encode()).hexdigest()[:16]
     task = Task(key, "published", "train", instruction)
     sides = [_trajectory(task, asked, output) for output in outputs]
     same = [one == other for one, other in zip(*(side.actions for side in sides))]

@@ -5,10 +5,13 @@ loss = -log sigmoid(R(x, chosen) - R(x, rejected)) + centring * |mean(R(x, chose
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
 import math
 import os
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -16,20 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.nn import functional as F
 
-from armap_lite.llms.device import pick
-from armap_lite.reward.config import RewardConfig, TrainingConfig
-from armap_lite.reward.data import PairDataModule
+from armap_lite.llms.device import cuda_has_bfloat16, pick, without_cudnn_attention
+from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
+from armap_lite.reward.data import CUDA_MULTIPLE, PairDataModule
+from armap_lite.reward.memory import activation_bytes, fit_batch, model_bytes
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.reward.projector import align
-from armap_lite.store import caption
+from armap_lite.store import caption, write_atomic
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair
 
@@ -54,25 +58,35 @@ class RewardModule(L.LightningModule):
         self.out = out
         self.sign = -1 if config.monitor == "val_loss" else 1
         self.best = WORST
-        self.tokens = 0  # attended tokens trained on
-        self.seconds = 0.0  # in training steps, validation left out
+        self.tokens = 0  # attended tokens trained on; at the end, on all devices
+        self.seconds = 0.0  # between validations
         if config.gradient_checkpointing:
             network.backbone.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.network(input_ids, attention_mask)
+        return self.network(input_ids, attention_mask, right_padded=True)
+
+    def on_before_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        if self.trainer.training:  # counted here, where the batch is on the CPU: a GPU would have to be waited for
+            self.tokens += int(batch["attention_mask"].sum())
+        return batch
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        self.tokens += int(batch["attention_mask"].sum())
         return self._step("train", batch)
 
-    def on_train_batch_start(self, batch: Any, index: int) -> None:
+    def on_train_start(self) -> None:
         self._clock = time.perf_counter()
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, index: int) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.seconds += time.perf_counter() - self._clock
+    def on_validation_start(self) -> None:
+        self._stop_clock()
+
+    def on_validation_end(self) -> None:
+        self._clock = time.perf_counter()
+
+    def on_train_end(self) -> None:
+        self._stop_clock()
+        tokens = torch.tensor(self.tokens, device=self.device)
+        self.tokens = int(self.trainer.strategy.reduce(tokens, reduce_op="sum"))
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         self._step("val", batch)
@@ -86,7 +100,10 @@ class RewardModule(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         learned = [p for p in self.network.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(learned, lr=self.config.lr, weight_decay=self.config.weight_decay)
+        fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"  # it does not scale gradients back
+        optimizer = torch.optim.AdamW(
+            learned, lr=self.config.lr, weight_decay=self.config.weight_decay, fused=fused or None
+        )
         total = max(1, int(self.trainer.estimated_stepping_batches))
         warm = max(1, round(self.config.warmup * total))
 
@@ -98,6 +115,12 @@ class RewardModule(L.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, **rest: Any) -> None:
+        if gradient_clip_val and optimizer.defaults.get("fused"):  # refused by Lightning, needlessly without a scaler
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, **rest)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         learned = self.network.learned().keys()
         checkpoint["state_dict"] = {f"network.{k}": checkpoint["state_dict"][f"network.{k}"] for k in learned}
@@ -105,6 +128,11 @@ class RewardModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.best, self.tokens, self.seconds = checkpoint["so_far"]
+
+    def _stop_clock(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - self._clock
 
     def _step(self, name: str, batch: dict[str, Tensor]) -> Tensor:
         rewards = self(**batch)  # [2B], chosen first
@@ -137,6 +165,27 @@ class AtomicIO(TorchCheckpointIO):
         os.replace(f"{path}.partial", path)
 
 
+class Progress(L.Callback):
+    """Prints `step 20 of 100` every few seconds, and what a validation found; `process.py` makes a bar of it."""
+
+    def __init__(self, seconds: float = 5.0):
+        self.seconds = seconds
+        self.said = 0.0
+
+    def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+        if time.monotonic() - self.said > self.seconds:
+            self._say(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        found = {name: float(trainer.callback_metrics.get(name, math.nan)) for name in WORST}
+        self._say(trainer, f": held-out accuracy {found['val_accuracy']:.3f}, loss {found['val_loss']:.3f}")
+
+    def _say(self, trainer: L.Trainer, found: str = "") -> None:
+        self.said = time.monotonic()
+        if trainer.is_global_zero:
+            print(f"step {trainer.global_step} of {int(trainer.estimated_stepping_batches)}{found}", flush=True)
+
+
 def train(
     pairs: Sequence[PreferencePair],
     out: Path,
@@ -145,35 +194,45 @@ def train(
     *,
     seed: int = 0,
     network: tuple[RewardNetwork, Any] | None = None,
+    callbacks: Sequence[L.Callback] = (),
     **trainer_options: Any,
 ) -> dict[str, float]:
-    """Train on `pairs`; the best model lies in the folder `out` afterwards, with its curves in `out`-training.
+    """Train on `pairs` in this process; the best model lies in the folder `out` afterwards.
 
-    A run that was broken off goes on from its last checkpoint. `network`: network and tokenizer, instead of the
-    pretrained ones that `reward` names. Returns accuracy on the held-out tasks, tokens, seconds and steps.
+    Beside its weights lies `training.json`: the metrics, and what it was trained on. A model that was in `out` before
+    stays until the new one is complete. The curves are in `out`-training. A run that was broken off goes on from its
+    last checkpoint, if pairs and settings are the same. `network`: network and tokenizer, instead of the pretrained
+    ones that `reward` names. `trainer_options`: of Lightning's Trainer.
+
+    Returns accuracy and loss on the held-out tasks, tokens, seconds, steps, and numbers of pairs. Raises ValueError
+    where the pairs cannot be split by task, and where the held-out loss is never a finite number.
     """
     reward, training = reward or RewardConfig(), training or TrainingConfig()
     out = Path(out)
     log = out.with_name(out.name + "-training")
-    last = log / "last.ckpt"
+    best, last = log / "best", log / "last.ckpt"
     for noisy in ("lightning.pytorch", "lightning.fabric"):  # which accelerators there are not, and tips
         logging.getLogger(noisy).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")  # on its own internals, and modules frozen on purpose
     L.seed_everything(seed, workers=True, verbose=False)
     model, tokenizer = network or build(reward, "cpu")
+    trainer_options = {"accelerator": "auto", **trainer_options}
+    cuda = trainer_options["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     data = PairDataModule(
         pairs,
         tokenizer,
-        batch_size=training.batch_size,
         epochs=training.epochs,
         max_tokens=model.config.max_tokens,
         held_out=training.held_out,
         seed=seed,
         pictures=model.pictures,
     )
+    source = trained_on(pairs, model.config, training, seed)
+    training = _start(log, source, _for_cuda(training, model, data.longest()) if cuda else training)
+    data.batch_size = training.batch_size
     if model.pictures and model.config.vision != "own":
         _open_eyes(model, data.train_pairs, LineTokenizer(tokenizer), begun=last.is_file())
-    module = RewardModule(model, training, out)
+    module = RewardModule(model, training, best)
     batches = -(-len(data.train_pairs) // training.batch_size) * training.epochs // training.devices
     check = max(1, batches // training.checks // training.accumulate) * training.accumulate
     attempt = len(list(log.glob("attempt-*")))  # a run that goes on does not lose the curves it had
@@ -186,7 +245,8 @@ def train(
         val_check_interval=min(check, batches),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        log_every_n_steps=1,
+        # Each logged value is read from the device. A GPU waits for that; a long run has enough points all the same.
+        log_every_n_steps=max(1, min(20, batches // training.accumulate // 50)) if cuda else 1,
         logger=[
             CSVLogger(log, name="", version=f"attempt-{attempt:03}", flush_logs_every_n_steps=1),
             TensorBoardLogger(log, name="", version=""),
@@ -200,23 +260,22 @@ def train(
             ),
             # After each validation, so that what it found is not lost with the rest.
             ModelCheckpoint(log, filename="last", save_on_train_epoch_end=False, enable_version_counter=False),
+            *callbacks,
         ],
         plugins=[AtomicIO()],
         enable_model_summary=False,
-        **{"accelerator": "auto", **trainer_options},
+        **trainer_options,
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PairDataModule goes on where it stood
         warnings.filterwarnings("ignore", "Checkpoint directory")
-        trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
-    if trainer.is_global_zero:
-        files = [file for file in sorted(log.glob("attempt-*/metrics.csv")) if file.stat().st_size]
-        curves = pd.concat([pd.read_csv(file) for file in files])
-        curves.groupby("step", as_index=False).last().to_csv(log / "metrics.csv", index=False)
-        for file in files:
-            shutil.rmtree(file.parent)
-        last.unlink(missing_ok=True)  # finished: nothing to resume
-    return {
+        try:
+            trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
+        except SystemExit as error:  # Lightning's answer to an interrupt
+            raise KeyboardInterrupt from error
+    if not math.isfinite(module.best["val_loss"]):
+        raise ValueError(f"training diverged: no finite loss on the held-out tasks; lower lr={training.lr}")
+    metrics = {
         **module.best,
         "tokens": module.tokens,
         "seconds": module.seconds,
@@ -225,6 +284,73 @@ def train(
         "val_pairs": len(data.val_pairs),
         "shortened": data.shortened,
     }
+    if trainer.is_global_zero:
+        _gather_curves(log)
+        said = json.dumps({**metrics, "trained_on": source}, indent=1, allow_nan=False)
+        write_atomic(best / "training.json", said)
+        last.unlink(missing_ok=True)  # finished: nothing to resume
+        _replace(out, best)
+    return metrics
+
+
+def _start(log: Path, source: dict[str, Any], training: TrainingConfig) -> TrainingConfig:
+    """Drop the checkpoint of a run with another `source`, and keep the batch of one that goes on.
+
+    Ranks that Lightning starts find the file that the first rank wrote, and so take the same batch.
+    """
+    file = log / "started.json"
+    if file.is_file() and (before := json.loads(file.read_text(encoding="utf-8")))["source"] == source:
+        return dataclasses.replace(training, **before["batch"])
+    if rank_zero_only.rank:
+        return training
+    if (log / "last.ckpt").is_file():
+        print(f"{log}: begun on other pairs or with other settings, so it starts anew", file=sys.stderr)
+    shutil.rmtree(log, ignore_errors=True)
+    batch = {"batch_size": training.batch_size, "accumulate": training.accumulate}
+    write_atomic(file, json.dumps({"source": source, "batch": batch}))
+    return training
+
+
+def _for_cuda(training: TrainingConfig, model: RewardNetwork, longest: int) -> TrainingConfig:
+    """`training` as this GPU can do it: float16 where it has no bfloat16, batches that fit into its memory."""
+    without_cudnn_attention()
+    where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if training.precision.startswith("bf16") and not cuda_has_bfloat16(where):
+        training = dataclasses.replace(training, precision="16-mixed")
+    text: Any = model.backbone.config.get_text_config()  # type: ignore[union-attr, operator]
+    each = activation_bytes(text.num_hidden_layers, text.hidden_size, model.config, training)
+    free = torch.cuda.mem_get_info(where)[0] - model_bytes(model)
+    padded = -(-longest // CUDA_MULTIPLE) * CUDA_MULTIPLE
+    fitted = fit_batch(training, padded, each, free)
+    if fitted != training:
+        print(
+            f"{fitted.batch_size} pairs a pass and {fitted.accumulate} passes a step instead of {training.batch_size} "
+            f"and {training.accumulate}: {free / 1e9:.0f} GB are free for activations, and all at once would take "
+            f"about {2e-9 * training.batch_size * padded * each:.0f} GB",
+            file=sys.stderr,
+        )
+    return fitted
+
+
+def _gather_curves(log: Path) -> None:
+    """Make one metrics.csv of those of all attempts; of a step that was done twice the last counts."""
+    import pandas as pd
+
+    files = [file for file in sorted(log.glob("attempt-*/metrics.csv")) if file.stat().st_size]
+    curves = pd.concat([pd.read_csv(file) for file in files])
+    curves.groupby("step", as_index=False).last().to_csv(log / "metrics.csv", index=False)
+    for file in files:
+        shutil.rmtree(file.parent)
+
+
+def _replace(out: Path, new: Path) -> None:
+    """Put the folder `new` in the place of `out`, which stays whole until then."""
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: LineTokenizer, begun: bool) -> None:

@@ -1,0 +1,207 @@
+"""Training in a process of its own: `python -m armap_lite train`, and `train`, which starts it and shows its progress.
+
+A notebook cannot start several ranks, and a GPU's memory is free again only when the process that used it has ended.
+Imports nothing heavy: the process that waits needs none of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
+from armap_lite.store import write_atomic
+from armap_lite.trajectory import PreferencePair
+
+STEP = re.compile(r"step (\d+) of (\d+):? ?(.*)")  # what `training.Progress` prints
+PACKAGE = Path(__file__).resolve().parents[2]  # the folder that holds armap_lite
+DERIVED = ("margins.json", "plans.jsonl", "seconds.json", "control.jsonl", "evaluation.json")  # from a reward model
+GRACE = 10.0  # seconds that a process has to end by itself
+
+
+class TrainingError(RuntimeError):
+    """Training failed; the message is the last that its process said."""
+
+
+def is_current(
+    file: Path, pairs: Sequence[PreferencePair], reward: RewardConfig, training: TrainingConfig, seed: int
+) -> bool:
+    """Whether training.json is there and names `pairs` and these settings; one without names is taken as it is."""
+    if not file.is_file():
+        return False
+    known = json.loads(file.read_text(encoding="utf-8"))
+    if "trained_on" not in known:
+        if known.get("trained", True):
+            print(f"{file} names no pairs (an earlier version wrote it): its model is kept", file=sys.stderr)
+        return True
+    return known["trained_on"] == trained_on(pairs, reward, training, seed)
+
+
+def stage(folder: Path, reward: RewardConfig, training: TrainingConfig, *, seed: int = 0, **options: Any) -> None:
+    """Train on pairs.jsonl in `folder` into its reward_model/ and training.json.
+
+    What followed from a model before is kept as *.old. `options`: those of `train`.
+    """
+    file = folder / "training.json"
+    if file.is_file():
+        print(f"{file} names other pairs or settings: a reward model is trained anew", file=sys.stderr)
+    found = train(folder / "pairs.jsonl", folder / "reward_model", reward, training, seed=seed, **options)
+    for old in filter(Path.exists, map(folder.joinpath, DERIVED)):
+        old.replace(old.with_name(f"{old.name}.old"))
+    write_atomic(file, json.dumps(found, indent=1))
+
+
+def metrics(file: Path) -> dict[str, float]:
+    """What training.json says of the training, without what it was trained on."""
+    known = json.loads(file.read_text(encoding="utf-8"))
+    return {name: value for name, value in known.items() if name != "trained_on"}
+
+
+def train(
+    pairs: Path,
+    out: Path,
+    reward: RewardConfig,
+    training: TrainingConfig,
+    *,
+    seed: int = 0,
+    enable_progress_bar: bool = True,
+    **trainer_options: Any,
+) -> dict[str, Any]:
+    """Train on the file `pairs` (see `preferences.py`) into the folder `out`, as `training.train` does.
+
+    The process ends with this one, and with an interrupt of it. Returns the content of `out`/training.json. Raises
+    TrainingError where the process fails.
+    """
+    command = [sys.executable, "-m", "armap_lite", "train", "--attended", "--pairs", str(pairs), "--out", str(out)]
+    command += ["--seed", str(seed), "--trainer", json.dumps(trainer_options), *_flags(reward), *_flags(training)]
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    if PACKAGE.name != "site-packages":  # a checkout that is not installed, or not in this version
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE), env.get("PYTHONPATH")]))
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+        errors="replace", env=env,
+    )  # fmt: skip
+    assert process.stdin and process.stdout
+    last, found = "", ""
+    try:
+        with tqdm(desc="train", disable=not enable_progress_bar) as bar:
+            for line in map(str.strip, process.stdout):
+                if step := STEP.fullmatch(line):
+                    if bar.total is None:
+                        bar.reset(int(step[2]))
+                    found = step[3] or found
+                    bar.set_postfix_str(found, refresh=False)
+                    bar.update(int(step[1]) - bar.n)
+                elif line:
+                    last = line
+                    if not line.startswith("error: "):  # that one is raised below
+                        bar.write(line, file=sys.stderr)
+        process.wait()
+    finally:
+        process.stdin.close()  # which ends a process that still runs, and all its ranks
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+    if process.returncode:
+        ended = f"signal {-process.returncode}" if process.returncode < 0 else f"exit status {process.returncode}"
+        more = " (out of memory, perhaps)" if process.returncode == -9 else ""
+        raise TrainingError(f"training failed: {last.removeprefix('error: ') or 'no message'} [{ended}{more}]")
+    return json.loads((out / "training.json").read_text(encoding="utf-8"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m armap_lite train`: one for each field of `RewardConfig` and `TrainingConfig`."""
+    parser.add_argument("--pairs", type=Path, required=True, metavar="FILE", help="preference pairs; see README")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the reward model")
+    parser.add_argument("--seed", type=int, default=0)
+    for kind in (RewardConfig, TrainingConfig):
+        group = parser.add_argument_group(f"fields of {kind.__name__}, see reward/config.py")
+        for field in dataclasses.fields(kind):
+            named = {"keep": "all"}.get(field.name, "none") if field.default is None else field.default
+            group.add_argument(
+                _flag(field.name), type=_reader(field), default=field.default, metavar="X", help=f"default: {named}"
+            )
+    parser.add_argument("--trainer", type=json.loads, default={}, metavar="JSON", help="options of Lightning's Trainer")
+    parser.add_argument("--attended", action="store_true", help=argparse.SUPPRESS)  # ends when stdin is closed
+
+
+def main(options: argparse.Namespace) -> None:
+    """`python -m armap_lite train`, and each rank of it that Lightning starts by the same command line."""
+    if options.attended:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warns of each worker that is forked
+    from armap_lite.reward import preferences
+
+    told = vars(options)
+    config = RewardConfig(**{field.name: told[field.name] for field in dataclasses.fields(RewardConfig)})
+    settings = TrainingConfig(**{field.name: told[field.name] for field in dataclasses.fields(TrainingConfig)})
+    pairs = preferences.read(options.pairs)
+    found, first = options.out / "training.json", os.environ.get("LOCAL_RANK", "0") == "0"
+    if found.is_file() and first:
+        known = json.loads(found.read_text(encoding="utf-8"))
+        if known["trained_on"] == trained_on(pairs, config, settings, options.seed):
+            print(f"{options.out} was trained on these pairs with these settings before")
+            return
+        print(f"{options.out} holds a model of other pairs or settings; it stays until the new one is complete")
+    from armap_lite.reward import training
+
+    progress = {"enable_progress_bar": False, "callbacks": [training.Progress()]}
+    more = {**options.trainer, **progress, "seed": options.seed}
+    end = training.train(pairs, options.out, config, settings, **more)
+    if first and not options.attended:
+        accuracy = f"accuracy {end['val_accuracy']:.3f} on {end['val_pairs']} held-out pairs"
+        print(f"{options.out}: {end['train_pairs']} pairs, {end['steps']} steps, {accuracy}")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _flags(settings: RewardConfig | TrainingConfig) -> list[str]:
+    """The command line's words for those fields of `settings` that are not at their default."""
+    changed = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    changed = {f.name: changed[f.name] for f in dataclasses.fields(settings) if changed[f.name] != f.default}
+    return [f"{_flag(name)}={'none' if value is None else value}" for name, value in changed.items()]
+
+
+def _reader(field: dataclasses.Field) -> Callable[[str], Any]:
+    """What turns an argument's text into the value of `field`."""
+    kind, _, optional = str(field.type).partition(" | ")
+    made: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "bool": _yes}
+
+    def read(text: str) -> Any:
+        if optional and text.lower() in ("none", "all"):
+            return None
+        try:
+            return made[kind](text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no {kind}") from None
+
+    return read
+
+
+def _yes(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def _end_with_parent() -> None:
+    """Wait until the pipe on stdin is closed, by the parent or by its death, and end at once."""
+    while os.read(0, 1):  # not sys.stdin: its lock would be held where a worker is forked
+        pass
+    os._exit(130)

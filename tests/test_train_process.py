@@ -1,0 +1,256 @@
+"""Training in a process of its own: from a notebook, interrupted, failing, and on other pairs than before."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import psutil
+import pytest
+import torch
+from test_training import toy_pairs, weights
+from tiny import tiny_folder
+
+from armap_lite import reward
+from armap_lite.reward import preferences, process, training
+from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
+from armap_lite.reward.process import TrainingError
+from armap_lite.run import Run
+from armap_lite.store import JsonlStore
+from armap_lite.trajectory import PreferencePair
+
+CPU = {"accelerator": "cpu", "enable_progress_bar": False}
+SLOW = TrainingConfig(lr=1e-3, batch_size=1, epochs=40, checks=320, patience=9999)  # it never ends before it is ended
+SHORT = TrainingConfig(lr=1e-2, batch_size=4, epochs=2, checks=4, patience=99)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RewardConfig:
+    return RewardConfig(backbone=tiny_folder(tmp_path / "tiny"), keep=2, train="top:1")
+
+
+def stage_file(folder: Path, pairs: list[PreferencePair]) -> Path:
+    """pairs.jsonl as stage 2 writes it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "pairs.jsonl").unlink(missing_ok=True)
+    with JsonlStore(folder / "pairs.jsonl") as store:
+        for pair in pairs:
+            store.append({"id": pair.id, "pair": pair.to_json()})
+    return folder / "pairs.jsonl"
+
+
+def wait_for(reached: Callable[[], Any], seconds: float = 120) -> None:
+    limit = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def trainings(out: Path) -> list[psutil.Process]:
+    """The processes that train into `out`, whoever started them."""
+    found = []
+    for running in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = running.cmdline()
+            if "train" in command and str(out) in command and running.status() != psutil.STATUS_ZOMBIE:
+                found.append(running)
+    return found
+
+
+NOTEBOOK = """
+import json
+from pathlib import Path
+from armap_lite.reward import process
+from armap_lite.reward.config import RewardConfig, TrainingConfig
+
+told = json.loads({settings!r})
+reward, training = RewardConfig(**told["reward"]), TrainingConfig(**told["training"])
+metrics = process.train(Path("pairs.jsonl"), Path("model"), reward, training, accelerator="cpu")
+Path("metrics.json").write_text(json.dumps(metrics))
+"""
+
+
+def test_two_processes_started_from_a_notebook_return_real_metrics(
+    config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stage_file(tmp_path, toy_pairs(20))
+    both = dataclasses.replace(SHORT, devices=2)
+    settings = json.dumps({"reward": dataclasses.asdict(config), "training": dataclasses.asdict(both)})
+    cell = nbformat.v4.new_code_cell(NOTEBOOK.format(settings=settings))
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / "train.ipynb")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    papermill.execute_notebook(tmp_path / "train.ipynb", tmp_path / "ran.ipynb", cwd=tmp_path, progress_bar=False)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found == json.loads((tmp_path / "model/training.json").read_text())
+    numbers = {name: value for name, value in found.items() if name != "trained_on"}
+    assert all(math.isfinite(value) for value in numbers.values())
+    assert 0 <= found["val_accuracy"] <= 1 and found["val_loss"] > 0 and found["seconds"] > 0
+    assert (found["train_pairs"], found["val_pairs"]) == (32, 8)
+    assert found["steps"] == 8  # 16 batches on two devices
+    single = process.train(tmp_path / "pairs.jsonl", tmp_path / "single", config, SHORT, **CPU)
+    assert (found["tokens"], single["steps"]) == (single["tokens"], 16)
+    outputs = nbformat.read(tmp_path / "ran.ipynb", 4).cells[0].outputs
+    shown = "".join(output.get("text", "") for output in outputs)
+    assert not re.search(r"step \d+ of", shown)  # a bar, not lines
+    assert not trainings(Path("model"))
+
+
+def test_a_killed_process_gives_one_error_and_the_next_goes_on(config: RewardConfig, tmp_path: Path):
+    file, out = stage_file(tmp_path, toy_pairs(10)), tmp_path / "model"
+    caught: list[TrainingError] = []
+
+    def attempt() -> None:
+        try:
+            process.train(file, out, config, SLOW, **CPU)
+        except TrainingError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    log = tmp_path / "model-training"
+    wait_for((log / "last.ckpt").is_file)
+    for running in trainings(out):
+        running.kill()
+    thread.join()
+    assert "signal 9 (out of memory, perhaps)" in str(caught[0]) and "\n" not in str(caught[0])
+    assert not out.exists()
+    done = torch.load(log / "last.ckpt", weights_only=True)["global_step"]
+    # The same settings, so that it goes on; all that is left of them is one validation of each step.
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    wait_for(lambda: (log / "attempt-001/metrics.csv").is_file() and (log / "attempt-001/metrics.csv").stat().st_size)
+    wait_for(lambda: (log / "attempt-001/metrics.csv").read_text().count("\n") > 1)
+    for running in trainings(out):
+        running.kill()
+    thread.join()
+    header, first, *_ = (log / "attempt-001/metrics.csv").read_text().splitlines()
+    assert int(first.split(",")[header.split(",").index("step")]) >= done > 0
+
+
+def test_a_process_that_fails_says_why_in_one_line(config: RewardConfig, tmp_path: Path, capsys: pytest.CaptureFixture):
+    file, deeper = stage_file(tmp_path, toy_pairs(10)), dataclasses.replace(config, keep=9)
+    why = r"^training failed: keep=9, but the backbone has 3 layers.* \[exit status 1\]$"
+    with pytest.raises(TrainingError, match=why):
+        process.train(file, tmp_path / "model", deeper, SHORT, **CPU)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_it(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "model"
+
+    class Interrupted(process.tqdm):
+        def update(self, n: float = 1) -> None:
+            assert trainings(out)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(process, "tqdm", Interrupted)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        process.train(stage_file(tmp_path, toy_pairs(10)), out, config, SLOW, accelerator="cpu")
+    assert not trainings(out) and time.monotonic() - start < 100
+
+
+def test_all_its_ranks_end_with_a_parent_that_is_killed(config: RewardConfig, tmp_path: Path):
+    file, out = stage_file(tmp_path, toy_pairs(10)), tmp_path / "model"
+    both = dataclasses.replace(SLOW, devices=2)
+    code = "from pathlib import Path\nfrom armap_lite.reward import process\nfrom armap_lite.reward.config import *\n"
+    code += f"process.train(Path({str(file)!r}), Path({str(out)!r}), {config!r}, {both!r}, **{CPU!r})"
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    wait_for((tmp_path / "model-training/last.ckpt").is_file)
+    assert len(trainings(out)) == 2
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not trainings(out), 20)
+
+
+@pytest.fixture
+def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    """`Run.train`: whether it trained. To save time, training itself is in this process."""
+    trained: list[Path] = []
+
+    def here(file: Path, out: Path, *settings: Any, **options: Any) -> dict[str, Any]:
+        trained.append(out)
+        training.train(preferences.read(file), out, *settings, **options)
+        return json.loads((out / "training.json").read_text())
+
+    def stage(pairs: list[PreferencePair], **changes: Any) -> bool:
+        stage_file(tmp_path / "run", pairs)
+        run = Run("game24", "fast", tmp_path, training=dataclasses.replace(SHORT, **changes), reward=config.backbone)
+        run.settings = dataclasses.replace(run.settings, reward=config)
+        run.dir = tmp_path / "run"
+        run.path("pairs.parquet").touch()
+        before = len(trained)
+        asyncio.run(run.train(**CPU))
+        return len(trained) > before
+
+    monkeypatch.setattr(process, "train", here)
+    return stage
+
+
+def test_other_pairs_train_anew_and_the_same_do_not(
+    stage: Callable[..., bool], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    folder, pairs = tmp_path / "run", toy_pairs(10)
+    assert stage(pairs)
+    first = weights(folder / "reward_model")
+    told = json.loads((folder / "training.json").read_text())
+    assert told["trained_on"]["pairs_sha256"] == trained_on(pairs, RewardConfig(), SHORT, 0)["pairs_sha256"]
+    assert process.metrics(folder / "training.json").keys() == told.keys() - {"trained_on"}
+    capsys.readouterr()
+    assert not stage(pairs) and capsys.readouterr().err == ""
+    (folder / "plans.jsonl").write_text("planned with the first model\n")
+
+    with pytest.raises(ValueError, match="cannot be split"):  # its training fails, and the model before is whole
+        stage(toy_pairs(1))
+    assert "trained anew" in capsys.readouterr().err
+    assert json.loads((folder / "training.json").read_text()) == told
+    assert (folder / "plans.jsonl").is_file() and reward.load(folder / "reward_model")
+    assert stage(toy_pairs(11))
+    second = weights(folder / "reward_model")
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert json.loads((folder / "training.json").read_text())["trained_on"] != told["trained_on"]
+    assert not (folder / "plans.jsonl").exists() and (folder / "plans.jsonl.old").is_file()
+    assert stage(toy_pairs(11), lr=1e-3)
+
+
+def test_a_training_json_of_an_earlier_version_is_kept(
+    stage: Callable[..., bool], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/training.json").write_text('{"steps": 3}')
+    assert not stage(toy_pairs(10))
+    assert process.metrics(tmp_path / "run/training.json") == {"steps": 3}
+    assert "earlier version" in capsys.readouterr().err
+
+
+def test_what_a_training_depends_on():
+    pairs = toy_pairs(3)
+    kinds = [
+        trained_on(pairs, RewardConfig(), TrainingConfig(), 0),
+        trained_on(pairs[::-1], RewardConfig(), TrainingConfig(), 0),  # their order decides the batches
+        trained_on(pairs[:-1], RewardConfig(), TrainingConfig(), 0),
+        trained_on(
+            [dataclasses.replace(pairs[0], instruction="other"), *pairs[1:]], RewardConfig(), TrainingConfig(), 0
+        ),
+        trained_on(pairs, RewardConfig(keep=None), TrainingConfig(), 0),
+        trained_on(pairs, RewardConfig(), TrainingConfig(lr=1.0), 0),
+        trained_on(pairs, RewardConfig(), TrainingConfig(), 1),
+    ]
+    assert all(one != other for i, one in enumerate(kinds) for other in kinds[:i])
+    assert kinds[0] == json.loads(json.dumps(trained_on(pairs, RewardConfig(), TrainingConfig(), 0)))
