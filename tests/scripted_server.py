@@ -13,6 +13,7 @@ from typing import Any
 
 from armap_lite.llms.server import ServerLM
 
+QUIET = {"endpoint": "completions", "structured": "none", "scoring": "none", "retries": 2}
 Reply = tuple[int, dict[str, str], Any]  # status, headers, body (text, JSON, or a function of the request's JSON)
 
 
@@ -30,7 +31,7 @@ class Scripted(ThreadingHTTPServer):
 
     def lm(self, **options: Any) -> ServerLM:
         """A ServerLM on this server that asks for nothing on its own."""
-        return ServerLM(self.url, "m", **{"endpoint": "completions", "structured": "none", "retries": 2, **options})
+        return ServerLM(self.url, "m", **{**QUIET, **options})
 
 
 class Handler(BaseHTTPRequestHandler):
