@@ -18,7 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--env", nargs="+", metavar="NAME", help="environments (default: all there are)")
     run.add_argument("--profile", default="fast", help="fast, laptop, gpu or paper")
     run.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/PROFILE)")
-    run.add_argument("--policy", metavar="SPEC", help="the LLM that acts: asset, Hugging Face id, folder, GGUF or URL")
+    spec = "asset, Hugging Face id, folder, GGUF or URL, with options: 'http://localhost:8000/v1#m concurrency=4'"
+    run.add_argument("--policy", metavar="SPEC", help=f"the LLM that acts: {spec}")
+    run.add_argument("--data-llm", metavar="SPEC", help="the LLM that writes instructions (default: the policy)")
     run.add_argument("--reward", metavar="SPEC", help="backbone of the reward model: asset, Hugging Face id or folder")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help="some notebooks, e.g. 05_plan")
@@ -42,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
                 settings = {
                     "policy": options.policy,
                     "reward": options.reward,
+                    "data_llm": options.data_llm,
                     "seed": options.seed,
                     "only": options.only,
                 }
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
                     from armap_lite import scale
 
                     for name in names:
-                        models = options.seed, options.policy, options.reward
+                        models = options.seed, options.policy, options.reward, options.data_llm
                         scale.stages(reproduce.Run(name, options.profile, out, *models), **dict(options.ray))
                 _show(reproduce.reproduce(names, options.profile, out, **settings))
     except KeyboardInterrupt:

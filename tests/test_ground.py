@@ -110,4 +110,5 @@ def test_a_notebook_has_one_cell_of_the_same_parameters_and_no_outputs(path: Pat
     [parameters] = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
     body = ast.parse("".join(parameters["source"])).body
     targets = [target for node in body for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
-    assert sorted(target.id for target in targets) == ["ENV", "POLICY", "PROFILE", "REWARD", "RUN_DIR", "SEED"]
+    names = "DATA_LLM ENV POLICY PROFILE REWARD RUN_DIR SEED"
+    assert sorted(target.id for target in targets) == names.split()

@@ -26,7 +26,8 @@ HOSTILE = "<script>alert('&\"1\"')</script>"
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-PARAMETERS = "".join(f"{name} = None\n" for name in ("ENV", "PROFILE", "RUN_DIR", "SEED", "POLICY", "REWARD"))
+NAMES = ("ENV", "PROFILE", "RUN_DIR", "SEED", "POLICY", "REWARD", "DATA_LLM")
+PARAMETERS = "".join(f"{name} = None\n" for name in NAMES)
 FINDINGS: dict[str, Any] = {
     "rows": [
         {

@@ -107,9 +107,7 @@ class ServerLM(LanguageModel):
                 raise ValueError(f"{name} is {number!r}; it must be a whole number, {least} or more")
         if not isinstance(timeout, int | float) or not timeout > 0:
             raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds above 0")
-        if not isinstance(extra, Mapping | None):
-            raise ValueError(f'extra is {extra!r}; it must be an object such as {{"top_k": -1}}')
-        refuse_keys(base_url, extra or {}, api_key_env)
+        refuse_keys(base_url, extra, api_key_env)
         self._client = Client(
             base_url, api_key_env=api_key_env, concurrency=concurrency, timeout=timeout, retries=retries
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -60,7 +61,7 @@ def check(spec: str, **more: Any) -> tuple[str, dict[str, Any]]:
     source, options = parse_spec(spec)
     options |= more
     if is_url(source):
-        refuse_keys(source, options.get("extra") or (), options.get("api_key_env", "OPENAI_API_KEY"))
+        refuse_keys(source, options.get("extra"), options.get("api_key_env", "OPENAI_API_KEY"))
     if options:
         known = known_options(source)
         if unknown := sorted(set(options) - set(known)):
@@ -68,10 +69,21 @@ def check(spec: str, **more: Any) -> tuple[str, dict[str, Any]]:
     return source, options
 
 
-def refuse_keys(url: str, fields: Iterable[str], api_key_env: str) -> None:
-    """Raise ValueError where the URL or one of the names of `fields` looks like holding a user or a key."""
+def check_reward(spec: str) -> tuple[str, dict[str, Any]]:
+    """`parse_spec` of a reward model's backbone. Raises TypeError for an unknown option."""
+    source, options = parse_spec(spec)
+    known = ("device", "dtype", "capacity", "pack")
+    if unknown := sorted(set(options) - set(known)):
+        raise TypeError(f"unknown option {unknown[0]!r} of a reward model; it has {', '.join(known)}")
+    return source, options
+
+
+def refuse_keys(url: str, extra: Any, api_key_env: str) -> None:
+    """Raise ValueError where the URL or one of the names in `extra` looks like holding a user or a key."""
+    if not isinstance(extra, Mapping | None):
+        raise ValueError(f'extra is {extra!r}; it must be an object such as {{"top_k": -1}}')
     parts = urlsplit(url)
-    named = [name for name, _ in parse_qsl(parts.query)] + list(fields)
+    named = [name for name, _ in parse_qsl(parts.query)] + list(extra or ())
     if "@" in parts.netloc or any(_SECRET.fullmatch(str(name)) for name in named):
         raise ValueError(
             f"the URL or its options hold a user or a key; put the key into the environment variable {api_key_env}"
@@ -107,7 +119,13 @@ def identity(spec: str) -> str:
         url = urlsplit(source)
         query = f"?{url.query}" if url.query else ""
         source = f"{url.path.rstrip('/') or '/'}{query}#{url.fragment}"
-    return " ".join([source, *_written(options)])
+    return " ".join([source, *meaning(options)])
+
+
+def comparable(written: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a run.json, its LLMs by their identity; so are those that an older version has written."""
+    models = {name: ast.literal_eval(written[name]) for name in ("policy", "data_llm") if name in written}
+    return {**written, **{name: repr(model and identity(model)) for name, model in models.items()}}
 
 
 def label(spec: str) -> str:
@@ -115,10 +133,11 @@ def label(spec: str) -> str:
     source, options = parse_spec(spec)
     if is_url(source):
         source = urlsplit(source).fragment or "the only model of a server"
-    return " ".join([source, *_written(options)])
+    return " ".join([source, *meaning(options)])
 
 
-def _written(options: dict[str, Any]) -> list[str]:
+def meaning(options: Mapping[str, Any]) -> list[str]:
+    """Those of `options` that change what results mean, as a spec has them, in the order of their names."""
     kept = sorted((name, value) for name, value in options.items() if name not in RUNNING)
     words = ((name, v, isinstance(v, str) and parse_spec(f"x {name}={v}") == ("x", {name: v})) for name, v in kept)
     return [f"{name}={v if plain else json.dumps(v, sort_keys=True)}" for name, v, plain in words]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
@@ -14,17 +14,21 @@ if TYPE_CHECKING:
 __all__ = ["RewardConfig", "TrainingConfig", "load", "untrained"]
 
 
-def load(path: Path | str) -> RewardModel:
-    """The reward model that was saved to the folder `path`. Raises FileNotFoundError where there is none."""
+def load(path: Path | str, **options: Any) -> RewardModel:
+    """The reward model that was saved to the folder `path`. Raises FileNotFoundError where there is none.
+
+    `options`: `device` and `dtype` (see `device.pick`), and those of `RewardModel`.
+    """
     from armap_lite.reward.model import build
     from armap_lite.reward.scorer import RewardModel
 
     file = Path(path) / "reward.json"
     if not file.is_file():
         raise FileNotFoundError(f"{path} holds no reward model (no reward.json); train one, or give the folder of one")
-    network, tokenizer = build(RewardConfig(**json.loads(file.read_text())))
+    where = {name: options.pop(name) for name in ("device", "dtype") if name in options}
+    network, tokenizer = build(RewardConfig(**json.loads(file.read_text())), **where)
     network.load_learned(path)
-    return RewardModel(network, tokenizer)
+    return RewardModel(network, tokenizer, **options)
 
 
 def untrained(config: RewardConfig, seed: int = 0) -> RewardModel:
