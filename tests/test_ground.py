@@ -93,6 +93,7 @@ def test_the_citation_has_the_version_of_the_package():
         ([], "--profile fast --out runs/fast --seed 0"),
         (["ENV=game24 webshop", "PROFILE=laptop"], "--profile laptop --out runs/laptop --seed 0 --env game24 webshop"),
         (["OUT=elsewhere", "SEED=3"], "--profile fast --out elsewhere --seed 3"),
+        (["DATA_LLM=it's", "REWARD=r"], r"--profile fast --out runs/fast --seed 0 --data-llm 'it'\''s' --reward 'r'"),
     ],
 )
 def test_make_reproduce_runs_the_documented_command(given: list[str], expected: str):
@@ -101,6 +102,17 @@ def test_make_reproduce_runs_the_documented_command(given: list[str], expected: 
     # the shell's own ENV, a start file, is no environment of ours
     shown = subprocess.run(command, cwd=ROOT, env=outer | {"ENV": "/etc/profile"}, capture_output=True, text=True)
     assert shown.stdout.splitlines() == [f".venv/bin/python -m armap_lite reproduce {expected}"], shown.stderr
+
+
+def test_make_hands_on_a_model_with_blanks_and_quotes_as_one_word(tmp_path: Path):
+    spec = """http://localhost:8000/v1#my-model concurrency=4 extra={"top_k": -1, "stop": "it's"}"""
+    outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    (tmp_path / "python").write_text('#!/bin/sh\nfor word; do echo "$word"; done\n', encoding="utf-8")
+    (tmp_path / "python").chmod(0o755)
+    command = ["make", "-s", "--old-file=.venv/installed", "reproduce", f"BIN={tmp_path}", f"POLICY={spec}"]
+    shown = subprocess.run(command, cwd=ROOT, env=outer, capture_output=True, text=True)
+    words = shown.stdout.splitlines()
+    assert words[words.index("--policy") + 1] == spec, shown.stderr
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

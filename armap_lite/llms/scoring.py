@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from armap_lite.llms.client import Client
+from armap_lite.llms.client import REFUSED, Client, ServerError
 from armap_lite.llms.replies import read
 
 # How they are asked for, in the order it is tried. vLLM generates one token at least; it is not read.
@@ -88,8 +87,13 @@ class TextScorer:
     def _works(self, way: str) -> bool:
         for self.batch in (AT_ONCE, 1):
             texts = ["A word: zq7\n", "A word: xv9\n"][: self.batch]
-            with contextlib.suppress(ValueError):
+            try:
                 return all(len(path) > 1 for path in given(self._post(texts, way), texts, way))
+            except ValueError:
+                continue
+            except ServerError as error:
+                if self.batch == 1 or error.status not in REFUSED:
+                    raise
         return False
 
     def _post(self, texts: Sequence[str], way: str) -> Any:
