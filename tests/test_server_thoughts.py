@@ -161,9 +161,23 @@ def test_a_run_stops_where_more_than_a_fifth_of_its_actions_were_drawn_at_random
         with pytest.raises(UnreadableAnswersError) as caught:
             lm.choose(["a"] * 40, [STEPS] * 40)
         said = str(caught.value)
-        assert said.startswith("8 of 32 actions (25%) were drawn at random")
+        assert said.startswith("7 of 30 actions (23%) were drawn at random")
         assert said.count("'no idea xxx") == 3 and len(said) < 700 and "\n" not in said
         assert len(server.seen) < 40  # the rest is not asked
+
+
+def test_the_share_is_judged_also_where_the_answers_are_read_by_now():
+    with scripted(*[said("no idea")] * 29, said(STEPS[0])) as server:
+        lm = server.lm(parse_retries=0, concurrency=1)
+        lm.choose(["a"] * 29, [STEPS] * 29)
+        with pytest.raises(UnreadableAnswersError, match="29 of 30"):
+            lm.choose(["a"], [STEPS])
+
+
+def test_a_text_cut_by_its_length_is_kept_where_thoughts_stand_apart():
+    with scripted(chat("one", reasoning_content="hm"), chat("two and", "length")) as server:
+        lm = server.lm(endpoint="chat")
+        assert [lm.generate(["a"])[0][0].text for _ in range(2)] == ["one", "two and"] and lm.unfinished == 0
 
 
 def test_a_fifth_drawn_at_random_goes_on_and_is_counted():

@@ -19,7 +19,7 @@ class Reply:
     text: str | None  # without the thought; None where there is only a thought
     tokens: int  # of prompt and answer, thought included; 0 where the server does not count
     thought: bool = False  # the model thinks before it answers
-    apart: bool = False  # its thought is not part of the text, which is empty
+    apart: bool = False  # its thought is no part of the content, but a field or a part of its own, or hidden
     cut: bool = False  # ended by max_tokens
 
 
@@ -40,7 +40,7 @@ def read(data: Any) -> Reply:
     if not text.strip() and (thought or cut):  # hosted models may hide the thought itself
         return Reply(None, tokens, thought=True, apart=True, cut=cut)
     reply = _without_thought(text, tokens, cut)
-    return Reply(reply.text, tokens, thought or reply.thought, cut=cut)
+    return Reply(reply.text, tokens, thought or reply.thought, apart=thought and not reply.thought, cut=cut)
 
 
 def _content(content: Any) -> tuple[str, bool]:
@@ -68,6 +68,8 @@ def _without_thought(text: str, tokens: int, cut: bool) -> Reply:
 
 def hidden_status(text: str) -> int | None:
     """The status that an error sent with status 200 stands for; None where `text` is no such error."""
+    if '"error"' not in text:  # long answers need not be parsed twice
+        return None
     try:
         data = json.loads(text)
     except ValueError:

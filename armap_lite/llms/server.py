@@ -123,7 +123,7 @@ class ServerLM(LanguageModel):
         self.unfinished = 0  # generated texts that are empty, as the thought before them was cut off
         self._asked = self._at_random = 0  # choices of this object's whole life, and those drawn uniformly
         self._unread: deque[str] = deque(maxlen=3)
-        self._thinks = False  # whether the model was seen to think before it answers
+        self._thinks = self._aloud = False  # whether the model was seen to think before it answers, and in its content
         self._failed = 0  # structured requests in a row at which the server failed
         self._lock = threading.Lock()
         self.name = self.model = model or self._only_model()
@@ -252,10 +252,10 @@ class ServerLM(LanguageModel):
             with self._lock:
                 self.misses += choice is None
                 self.parsed += choice is not None and way == "none"
-                self._asked += choice is not None
             if choice is not None:
+                self._count_action(None)
                 return choice, tokens
-        self._drawn_at_random("(a thought without an answer)" if answer.text is None else answer.text)
+        self._count_action("(a thought without an answer)" if answer.text is None else answer.text)
         return random.Random(None if seed is None else stream(seed, "fallback")).randrange(len(options)), tokens
 
     def _give_up(self, way: str, status: int | None) -> None:
@@ -267,12 +267,14 @@ class ServerLM(LanguageModel):
         which = "requests" if often else "some lists of choices"
         self._client.say(f"answers {status} to {which} with `{way}`: choices are read from free text there")
 
-    def _drawn_at_random(self, answer: str) -> None:
+    def _count_action(self, unread: str | None) -> None:
+        """Count a choice; `unread`: the last answer, where the choice is drawn at random as none could be read."""
         with self._lock:
-            self.fallbacks += 1
             self._asked += 1
-            self._at_random += 1
-            self._unread.append(repr(" ".join(answer.split())[:80]))
+            if unread is not None:
+                self.fallbacks += 1
+                self._at_random += 1
+                self._unread.append(repr(" ".join(unread.split())[:80]))
             drawn, asked = self._at_random, self._asked
         if asked >= ENOUGH and drawn > TOO_MANY * asked:
             raise UnreadableAnswersError(
@@ -324,10 +326,10 @@ class ServerLM(LanguageModel):
             tokens += reply.tokens
             text = reply.text
             if chat and reply.thought:
-                self._thinks = True
+                self._thinks, self._aloud = True, self._aloud or not reply.apart
                 if text is None and cut:
                     continue
-            if self._thinks and reply.cut and not reply.thought:
+            if self._aloud and reply.cut and not reply.thought:
                 text = None  # begun by the server's template, the thought has no opening mark
             if text is not None or not reply.apart:
                 return Reply(text.split(stop)[0] if stop and text else text, tokens, reply.thought)
