@@ -50,6 +50,7 @@ ROOM = ["go north", "go south", "open door", "go"]
         ("Don't open door!", ROOM, None),
         ("go north or go south", ROOM, None),
         ("reopen doors", ROOM, None),
+        ("an infra-red or red-hot one", ["red"], None),
         ("", ROOM, None),
         ("-3 + 5 = 2", ["3 + 5 = 8", "-3 + 5 = 2"], 1),
         ("- 3 + 5 = 8", ["3 + 5 = 8"], 0),  # a list marker

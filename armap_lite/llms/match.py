@@ -74,4 +74,4 @@ def _within(choice: str, answer: str) -> bool:
     inside = _plain(choice)
     if not inside or _EQUATION.fullmatch(inside):  # part of a longer calculation would be another action
         return False
-    return re.search(rf"(?<![\w./-]){re.escape(inside)}(?!\w|[./]\d)", answer) is not None
+    return re.search(rf"(?<![\w./-]){re.escape(inside)}(?!\w|[./]\d|-\w)", answer) is not None

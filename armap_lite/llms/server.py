@@ -85,7 +85,8 @@ class ServerLM(LanguageModel):
         `endpoint`: "completions" continues the prompt as it is, the way `LocalLM` does; "chat" sends it as one user
         message; "auto" (found out once): completions where the server has them for this model, else chat.
         `structured`: how an answer is restricted: a key of STRUCTURED, "none" (ask and parse), or "auto" (found out
-        once). `scoring`: how given text is weighed: a key of SCORING, "none", or "auto" (found out once).
+        once). `scoring`: how given text is weighed: a key of SCORING, "none", or "auto" (found out once). It is exact, but
+        the server reads the prompt once for each choice.
         `parse_retries`: further questions after an answer that is not admissible.
         `samples`: draws from which `choose(n=None)` estimates the probabilities, where text cannot be weighed.
         `extra`: fields added to the body of every request, such as {"top_k": -1}; None leaves a field out.
