@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
-from armap_lite.llms.client import BROKEN, REFUSED, Client, ServerError
+from armap_lite.llms.client import BROKEN, REFUSED, STRUCTURED, Client, ServerError
 from armap_lite.llms.match import match
 from armap_lite.llms.replies import Reply, read
 from armap_lite.llms.scoring import SCORING, Scored, TextScorer, distribution
@@ -26,21 +26,6 @@ __all__ = ["STRUCTURED", "ServerError", "ServerLM", "UnreadableAnswersError", "m
 T = TypeVar("T")
 
 
-def _schema(choices: list[str]) -> dict[str, Any]:
-    choice = {"choice": {"type": "string", "enum": choices}}
-    schema = {"type": "object", "properties": choice, "required": ["choice"], "additionalProperties": False}
-    return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}}
-
-
-# What to add to a request so that the answer is one of `choices`, in the order it is tried
-STRUCTURED: dict[str, Callable[[list[str]], dict[str, Any]]] = {
-    "structured_outputs": lambda choices: {"structured_outputs": {"choice": choices}},  # vLLM
-    "guided_choice": lambda choices: {"guided_choice": choices},  # vLLM before 0.12
-    "grammar": lambda choices: {  # llama.cpp
-        "grammar": "root ::= " + " | ".join(json.dumps(c, ensure_ascii=False) for c in choices)
-    },
-    "json_schema": _schema,  # OpenAI, and llama.cpp's chat
-}
 NO_ENDPOINT = REFUSED | {403, 410, 501}
 THINKING_TRIES = 3  # answers to one question that hold nothing but a thought
 ENOUGH, TOO_MANY = 30, 1 / 5  # questions before a share is judged; largest share of actions drawn at random
@@ -85,8 +70,8 @@ class ServerLM(LanguageModel):
         `endpoint`: "completions" continues the prompt as it is, the way `LocalLM` does; "chat" sends it as one user
         message; "auto" (found out once): completions where the server has them for this model, else chat.
         `structured`: how an answer is restricted: a key of STRUCTURED, "none" (ask and parse), or "auto" (found out
-        once). `scoring`: how given text is weighed: a key of SCORING, "none", or "auto" (found out once). It is exact, but
-        the server reads the prompt once for each choice.
+        once). `scoring`: how given text is weighed: a key of SCORING, "none", or "auto" (found out once). Weighing is
+        exact, but the server reads the prompt once for each choice.
         `parse_retries`: further questions after an answer that is not admissible.
         `samples`: draws from which `choose(n=None)` estimates the probabilities, where text cannot be weighed.
         `extra`: fields added to the body of every request, such as {"top_k": -1}; None leaves a field out.
@@ -98,12 +83,9 @@ class ServerLM(LanguageModel):
         ):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}; use one of {', '.join(known)}")
-        for name, number, least in (
-            ("concurrency", concurrency, 1),
-            ("retries", retries, 0),
-            ("parse_retries", parse_retries, 0),
-            ("samples", samples, 1),
-        ):
+        numbers = {"concurrency": concurrency, "retries": retries, "parse_retries": parse_retries, "samples": samples}
+        for name, number in numbers.items():
+            least = int(name in ("concurrency", "samples"))
             if not isinstance(number, int) or number < least:
                 raise ValueError(f"{name} is {number!r}; it must be a whole number, {least} or more")
         if not isinstance(timeout, int | float) or not timeout > 0:
@@ -348,9 +330,19 @@ class ServerLM(LanguageModel):
             raise self._client.no_answer(error) from None
 
     def _map(self, work: Callable[[int, int], T], items: int, n: int) -> list[list[T]]:
-        """`work(i, k)` for each item i and sample k < n."""
+        """`work(i, k)` for each item i and sample k < n; the first failure is raised, and nothing is begun after it."""
+        failures: list[Exception] = []
+
+        def one(i: int, k: int) -> Any:
+            try:
+                return None if failures else work(i, k)
+            except Exception as error:
+                failures.append(error)
+
         with ThreadPoolExecutor(self.concurrency) as pool:
-            found = list(pool.map(work, [i for i in range(items) for _ in range(n)], list(range(n)) * items))
+            found = list(pool.map(one, [i for i in range(items) for _ in range(n)], list(range(n)) * items))
+        if failures:
+            raise failures[0]
         return [found[i * n : (i + 1) * n] for i in range(items)]
 
     def _plain(self) -> Any:
