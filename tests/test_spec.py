@@ -127,7 +127,7 @@ def test_a_key_is_refused_where_it_would_be_written_down(place, tmp_path):
 
 
 def test_options_of_the_string_reach_the_model():
-    lm = llms.load(f'{URL} concurrency=4 structured=none extra={{"top_k": -1}}', samples=3)
+    lm = llms.load(f'{URL} concurrency=4 structured=none extra={{"top_k": -1}}', samples=3, concurrency=9)
     assert (lm.concurrency, lm.structured, lm.extra, lm.samples, lm.name) == (4, "none", {"top_k": -1}, 3, "m")
 
 

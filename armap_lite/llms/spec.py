@@ -54,12 +54,13 @@ def is_url(source: str) -> bool:
 
 
 def check(spec: str, **more: Any) -> tuple[str, dict[str, Any]]:
-    """`parse_spec(spec)`, its options joined with `more`. Raises TypeError for an unknown option, ValueError for a key.
+    """`parse_spec(spec)`, with `more` for what it leaves open.
 
+    Raises TypeError for an unknown option, and ValueError for a key in it.
     A key would be written into the files of a run, so neither URL nor options may hold one.
     """
     source, options = parse_spec(spec)
-    options |= more
+    options = more | options
     if is_url(source):
         refuse_keys(source, options.get("extra"), options.get("api_key_env", "OPENAI_API_KEY"))
     if options:
