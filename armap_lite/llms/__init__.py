@@ -16,7 +16,8 @@ def load(spec: str, **options: Any) -> LanguageModel:
     Source: `http://host:port/v1#model` (without `#model` the server's only one), else what runs here: an asset's name,
     a Hugging Face id, a folder or a GGUF file.
     Options, in `spec` or (for what it leaves open) as keywords: those of `ServerLM`, or `device` and `dtype` (see
-    `device.pick`) and those of `LocalLM`. Raises TypeError for an unknown option, ServerError or AssetError where there is no such model.
+    `device.pick`) and those of `LocalLM`.
+    Raises TypeError for an unknown option, ServerError or AssetError where there is no such model.
     """
     source, options = check(spec, **options)  # a wrong option shows before minutes of loading
     if is_url(source):
