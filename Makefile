@@ -1,4 +1,5 @@
 # make reproduce [ENV="game24 …"] [PROFILE=fast] [SEED=0] [OUT=runs/fast]   run the notebooks, write results and report
+#      [POLICY="http://localhost:8000/v1#my-model concurrency=4"] [DATA_LLM=…] [REWARD=…]   other models, with options
 # make test    lint, types, clean notebooks, tests
 # make install [UV=1] [PIP="…"]   what all of these do first, alone; by uv instead of pip, with more options for it
 # make lab [LAB=--allow-root]   open the notebooks in JupyterLab, with more options for it
@@ -13,6 +14,9 @@ ENV :=
 PROFILE := fast
 SEED := 0
 OUT = runs/$(PROFILE)
+POLICY :=
+DATA_LLM :=
+REWARD :=
 FOLDER := handed_in
 CSV := grades.csv
 LAB :=
@@ -26,6 +30,7 @@ BIN := .venv/bin
 INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip install) $(PIP)
 # A value as one word of the shell, whatever it holds: a folder may have a space or a quote in its name.
 arg = '$(subst ','\'',$(1))'
+MODELS = $(if $(POLICY), --policy $(call arg,$(POLICY)))$(if $(DATA_LLM), --data-llm $(call arg,$(DATA_LLM)))$(if $(REWARD), --reward $(call arg,$(REWARD)))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"; ]*\)".*/\1/p' pyproject.toml)
 
@@ -36,7 +41,7 @@ help:
 install: .venv/installed
 
 reproduce: .venv/installed
-	$(BIN)/python -m armap_lite reproduce --profile $(PROFILE) --out $(call arg,$(OUT)) --seed $(SEED)$(if $(ENV), --env $(ENV))
+	$(BIN)/python -m armap_lite reproduce --profile $(PROFILE) --out $(call arg,$(OUT)) --seed $(SEED)$(if $(ENV), --env $(ENV))$(MODELS)
 
 test: .venv/installed
 	$(BIN)/ruff check .

@@ -22,7 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--env", nargs="+", metavar="NAME", help="environments (default: all there are)")
     run.add_argument("--profile", default="fast", help="fast, laptop, gpu or paper")
     run.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/PROFILE)")
-    run.add_argument("--policy", metavar="SPEC", help="the LLM that acts: asset, Hugging Face id, folder, GGUF or URL")
+    spec = "asset, Hugging Face id, folder, GGUF or URL, with options: 'http://localhost:8000/v1#m concurrency=4'"
+    run.add_argument("--policy", type=place, metavar="SPEC", help=f"the LLM that acts: {spec}")
+    run.add_argument(
+        "--data-llm", type=place, metavar="SPEC", help="the LLM that words instructions (default: the policy)"
+    )
     backbone = "backbone of the reward model, or a finished one: asset, Hugging Face id or folder"
     run.add_argument("--reward", type=place, metavar="SPEC", help=backbone)
     run.add_argument("--seed", type=int, default=0)
@@ -56,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
                 settings = {
                     "policy": options.policy,
                     "reward": options.reward,
+                    "data_llm": options.data_llm,
                     "seed": options.seed,
                     "only": options.only,
                 }
@@ -63,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
                     from armap_lite import scale
 
                     for name in names:
-                        models = options.seed, options.policy, options.reward
+                        models = options.seed, options.policy, options.reward, options.data_llm
                         scale.stages(reproduce.Run(name, options.profile, out, *models), **dict(options.ray))
                 _show(reproduce.reproduce(names, options.profile, out, **settings))
     except KeyboardInterrupt:
@@ -78,9 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def place(spec: str) -> str:
-    """A folder by its absolute path: the notebooks run elsewhere."""
-    path = Path(spec).expanduser()
-    return str(path.resolve()) if path.is_dir() else spec
+    """A model's spec, a folder or file in it by its absolute path: the notebooks run elsewhere."""
+    from armap_lite.llms.spec import parse_spec
+
+    source, _ = parse_spec(spec)
+    path = Path(source).expanduser()
+    return str(path.resolve()) + spec.strip()[len(source) :] if path.exists() else spec
 
 
 def resource(text: str) -> tuple[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite import evaluate
-from armap_lite.run import misses
+from armap_lite.answers import misses
 from armap_lite.store import write_atomic
 
 STYLE = """

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite import envs, profiles, results
+from armap_lite.llms.spec import identity
 from armap_lite.report import write_report
-from armap_lite.run import Run, user_options
+from armap_lite.run import Run
 from armap_lite.store import write_atomic
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -32,6 +33,7 @@ def reproduce(
     *,
     policy: str | None = None,
     reward: str | None = None,
+    data_llm: str | None = None,
     seed: int = 0,
     only: Sequence[str] = (),
 ) -> Path:
@@ -43,11 +45,11 @@ def reproduce(
     for name in names:
         profiles.get(profile, name)
         # Said before any work: a name that is not known, a folder of another run, no Java.
-        options = user_options(name)
+        options = envs.user_options(name)
         with envs.make(name, **{**profiles.get(profile, name).env_options, **options}) as env:
             if options:
                 env.tasks("test")  # a user's own files are read now, not by the first notebook
-        Run(name, profile, out, seed, policy, reward)
+        Run(name, profile, out, seed, policy, reward, data_llm)
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
         raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")
@@ -58,7 +60,7 @@ def reproduce(
             if only and notebook.stem not in only:
                 continue
             parameters = {"ENV": name, "PROFILE": profile, "RUN_DIR": str(out.resolve()), "SEED": seed}
-            parameters |= {"POLICY": policy, "REWARD": reward}
+            parameters |= {"POLICY": policy, "REWARD": reward, "DATA_LLM": data_llm}
             print(f"[{name} {i + 1}/{len(notebooks)}] {notebook.stem}", flush=True)
             execute(notebook, out / name / "notebooks" / notebook.name, parameters)
     reportable = not only or any((out / name / "evaluation.json").is_file() for name in envs.ENVIRONMENTS)
@@ -71,7 +73,9 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
     stamp = target.with_suffix(".done.json")
-    key = {"parameters": parameters, "source": hashlib.sha256(notebook.read_bytes()).hexdigest()}
+    # what may change while a run goes on, such as a server's port, is no reason to run a notebook again
+    models = {name: identity(m) for name in ("POLICY", "REWARD", "DATA_LLM") if (m := parameters.get(name))}
+    key = {"parameters": parameters | models, "source": hashlib.sha256(notebook.read_bytes()).hexdigest()}
     if target.is_file() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8"))["key"] == key:
         print(f"    done before, {json.loads(stamp.read_text(encoding='utf-8'))['seconds']:.0f} s", flush=True)
         return

@@ -10,9 +10,8 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,27 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from armap_lite import collect, envs, evaluate, llms, planners, profiles, synthesize
+from armap_lite import answers, collect, envs, evaluate, llms, planners, profiles, synthesize
 from armap_lite.agent import Agent
 from armap_lite.control import MIXED, Objective, Weighted, terms
 from armap_lite.envs.base import Environment
+from armap_lite.llms import spec
 from armap_lite.llms.base import LanguageModel
 from armap_lite.planners.base import PlanResult
 from armap_lite.store import JsonlStore, read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
 CONTROLLED = ("best_of_n", "mcts")  # planners whose samples stage 5 chooses among anew
-OWN_FILES = {"folder", "index", "puzzles"}  # options of environments that name a user's files
 COUNTED = ("seconds.json", "answers.json")  # what planning took, by planner; how a server answered
 
 
 class Run:
     """`Run("game24", "fast", "runs/fast", seed=0)`: the models load when they are first used.
 
-    `policy`, `reward`: an LLM and a reward model's backbone instead of the profile's (an asset's name, a Hugging Face
-    id or folder, a GGUF file; the policy also a server's URL). `changes`: fields of the profile, e.g. test_tasks=4.
+    `policy`, `data_llm`, `reward`: the LLM that acts, the one that writes instructions, and a reward model's backbone,
+    instead of the profile's. Each is an asset's name, a Hugging Face id or folder or a GGUF file, an LLM also a
+    server's URL, and may be followed by options: "smollm2-135m-instruct dtype=float32" (see `llms.parse_spec`).
+    `changes`: fields of the profile, e.g. test_tasks=4.
     """
 
     def __init__(
@@ -49,16 +50,22 @@ class Run:
         seed: int = 0,
         policy: str | None = None,
         reward: str | None = None,
+        data_llm: str | None = None,
         **changes: Any,
     ):
         envs.named(env)
         settings = dataclasses.replace(profiles.get(profile, env), **changes)
+        self.reward_options: dict[str, Any] = {}  # how the reward model is loaded
         if reward:
+            reward, self.reward_options = spec.check_reward(reward)
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
-        options = {**settings.env_options, **user_options(env)}
+        options = {**settings.env_options, **envs.user_options(env)}
         envs.check_options(env, options)
         planners.check(settings.planners)
-        self.settings = dataclasses.replace(settings, policy=policy or settings.policy, env_options=options)
+        policy, data_llm = policy or settings.policy, data_llm or settings.data_llm
+        for model in filter(None, (policy, data_llm)):
+            spec.check(model)
+        self.settings = dataclasses.replace(settings, policy=policy, data_llm=data_llm, env_options=options)
         self.name, self.profile, self.seed = env, profile, seed
         self.root = Path(run_dir or f"runs/{profile}")
         self.dir = self.root / env
@@ -67,14 +74,15 @@ class Run:
 
     def _claim(self) -> None:
         """A folder belongs to one configuration: mixing two in it would make results that no one can repeat."""
-        mine = {"env": self.name, "profile": self.profile, "seed": self.seed}
+        mine: dict[str, Any] = {"env": self.name, "profile": self.profile, "seed": self.seed}
         mine["version"] = getattr(envs.named(self.name)[0], "version", None)  # ScienceWorld's is that of its package
         named = [field.name for field in dataclasses.fields(self.settings) if field.name != "engine"]
         mine |= {name: getattr(self.settings, name) for name in named}
-        mine = {name: repr(value) for name, value in mine.items()}
+        mine["reward_options"] = " ".join(spec.meaning(self.reward_options))
+        mine = spec.comparable({name: repr(value) for name, value in mine.items()})
         file = self.path("run.json")
         if file.is_file():
-            theirs = json.loads(file.read_text(encoding="utf-8"))
+            theirs = spec.comparable({"reward_options": "''", **json.loads(file.read_text(encoding="utf-8"))})
             odd = [key for key in mine if mine[key] != theirs.get(key)]
             if odd and any(other != file for other in self.dir.iterdir()):
                 was = ", ".join(f"{key}={theirs.get(key)}" for key in odd)
@@ -107,10 +115,11 @@ class Run:
 
     @functools.cached_property
     def data_lm(self) -> LanguageModel:
-        return self._load(self.settings.data_llm) if self.settings.data_llm else self.lm
+        other = self.settings.data_llm
+        return self._load(other) if other and other != self.settings.policy else self.lm
 
-    def _load(self, spec: str) -> LanguageModel:
-        return llms.load(spec, **({} if "://" in spec else self.settings.engine))
+    def _load(self, model: str) -> LanguageModel:
+        return llms.load(model, **({} if "://" in model else self.settings.engine))
 
     @functools.cached_property
     def agent(self) -> Agent:
@@ -120,9 +129,9 @@ class Run:
     def reward(self) -> Any:
         from armap_lite import reward
 
-        folder, spec = self.path("reward_model"), self.settings.reward.backbone
-        where = folder if folder.exists() or not reward.is_finished(spec) else spec
-        return reward.load(where, **self.settings.engine)
+        folder, backbone = self.path("reward_model"), self.settings.reward.backbone
+        where = folder if folder.exists() or not reward.is_finished(backbone) else backbone
+        return reward.load(where, **{**self.settings.engine, **self.reward_options})
 
     @functools.cached_property
     def train_tasks(self) -> list[Task]:
@@ -137,7 +146,7 @@ class Run:
     async def collect(self) -> dict[str, int]:
         """Stage 1 into trajectories.jsonl."""
         s, tasks = self.settings, self.train_tasks[self.share]
-        with tqdm(total=len(tasks), desc="collect") as bar:
+        with tqdm(total=len(tasks), desc="collect") as bar, self._misses_kept():
             counts = await collect.collect(
                 self.env,
                 self.agent,
@@ -149,7 +158,6 @@ class Run:
                 seed=self.seed,
                 progress=bar.update,
             )
-        self._keep_misses()
         return counts
 
     async def trajectories(self) -> list[Trajectory]:
@@ -163,7 +171,7 @@ class Run:
     async def synthesize(self) -> dict[str, int]:
         """Stage 2 into pairs.jsonl and pairs.parquet."""
         trajectories, s = await self.trajectories(), self.settings
-        with tqdm(total=len(trajectories[self.share]), desc="synthesize") as bar:
+        with tqdm(total=len(trajectories[self.share]), desc="synthesize") as bar, self._misses_kept():
             counts = await synthesize.synthesize(
                 self.env,
                 self.data_lm,
@@ -251,7 +259,7 @@ class Run:
         chosen = {name: o for name, o in self.settings.planners.items() if only is None or name in only}
         tasks = self.test_tasks[self.share]
         self.add("seconds.json", dict.fromkeys(chosen, 0.0))
-        with tqdm(total=len(tasks), desc="plan") as bar:
+        with tqdm(total=len(tasks), desc="plan") as bar, self._misses_kept():
             await planners.plan(
                 self.env,
                 self.agent,
@@ -264,7 +272,6 @@ class Run:
                 progress=bar.update,
                 timed=functools.partial(self.add, "seconds.json"),
             )
-        self._keep_misses()
         return planners.load(self.path("plans.jsonl"))
 
     async def plans(self) -> list[PlanResult]:
@@ -325,8 +332,8 @@ class Run:
             env_version=self.env.version,
             split=self._split() + (f", {n} of {whole}" if n < whole else ""),
             metric=self.env.metric,
-            policy=self.settings.policy,
-            reward_model=self.settings.reward.backbone,
+            policy=spec.label(self.settings.policy),
+            reward_model=" ".join([self.settings.reward.backbone, *spec.meaning(self.reward_options)]),
             profile=self.profile,
             seed=self.seed,
             seconds=json.loads(self.path("seconds.json").read_text(encoding="utf-8")),
@@ -345,7 +352,7 @@ class Run:
 
     def _split(self) -> str:
         """The name of the test split; with a user's own files it is another one, and says so."""
-        own = [f"{name} {Path(p).name}" for name, p in self.settings.env_options.items() if name in OWN_FILES]
+        own = [f"{name} {Path(p).name}" for name, p in self.settings.env_options.items() if name in envs.OWN_FILES]
         return ", ".join([self.settings.split, *own])
 
     def add(self, name: str, counts: Mapping[str, float]) -> None:
@@ -356,46 +363,21 @@ class Run:
         before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         write_atomic(file, json.dumps(before | {key: round(before.get(key, 0) + n, 2) for key, n in counts.items()}))
 
-    def _keep_misses(self) -> None:
+    @contextlib.contextmanager
+    def _misses_kept(self) -> Iterator[None]:
         """A server's model writes what it likes; how often that was no admissible action is kept for the report."""
-        counts = {name: getattr(self.lm, name, 0) for name in ("parsed", "misses", "fallbacks")}
-        if not any(counts.values()):
-            return
-        self.add("answers.json", counts)
-        print(f"{self.lm.name}: {misses(counts)}")
-        for name in counts:
-            setattr(self.lm, name, 0)  # counted
+        try:
+            yield
+        finally:
+            for lm in filter(None, map(vars(self).get, ("lm", "data_lm"))):
+                if counts := answers.taken(lm):
+                    self.add("answers.json", counts)
+                    print(f"{lm.name}: {answers.misses(counts)}")
 
     def _say(self, file: Path, what: str) -> None:
         state, way = ("Incomplete", "finishing") if file.exists() else ("No", "making")
         size = f"in the size of profile {self.profile!r}"
         print(f"{state} {what} in {self.dir}: {way} them now, {size}.", file=sys.stderr)
-
-
-def misses(counts: Mapping[str, int]) -> str:
-    """What answers.json counts, in words: answers of a server that is not held to the admissible actions."""
-    read, missed, drawn = (counts[name] for name in ("parsed", "misses", "fallbacks"))
-    return f"{read} actions read out of free text, {missed} answers not admissible, {drawn} actions drawn instead"
-
-
-def user_options(env: str) -> dict[str, Any]:
-    """Options for environment `env` from ARMAP_LITE_ENV_OPTIONS, JSON: {"webshop": {"folder": "/data/webshop"}}.
-
-    A variable, so that it reaches the kernels of the notebooks too; they run elsewhere, so paths have to be absolute.
-    """
-    told = os.environ.get("ARMAP_LITE_ENV_OPTIONS", "{}")
-    try:
-        options = json.loads(told)
-        mine = options.get(env, {})
-        if unknown := options.keys() - envs.ENVIRONMENTS.keys():
-            raise ValueError(f"{sorted(unknown)[0]!r} is no environment")
-        for name in mine.keys() & OWN_FILES:
-            if not Path(mine[name]).is_absolute():
-                raise ValueError(f"{mine[name]!r} is no absolute path")
-    except (ValueError, AttributeError, TypeError) as error:
-        like = '{"scienceworld": {"heap_mb": 256}}'
-        raise ValueError(f"ARMAP_LITE_ENV_OPTIONS={told!r}: {error}; expected JSON like {like}") from error
-    return mine
 
 
 def evenly(tasks: Sequence[Task], n: int | None) -> list[Task]:

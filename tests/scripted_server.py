@@ -13,7 +13,9 @@ from typing import Any
 
 from armap_lite.llms.server import ServerLM
 
+QUIET = {"endpoint": "completions", "structured": "none", "scoring": "none", "retries": 2}
 Reply = tuple[int, dict[str, str], Any]  # status, headers, body (text, JSON, or a function of the request's JSON)
+Script = Reply | Callable[[str, dict[str, Any]], Reply]  # or a reply by the request's path and JSON
 
 
 class Scripted(ThreadingHTTPServer):
@@ -21,7 +23,7 @@ class Scripted(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *replies: Reply):
+    def __init__(self, *replies: Script):
         super().__init__(("127.0.0.1", 0), Handler)
         self.replies = list(replies)
         self.seen: list[tuple[float, str, Message, dict[str, Any]]] = []  # time, path, headers, body
@@ -30,7 +32,7 @@ class Scripted(ThreadingHTTPServer):
 
     def lm(self, **options: Any) -> ServerLM:
         """A ServerLM on this server that asks for nothing on its own."""
-        return ServerLM(self.url, "m", **{"endpoint": "completions", "structured": "none", "retries": 2, **options})
+        return ServerLM(self.url, "m", **{**QUIET, **options})
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -42,9 +44,10 @@ class Handler(BaseHTTPRequestHandler):
         request = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         with self.server.lock:
             self.server.seen.append((time.monotonic(), self.path, self.headers, request))
-            status, headers, body = self.server.replies[0]
+            script = self.server.replies[0]
             if len(self.server.replies) > 1:
                 del self.server.replies[0]
+        status, headers, body = script(self.path, request) if callable(script) else script
         if callable(body):
             body = body(request)
         data = (body if isinstance(body, str) else json.dumps(body)).encode()
@@ -64,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def scripted(*replies: Reply) -> Iterator[Scripted]:
+def scripted(*replies: Script) -> Iterator[Scripted]:
     server = Scripted(*replies)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -86,6 +89,18 @@ def said(text: str | Callable[[dict], str], usage: dict | None = None) -> Reply:
         return {"id": "1", "object": "x", "created": 1, "model": "m", "choices": [choice], "usage": usage}
 
     return 200, {}, body
+
+
+def chat(content: Any, finish: str = "stop", **message: Any) -> Reply:
+    """A chat completion; `message`: further fields of the message."""
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    return 200, {}, {"id": "1", "object": "chat.completion", "created": 1, "choices": [choice], "usage": usage}
+
+
+def refused(status: int, body: Any) -> Reply:
+    """An error answer, as it is."""
+    return status, {}, body
 
 
 def failed(status: int, message: str = "broken", **headers: str) -> Reply:

@@ -109,6 +109,7 @@ def test_the_citation_has_the_version_of_the_package():
         (["ENV=game24 webshop", "PROFILE=laptop"], "--profile laptop --out runs/laptop --seed 0 --env game24 webshop"),
         (["OUT=elsewhere", "SEED=3"], "--profile fast --out elsewhere --seed 3"),
         (["OUT=../my Drive/it's"], """--profile fast --out "../my Drive/it's" --seed 0"""),
+        (["DATA_LLM=it's", "REWARD=r"], r"--profile fast --out runs/fast --seed 0 --data-llm 'it'\''s' --reward 'r'"),
     ],
 )
 def test_make_reproduce_runs_the_documented_command(given: list[str], expected: str):
@@ -144,6 +145,17 @@ def would_run(*arguments: str, **variables: str) -> list[str]:
     return shown.stdout.splitlines()
 
 
+def test_make_hands_on_a_model_with_blanks_and_quotes_as_one_word(tmp_path: Path):
+    spec = """http://localhost:8000/v1#my-model concurrency=4 extra={"top_k": -1, "stop": "it's"}"""
+    outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    (tmp_path / "python").write_text('#!/bin/sh\nfor word; do echo "$word"; done\n', encoding="utf-8")
+    (tmp_path / "python").chmod(0o755)
+    command = ["make", "-s", "--old-file=.venv/installed", "reproduce", f"BIN={tmp_path}", f"POLICY={spec}"]
+    shown = subprocess.run(command, cwd=ROOT, env=outer, capture_output=True, text=True)
+    words = shown.stdout.splitlines()
+    assert words[words.index("--policy") + 1] == spec, shown.stderr
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_has_one_cell_of_the_same_parameters_and_no_outputs(path: Path):
     code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
@@ -151,4 +163,5 @@ def test_a_notebook_has_one_cell_of_the_same_parameters_and_no_outputs(path: Pat
     [parameters] = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
     body = ast.parse("".join(parameters["source"])).body
     targets = [target for node in body for target in (node.targets if isinstance(node, ast.Assign) else [node.target])]
-    assert sorted(target.id for target in targets) == ["ENV", "POLICY", "PROFILE", "REWARD", "RUN_DIR", "SEED"]
+    names = "DATA_LLM ENV POLICY PROFILE REWARD RUN_DIR SEED"
+    assert sorted(target.id for target in targets) == names.split()

@@ -26,7 +26,8 @@ HOSTILE = "<script>alert('&\"1\"')</script>"
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-PARAMETERS = "".join(f"{name} = None\n" for name in ("ENV", "PROFILE", "RUN_DIR", "SEED", "POLICY", "REWARD"))
+NAMES = ("ENV", "PROFILE", "RUN_DIR", "SEED", "POLICY", "REWARD", "DATA_LLM")
+PARAMETERS = "".join(f"{name} = None\n" for name in NAMES)
 FINDINGS: dict[str, Any] = {
     "rows": [
         {
@@ -226,6 +227,18 @@ def test_a_notebook_that_takes_longer_than_it_says_is_named(notebooks: Path, tmp
 
 
 # Notebooks run in order, as far as they have to.
+
+
+def test_a_server_that_has_moved_is_no_reason_to_run_a_notebook_again(notebooks: Path, tmp_path: Path):
+    out, log = tmp_path / "out", tmp_path / "log"
+    write_notebook(notebooks, "00_first", f"with open({str(log)!r}, 'a') as log: print(POLICY, DATA_LLM, file=log)")
+    spec = 'http://127.0.0.1:%d/v1#m extra={"top_k": %d} timeout=9'
+    models = ["--policy", spec % (1, 5), "--data-llm", "other device=cpu", "--only", "00_first"]
+    assert call(out, *models) == 0
+    assert log.read_text(encoding="utf-8") == f"{spec % (1, 5)} other device=cpu\n"
+    assert call(out, "--policy", spec % (2, 5), "--data-llm", "other", "--only", "00_first") == 0
+    assert len(log.read_text(encoding="utf-8").splitlines()) == 1
+    assert call(out, "--policy", spec % (2, 6), "--data-llm", "other", "--only", "00_first") == 1  # another run
 
 
 def test_notebooks_run_until_one_fails_and_go_on_from_there(

@@ -85,7 +85,7 @@ def test_chat_wraps_the_prompt_in_the_models_template(lm, url):
 def test_structured_choices_are_found_out_and_admissible(lm):
     lm.misses = lm.parsed = 0
     out = lm.choose([PROMPT, "Move:\n"], [["elephant", "2", "house"], STEPS], 2, seeds=[1, 2])
-    assert lm.structured == "grammar"
+    assert (lm.structured, lm.scoring) == ("grammar", "none")
     for options, draws in zip([["elephant", "2", "house"], STEPS], out):
         assert len(draws) == 2 and all(options[c.index] == c.text for c in draws)
         assert all(math.isnan(c.logprob) and c.tokens > 0 for c in draws)
@@ -101,6 +101,13 @@ def test_every_choice_with_its_estimated_probability(lm):
     assert row[1].logprob == max(c.logprob for c in row) and all(c.logprob > -math.inf for c in row)
     [row] = lm.choose([PROMPT + " "], [["elephant", "2", "house"]], None, temperature=0.0)
     assert [c.logprob for c in row] == [-math.inf, 0.0, -math.inf]
+
+
+def test_by_chat_a_way_to_restrict_answers_is_found_as_well(url):
+    lm = ServerLM(url, "smol", endpoint="chat", concurrency=2)
+    [draws] = lm.choose(["Which move?"], [STEPS], 2, seeds=[1])
+    assert lm.structured != "none" and all(STEPS[c.index] == c.text for c in draws)
+    assert (lm.misses, lm.parsed, lm.fallbacks) == (0, 0, 0)
 
 
 def test_choices_as_a_json_schema(url):

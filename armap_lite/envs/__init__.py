@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 from armap_lite.envs.base import Environment, Judge
@@ -15,6 +18,8 @@ ENVIRONMENTS: dict[str, tuple[type[Environment], type[Judge]]] = {
     "scienceworld": (ScienceWorld, ScienceWorldJudge),
     "webshop": (WebShop, WebShopJudge),
 }
+
+OWN_FILES = {"folder", "index", "puzzles"}  # options of environments that name a user's files
 
 
 def make(name: str, **options: Any) -> Environment:
@@ -44,3 +49,23 @@ def named(name: str) -> tuple[type[Environment], type[Judge]]:
     if name not in ENVIRONMENTS:
         raise ValueError(f"environment {name!r} is not known; there is {', '.join(sorted(ENVIRONMENTS))}")
     return ENVIRONMENTS[name]
+
+
+def user_options(env: str) -> dict[str, Any]:
+    """Options for environment `env` from ARMAP_LITE_ENV_OPTIONS, JSON: {"webshop": {"folder": "/data/webshop"}}.
+
+    A variable, so that it reaches the kernels of the notebooks too; they run elsewhere, so paths have to be absolute.
+    """
+    told = os.environ.get("ARMAP_LITE_ENV_OPTIONS", "{}")
+    try:
+        options = json.loads(told)
+        mine = options.get(env, {})
+        if unknown := options.keys() - ENVIRONMENTS.keys():
+            raise ValueError(f"{sorted(unknown)[0]!r} is no environment")
+        for name in mine.keys() & OWN_FILES:
+            if not Path(mine[name]).is_absolute():
+                raise ValueError(f"{mine[name]!r} is no absolute path")
+    except (ValueError, AttributeError, TypeError) as error:
+        like = '{"scienceworld": {"heap_mb": 256}}'
+        raise ValueError(f"ARMAP_LITE_ENV_OPTIONS={told!r}: {error}; expected JSON like {like}") from error
+    return mine

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
+from armap_lite.llms.spec import check, is_url, parse_spec
 
-__all__ = ["Choice", "Completion", "LanguageModel", "load"]
+__all__ = ["Choice", "Completion", "LanguageModel", "load", "parse_spec"]
 
 
 def load(spec: str, **options: Any) -> LanguageModel:
-    """The language model that `spec` names.
+    """The language model that `spec` names: `SOURCE [name=value …]` (see `parse_spec`).
 
-    `spec`: `http://host:port/v1#model` (without `#model` the server's only one), else what runs here: an asset's name,
+    Source: `http://host:port/v1#model` (without `#model` the server's only one), else what runs here: an asset's name,
     a Hugging Face id, a folder or a GGUF file.
-    `options`: those of `ServerLM`, or `device` and `dtype` (see `device.pick`) and those of `LocalLM`.
+    Options, in `spec` or (for what it leaves open) as keywords: those of `ServerLM`, or `device` and `dtype` (see
+    `device.pick`) and those of `LocalLM`.
     Raises TypeError for an unknown option, ServerError or AssetError where there is no such model.
     """
-    if spec.startswith(("http://", "https://")):
+    source, options = check(spec, **options)  # a wrong option shows before minutes of loading
+    if is_url(source):
         from armap_lite.llms.server import ServerLM
 
-        url, _, model = spec.partition("#")
+        url, _, model = source.partition("#")
         return ServerLM(url, model or None, **options)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -30,9 +32,7 @@ def load(spec: str, **options: Any) -> LanguageModel:
     from armap_lite.llms.local import LocalLM
 
     device, dtype = pick(options.pop("device", "auto"), options.pop("dtype", "auto"))
-    options = {"name": spec, **options}
-    inspect.signature(LocalLM).bind(None, None, **options)  # a wrong option shows before minutes of loading
-    path = resolve_model(spec)
+    path = resolve_model(source)
     with without_bars(path):
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device)
-    return LocalLM(model, AutoTokenizer.from_pretrained(path), **options)
+    return LocalLM(model, AutoTokenizer.from_pretrained(path), **{"name": source, **options})

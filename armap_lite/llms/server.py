@@ -4,53 +4,35 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import re
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
-import openai
+import numpy as np
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
+from armap_lite.llms.client import BROKEN, REFUSED, STRUCTURED, Client, ServerError
+from armap_lite.llms.match import match
+from armap_lite.llms.replies import Reply, read
+from armap_lite.llms.scoring import SCORING, Scored, TextScorer, distribution
+from armap_lite.llms.spec import refuse_keys
 from armap_lite.rng import stream
 
+__all__ = ["STRUCTURED", "ServerError", "ServerLM", "UnreadableAnswersError", "match"]
 
-def _schema(choices: list[str]) -> dict[str, Any]:
-    choice = {"choice": {"type": "string", "enum": choices}}
-    schema = {"type": "object", "properties": choice, "required": ["choice"], "additionalProperties": False}
-    return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}}
+T = TypeVar("T")
 
 
-# What to add to a request so that the answer is one of `choices`, in the order it is tried
-STRUCTURED: dict[str, Callable[[list[str]], dict[str, Any]]] = {
-    "structured_outputs": lambda choices: {"structured_outputs": {"choice": choices}},  # vLLM
-    "guided_choice": lambda choices: {"guided_choice": choices},  # vLLM before 0.12
-    "grammar": lambda choices: {  # llama.cpp
-        "grammar": "root ::= " + " | ".join(json.dumps(c, ensure_ascii=False) for c in choices)
-    },
-    "json_schema": _schema,  # OpenAI, and llama.cpp's chat
-}
-REFUSED = {400, 404, 405, 422}  # the server does not have this endpoint, field or value
-WAY_OUT = {
-    401: "put a key that is valid there into the environment variable {api_key_env}",
-    403: "put a key that is valid there into the environment variable {api_key_env}",
-    404: "check the model's name, and that the URL ends in /v1",
-    429: "lower concurrency={concurrency}, or raise retries={retries}",
-    500: "look at the server's log, or raise retries={retries}",
-}
+NO_ENDPOINT = REFUSED | {403, 410, 501}
+THINKING_TRIES = 3  # answers to one question that hold nothing but a thought
+ENOUGH, TOO_MANY = 30, 1 / 5  # questions before a share is judged; largest share of actions drawn at random
 
 
-class ServerError(RuntimeError):
-    """The server cannot be reached or did not answer as asked: one line that names URL, status and way out."""
-
-    def __init__(self, message: str, status: int | None = None):
-        super().__init__(message)
-        self.status = status
+class UnreadableAnswersError(ServerError):
+    """Too many actions were drawn at random, because the model's answers named none."""
 
 
 class ServerLM(LanguageModel):
@@ -62,7 +44,7 @@ class ServerLM(LanguageModel):
 
     Seeds are handed on; how far they make answers repeatable is the server's affair: vLLM and llama.cpp nearly, but
     batches change the last bits; `transformers serve` with `concurrency=1`. Servers may add a `top_k`, `min_p` and the
-    like of their own; `extra` sets them.
+    like of their own; `extra` sets them. What a server refuses by name is left out: see `Client`.
     """
 
     def __init__(
@@ -76,34 +58,43 @@ class ServerLM(LanguageModel):
         retries: int = 5,
         endpoint: str = "auto",
         structured: str = "auto",
+        scoring: str = "auto",
         parse_retries: int = 3,
         samples: int = 8,
         extra: Mapping[str, Any] | None = None,
     ):
-        """`base_url` mostly ends in /v1; `model`: its name there, by default the only one.
+        """`base_url` mostly ends in /v1, and may have a query; `model`: its name there, by default the only one.
 
         `api_key_env`: the environment variable that holds the key. It is read for each request and kept nowhere.
         `timeout`: seconds for one try. `retries`: further tries after 429, 5xx, a timeout or a lost connection.
         `endpoint`: "completions" continues the prompt as it is, the way `LocalLM` does; "chat" sends it as one user
         message; "auto" (found out once): completions where the server has them for this model, else chat.
-        `structured`: how `choose` is done: a key of STRUCTURED, "none" (ask and parse), or "auto" (found out once).
+        `structured`: how an answer is restricted: a key of STRUCTURED, "none" (ask and parse), or "auto" (found out
+        once). `scoring`: how given text is weighed: a key of SCORING, "none", or "auto" (found out once). Weighing is
+        exact, but the server reads the prompt once for each choice.
         `parse_retries`: further questions after an answer that is not admissible.
-        `samples`: draws from which `choose(n=None)` estimates the probabilities.
-        `extra`: fields added to the body of every request, such as {"top_k": -1}.
+        `samples`: draws from which `choose(n=None)` estimates the probabilities, where text cannot be weighed.
+        `extra`: fields added to the body of every request, such as {"top_k": -1}; None leaves a field out.
         """
-        if "@" in urlsplit(base_url).netloc:
-            raise ValueError(f"the URL holds a user or a key; put the key into the environment variable {api_key_env}")
         for name, value, known in (
             ("endpoint", endpoint, ("auto", "completions", "chat")),
             ("structured", structured, ("auto", "none", *STRUCTURED)),
+            ("scoring", scoring, ("auto", "none", *SCORING)),
         ):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}; use one of {', '.join(known)}")
-        self.base_url = base_url.rstrip("/")
-        self.api_key_env = api_key_env
+        numbers = {"concurrency": concurrency, "retries": retries, "parse_retries": parse_retries, "samples": samples}
+        for name, number in numbers.items():
+            least = int(name in ("concurrency", "samples"))
+            if not isinstance(number, int) or number < least:
+                raise ValueError(f"{name} is {number!r}; it must be a whole number, {least} or more")
+        if not isinstance(timeout, int | float) or not timeout > 0:
+            raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds above 0")
+        refuse_keys(base_url, extra, api_key_env)
+        self._client = Client(
+            base_url, api_key_env=api_key_env, concurrency=concurrency, timeout=timeout, retries=retries
+        )
         self.concurrency = concurrency
-        self.timeout = timeout
-        self.retries = retries
         self.endpoint = endpoint
         self.structured = structured
         self.parse_retries = parse_retries
@@ -112,19 +103,23 @@ class ServerLM(LanguageModel):
         self.parsed = 0  # answers read out of free text
         self.misses = 0  # answers that were not admissible, and structured requests that were refused
         self.fallbacks = 0  # choices drawn uniformly, after the last miss
+        self.unfinished = 0  # generated texts that are empty, as the thought before them was cut off
+        self._asked = self._at_random = 0  # choices of this object's whole life, and those drawn uniformly
+        self._unread: deque[str] = deque(maxlen=3)
+        self._thinks = self._aloud = False  # whether the model was seen to think before it answers, and in its content
+        self._failed = 0  # structured requests in a row at which the server failed
         self._lock = threading.Lock()
-        self._client = openai.OpenAI(
-            base_url=self.base_url,
-            api_key="none",  # `_sign` puts the real one on each request
-            timeout=timeout,
-            max_retries=retries,
-            http_client=openai.DefaultHttpxClient(event_hooks={"request": [self._sign], "response": [_final]}),
-        )
-        self.model = model or ""
         self.name = self.model = model or self._only_model()
+        self._client.where += f"#{self.model}"
+        self._scorer = TextScorer(self._client, self.model, self.extra, scoring)
+
+    @property
+    def scoring(self) -> str:
+        """How given text is weighed here; "auto" as long as it is not known."""
+        return self._scorer.way
 
     def __repr__(self) -> str:
-        return f"ServerLM({self.base_url}#{self.model}, endpoint={self.endpoint!r}, structured={self.structured!r})"
+        return f"ServerLM({self._client.where}, endpoint={self.endpoint!r}, structured={self.structured!r})"
 
     def generate(
         self,
@@ -141,7 +136,10 @@ class ServerLM(LanguageModel):
 
         def ask(i: int, k: int) -> Completion:
             seed = None if seeds is None else stream(seeds[i], k)
-            return self._ask(prompts[i], stop, seed, max_tokens=max_tokens, temperature=temperature)
+            reply = self._ask(prompts[i], stop, seed, max_tokens=max_tokens, temperature=temperature)
+            with self._lock:
+                self.unfinished += reply.text is None
+            return Completion(reply.text or "", reply.tokens)
 
         return self._map(ask, len(prompts), n)
 
@@ -157,11 +155,12 @@ class ServerLM(LanguageModel):
     ) -> list[list[Choice]]:
         """`n` draws among `choices[i]` after `prompts[i]`; with n=None every choice once, in order. Raises ServerError.
 
-        The server restricts the answer token by token where it can (`structured`); else the choices are listed in the
-        prompt and the answer is read (`match`), asked again on a miss, and drawn uniformly after the last: see
-        `parsed`, `misses` and `fallbacks`. Neither is exactly `LocalLM`'s distribution over whole strings.
+        By "string", where the server tells log-probabilities of given text (`scoring`), this is exactly `LocalLM`'s
+        distribution. Else the server restricts the answer token by token where it can (`structured`). Where it cannot,
+        the choices are listed in the prompt and the answer is read (`match`), asked again on a miss, and drawn
+        uniformly after the last: see `parsed`, `misses` and `fallbacks`. Where too many are, UnreadableAnswersError.
 
-        A server tells no log-probability of a choice: it is nan, but for n=None, where it is the log of
+        A drawn choice has no log-probability: it is nan, but for n=None, where it is the log of
         (hits + 1/len(choices)) / (samples + 1), or 0 and -inf at temperature 0.
         `tokens`: what all requests for this prompt took, on each of its choices.
         """
@@ -171,6 +170,8 @@ class ServerLM(LanguageModel):
             if not options:
                 raise ValueError(f"no choices for the prompt ending in {prompt[-60:]!r}; a finished episode has none")
         self._find_endpoint()
+        if by == "string" and self.endpoint == "completions" and self._scorer.find(self._plain):
+            return self._weigh(prompts, choices, n, temperature, seeds)
         self._find_structured()
         draws = n if n is not None else self.samples if temperature > 0 else 1
 
@@ -189,6 +190,31 @@ class ServerLM(LanguageModel):
             out.append([Choice(options[index], index, logprob, tokens) for index, logprob in picks])
         return out
 
+    def _weigh(
+        self,
+        prompts: Sequence[str],
+        choices: Sequence[Sequence[str]],
+        n: int | None,
+        temperature: float,
+        seeds: Sequence[int] | None,
+    ) -> list[list[Choice]]:
+        """`choose` by the log-probability of each whole choice and the newline after it."""
+        jobs = [(i, t) for i in range(len(prompts)) for t in self._scorer.requests(prompts[i], choices[i])]
+        paths: list[list[Scored]] = [[] for _ in prompts]
+        tokens = [0] * len(prompts)
+        for (i, _), [(found, used)] in zip(jobs, self._map(lambda j, _: self._scorer.score(jobs[j][1]), len(jobs), 1)):
+            paths[i] += found
+            tokens[i] += used
+        out = []
+        for i, options in enumerate(choices):
+            logp = distribution(paths[i], options, temperature)
+            picks: Iterable[int] = range(len(options))
+            if n is not None:
+                p = np.exp(logp)
+                picks = np.random.default_rng(None if seeds is None else seeds[i]).choice(len(p), n, p=p / p.sum())
+            out.append([Choice(options[k], int(k), float(logp[k]), tokens[i]) for k in picks])
+        return out
+
     def _draw(self, prompt: str, options: Sequence[str], temperature: float, seed: int | None) -> tuple[int, int]:
         """The index of one choice, and the tokens its requests took."""
         guided, tokens = self.structured != "none", 0
@@ -198,24 +224,51 @@ class ServerLM(LanguageModel):
             try:
                 answer = self._pick(prompt, options, way, heat, None if seed is None else stream(seed, attempt))
             except ServerError as error:
-                if way == "none" or error.status not in REFUSED:
+                if way == "none" or error.status not in REFUSED | BROKEN:
                     raise
                 choice = None  # this list of choices is too long for the server, or too odd
+                self._give_up(way, error.status)
             else:
+                self._failed = 0 if way != "none" else self._failed
                 tokens += answer.tokens
-                choice = match(answer.text, options)
+                choice = None if answer.text is None else match(answer.text, options)
             with self._lock:
                 self.misses += choice is None
                 self.parsed += choice is not None and way == "none"
             if choice is not None:
+                self._count_action(None)
                 return choice, tokens
-        with self._lock:
-            self.fallbacks += 1
+        self._count_action("(a thought without an answer)" if answer.text is None else answer.text)
         return random.Random(None if seed is None else stream(seed, "fallback")).randrange(len(options)), tokens
+
+    def _give_up(self, way: str, status: int | None) -> None:
+        """Note a structured request that was refused; where the server keeps failing at them, send no more."""
+        with self._lock:
+            self._failed += status in BROKEN
+            often = self._failed >= 3
+            self.structured = "none" if often else self.structured
+        which = "requests" if often else "some lists of choices"
+        self._client.say(f"answers {status} to {which} with `{way}`: choices are read from free text there")
+
+    def _count_action(self, unread: str | None) -> None:
+        """Count a choice; `unread`: the last answer, where the choice is drawn at random as none could be read."""
+        with self._lock:
+            self._asked += 1
+            if unread is not None:
+                self.fallbacks += 1
+                self._at_random += 1
+                self._unread.append(repr(" ".join(unread.split())[:80]))
+            drawn, asked = self._at_random, self._asked
+        if asked >= ENOUGH and drawn > TOO_MANY * asked:
+            raise UnreadableAnswersError(
+                f"{drawn} of {asked} actions ({drawn / asked:.0%}) were drawn at random, because {self._client.where} "
+                f"answered with none of the admissible ones, but with {', '.join(self._unread)}; take another model, "
+                "or another endpoint= or structured= in the model's options"
+            )
 
     def _pick(
         self, prompt: str, options: Sequence[str], way: str, temperature: float, seed: int | None, show: bool = True
-    ) -> Completion:
+    ) -> Reply:
         """One answer, restricted to `options` by `way`; they are listed in the prompt where that helps."""
         lines = "\n".join(options)
         if show and self.endpoint == "chat":
@@ -230,143 +283,110 @@ class ServerLM(LanguageModel):
             max_tokens=max(len(o.encode()) for o in options) + 32,  # no option has more tokens than bytes
             temperature=temperature,
         )
-        if way != "json_schema":
+        if way != "json_schema" or answer.text is None:
             return answer
         try:
-            return Completion(str(json.loads(answer.text)["choice"]), answer.tokens)
+            return Reply(str(json.loads(answer.text)["choice"]), answer.tokens)
         except (ValueError, TypeError, KeyError):
-            return Completion("", answer.tokens)
+            return Reply("", answer.tokens)
 
     def _ask(
         self, prompt: str, stop: str | None, seed: int | None, extra: Mapping[str, Any] | None = None, **body: Any
-    ) -> Completion:
-        """One request, one text, cut before `stop`."""
-        body |= {"model": self.model, "top_p": 1.0, "extra_body": {**self.extra, **(extra or {})}}
-        if stop is not None:
-            body["stop"] = stop
-        if seed is not None:
-            body["seed"] = seed >> 32  # 31 bits: what every server takes
-        chat = self.endpoint == "chat"
-        if chat:
-            body["messages"] = [{"role": "user", "content": prompt}]
-            reply = self._call(lambda: self._client.chat.completions.create(**body))
-        else:
-            reply = self._call(lambda: self._client.completions.create(prompt=prompt, **body))
-        try:
-            text = (reply.choices[0].message.content if chat else reply.choices[0].text) or ""
-            tokens = sum(getattr(reply.usage, part, 0) or 0 for part in ("prompt_tokens", "completion_tokens"))
-        except (AttributeError, TypeError, IndexError):
-            raise self._no_completion(str(reply)) from None
-        return Completion(text.split(stop)[0] if stop else text, tokens)
+    ) -> Reply:
+        """One answer, cut before `stop`; its text is None where it holds only a thought that did not end.
 
-    def _map(self, work: Callable[[int, int], Any], items: int, n: int) -> list[list[Any]]:
-        """`work(i, k)` for each item i and sample k < n."""
+        Raises ServerError where a thought that the server keeps apart left no room for an answer, several times.
+        """
+        chat = self.endpoint == "chat"
+        path, body = self._to(prompt, {"model": self.model, "top_p": 1.0, **body, **self.extra, **(extra or {})})
+        tokens = tries = 0
+        while tries < THINKING_TRIES:
+            # A thought has many lines: the server must not stop at the first of them.
+            cut = None if chat and self._thinks else stop
+            again = seed if seed is None or not tries else stream(seed, tries)
+            short = None if again is None else again >> 32  # 31 bits: what every server takes
+            reply = self._reply(self._client.post(path, {"stop": cut, "seed": short, **body}))
+            tokens += reply.tokens
+            text = reply.text
+            if chat and reply.thought:
+                self._thinks, self._aloud = True, self._aloud or not reply.apart
+                if text is None and cut:
+                    continue
+            if self._aloud and reply.cut and not reply.thought:
+                text = None  # begun by the server's template, the thought has no opening mark
+            if text is not None or not reply.apart:
+                return Reply(text.split(stop)[0] if stop and text else text, tokens, reply.thought)
+            tries += 1
+        raise ServerError(
+            f"{self._client.where} answered {tries} times with a thought only, at max_tokens={body.get('max_tokens')}; "
+            'turn thinking off, as in extra={"chat_template_kwargs":{"enable_thinking":false}} or '
+            'extra={"reasoning_effort":"low"}, or give it room, as in extra={"max_tokens":4000}'
+        )
+
+    def _reply(self, data: Any) -> Reply:
+        try:
+            return read(data)
+        except ValueError as error:
+            raise self._client.no_answer(error) from None
+
+    def _map(self, work: Callable[[int, int], T], items: int, n: int) -> list[list[T]]:
+        """`work(i, k)` for each item i and sample k < n; the first failure is raised, and nothing is begun after it."""
+        failures: list[Exception] = []
+
+        def one(i: int, k: int) -> Any:
+            try:
+                return None if failures else work(i, k)
+            except Exception as error:
+                failures.append(error)
+
         with ThreadPoolExecutor(self.concurrency) as pool:
-            found = list(pool.map(work, [i for i in range(items) for _ in range(n)], list(range(n)) * items))
+            found = list(pool.map(one, [i for i in range(items) for _ in range(n)], list(range(n)) * items))
+        if failures:
+            raise failures[0]
         return [found[i * n : (i + 1) * n] for i in range(items)]
+
+    def _plain(self) -> Any:
+        """The answer to a request that any server understands."""
+        body = {"model": self.model, "max_tokens": 1, **self.extra}
+        body |= {"max_tokens": 1} if body["max_tokens"] else {}
+        return self._client.post(*self._to("1 2 3", body))
+
+    def _to(self, prompt: str, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Path and body of a request; as long as the endpoint is not known, it is "completions"."""
+        if self.endpoint == "chat":
+            return "/chat/completions", {**body, "messages": [{"role": "user", "content": prompt}]}
+        return "/completions", {**body, "prompt": prompt}
 
     def _find_endpoint(self) -> None:
         with self._lock:
             if self.endpoint != "auto":
                 return
             try:
-                self._ask("1 2 3", None, None, max_tokens=1, temperature=0.0)  # only "chat" is no completion
+                self._reply(self._plain())
                 self.endpoint = "completions"
             except ServerError as error:
-                if error.status not in REFUSED:
+                if error.status not in NO_ENDPOINT:
                     raise
                 self.endpoint = "chat"
 
     def _find_structured(self) -> None:
         """Most servers ignore a field they do not know, so only an answer no model would give shows that one works."""
+        words = ["zq7", "xv9"]
+
+        def works(way: str) -> bool:
+            return self._pick("A word:", words, way, 1.0, None, show=False).text in words
+
         with self._lock:
             if self.structured == "auto":
-                self.structured = next((way for way in STRUCTURED if self._heeds(way)), "none")
-
-    def _heeds(self, way: str) -> bool:
-        choices = ["zq7", "xv9"]
-        try:
-            return self._pick("A word:", choices, way, 1.0, None, show=False).text in choices
-        except ServerError as error:
-            if error.status not in REFUSED:
-                raise
-            return False
+                self.structured = self._client.first(STRUCTURED, works, self._plain, "choices are read from free text")
 
     def _only_model(self) -> str:
-        reply = self._call(self._client.models.list)
-        listed = getattr(reply, "data", None)
-        if not isinstance(listed, list):
-            raise self._no_completion(str(reply))
-        if len(listed) == 1:
-            return listed[0].id
-        names = ", ".join(m.id for m in listed) or "no model"
-        raise ValueError(f"{self.base_url} serves {names}; name one: {self.base_url}#MODEL")
-
-    def _key(self) -> str:
-        return os.environ.get(self.api_key_env, "").strip()
-
-    def _sign(self, request: Any) -> None:
-        # the key meets the request only here; where a redirect leads elsewhere it does not go along
-        if self._key() and str(request.url).startswith(str(self._client.base_url)):
-            request.headers["Authorization"] = f"Bearer {self._key()}"
-
-    def _call(self, send: Callable[[], Any]) -> Any:
-        """What `send` returns; whatever goes wrong becomes one ServerError.
-
-        The client itself tries again, with exponential backoff and jitter, or after what Retry-After says.
-        """
+        listed = self._client.get("/models")
         try:
-            return send()
-        except (openai.OpenAIError, ValueError, AttributeError) as error:  # the last two: no JSON, or not OpenAI's
-            failure = self._explain(error)
-        raise failure  # here, so that no trace leads to the request and its headers
-
-    def _explain(self, error: Exception) -> ServerError:
-        if not isinstance(error, openai.APIConnectionError | openai.APIStatusError):
-            return self._no_completion(str(error))
-        where, status = f"{self.base_url}#{self.model}".rstrip("#"), getattr(error, "status_code", None)
-        tries = f"tries: {int(error.request.headers.get('x-stainless-retry-count', 0)) + 1}"
-        if isinstance(error, openai.APITimeoutError):
-            text = f"{where} gave no answer within {self.timeout} s ({tries}); raise timeout, or lower concurrency"
-        elif isinstance(error, openai.APIConnectionError):
-            text = f"cannot reach {where} ({tries}): {error.__cause__}; start the server, or check host and port"
-        else:
-            waits = error.response.headers.get("retry-after")
-            tries += f", Retry-After: {waits}" if waits else ""
-            way_out = WAY_OUT.get(min(error.status_code, 500), "the request was refused, so it was not sent again")
-            said = self._clean(error.response.text, 300) or "nothing"
-            text = f"{where} answered {status} ({tries}): {said}; {way_out.format(**vars(self))}"
-        return ServerError(self._clean(text, 900), status)
-
-    def _no_completion(self, said: str) -> ServerError:
-        return ServerError(
-            f"{self.base_url} sent no OpenAI answer but {self._clean(said, 300)!r}; "
-            "is this the URL of an OpenAI-compatible server, ending in /v1?"
-        )
-
-    def _clean(self, text: str, size: int) -> str:
-        """One line of at most `size` characters, without the key, which a server or a library may quote."""
-        text = re.sub(r"Bearer [^'\"]+", "Bearer ***", text)
-        text = text.replace(self._key(), "***") if self._key() else text
-        return " ".join(text.split())[:size]
-
-
-def match(text: str, choices: Sequence[str]) -> int | None:
-    """The index of the choice that `text` gives: as it is, but for case and spaces, or as the only one inside it."""
-    answer = " ".join(text.split()).casefold()
-    tests: tuple[Callable[[str], Any], ...] = (
-        lambda c: c.strip() == text.strip(),
-        lambda c: "".join(c.split()).casefold() == answer.replace(" ", ""),
-        lambda c: c.strip() and re.search(rf"(?<!\w){re.escape(' '.join(c.split()).casefold())}(?!\w)", answer),
-    )
-    for test in tests:
-        found = {c for c in choices if test(c)}
-        if len(found) == 1:
-            return list(choices).index(found.pop())
-    return None
-
-
-def _final(response: Any) -> None:
-    # the client would send a 409 again as well; a 408 is a timeout
-    if 400 <= response.status_code < 500 and response.status_code not in (408, 429):
-        response.headers["x-should-retry"] = "false"
+            names = [model["id"] for model in listed["data"]]
+        except (TypeError, LookupError):
+            raise self._client.no_answer(listed) from None
+        if len(names) == 1:
+            return names[0]
+        url = self._client.base_url
+        raise ValueError(f"{url} serves {', '.join(names) or 'no model'}; name one: {url}#MODEL")

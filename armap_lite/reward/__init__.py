@@ -31,7 +31,8 @@ def is_finished(spec: str) -> bool:
 def load(path: Path | str, **options: Any) -> RewardModel:
     """The reward model in the folder `path`, or the finished one that a Hugging Face id names.
 
-    `options`: those of `RewardModel`, such as `capacity` and `pack`. Raises FileNotFoundError where there is none.
+    `options`: `device` and `dtype` (see `device.pick`), and those of `RewardModel`, such as `capacity` and `pack`.
+    Raises FileNotFoundError where there is none.
     """
     from armap_lite.reward import finished
     from armap_lite.reward.model import build
@@ -39,6 +40,7 @@ def load(path: Path | str, **options: Any) -> RewardModel:
 
     folder = Path(path).expanduser()
     file = folder / "reward.json"
+    where = {name: options.pop(name) for name in ("device", "dtype") if name in options}
     if not file.is_file():
         known = (folder / "config.json").is_file() or not folder.is_dir()
         if not (known and finished.is_classifier(str(path))):
@@ -46,8 +48,8 @@ def load(path: Path | str, **options: Any) -> RewardModel:
                 f"{path} holds no reward model (no reward.json, no sequence classification); "
                 "train one, or give the folder of one"
             )
-        return RewardModel(*finished.load(str(path)), **options)
-    network, tokenizer = build(RewardConfig(**json.loads(file.read_text(encoding="utf-8"))))
+        return RewardModel(*finished.load(str(path), **where), **options)
+    network, tokenizer = build(RewardConfig(**json.loads(file.read_text(encoding="utf-8"))), **where)
     network.load_learned(folder)
     return RewardModel(network, tokenizer, **options)
 

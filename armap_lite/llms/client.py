@@ -1,0 +1,249 @@
+"""JSON over HTTP to one OpenAI-compatible server: its key, retries, errors, and the fields that it takes."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import json
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import openai
+
+from armap_lite.llms.replies import hidden_status, refused
+
+
+def _schema(choices: list[str]) -> dict[str, Any]:
+    choice = {"choice": {"type": "string", "enum": choices}}
+    schema = {"type": "object", "properties": choice, "required": ["choice"], "additionalProperties": False}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}}
+
+
+# What to add to a request so that the answer is one of `choices`, in the order it is tried
+STRUCTURED: dict[str, Callable[[list[str]], dict[str, Any]]] = {
+    "structured_outputs": lambda choices: {"structured_outputs": {"choice": choices}},  # vLLM
+    "guided_choice": lambda choices: {"guided_choice": choices},  # vLLM before 0.12
+    "grammar": lambda choices: {  # llama.cpp
+        "grammar": "root ::= " + " | ".join(json.dumps(c, ensure_ascii=False) for c in choices)
+    },
+    "json_schema": _schema,  # OpenAI, and llama.cpp's chat
+}
+WAY_OUT = {
+    401: "put a key that is valid there into the environment variable {api_key_env}",
+    403: "put a key that is valid there into the environment variable {api_key_env}",
+    404: "check the model's name, and that the URL ends in /v1",
+    429: "lower concurrency={concurrency}, or raise retries={retries}",
+    500: "look at the server's log, or raise retries={retries}",
+}
+# Fields that no server has to know. What follows where one is refused is decided by ServerLM.
+PROBED = {"structured_outputs", "guided_choice", "grammar", "response_format", "prompt_logprobs", "echo", "logprobs"}
+_ESSENTIAL = {"model", "prompt", "messages"} | PROBED
+REFUSED = {400, 404, 405, 415, 422}  # the server does not have this endpoint, field or value
+BROKEN = {500, 501}  # it has, and fails at it
+_NEGOTIABLE = {400, 409, 415, 422, 500, 501}
+_LOST = {
+    "seed": "answers are not repeatable",
+    "temperature": "answers are drawn at the server's own temperature",
+    "stop": "answers are longer than needed, and cut here",
+    "max_tokens": "answers may be longer than needed",
+    "top_p": "the server's own holds",
+}
+
+
+class ServerError(RuntimeError):
+    """The server cannot be reached or did not answer as asked: one line that names URL, status and way out."""
+
+    def __init__(self, message: str, status: int | None = None, answer: str = ""):
+        super().__init__(message)
+        self.status = status
+        self.answer = answer  # what the server said, in one line
+
+
+class Client:
+    """Requests to the server at `url`. A field that it refuses by name is renamed or left out from then on.
+
+    All settings are explained at `ServerLM`. The client retries with exponential backoff and jitter, or after what
+    Retry-After says.
+    """
+
+    def __init__(self, url: str, *, api_key_env: str, concurrency: int, timeout: float, retries: int):
+        parts = urlsplit(url)
+        self.base_url = url.partition("?")[0].rstrip("/")
+        self.where = self.base_url  # for messages; without the query
+        self.api_key_env, self.concurrency, self.timeout, self.retries = api_key_env, concurrency, timeout, retries
+        self._lock = threading.Lock()
+        self._fields: dict[tuple[str, str, Any], str | None] = {}  # (path, field, value or None) -> its name there
+        self._notes: set[str] = set()
+        proxied = not _loopback(parts.hostname or "")  # no proxy knows this machine's ports
+        try:
+            http = openai.DefaultHttpxClient(
+                event_hooks={"request": [self._sign], "response": [_settle]}, trust_env=proxied
+            )
+        except (ValueError, ImportError) as error:
+            raise ServerError(_proxy_trouble(url, error)) from None
+        self._client = openai.OpenAI(
+            base_url=self.base_url,
+            api_key="none",  # `_sign` puts the real one on each request
+            timeout=timeout,
+            max_retries=retries,
+            default_query=dict(parse_qsl(parts.query)),
+            http_client=http,
+        )
+
+    def get(self, path: str) -> Any:
+        """The JSON there. Raises ServerError."""
+        return self._call(functools.partial(self._client.get, path, cast_to=str))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON that answers `body`, whose fields that are None are not sent. Raises ServerError."""
+        while True:  # ends: each round takes one of the names that were sent away
+            sent = self._fitted(path, body)
+            try:
+                return self._call(functools.partial(self._client.post, path, cast_to=str, body=sent))
+            except ServerError as error:
+                fields = refused(error.answer, sent.keys() - _ESSENTIAL) if error.status in _NEGOTIABLE else {}
+                if not fields:
+                    raise
+            self._learn(path, sent, fields)
+
+    def _fitted(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """`body` with the names that the server takes."""
+        fitted: dict[str, Any] = {}
+        for field, value in body.items():
+            name: str | None = field
+            while name is not None and (key := _key(path, name, value)) in self._fields:
+                name = self._fields[key]
+            if value is not None and name is not None and (name == field or name not in body):
+                fitted[name] = value
+        return fitted
+
+    def _learn(self, path: str, sent: Mapping[str, Any], fields: Mapping[str, str | None]) -> None:
+        for name, new in fields.items():
+            value = sent[name]
+            if new is not None and _key(path, new, value) in self._fields:
+                new = None  # both names are refused
+            self._fields[_key(path, name, value)] = new
+            shown = f"{name}={value}" if name == "temperature" else name
+            if new is not None:
+                self.say(f"takes `{shown}` under the name `{new}`")
+            else:
+                # a server's default may be another temperature than 1
+                lost = _LOST.get("max_tokens" if name.startswith("max_") else name, "it is left out")
+                self.say(f"does not take `{shown}`: {lost}")
+
+    def first(self, ways: Iterable[str], works: Callable[[str], bool], plain: Callable[[], Any], otherwise: str) -> str:
+        """The first of `ways` that works here, or "none".
+
+        Where the server fails at a way but not at a `plain` request, one line says so, and what is done instead:
+        `otherwise`, where no way works. Raises ServerError where it fails at that as well.
+        """
+        broken, found = [], "none"
+        for way in ways:
+            try:
+                if works(way):
+                    found = way
+                    break
+            except ServerError as error:
+                if error.status in BROKEN:
+                    broken.append(f"`{way}`")
+                elif error.status not in REFUSED:
+                    raise
+        if broken:
+            plain()
+            instead = otherwise if found == "none" else f"`{found}` is used"
+            self.say(f"fails at requests with {', '.join(broken)}: {instead}")
+        return found
+
+    def say(self, what: str) -> None:
+        """Tell on stderr what is special about this server, once."""
+        with self._lock:
+            if what not in self._notes:
+                self._notes.add(what)
+                print(f"{self.where} {what}", file=sys.stderr)
+
+    def key(self) -> str:
+        return os.environ.get(self.api_key_env, "").strip()
+
+    def _sign(self, request: Any) -> None:
+        # the key meets the request only here; where a redirect leads elsewhere it does not go along
+        if self.key() and str(request.url).startswith(str(self._client.base_url)):
+            request.headers["Authorization"] = f"Bearer {self.key()}"
+
+    def _call(self, send: Callable[[], str]) -> Any:
+        """The JSON that `send` returns; whatever goes wrong becomes one ServerError."""
+        try:
+            return json.loads(send())
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: no JSON
+            failure = self._explain(error)
+        raise failure  # here, so that no trace leads to the request and its headers
+
+    def _explain(self, error: Exception) -> ServerError:
+        if not isinstance(error, openai.APIConnectionError | openai.APIStatusError):
+            return self.no_answer(getattr(error, "doc", str(error)))
+        where, status = self.where, getattr(error, "status_code", None)
+        tries = f"tries: {int(error.request.headers.get('x-stainless-retry-count', 0)) + 1}"
+        answer = ""
+        if isinstance(error, openai.APITimeoutError):
+            text = f"{where} gave no answer within {self.timeout} s ({tries}); raise timeout, or lower concurrency"
+        elif isinstance(error, openai.APIConnectionError):
+            text = f"cannot reach {where} ({tries}): {error.__cause__}; start the server, or check host and port"
+        else:
+            answer = self._clean(error.response.text)
+            waits = error.response.headers.get("retry-after")
+            tries += f", Retry-After: {waits}" if waits else ""
+            way_out = WAY_OUT.get(min(error.status_code, 500), "the request was refused, so it was not sent again")
+            text = f"{where} answered {status} ({tries}): {answer[:300] or 'nothing'}; {way_out.format(**vars(self))}"
+        return ServerError(self._clean(text)[:900], status, answer)
+
+    def no_answer(self, said: object) -> ServerError:
+        return ServerError(
+            f"{self.base_url} sent no OpenAI answer but {self._clean(str(said))[:300]!r}; "
+            "is this the URL of an OpenAI-compatible server, ending in /v1?"
+        )
+
+    def _clean(self, text: str) -> str:
+        """One line without the key, which a server or a library may quote."""
+        text = re.sub(r"Bearer [^'\"]+", "Bearer ***", text)
+        text = text.replace(self.key(), "***") if self.key() else text
+        return " ".join(text.split())
+
+
+def _key(path: str, name: str, value: Any) -> tuple[str, str, Any]:
+    """What one refusal is about: a field, but of temperature one value, as some servers refuse only some of them."""
+    return path, name, value if name == "temperature" else None
+
+
+def _settle(response: Any) -> None:
+    """Give an error sent with status 200 its own status, and mark failures that another try would only repeat."""
+    if response.status_code == 200:
+        response.read()
+        response.status_code = hidden_status(response.text) or 200
+    status = response.status_code
+    final = 400 <= status < 500 and status not in (408, 429)  # the client would send a 409 again as well
+    if status in (500, 501) and int(response.request.headers.get("x-stainless-retry-count", 0)):
+        final = bool(PROBED & json.loads(response.request.content or b"{}").keys())  # another way is taken instead
+    if final:
+        response.headers["x-should-retry"] = "false"
+
+
+def _loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+def _proxy_trouble(url: str, error: Exception) -> str:
+    names = [name for kind in ("all", "https", "http") for name in (f"{kind}_proxy".upper(), f"{kind}_proxy")]
+    found = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
+    odd = [entry for entry in found if not entry.partition("=")[2].startswith(("http://", "https://"))]
+    shown = re.sub(r"//[^/@\s]*@", "//***@", ", ".join(odd or found))  # without a password
+    why = " ".join(str(error).split())
+    where = url.partition("?")[0]
+    return f"cannot reach {where} by the proxy of {shown or 'this machine'}: {why}; unset it, or name an http:// proxy"

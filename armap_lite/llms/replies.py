@@ -1,0 +1,147 @@
+"""Reads what OpenAI-compatible servers answer: completions, thoughts, log-probabilities, hidden errors, refusals."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_CLOSED = re.compile(r".*(?:</(?:think|thinking|thought|reasoning)>|\[/THINK\])", re.S)
+_OPEN = re.compile(r"<(?:think|thinking|thought|reasoning)>|\[THINK\]")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer of a model."""
+
+    text: str | None  # without the thought; None where there is only a thought
+    tokens: int  # of prompt and answer, thought included; 0 where the server does not count
+    thought: bool = False  # the model thinks before it answers
+    apart: bool = False  # its thought is no part of the content, but a field or a part of its own, or hidden
+    cut: bool = False  # ended by max_tokens
+
+
+def read(data: Any) -> Reply:
+    """The first choice of a completion or chat completion. Raises ValueError where `data` is neither."""
+    try:
+        choice = data["choices"][0]
+        usage = data.get("usage") or {}
+        tokens = sum(usage.get(part) or 0 for part in ("prompt_tokens", "completion_tokens"))
+        cut = choice.get("finish_reason") == "length"
+        if "message" not in choice:
+            return _without_thought(str(choice["text"] or ""), tokens, cut)
+        message = choice["message"]
+        text, thought = _content(message.get("content"))
+        thought = thought or bool(message.get("reasoning_content") or message.get("reasoning"))
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(str(data)) from error
+    if not text.strip() and (thought or cut):  # hosted models may hide the thought itself
+        return Reply(None, tokens, thought=True, apart=True, cut=cut)
+    reply = _without_thought(text, tokens, cut)
+    return Reply(reply.text, tokens, thought or reply.thought, apart=thought and not reply.thought, cut=cut)
+
+
+def _content(content: Any) -> tuple[str, bool]:
+    """The text of a message's content, and whether a thought is part of it. Raises ValueError for other kinds."""
+    if content is None or isinstance(content, str):
+        return content or "", False
+    text, thought = "", False
+    for part in content if isinstance(content, list) else [content]:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("text", "output_text") and isinstance(part.get("text"), str):
+            text += part["text"]
+        elif kind in ("thinking", "reasoning", "redacted_thinking"):
+            thought = True
+        else:
+            raise ValueError(f"content of a kind that is not text: {part!r}")
+    return text, thought
+
+
+def _without_thought(text: str, tokens: int, cut: bool) -> Reply:
+    closed = _CLOSED.match(text)
+    rest = text[closed.end() :].lstrip() if closed else text
+    opened = _OPEN.search(rest)
+    return Reply(None if opened else rest, tokens, thought=bool(closed or opened), cut=cut)
+
+
+def hidden_status(text: str) -> int | None:
+    """The status that an error sent with status 200 stands for; None where `text` is no such error."""
+    if '"error"' not in text:  # long answers need not be parsed twice
+        return None
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(data, dict):
+        return None
+    choices = data.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    error = first.get("error") or (None if choices or data.get("data") else data.get("error"))
+    if data.get("object") == "error":
+        error = error or data
+    if not error:
+        return None
+    fields = error if isinstance(error, dict) else {}
+    for code in (fields.get("code"), fields.get("status"), data.get("code"), data.get("status")):
+        if re.fullmatch("[45][0-9][0-9]", str(code)):
+            return int(str(code))
+    said = str(error).lower()
+    if re.search(r"unexpected endpoint|unknown endpoint|no such (?:route|endpoint)|not found", said):
+        return 404
+    return 429 if re.search(r"rate.?limit|too many requests", said) else 400
+
+
+_REFUSES = re.compile(
+    r"un(?:supported|known|expected|recogni[sz]ed)|not (?:supported|permitted|allowed|valid|recogni[sz]ed|accepted)"
+    r"|(?:does|do)(?: not|n't) (?:support|accept|allow)|extra|forbidden|invalid|deprecated|only the default|instead",
+    re.I,
+)
+_SIZE = re.compile(r"too (?:large|big|long|small)|at (?:most|least)|exceed|(?:greater|less) than|context length", re.I)
+_RENAMED = re.compile(r"(?:\buse|did you mean|renamed to|replaced by)\W+(?:the \W*)?([a-z]+_[a-z_]+)", re.I)
+
+
+def refused(answer: str, sent: Collection[str]) -> dict[str, str | None]:
+    """The fields among `sent` that an error answer refuses, each with its new name where the answer tells one.
+
+    Empty where it refuses none: another fault of the request, or a field whose value is too large.
+    """
+    named, texts = [], []
+    for key, value in _strings(answer):
+        if key in ("param", "loc"):
+            named.append(next((word for word in re.findall(r"\w+", value) if word in sent), ""))
+        else:
+            texts.append(value)
+    said = " ".join(texts)
+    found = [name for name in named if name]
+    if not found and _REFUSES.search(said):
+        found = [name for name in re.findall(r"['\"`](\w+)['\"`]", said) if name in sent]
+        found = found or [name for name in re.findall(r"\w+", said) if name in sent]
+    new = _RENAMED.search(said)
+    rename = new[1] if new and new[1] not in sent else None
+    fields = dict.fromkeys(found, rename if len(set(found)) == 1 else None)
+    sizes = {name for name in fields if name.startswith("max_")} if _SIZE.search(said) and not rename else ()
+    return {name: new for name, new in fields.items() if name not in sizes}
+
+
+def _strings(data: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """All strings in `data`, each with the name of the field it stands in; a string of JSON is read as well."""
+    if isinstance(data, str):
+        try:
+            inner = json.loads(data) if data.lstrip()[:1] in ("{", "[") else None
+        except ValueError:
+            inner = None
+        if inner is None:
+            yield key, data
+        else:
+            yield from _strings(inner, key)
+    elif isinstance(data, list) and key == "loc":
+        yield key, " ".join(map(str, data))
+    elif isinstance(data, list):
+        for item in data:
+            yield from _strings(item, key)
+    elif isinstance(data, dict):
+        for name, value in data.items():
+            if name not in ("input", "ctx", "url", "type", "code", "object"):  # `input` repeats the request
+                yield from _strings(value, name)

@@ -1,0 +1,105 @@
+"""`match`: which action an answer in free text names. It may miss one, but never names a wrong one."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from armap_lite.envs.game24 import moves
+from armap_lite.llms.match import match
+
+SHOP = ["click[buy now]", "click[< prev]", "click[red]", "click[dark red]", "search[red shoes]"]
+ROOM = ["go north", "go south", "open door", "go"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "choices", "found"),
+    [
+        ("10 × 4 = 40", ["10 + 4 = 14", "10 * 4 = 40"], 1),
+        ("10 x 4 = 40", ["10 + 4 = 14", "10 * 4 = 40"], 1),
+        (r"10 \* 4 = 40", ["10 + 4 = 14", "10 * 4 = 40"], 1),
+        ("10 − 4 = 6", ["10 - 4 = 6", "4 - 10 = -6"], 0),
+        ("8 ÷ 4 = 2", ["8 / 4 = 2", "4 / 8 = 1/2"], 0),
+        ("4 * 10 = 40", ["10 * 4 = 40", "10 + 4 = 14"], 0),
+        ("4 + 10", ["10 * 4 = 40", "10 + 4 = 14"], 1),
+        ("4 - 10 = -6", ["10 - 4 = 6"], None),  # order matters
+        ("4 * 10 = 41", ["10 * 4 = 40"], None),
+        ("I take 4 × 10 = 40, since it is large.", ["10 * 4 = 40", "10 + 4 = 14"], 0),
+        ("2 + 3 * 4 = 12", ["3 * 4 = 12"], None),  # part of a longer calculation
+        ("2 * 3 * 4 = 24", ["2 * 3 = 6", "3 * 4 = 12"], None),
+        ("13 * 4 = 52", ["3 * 4 = 12"], None),
+        ("8 * 3 = 2.5", ["8 * 3 = 2"], None),
+        ("1/2 * 6 = 3", ["2 * 6 = 3", "1/2 * 6 = 3"], 1),
+        ("Buy Now", SHOP, 0),
+        ("`Buy Now`", SHOP, 0),
+        ("Click [Buy Now]", SHOP, 0),
+        ("click buy now", SHOP, 0),
+        ("red", SHOP, 2),
+        ("red", [*SHOP, "search[red]"], None),
+        ("red shoes or dark red", SHOP, None),
+        ("1. go north", ROOM, 0),
+        ("- go", ROOM, 3),
+        ("* `open door`", ROOM, 2),
+        ('"open door"', ROOM, 2),
+        ("**Open Door**", ROOM, 2),
+        ("(2) go south", ROOM, 1),
+        ("I would not open door", ROOM, None),
+        ("Don't open door!", ROOM, None),
+        ("go north or go south", ROOM, None),
+        ("reopen doors", ROOM, None),
+        ("an infra-red or red-hot one", ["red"], None),
+        ("", ROOM, None),
+        ("-3 + 5 = 2", ["3 + 5 = 8", "-3 + 5 = 2"], 1),
+        ("- 3 + 5 = 8", ["3 + 5 = 8"], 0),  # a list marker
+        ("Go", ["go", "GO"], None),
+        ("go", ["go", "GO"], 0),
+        ("b", ["a", "b", "b"], 1),
+    ],
+)
+def test_what_is_meant(answer, choices, found):
+    assert match(answer, choices) == found
+
+
+FRAMES = ["{}", "1. {}", "- {}", "* {}", "`{}`", '"{}"', "**{}**", "I take {}", "My move: {}!", "{}\n"]
+SIGNS = {"*": ["*", "×", "·", r"\*", "x"], "/": ["/", "÷"], "-": ["-", "−", "–"], "+": ["+"]}
+
+
+@given(st.data())
+def test_an_equation_however_written_is_itself_or_nothing(data):
+    numbers = data.draw(st.lists(st.integers(-13, 24).map(Fraction), min_size=2, max_size=4))
+    choices = [f"{a} {sign} {b} = {value}" for a, sign, b, value in moves(numbers)]
+    index = data.draw(st.integers(0, len(choices) - 1))
+    a, sign, b, _, value = choices[index].split(" ")
+    swap = sign in "+*" and data.draw(st.booleans())
+    shown = f"{b if swap else a} {data.draw(st.sampled_from(SIGNS[sign]))} {a if swap else b} = {value}"
+    found = match(data.draw(st.sampled_from(FRAMES)).format(shown), choices)
+    assert found == choices.index(choices[index])
+
+
+@given(st.data())
+def test_a_wrong_calculation_is_no_action(data):
+    numbers = data.draw(st.lists(st.integers(1, 13).map(Fraction), min_size=2, max_size=4))
+    choices = [f"{a} {sign} {b} = {value}" for a, sign, b, value in moves(numbers)]
+    a, b, c = (data.draw(st.integers(1, 30)) for _ in range(3))
+    sign = data.draw(st.sampled_from("+-*/"))
+    right = {f"{a} {sign} {b} = {c}", f"{b} {sign} {a} = {c}" if sign in "+*" else ""}
+    assume(not right & set(choices))
+    assert match(data.draw(st.sampled_from(FRAMES)).format(f"{a} {sign} {b} = {c}"), choices) is None
+
+
+words = st.sampled_from(["go", "north", "door", "open", "red", "buy now", "to"])
+actions = st.lists(words, min_size=1, max_size=3).map(" ".join)
+
+
+@given(st.lists(actions | actions.map("click[{}]".format), min_size=1, max_size=6, unique=True), st.data())
+def test_another_action_is_never_named(choices, data):
+    meant = data.draw(st.sampled_from(choices))
+    left = [choice for choice in choices if choice != meant]
+    frame = data.draw(st.sampled_from(["{}", "1. {}", "- `{}`", '"{}"']))
+    assert match(frame.format(meant), choices) == choices.index(meant)
+    wrong = match(frame.format(meant), left)  # the one meant is not admissible
+    inner = meant.removeprefix("click[").removesuffix("]")
+    assert wrong is None or inner in left[wrong] or left[wrong] in meant
