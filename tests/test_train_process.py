@@ -22,7 +22,7 @@ import papermill
 import psutil
 import pytest
 import torch
-from test_training import toy_pairs, weights
+from test_training import assert_same, break_at, toy_pairs, weights
 from tiny import tiny_folder
 
 from armap_lite import reward
@@ -216,10 +216,13 @@ def test_other_pairs_train_anew_and_the_same_do_not(
     assert not stage(pairs) and capsys.readouterr().err == ""
     (folder / "plans.jsonl").write_text("planned with the first model\n")
 
-    with pytest.raises(ValueError, match="cannot be split"):  # its training fails, and the model before is whole
-        stage(toy_pairs(1))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
+        break_at(patch, training.RewardModule, "training_step", 7)  # of 10, after three validations
+        stage(toy_pairs(11))
     assert "trained anew" in capsys.readouterr().err
-    assert json.loads((folder / "training.json").read_text()) == told
+    assert (folder / "reward_model-training/best").is_dir()
+    assert json.loads((folder / "training.json").read_text()) == told  # the model before is whole
+    assert_same(weights(folder / "reward_model"), first, 0.0)
     assert (folder / "plans.jsonl").is_file() and reward.load(folder / "reward_model")
     assert stage(toy_pairs(11))
     second = weights(folder / "reward_model")

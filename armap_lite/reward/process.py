@@ -25,6 +25,7 @@ from armap_lite.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 
 STEP = re.compile(r"step (\d+) of (\d+):? ?(.*)")  # what `training.Progress` prints
+PAIRS = "preference pairs (.jsonl, .json, .parquet, .csv): TRL's columns, published rows, or what stage 2 writes"
 PACKAGE = Path(__file__).resolve().parents[2]  # the folder that holds armap_lite
 DERIVED = ("margins.json", "plans.jsonl", "seconds.json", "control.jsonl", "evaluation.json")  # from a reward model
 GRACE = 10.0  # seconds that a process has to end by itself
@@ -104,9 +105,10 @@ def train(
                     bar.set_postfix_str(found, refresh=False)
                     bar.update(int(step[1]) - bar.n)
                 elif line:
-                    last = line
                     if not line.startswith("error: "):  # that one is raised below
                         bar.write(line, file=sys.stderr)
+                    if not last.startswith("error: "):  # after one, Lightning may speak of its other ranks
+                        last = line
         process.wait()
     finally:
         process.stdin.close()  # which ends a process that still runs, and all its ranks
@@ -125,7 +127,7 @@ def train(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m armap_lite train`: one for each field of `RewardConfig` and `TrainingConfig`."""
-    parser.add_argument("--pairs", type=Path, required=True, metavar="FILE", help="preference pairs; see README")
+    parser.add_argument("--pairs", type=Path, required=True, metavar="FILE", help=PAIRS)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the reward model")
     parser.add_argument("--seed", type=int, default=0)
     for kind in (RewardConfig, TrainingConfig):
