@@ -70,7 +70,8 @@ def write(exported: dict[str, Any], model: Path | str, out: Path | str) -> Path:
     """Write README.md to the folder `out`: `exported` is what `reward.export.export` returned for `model`."""
     model, out = Path(model), Path(out)
     config: RewardConfig = exported["config"]
-    run, training = _read(model.parent / "run.json"), _read(model.parent / "training.json")
+    run, training = _read(model.parent / "run.json"), _read(model / "training.json")
+    training = training or _read(model.parent / "training.json")  # an earlier version kept it there alone
     world = ast.literal_eval(run["env"]) if "env" in run else None
     licence = _licence(config.backbone)
     pairs = f"{training['train_pairs']:,} preference pairs" if "train_pairs" in training else "preference pairs"

@@ -187,7 +187,6 @@ def test_unknown_ways_are_named():
 
 def test_pick():
     assert pick("cpu", "float16") == (torch.device("cpu"), torch.float16)
-    assert pick("cuda", "auto") == (torch.device("cuda"), torch.bfloat16)  # only named, nothing is put there
     assert pick("cpu")[1] in (torch.float32, torch.bfloat16)
     with pytest.raises(ValueError, match="int8"):
         pick("cpu", "int8")

@@ -56,11 +56,11 @@ def load(path: Path | str, **options: Any) -> RewardModel:
 
 def untrained(config: RewardConfig, seed: int = 0) -> RewardModel:
     """The reward model as training starts from it: a pretrained backbone and a random head."""
-    import lightning as L
+    import torch
 
     from armap_lite.reward.model import build
     from armap_lite.reward.scorer import RewardModel
 
-    L.seed_everything(seed, verbose=False)
+    torch.manual_seed(seed)
     network, tokenizer = build(config)
     return RewardModel(network, tokenizer)
