@@ -75,7 +75,7 @@ def _same_tasks(scores: Mapping[str, Mapping[str, Any]]) -> None:
 
 def families(plans: Sequence[PlanResult]) -> dict[str, str] | None:
     """Task id -> the family of tasks that it belongs to, where the environment's tasks have one; else None."""
-    found = {plan.task_id: plan.answer.task.setup.get("family") for plan in plans}
+    found = {plan.task_id: plan.answer.task.family for plan in plans}
     return found if all(found.values()) else None  # type: ignore[return-value]
 
 

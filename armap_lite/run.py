@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from armap_lite import collect, envs, evaluate, llms, planners, profiles, synthesize
 from armap_lite.agent import Agent
-from armap_lite.control import MIXED, Objective, Weighted, terms
+from armap_lite.control import Objective, Weighted
 from armap_lite.envs.base import Environment
 from armap_lite.llms.base import LanguageModel
 from armap_lite.planners.base import PlanResult
@@ -254,12 +254,12 @@ class Run:
         nor a new rollout.
         """
         plans = {p.id: p for p in await self.plans() if p.planner in CONTROLLED}
-        wishes = terms(self.name) | MIXED.get(self.name, {})
-        weights = {label: self.settings.control_weights.get(label, profiles.WEIGHTS) for label in wishes}
-        cases = [(planner, label, weight) for planner in CONTROLLED for label in wishes for weight in weights[label]]
+        terms = self.env.terms
+        weights = {label: self.settings.control_weights.get(label, profiles.WEIGHTS) for label in terms}
+        cases = [(planner, label, weight) for planner in CONTROLLED for label in terms for weight in weights[label]]
         with JsonlStore(self.path("control.jsonl")) as store:
             for planner, label, weight in cases:
-                term = wishes[label]
+                term = terms[label]
                 objective = Objective() - weight * Weighted(term)
                 for plan in (p for p in plans.values() if p.planner == planner):
                     what = {"planner": planner, "term": label, "weight": weight}
@@ -319,7 +319,7 @@ class Run:
             mean, low, high = evaluate.bootstrap_mean([line["score"] for line in lines], strata=strata)
             point = {"env": self.name, "planner": planner, "term": label, "weight": weight, "n": len(lines)}
             means: dict[str, Any] = {key: float(np.mean([line[key] for line in lines])) for key in ("cost", "steps")}
-            means["terms"] = {name: float(np.mean([*map(term, answers)])) for name, term in terms(self.name).items()}
+            means["terms"] = {name: float(np.mean([*map(term, answers)])) for name, term in self.env.terms.items()}
             control.append(point | {"score": mean, "ci_low": low, "ci_high": high} | means)
         result = {
             "rows": rows,

@@ -21,7 +21,8 @@ from PIL import Image
 from armap_lite import envs, figures, report, widgets
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
-from armap_lite.control import Objective, Weighted, actions_like, length
+from armap_lite.control import Objective, Weighted
+from armap_lite.envs.base import actions_like, length
 from armap_lite.envs.game24 import Game24
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
 from armap_lite.planners.mcts import tree_after
