@@ -2,7 +2,7 @@
 
 This is the only module that reads the true score. The unit of every interval is the task: several seeds
 or pairs of one task are not independent, so whole tasks are drawn with replacement (percentile bootstrap).
-Where a benchmark is made of fixed families of tasks (ScienceWorld's 24), they are drawn within their family.
+Where a benchmark is made of fixed families of tasks, they are drawn within their family.
 """
 
 from __future__ import annotations

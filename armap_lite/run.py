@@ -29,12 +29,13 @@ from armap_lite.planners.base import PlanResult
 from armap_lite.store import JsonlStore, read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
+FORMAT = 2  # of the stage files: trajectories say what a transcript keeps of them
 CONTROLLED = ("best_of_n", "mcts")  # planners whose samples stage 5 chooses among anew
 COUNTED = ("seconds.json", "answers.json")  # what planning took, by planner; how a server answered
 
 
 class Run:
-    """`Run("game24", "fast", "runs/fast", seed=0)`: the models load when they are first used.
+    """`Run("some-world", "fast", "runs/fast", seed=0)`: the models load when they are first used.
 
     `policy`, `reward`: an LLM and a reward model's backbone instead of the profile's (an asset's name, a Hugging Face
     id or folder, a GGUF file; the policy also a server's URL). `changes`: fields of the profile, e.g. test_tasks=4.
@@ -65,8 +66,8 @@ class Run:
 
     def _claim(self) -> None:
         """A folder belongs to one configuration: mixing two in it would make results that no one can repeat."""
-        mine = {"env": self.name, "profile": self.profile, "seed": self.seed}
-        mine["version"] = getattr(envs.named(self.name)[0], "version", None)  # ScienceWorld's is that of its package
+        mine = {"format": FORMAT, "env": self.name, "profile": self.profile, "seed": self.seed}
+        mine["version"] = getattr(envs.named(self.name)[0], "version", None)  # None: it is that of a package
         mine |= {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings)}
         mine = {name: repr(value) for name, value in mine.items()}
         file = self.path("run.json")
@@ -74,9 +75,11 @@ class Run:
             theirs = json.loads(file.read_text())
             odd = [key for key in mine if mine[key] != theirs.get(key)]
             if odd and any(other != file for other in self.dir.iterdir()):
-                was = ", ".join(f"{key}={theirs.get(key)}" for key in odd)
+                was = "with " + ", ".join(f"{key}={theirs.get(key)}" for key in odd)
+                if "format" in odd:
+                    was = "by another version of armap-lite, whose files cannot be continued"
                 way = "take another folder (RUN_DIR in a notebook, OUT with make), or delete this one"
-                raise ValueError(f"{self.dir} was made with {was}; {way}")
+                raise ValueError(f"{self.dir} was made {was}; {way}")
         self.dir.mkdir(parents=True, exist_ok=True)
         write_atomic(file, json.dumps(mine, indent=1))
 
@@ -370,7 +373,7 @@ def misses(counts: Mapping[str, int]) -> str:
 
 
 def user_options(env: str) -> dict[str, Any]:
-    """Options for environment `env` from ARMAP_LITE_ENV_OPTIONS, JSON: {"webshop": {"folder": "/data/webshop"}}.
+    """Options for environment `env` from ARMAP_LITE_ENV_OPTIONS, JSON: {"NAME": {"folder": "/data/files"}}.
 
     A variable, so that it reaches the kernels of the notebooks too; they run elsewhere, so paths have to be absolute.
     """
@@ -384,7 +387,7 @@ def user_options(env: str) -> dict[str, Any]:
             if not Path(mine[name]).is_absolute():
                 raise ValueError(f"{mine[name]!r} is no absolute path")
     except (ValueError, AttributeError, TypeError) as error:
-        like = '{"scienceworld": {"heap_mb": 256}}'
+        like = '{"NAME": {"OPTION": "VALUE"}}'
         raise ValueError(f"ARMAP_LITE_ENV_OPTIONS={told!r}: {error}; expected JSON like {like}") from error
     return mine
 
