@@ -6,6 +6,7 @@ import random
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from armap_lite.envs.hindsight import Hindsight
 from armap_lite.trajectory import Observation, Task, Trajectory
@@ -26,6 +27,17 @@ def actions_like(pattern: str) -> Term:
     """A term that counts the actions in which the regular expression `pattern` occurs."""
     compiled = re.compile(pattern)
     return lambda trajectory: float(sum(bool(compiled.search(action)) for action in trajectory.actions))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One line of a page that a person plays on: text, then buttons, then text; or an entry for free text."""
+
+    before: str = ""
+    actions: tuple[tuple[str, str], ...] = ()  # (label, action): a button each, disabled where not admissible
+    after: str = ""
+    strong: bool = False  # the text stands out
+    entry: tuple[str, str] | None = None  # (label, action with {} where the typed words go), e.g. "search[{}]"
 
 
 class Environment(ABC):
@@ -83,6 +95,13 @@ class Environment(ABC):
                 break
             trajectory = trajectory.then(action, self.step(action))
         return trajectory
+
+    def page(self, trajectory: Trajectory, admissible: Sequence[str]) -> list[Part] | None:
+        """The last observation of `trajectory` as lines with buttons, for people; None: a table of all steps.
+
+        Admissible actions that no part offers are listed below the page.
+        """
+        return None
 
     def fork(self) -> Environment:
         """An environment of the same kind to run beside this one; by default this one, which then replays more."""

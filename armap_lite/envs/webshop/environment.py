@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from armap_lite.envs.base import Environment, Term, length
+from armap_lite.envs.base import Environment, Part, Term, length
 from armap_lite.envs.webshop.engine import SEP, WINDOW, Page, Shop, load, step
 from armap_lite.envs.webshop.goals import goals, split_of
 from armap_lite.envs.webshop.hindsight import WebShopHindsight, price_paid
+from armap_lite.envs.webshop.page import page
 from armap_lite.envs.webshop.wishes import Wishes, option_words
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -119,6 +120,9 @@ class WebShop(Environment):
         # A page of hits is 400 tokens, and only lists what can be chosen: by the next step the agent has chosen.
         show = "while_current" if RESULTS in text.split("\n")[0] else "always"
         return Observation(text, self.admissible(), done, picture, show)
+
+    def page(self, trajectory: Trajectory, admissible: Sequence[str]) -> list[Part]:
+        return page(trajectory, admissible)
 
     def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
         """The first two training tasks that plain reading does: a hit whose text has all that the instruction names."""
