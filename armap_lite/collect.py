@@ -83,19 +83,22 @@ def complete(path: Path, tasks: Sequence[Task], samples: int) -> bool:
 
 async def propose(env: Environment, batch: Batcher, task: Task, tries: int, seed: int) -> tuple[Task, str]:
     """`task` with an instruction an LLM wrote for its start state, and who wrote it: "llm" or "plain"."""
+    hindsight = env.hindsight
+    if hindsight is None or not tries:
+        return task, "plain"
     try:
         start = env.reset(task).text
     except SimulatorError:  # the rollouts will tell
         return task, "plain"
     env.rest()
     # Few-shot: states like this one and how their tasks were worded.
-    shown = "".join(f"State: {env.start_text(facts)}\nInstruction: {text}\n\n" for facts, text in env.phrasings)
-    if tries:
-        texts = await batch.generate(f"{shown}State: {start}\nInstruction:", tries, 48, 0.7, seed)
-        for text in texts:
-            adopted = env.adopt(task, text.text.strip())
-            if adopted is not None:
-                return adopted, "llm"
+    shown = "".join(
+        f"State: {hindsight.start_text(goal)}\nInstruction: {text}\n\n" for goal, text in hindsight.few_shot
+    )
+    for draft in await batch.generate(f"{shown}State: {start}\nInstruction:", tries, 48, 0.7, seed):
+        target = hindsight.retarget(task, draft.text.strip())
+        if target is not None:
+            return target, "llm"
     return task, "plain"
 
 

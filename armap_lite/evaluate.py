@@ -2,7 +2,7 @@
 
 This is the only module that reads the true score. The unit of every interval is the task: several seeds
 or pairs of one task are not independent, so whole tasks are drawn with replacement (percentile bootstrap).
-Where a benchmark is made of fixed families of tasks (ScienceWorld's 24), they are drawn within their family.
+Where a benchmark is made of fixed families of tasks, they are drawn within their family.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _same_tasks(scores: Mapping[str, Mapping[str, Any]]) -> None:
 
 def families(plans: Sequence[PlanResult]) -> dict[str, str] | None:
     """Task id -> the family of tasks that it belongs to, where the environment's tasks have one; else None."""
-    found = {plan.task_id: plan.answer.task.setup.get("family") for plan in plans}
+    found = {plan.task_id: plan.answer.task.family for plan in plans}
     return found if all(found.values()) else None  # type: ignore[return-value]
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,14 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from armap_lite import figures
-from armap_lite.envs.base import Environment
+from armap_lite.envs.base import Environment, Part
 from armap_lite.planners.base import PlanResult
 from armap_lite.trajectory import Task, Trajectory
 from armap_lite.widgets import Interactive, choice, image, reward_chart, safe, table
 from armap_lite.world import State, World
 
-BREAK = " [SEP] "  # between the visible parts of a web page
-NOTE = "You have clicked"  # begins a page that only shows what a click has changed
 SOON = 0.3  # seconds until what was just made stands on the page
 FEW = 12  # actions that are shown as buttons; more of them become a list with a filter
 
@@ -72,21 +68,21 @@ class Game:
         self.path, state = path, path[-1]
         self.undo.disabled = self.again.disabled = len(path) == 1
         trajectory = state.trajectory
-        seen = [(trajectory.start, trajectory.picture), *((s.observation, s.picture) for s in trajectory.steps)]
-        text, picture = seen[-1]
+        picture = [trajectory.picture, *(step.picture for step in trajectory.steps)][-1]
         parts: list[ipw.Widget] = [ipw.HTML(f"<b>{safe(trajectory.task.instruction)}</b>")]
         if picture:
             parts.append(ipw.HTML(image(picture, "the picture of this page")))
         rest: Sequence[str] = state.admissible
-        if BREAK in trajectory.start:
-            page, rest = self._page(state, text)
-            parts += page
-        else:
+        page = self.env.page(trajectory, state.admissible)
+        if page is None:
             rows = [
                 (0, "", trajectory.start),
                 *((k, s.action, s.observation) for k, s in enumerate(trajectory.steps, 1)),
             ]
             parts.append(ipw.HTML(table(["step", "action", "what you see"], rows, [len(rows) - 1])))
+        else:
+            parts += [self._part(part, state.admissible) for part in page]
+            rest = [a for a in state.admissible if not any(offers(part, a) for part in page)]
         if state.over:
             end = trajectory.failure or "The episode is over."
             parts.append(ipw.HTML(f"<p><b>{safe(end)} Reward: {self.reward_of(trajectory):.2f}</b></p>"))
@@ -116,7 +112,7 @@ class Game:
 
     def _menu(self, actions: Sequence[str]) -> list[ipw.Widget]:
         if len(actions) <= FEW:
-            return [wrap([self._button(re.sub(r"^click\[(.+)]$", r"\1", action), action) for action in actions])]
+            return [wrap([self._button(action, action) for action in actions])]
         words = ipw.Text(description="Filter", placeholder="part of an action", continuous_update=True)
         listed = ipw.Select(options=actions, value=actions[0], description="Action", rows=9)
         words.observe(lambda change: setattr(listed, "options", matching(actions, change["new"])), "value")
@@ -130,39 +126,24 @@ class Game:
         if action:
             self.act(action)
 
-    def _page(self, state: State, text: str) -> tuple[list[ipw.Widget], list[str]]:
-        """The parts of a web page in their order, those that can be clicked as buttons; and the actions left over."""
-        steps = state.trajectory.steps
-        here = itertools.takewhile(lambda step: step.observation == text, reversed(steps))
-        picked = {step.action for step in here} | {step.action for step in steps} - set(state.admissible)
-        whole = next((step.observation for step in reversed(steps) if not step.observation.startswith(NOTE)), text)
-        if whole != text:  # a click on an option shows what is left to choose; a reader also wants to see of what
-            text = BREAK.join([text.split(BREAK)[0], whole])
-        searches = [action for action in state.admissible if action.startswith("search[")]
-        shown, used = [], set(searches)
-        links, chosen = ({action[len("click[") : -1] for action in some} for some in (state.admissible, picked))
-        chosen = chosen if links else set()  # a receipt has no buttons
-        cut = cut_parts(text.split(BREAK), links, chosen)
-        for bare, group in itertools.groupby(cut, lambda part: bool(part[1]) and not part[0] and not part[2]):
-            rows = list(group)
-            if bare:
-                rows = [("", [name for _, names, _ in rows for name in names], "")]
-            for before, names, after in rows:
-                used |= {click(name) for name in names}
-                made = [self._button("✓ " * (click(name) in picked) + name, click(name)) for name in names]
-                for one, name in zip(made, names):
-                    one.disabled = click(name) not in state.admissible
-                shown.append(wrap([*map(label, filter(None, [before])), *made, *map(label, filter(None, [after]))]))
-        if searches:
-            known = [action[len("search[") : -1] for action in searches]
-            words = ipw.Combobox(description="Search", options=known, placeholder="what you are looking for")
-            go = button("Search", "search the shop for these words", lambda: self._search(words.value), "primary")
-            shown.append(ipw.HBox([words, go]))
-        return shown, [action for action in state.admissible if action not in used]
+    def _part(self, part: Part, admissible: Sequence[str]) -> ipw.HBox:
+        """`part` in one row; a button that is not admissible is shown all the same, and cannot be pressed."""
+        buttons = [self._button(text, action) for text, action in part.actions]
+        for one, (_, action) in zip(buttons, part.actions):
+            one.disabled = action not in admissible
+        before, after = ([label(text, part.strong)] if text else [] for text in (part.before, part.after))
+        row = [*before, *buttons, *after]
+        if part.entry:
+            name, action = part.entry
+            head, tail = action.split("{}")
+            known = [a[len(head) : len(a) - len(tail)] for a in admissible if offers(part, a)]
+            words = ipw.Combobox(description=name, options=known, placeholder="your own words, or one of the list")
+            row += [words, button(name, f"{name} with these words", lambda: self._say(action, words.value), "primary")]
+        return wrap(row)
 
-    def _search(self, words: str) -> None:
+    def _say(self, action: str, words: str) -> None:
         if words.strip():
-            self.act(f"search[{words.strip()}]")
+            self.act(action.replace("{}", words.strip()))
 
     def _button(self, text: str, action: str) -> ipw.Button:
         return button(text, action, lambda: self.act(action))
@@ -187,41 +168,16 @@ def wrap(children: Sequence[ipw.Widget]) -> ipw.HBox:
     return ipw.HBox(list(children), layout={"flex_flow": "row wrap"})
 
 
-def label(text: str) -> ipw.HTML:
-    """Text of a page that cannot be clicked; a price stands out."""
-    price = "$" in text and len(text) < 40  # not a hit, which ends with one
-    return ipw.HTML(f"<b>{safe(text)}</b>" if price else safe(text), layout={"flex": "0 1 auto"})
+def label(text: str, strong: bool) -> ipw.HTML:
+    """Text of a page that cannot be clicked."""
+    return ipw.HTML(f"<b>{safe(text)}</b>" if strong else safe(text), layout={"flex": "0 1 auto"})
 
 
-def click(part: str) -> str:
-    return f"click[{part.lower()}]"
-
-
-def cut_parts(parts: Sequence[str], links: set[str], chosen: set[str]) -> list[tuple[str, list[str], str]]:
-    """Each part of a page as (text before, buttons, text after).
-
-    "color: red, blue" is (color:, [red, blue], nothing), "Next > Page 1" is (nothing, [Next >], Page 1). `links`: what
-    can be clicked, in lower case; `chosen`: what was, an option's value is shown all the same. A title that happens to
-    begin with the value of an option stays text.
-    """
-
-    def leading(text: str, values: set[str]) -> tuple[list[str], str]:
-        names = []
-        while found := [v for v in values if re.match(re.escape(v) + r"(?![\w-])", text, re.IGNORECASE)]:
-            names.append(text[: len(max(found, key=len))])
-            text = text[len(names[-1]) :].lstrip(", ")
-        return names, text
-
-    options: dict[str, list[str]] = {}
-    for part in parts:
-        names, after = leading(part.partition(": ")[2], links | chosen)
-        if names and not after:
-            options[part] = names
-    free = links - {name.lower() for names in options.values() for name in names}
-    return [
-        (part.partition(": ")[0] + ":", options[part], "") if part in options else ("", *leading(part, free))
-        for part in parts
-    ]
+def offers(part: Part, action: str) -> bool:
+    """Whether `action` can be taken by a button or by the entry of `part`."""
+    head, tail = part.entry[1].split("{}") if part.entry else ("", "")
+    typed = bool(part.entry) and action.startswith(head) and action.endswith(tail)
+    return typed or any(action == offered for _, offered in part.actions)
 
 
 def matching(actions: Sequence[str], words: str) -> list[str]:
@@ -231,12 +187,19 @@ def matching(actions: Sequence[str], words: str) -> list[str]:
     return sorted(found, key=lambda action: not action.lower().startswith(typed))
 
 
+def line(part: Part) -> str:
+    """`part` as plain text."""
+    return " ".join(filter(None, [part.before, ", ".join(name for name, _ in part.actions), part.after]))
+
+
 @mpl.rc_context(figures.STYLE)
 def first_look(world: World) -> Figure:
     """What a player sees first, as a picture."""
     state = world.start()
     some = "; ".join(state.admissible[:6]) + (" …" if len(state.admissible) > 6 else "")
-    told = [world.task.instruction, *state.trajectory.start.split(BREAK), f"{len(state.admissible)} actions: {some}"]
+    page = world.env.page(state.trajectory, state.admissible)
+    seen = [state.trajectory.start] if page is None else map(line, page)
+    told = [world.task.instruction, *filter(None, seen), f"{len(state.admissible)} actions: {some}"]
     wide = 46 if state.trajectory.picture else 92
     lines = [line for text in told for line in textwrap.wrap(text, wide, max_lines=5, placeholder=" …")]
     figure = figures.Picture(figsize=(9.5, max(1 + 0.3 * len(lines), 4 if state.trajectory.picture else 0)))

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from armap_lite import answers, collect, envs, evaluate, llms, planners, profiles, synthesize
 from armap_lite.agent import Agent
-from armap_lite.control import MIXED, Objective, Weighted, terms
+from armap_lite.control import Objective, Weighted
 from armap_lite.envs.base import Environment
 from armap_lite.llms import spec
 from armap_lite.llms.base import LanguageModel
@@ -29,12 +29,13 @@ from armap_lite.planners.base import PlanResult
 from armap_lite.store import JsonlStore, read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
+FORMAT = 2  # of the stage files: trajectories say what a transcript keeps of them
 CONTROLLED = ("best_of_n", "mcts")  # planners whose samples stage 5 chooses among anew
 COUNTED = ("seconds.json", "answers.json")  # what planning took, by planner; how a server answered
 
 
 class Run:
-    """`Run("game24", "fast", "runs/fast", seed=0)`: the models load when they are first used.
+    """`Run("some-world", "fast", "runs/fast", seed=0)`: the models load when they are first used.
 
     `policy`, `data_llm`, `reward`: the LLM that acts, the one that writes instructions, and a reward model's backbone,
     instead of the profile's. Each is an asset's name, a Hugging Face id or folder or a GGUF file, an LLM also a
@@ -74,8 +75,8 @@ class Run:
 
     def _claim(self) -> None:
         """A folder belongs to one configuration: mixing two in it would make results that no one can repeat."""
-        mine: dict[str, Any] = {"env": self.name, "profile": self.profile, "seed": self.seed}
-        mine["version"] = getattr(envs.named(self.name)[0], "version", None)  # ScienceWorld's is that of its package
+        mine: dict[str, Any] = {"format": FORMAT, "env": self.name, "profile": self.profile, "seed": self.seed}
+        mine["version"] = getattr(envs.named(self.name)[0], "version", None)  # None: it is that of a package
         named = [field.name for field in dataclasses.fields(self.settings) if field.name != "engine"]
         mine |= {name: getattr(self.settings, name) for name in named}
         mine["reward_options"] = " ".join(spec.meaning(self.reward_options))
@@ -85,9 +86,11 @@ class Run:
             theirs = spec.comparable({"reward_options": "''", **json.loads(file.read_text(encoding="utf-8"))})
             odd = [key for key in mine if mine[key] != theirs.get(key)]
             if odd and any(other != file for other in self.dir.iterdir()):
-                was = ", ".join(f"{key}={theirs.get(key)}" for key in odd)
+                was = "with " + ", ".join(f"{key}={theirs.get(key)}" for key in odd)
+                if "format" in odd:
+                    was = "by another version of armap-lite, whose files cannot be continued"
                 way = "take another folder (RUN_DIR in a notebook, OUT with make), or delete this one"
-                raise ValueError(f"{self.dir} was made with {was}; {way}")
+                raise ValueError(f"{self.dir} was made {was}; {way}")
         self.dir.mkdir(parents=True, exist_ok=True)
         write_atomic(file, json.dumps(mine, indent=1))
 
@@ -289,12 +292,12 @@ class Run:
         nor a new rollout.
         """
         plans = {p.id: p for p in await self.plans() if p.planner in CONTROLLED}
-        wishes = terms(self.name) | MIXED.get(self.name, {})
-        weights = {label: self.settings.control_weights.get(label, profiles.WEIGHTS) for label in wishes}
-        cases = [(planner, label, weight) for planner in CONTROLLED for label in wishes for weight in weights[label]]
+        terms = self.env.terms
+        weights = {label: self.settings.control_weights.get(label, profiles.WEIGHTS) for label in terms}
+        cases = [(planner, label, weight) for planner in CONTROLLED for label in terms for weight in weights[label]]
         with JsonlStore(self.path("control.jsonl")) as store:
             for planner, label, weight in cases:
-                term = wishes[label]
+                term = terms[label]
                 objective = Objective() - weight * Weighted(term)
                 for plan in (p for p in plans.values() if p.planner == planner):
                     what = {"planner": planner, "term": label, "weight": weight}
@@ -339,7 +342,7 @@ class Run:
             seconds=json.loads(self.path("seconds.json").read_text(encoding="utf-8")),
             device=str(next(self.reward.network.parameters()).device),
         )
-        control = evaluate.control_points(await self.control(), plans, golds, self.name, terms(self.name))
+        control = evaluate.control_points(await self.control(), plans, golds, self.name, self.env.terms)
         result = {
             "rows": rows,
             "reward_model": [{"env": self.name, **learned, "baseline": baseline, **shortened}],

@@ -3,7 +3,7 @@
 Groups of tasks go to the cluster that RAY_ADDRESS names (without it, this machine); the notebooks then find the stages
 done. A worker runs the stage's own code with models and simulators of its own, in a folder of its own. Assets come from
 its machine's cache; the reward model and all lines travel through Ray. Files are byte for byte those of one process,
-on machines that compute alike, with as many threads (but ScienceWorld may list the same objects in another order).
+on machines that compute alike, with as many threads (but a simulator may list the same objects in another order).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from typing import Any
 
 from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment
+from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.llms.base import LanguageModel
 from armap_lite.rng import stream
 from armap_lite.store import JsonlStore, known_ids, read_jsonl
@@ -51,18 +52,21 @@ async def synthesize(
     asks for; with the roles exchanged each trajectory is seen as chosen and as rejected, so that nothing about its
     style tells which it is, and only the instruction decides. `share`: of the trajectories, those done here.
     """
-    batch = Batcher(lm)
+    batch, hindsight = Batcher(lm), env.hindsight
+    if hindsight is None:
+        raise ValueError(
+            f"{env.name} has no hindsight: give its environment one (three methods, see envs/hindsight.py)"
+        )
     ids = item_ids(trajectories)
     # A changed trajectory fails in other ways than the agent does, who at times walks to and fro until the steps end.
     idle: dict[str, list[Trajectory]] = {}
     for t in trajectories:
-        if not t.done and not t.failure and not env.facts(t):
+        if not t.done and not t.failure and not hindsight.achieved(t):
             idle.setdefault(t.task.id, []).append(t)
 
     async def work(item: int) -> list[dict[str, Any]]:
         chosen = trajectories[item]
-        facts = env.facts(chosen)
-        if not facts:
+        if not hindsight.achieved(chosen):
             return [{"id": ids[item], "skipped": "nothing to ask for"}]
         rng = random.Random(stream(seed, ids[item]))
         world = World(env, chosen.task)  # one for all: the way to the change is listed once
@@ -77,13 +81,17 @@ async def synthesize(
             ends.setdefault(str(other.actions), other)
         roles = [(k, "a", chosen, other) for k, other in enumerate(ends.values())]
         if mirror:
-            asks = {k: env.facts(other) for k, _, _, other in roles}
+            asks = {k: hindsight.achieved(other) for k, _, _, other in roles}
             roles += [
-                (k, "b", other, chosen) for k, _, _, other in roles if asks[k] and not env.fulfils(chosen, asks[k])
+                (k, "b", other, chosen)
+                for k, _, _, other in roles
+                if asks[k] and not hindsight.satisfied(chosen, asks[k])
             ]
         told = list({good.actions: good for _, _, good, _ in roles}.values())
         seeds = [stream(seed, ids[item], i) for i in range(len(told))]  # one text for each trajectory that is chosen
-        texted = await asyncio.gather(*(refine(env, batch, t, texts, temperature, s) for t, s in zip(told, seeds)))
+        texted = await asyncio.gather(
+            *(refine(hindsight, batch, t, texts, temperature, s) for t, s in zip(told, seeds))
+        )
         wording = {good.actions: text for good, text in zip(told, texted)}
         lines = []
         for k, side, good, bad in roles:
@@ -118,19 +126,19 @@ def complete(path: Path, trajectories: Sequence[Trajectory]) -> bool:
 
 
 async def refine(
-    env: Environment, batch: Batcher, trajectory: Trajectory, texts: int, temperature: float, seed: int
+    hindsight: Hindsight, batch: Batcher, trajectory: Trajectory, texts: int, temperature: float, seed: int
 ) -> tuple[str, str, int, int]:
     """An instruction that `trajectory` fulfils: text, origin ("llm" or "plain"), texts drafted, texts rejected."""
-    facts = env.facts(trajectory)
-    shown = "".join(f"Facts: {_spelled(f)}\nInstruction: {text}\n\n" for f, text in env.phrasings)
+    goal = hindsight.achieved(trajectory)
+    shown = "".join(f"Facts: {_spelled(f)}\nInstruction: {text}\n\n" for f, text in hindsight.few_shot)
     drafts = []
     if texts:
-        drafts = await batch.generate(f"{shown}Facts: {_spelled(facts)}\nInstruction:", texts, 48, temperature, seed)
-    wrong = [d for d in drafts if env.states(d.text) != facts]
+        drafts = await batch.generate(f"{shown}Facts: {_spelled(goal)}\nInstruction:", texts, 48, temperature, seed)
+    wrong = [d for d in drafts if hindsight.parse(d.text) != goal]
     for draft in drafts:
-        if env.states(draft.text) == facts:
+        if hindsight.parse(draft.text) == goal:
             return draft.text.strip(), "llm", len(drafts), len(wrong)
-    return env.plain_instruction(facts), "plain", len(drafts), len(wrong)
+    return hindsight.to_text(goal), "plain", len(drafts), len(wrong)
 
 
 def change(
@@ -143,12 +151,13 @@ def change(
     goes on to the buying, and does not wander until the steps are used up, which would give the negative away.
     `world`: of this task, where several changes share what is known of it.
     """
-    world, facts = world or World(env, trajectory.task), env.facts(trajectory)
+    hindsight: Any = env.hindsight
+    world, goal = world or World(env, trajectory.task), hindsight.achieved(trajectory)
     for _ in range(tries):
         at = rng.randrange(len(trajectory.steps))
         state = world.start()
         ahead = 0  # the next of the old actions
-        for i in range(env.max_steps):
+        for i in range(trajectory.task.max_steps or env.max_steps):
             if state.over:
                 break
             if env.skips and i > at:
@@ -158,7 +167,7 @@ def change(
             ahead += 1
             if i == at:
                 options = [a for a in state.admissible if a != old]
-                alike = env.alike(state.trajectory, old, options)
+                alike = hindsight.similar_actions(state.trajectory, old, options)
                 options = alike if alike and rng.random() < ALIKE else options
             else:
                 options = [old] if old in state.admissible else list(state.admissible)
@@ -166,7 +175,12 @@ def change(
                 break
             state = world.step(state, rng.choice(options))
         other = state.trajectory
-        if state.over and not other.failure and other.actions != trajectory.actions and not env.fulfils(other, facts):
+        if (
+            state.over
+            and not other.failure
+            and other.actions != trajectory.actions
+            and not hindsight.satisfied(other, goal)
+        ):
             return other
     return None
 
@@ -224,5 +238,5 @@ def to_parquet(pairs: Sequence[PreferencePair], path: Path) -> None:
             enable_progress_bars()
 
 
-def _spelled(facts: dict[str, str]) -> str:
-    return "; ".join(f"{key} {value}" for key, value in facts.items())
+def _spelled(goal: Goal) -> str:
+    return "; ".join(f"{key} {value}" for key, value in goal.items())

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+SHOWN = ("always", "while_current", "never")
+
 
 class Record:
     """JSON in and out for the frozen dataclasses below."""
@@ -45,6 +47,8 @@ class Task(Record):
     split: str  # "train", "dev" or "test"
     instruction: str
     setup: dict[str, Any] = field(default_factory=dict)  # JSON that `Environment.reset` understands
+    family: str | None = None  # the kind of task, where the world has kinds: results are also given by family
+    max_steps: int | None = None  # where it differs from the environment's
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ class Observation(Record):
     admissible: tuple[str, ...] = ()  # actions that do something here; empty when done
     done: bool = False
     picture: str | None = None  # path of the picture that belongs to this observation
+    show: str = "always"  # whether transcripts keep its text: "always", "while_current" (it comes last) or "never"
+
+    def __post_init__(self) -> None:
+        if self.show not in SHOWN:
+            raise ValueError(f"show={self.show!r}: expected one of {', '.join(SHOWN)}")
 
     @classmethod
     def _nested(cls) -> dict[str, Callable[[Any], Any]]:
@@ -68,6 +77,7 @@ class Step(Record):
     action: str
     observation: str
     picture: str | None = None
+    show: str = "always"  # of the observation: see `Observation.show`
 
 
 @dataclass(frozen=True)
@@ -80,10 +90,16 @@ class Trajectory(Record):
     done: bool = False
     failure: str | None = None  # why it broke off, where it did; counted, never dropped in silence
     picture: str | None = None  # the picture of the start
+    show: str = "always"  # of the start: see `Observation.show`
 
     @classmethod
     def _nested(cls) -> dict[str, Callable[[Any], Any]]:
         return {"task": Task.from_json, "steps": lambda steps: tuple(Step.from_json(s) for s in steps)}
+
+    @classmethod
+    def begin(cls, task: Task, observation: Observation) -> Trajectory:
+        """The trajectory without steps that starts with `observation`."""
+        return cls(task, observation.text, picture=observation.picture, show=observation.show)
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -96,7 +112,7 @@ class Trajectory(Record):
 
     def then(self, action: str, observation: Observation) -> Trajectory:
         """This trajectory, one step longer."""
-        step = Step(action, observation.text, observation.picture)
+        step = Step(action, observation.text, observation.picture, observation.show)
         return dataclasses.replace(self, steps=(*self.steps, step), done=observation.done)
 
 
@@ -117,10 +133,29 @@ class PreferencePair(Record):
         return {"chosen": Trajectory.from_json, "rejected": Trajectory.from_json}
 
 
+def transcript(trajectory: Trajectory, instruction: str | None = None) -> str:
+    """Instruction, then what was seen and done, a line each: what the policy and the reward model both read.
+
+    An observation that is shown "while_current" is left out once a step follows it, one shown "never" always.
+    """
+    lines = [instruction or trajectory.task.instruction]
+    last = len(trajectory.steps)
+    seen = [("", trajectory.start, trajectory.show), *((s.action, s.observation, s.show) for s in trajectory.steps)]
+    for k, (action, observation, show) in enumerate(seen):
+        kept = show == "always" or (show == "while_current" and k == last)
+        lines += [action] * (k > 0) + [observation] * kept
+    # The mark between the parts of a web page is four tokens of SmolLM2's, a bar is one.
+    return "".join(" ".join(line.split()).replace(" [SEP] ", " | ") + "\n" for line in lines)
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
-        return {f.name: _plain(v) for f, v in pairs if v is not None and not (v == () and f.default == ())}
+        return {
+            f.name: _plain(v)
+            for f, v in pairs
+            if v is not None and not (isinstance(v, (str, tuple)) and v == f.default)
+        }
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
     return value

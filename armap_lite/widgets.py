@@ -22,7 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from armap_lite import evaluate, figures
-from armap_lite.control import Term
+from armap_lite.envs.base import Term
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import tree_after
 from armap_lite.trajectory import PreferencePair, Trajectory

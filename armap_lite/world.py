@@ -45,7 +45,7 @@ class World:
                 self.env.at = None
                 return State(Trajectory(self.task, "", failure=str(error)), ())
             self.env.at = (self, ())
-            trajectory = Trajectory(self.task, observation.text, picture=observation.picture)
+            trajectory = Trajectory.begin(self.task, observation)
             self._known[()] = self._state(trajectory, observation)
         return self._known[()]
 
@@ -76,5 +76,5 @@ class World:
         self.env.rest()
 
     def _state(self, trajectory: Trajectory, observation: Observation) -> State:
-        over = trajectory.done or len(trajectory.steps) >= self.task.setup.get("steps", self.env.max_steps)
+        over = trajectory.done or len(trajectory.steps) >= (self.task.max_steps or self.env.max_steps)
         return State(trajectory, () if over else observation.admissible or self.env.admissible())

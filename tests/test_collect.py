@@ -50,7 +50,7 @@ def test_the_prompt_for_proposals_shows_how_tasks_are_worded_and_ends_at_the_sta
     run(tmp_path / "t.jsonl", lm, TASKS[:1])
     [[prompt]] = [prompts for kind, prompts, _ in lm.calls if kind == "generate"]
     assert prompt.endswith("State: left: 1 4 8 8\nInstruction:")
-    assert all(text in prompt for _, text in ENV.phrasings)
+    assert all(text in prompt for _, text in ENV.hindsight.few_shot)
 
 
 def test_without_proposals_no_text_is_asked_for(tmp_path):

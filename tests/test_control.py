@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import puzzle
 
-from armap_lite.control import TERMS, Objective, Weighted, actions_like, length
+from armap_lite.control import Objective, Weighted
+from armap_lite.envs.base import actions_like, length
+from armap_lite.envs.game24 import Game24
+from armap_lite.envs.webshop import WebShop
 from armap_lite.planners import Budget, PlanResult, Sample
 from armap_lite.run import Run
 from armap_lite.trajectory import Step, Task, Trajectory
@@ -56,14 +59,14 @@ def test_what_the_terms_count():
     twice = actions_like("=.*=|8")
     assert twice(walk("8 * 8 = 64", "9 - 3 = 6")) == 1.0  # actions in which it occurs, not how often
     assert actions_like(r"\*")(walk("9 - 3 = 6")) == 0.0  # observations do not count
-    [(label, term)] = TERMS["game24"].items()
+    [(label, term)] = Game24.terms.items()
     assert label == "multiplications and divisions"
     assert term(walk(*ACTIONS)) == 2.0  # neither a negative number nor a fraction is one
 
 
 @given(st.lists(st.tuples(walks, rewards), min_size=1, max_size=8), st.lists(st.floats(0, 9), min_size=2, max_size=5))
 def test_a_heavier_term_never_buys_an_answer_with_more_of_it(samples: list, heavier: list[float]):
-    [term] = TERMS["game24"].values()
+    [term] = Game24.terms.values()
     costs = []
     for weight in sorted(heavier):
         objective = Objective() - weight * Weighted(term)
@@ -76,7 +79,7 @@ def test_a_heavier_term_never_buys_an_answer_with_more_of_it(samples: list, heav
 def test_what_buys_nothing_is_no_bargain(paid: str, cost: float):
     receipt = f"Thank you for shopping with us! [SEP] Purchased [SEP] B01 [SEP] mug [SEP] {paid}"
     bought = Trajectory(Task("t", "webshop", "test", ""), "", (Step("click[buy now]", receipt),), done=True)
-    price = TERMS["webshop"]["price paid, in 100 $"]
+    price = WebShop.terms["price paid, in 100 $"]
     assert price(bought) == cost and price(walk("click[description]")) == 5.0
 
 

@@ -20,13 +20,12 @@ import numpy as np
 import pytest
 import torch
 
-from armap_lite.agent import transcript
 from armap_lite.course import EXERCISES, GAP, LampWords, check, find, grade, notebooks, random_trajectory
 from armap_lite.course.__main__ import main
 from armap_lite.course.toys import LAMPS
 from armap_lite.planners.mcts import Node, backward, select
 from armap_lite.synthesize import change
-from armap_lite.trajectory import Observation, Trajectory
+from armap_lite.trajectory import Observation, Trajectory, transcript
 from armap_lite.world import World
 
 ROOT = Path(__file__).parents[1]
@@ -139,7 +138,7 @@ def last_of_pairs(pairs: list[Any], share: float, rng: Any) -> tuple[list[Any], 
 
 
 def runs_on(env: Any, task: Any, actions: Any) -> Trajectory:
-    trajectory = Trajectory(task, env.reset(task).text)
+    trajectory = Trajectory.begin(task, env.reset(task))
     for action in actions:
         trajectory = trajectory.then(action, env.step(action))
     return trajectory
@@ -161,7 +160,7 @@ def only_the_last(env: Any, trajectory: Any, rng: Any) -> Any:
     env.replay(trajectory.task, trajectory.actions[:-1])
     for action in env.admissible():
         other = env.replay(trajectory.task, (*trajectory.actions[:-1], action))
-        if env.facts(other) != env.facts(trajectory):
+        if env.hindsight.achieved(other) != env.hindsight.achieved(trajectory):
             return other
     return None
 
@@ -215,10 +214,10 @@ def ends_with_target(env: Any, trajectory: Any) -> float:
 
 
 def by_result(env: Any, trajectory: Any, drafts: Any) -> tuple[str, str]:
-    facts = env.facts(trajectory)
-    fits = (d for d in drafts if (env.states(d) or {}).get("result") == facts["result"])
+    facts = env.hindsight.achieved(trajectory)
+    fits = (d for d in drafts if (env.hindsight.parse(d) or {}).get("result") == facts["result"])
     draft = next(fits, None)
-    return (draft, "llm") if draft else (env.plain_instruction(facts), "plain")
+    return (draft, "llm") if draft else (env.hindsight.to_text(facts), "plain")
 
 
 def luck_from_there(env: Any, trajectory: Any, rng: Any) -> Any:
@@ -232,14 +231,14 @@ def luck_from_there(env: Any, trajectory: Any, rng: Any) -> Any:
                 break
             options = [a for a in env.admissible() if len(actions) != at or a != trajectory.actions[at]]
             actions.append(rng.choice(options))
-        if env.facts(end) != env.facts(trajectory):
+        if env.hindsight.achieved(end) != env.hindsight.achieved(trajectory):
             return end
     return None
 
 
 def loop(env: Any, task: Any, policy: Any, limit: bool, dead_ends: bool) -> Any:
     observation = env.reset(task)
-    trajectory = Trajectory(task, observation.text)
+    trajectory = Trajectory.begin(task, observation)
     while not trajectory.done and (not limit or len(trajectory.steps) < env.max_steps):
         admissible = observation.admissible or env.admissible()
         if dead_ends and not admissible:
@@ -289,7 +288,8 @@ def split_at_not(text: str, things: Any) -> Any:
 
 
 def never_gives_up(env: Any, trajectory: Any, rng: Any) -> Any:
-    while (other := change(env, trajectory, rng)) is None or env.facts(other) == env.facts(trajectory):
+    achieved = env.hindsight.achieved
+    while (other := change(env, trajectory, rng)) is None or achieved(other) == achieved(trajectory):
         pass
     return other
 
@@ -397,7 +397,7 @@ MISTAKES = [
     ("07-4", lambda a, b: float(np.mean(np.subtract(a, b) > 0)), "differences"),
     ("08-1", (120, 20), "Bags"),
     ("08-2", lambda text, things: {"bag": " ".join(t for t in things if t in text)}, "expected"),
-    ("08-3", lambda env: [t for f, t in env.phrasings if env.states(t) != f], "expected"),
+    ("08-3", lambda env: [t for f, t in env.hindsight.few_shot if env.hindsight.parse(t) != f], "expected"),
     ("08-4", Counting, "without sense"),
     ("08-4", LampWords, "no admissible, reset, step"),
 ]

@@ -27,7 +27,6 @@ from transformers import (
 
 from armap_lite import envs, reward
 from armap_lite.__main__ import main
-from armap_lite.agent import transcript
 from armap_lite.envs.base import Environment
 from armap_lite.reward import RewardConfig
 from armap_lite.reward.data import pad
@@ -35,7 +34,7 @@ from armap_lite.reward.export import export
 from armap_lite.reward.model import build
 from armap_lite.reward.vision import encode
 from armap_lite.tokens import LineTokenizer
-from armap_lite.trajectory import PreferencePair, Step, Trajectory
+from armap_lite.trajectory import PreferencePair, Step, Trajectory, transcript
 
 # What the card's four lines do, where armap_lite cannot be imported.
 ALONE = """

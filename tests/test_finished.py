@@ -17,9 +17,9 @@ from tokenizers import processors
 from transformers import BertConfig, BertForSequenceClassification, LlamaForSequenceClassification
 
 from armap_lite import reward
-from armap_lite.agent import transcript
 from armap_lite.reward.export import export
 from armap_lite.run import Run
+from armap_lite.trajectory import transcript
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<eos>{% endfor %}"
 

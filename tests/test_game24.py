@@ -22,6 +22,7 @@ from armap_lite.trajectory import Observation, Step, Task, Trajectory
 from armap_lite.world import World
 
 ENV = Game24()
+HINDSIGHT = ENV.hindsight
 hands = st.lists(st.integers(1, 13), min_size=4, max_size=4)
 rough = st.lists(st.fractions(-20, 20, max_denominator=6), min_size=2, max_size=4)  # what may be left on the way
 fractions = st.fractions(-30, 30, max_denominator=9)
@@ -194,7 +195,7 @@ def test_the_examples_are_training_puzzles_and_solve_them():
     assert len(examples) >= 3
     for task, actions in examples:
         assert tuple(sorted(task.setup["numbers"])) in train and task.split == "train"
-        assert ENV.states(task.instruction) == {"numbers": spelled(task.setup["numbers"]), "result": "24"}
+        assert HINDSIGHT.parse(task.instruction) == {"numbers": spelled(task.setup["numbers"]), "result": "24"}
         for k, action in enumerate(actions):
             ENV.replay(task, actions[:k])
             assert action in ENV.admissible()
@@ -233,22 +234,22 @@ def test_invalid_actions_change_nothing(numbers, data):
 @given(hands, st.data())
 def test_what_a_trajectory_did_its_plain_sentence_states(numbers, data):
     trajectory = walk(data, puzzle(*numbers))
-    facts = ENV.facts(trajectory)
+    facts = HINDSIGHT.achieved(trajectory)
     [end] = left(Observation(trajectory.steps[-1].observation))
     if facts:
         assert facts == {"numbers": spelled(numbers), "result": str(end)}
-        text = ENV.plain_instruction(facts)
-        assert ENV.states(text) == facts
-        adopted = ENV.adopt(trajectory.task, text)
+        text = HINDSIGHT.to_text(facts)
+        assert HINDSIGHT.parse(text) == facts
+        adopted = HINDSIGHT.retarget(trajectory.task, text)
         assert Game24Judge().score(dataclasses.replace(trajectory, task=adopted)) == 1
     else:
         assert end.denominator > 1 or end > 999
-    assert ENV.facts(ENV.replay(trajectory.task, trajectory.actions[:2])) == {}
+    assert HINDSIGHT.achieved(ENV.replay(trajectory.task, trajectory.actions[:2])) == {}
 
 
 def test_the_shown_phrasings_state_what_they_are_said_to():
-    for facts, text in ENV.phrasings:
-        assert ENV.states(text) == facts and ENV.start_text(facts) == at(facts["numbers"].split()).text
+    for facts, text in HINDSIGHT.few_shot:
+        assert HINDSIGHT.parse(text) == facts and HINDSIGHT.start_text(facts) == at(facts["numbers"].split()).text
 
 
 @pytest.mark.parametrize(
@@ -269,12 +270,12 @@ def test_the_shown_phrasings_state_what_they_are_said_to():
     ],
 )
 def test_what_an_instruction_states_is_read_or_it_is_not_read_at_all(text, stated):
-    assert ENV.states(text) == (stated and {"numbers": stated[0], "result": stated[1]})
+    assert HINDSIGHT.parse(text) == (stated and {"numbers": stated[0], "result": stated[1]})
 
 
 @pytest.mark.parametrize("text", ["Use 1/0 4 8 8 to get 36", "Use 8/0 0/0 1 4 to get 1"])
 def test_an_instruction_with_an_impossible_number_is_not_read(text):
-    assert ENV.states(text) is None and ENV.adopt(puzzle(1, 4, 8, 8), text) is None
+    assert HINDSIGHT.parse(text) is None and HINDSIGHT.retarget(puzzle(1, 4, 8, 8), text) is None
 
 
 @given(hands, hands, st.integers(-50, 1000))
@@ -283,13 +284,13 @@ def test_an_instruction_with_an_impossible_number_is_not_read(text):
 def test_an_instruction_is_adopted_where_it_names_the_numbers_of_the_task(mine, named, target):
     task = puzzle(*mine, id="a")
     text = instruction(named, target)
-    adopted = ENV.adopt(task, text)
+    adopted = HINDSIGHT.retarget(task, text)
     if sorted(mine) == sorted(named):
         assert adopted == dataclasses.replace(task, instruction=text, setup={"numbers": mine, "target": target})
         assert task.setup["target"] == 24
     else:
         assert adopted is None
-    assert ENV.adopt(task, f"Use {spelled(mine)} to obtain {target}/7.") is None  # nobody asks for a fraction
+    assert HINDSIGHT.retarget(task, f"Use {spelled(mine)} to obtain {target}/7.") is None  # nobody asks for a fraction
 
 
 # The judge

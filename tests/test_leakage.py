@@ -12,7 +12,6 @@ from tiny import ScriptedLM, puzzle, tiny_folder
 
 import armap_lite
 from armap_lite import envs, profiles
-from armap_lite.control import MIXED, terms
 from armap_lite.envs.game24 import Game24, Game24Judge
 from armap_lite.envs.scienceworld import ScienceWorldJudge
 from armap_lite.envs.webshop import WebShopJudge
@@ -67,9 +66,9 @@ def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_doe
         assert (await run.train(accelerator="cpu", enable_progress_bar=False))["steps"] > 0
         plans = await run.plan()
         assert {(p.planner, p.task_id) for p in plans} == {(name, t.id) for name in planners for t in run.test_tasks}
-        weights, wishes = run.settings.control_weights, terms(env) | MIXED.get(env, {})
-        assert weights.keys() <= wishes.keys()
-        each = sum(len(weights.get(wish, profiles.WEIGHTS)) for wish in wishes)
+        weights, terms = run.settings.control_weights, run.env.terms
+        assert weights.keys() <= terms.keys()
+        each = sum(len(weights.get(label, profiles.WEIGHTS)) for label in terms)
         assert len(await run.control()) == 2 * len(run.test_tasks) * each
         with pytest.raises(JudgeAskedError):
             await run.evaluate()

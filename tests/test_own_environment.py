@@ -87,29 +87,52 @@ def test_cells_fit_on_a_page_and_the_second_world_is_as_short_as_promised():
     assert sum(len(source.splitlines()) for source in classes) < 60
 
 
+def keeps_its_words(env: Any) -> None:
+    """What was achieved, put into words and read again, is what was achieved; and the trajectory satisfies it."""
+    hindsight = env.hindsight
+    for walk in walks(env, "train", 5):
+        goal = hindsight.achieved(walk)
+        assert goal and hindsight.parse(hindsight.to_text(goal)) == goal and hindsight.satisfied(walk, goal)
+        assert hindsight.achieved(env.replay(walk.task, walk.actions[:-1])) == {}
+    for goal, text in hindsight.few_shot:
+        assert hindsight.parse(text) == goal
+
+
 def test_the_first_world_keeps_the_contract(scope: dict[str, Any]):
     env, judge = envs.make("mine"), envs.make_judge("mine")
     for task, actions in env.examples():
-        assert judge.score(env.replay(task, actions)) == 1.0
+        assert judge.score(env.replay(task, actions)) == 1.0 and judge.score(env.replay(task, actions[:-1])) == 0.0
     for walk in walks(env, "train", 5):
         assert env.fork().replay(walk.task, walk.actions) == walk
-        assert env.states(env.plain_instruction(env.facts(walk))) == env.facts(walk)
+        asked = env.hindsight.parse(walk.task.instruction)
+        assert asked == {"bag": walk.task.setup["bag"]}
+        assert judge.score(walk) == env.hindsight.satisfied(walk, asked)
+    keeps_its_words(env)
+
+
+def test_three_methods_of_hindsight_are_enough(scope: dict[str, Any]):
+    for name in ("PackingHindsight", "LeavingHindsight", "CoinHindsight"):
+        if name in scope:  # the last only where its simulator is there
+            assert {key for key in vars(scope[name]) if not key.startswith("_")} - {"few_shot"} == {
+                "achieved",
+                "to_text",
+                "parse",
+            }
 
 
 def test_the_world_of_leaving_reads_its_own_sentences_and_no_others(scope: dict[str, Any]):
     env, judge = scope["Leaving"](), scope["PackingJudge"]()
     for task, actions in env.examples():
-        assert (
-            judge.score(env.replay(task, actions)) == 1.0 and env.states(task.instruction)["stay"] == task.setup["stay"]
-        )
-    for walk in walks(env, "train", 5):
-        assert env.states(env.plain_instruction(env.facts(walk))) == env.facts(walk)
+        assert judge.score(env.replay(task, actions)) == 1.0
+        assert env.hindsight.achieved(env.replay(task, actions)) == env.hindsight.parse(task.instruction)
+    keeps_its_words(env)
     task = env.tasks("train")[0]
     for unreadable in ("Be good!", "Pack the book, the apple and the tent."):
-        assert env.states(unreadable) is None and env.adopt(task, unreadable) is None
+        assert env.hindsight.parse(unreadable) is None and env.hindsight.retarget(task, unreadable) is None
     stay = task.setup["table"][:3]
-    adopted = env.adopt(task, f"Leave the {stay[0]}, the {stay[1]} and the {stay[2]}.")
-    assert adopted.setup["bag"] == " ".join(sorted(task.setup["table"][3:])) and adopted.setup["stay"] == " ".join(stay)
+    text = f"Leave the {stay[0]}, the {stay[1]} and the {stay[2]}."
+    assert env.hindsight.retarget(task, text).instruction == text
+    assert env.hindsight.parse(text) == {"stay": " ".join(sorted(stay))}
 
 
 def test_a_replay_is_exact_also_in_another_java(game: Any, judge: Any):
@@ -123,7 +146,7 @@ def test_the_games_own_solution_gets_everything_and_what_is_wrong_less(game: Any
     for task in game.tasks("test")[:8]:
         path = gold(game, task)
         solved = game.replay(task, path)
-        assert solved.done and game.facts(solved) == {"thing": "coin"} and judge.score(solved) == 1.0
+        assert solved.done and game.hindsight.achieved(solved) == {"thing": "coin"} and judge.score(solved) == 1.0
         assert judge.score(game.replay(task, path[:-1])) == 0.0  # it stopped before the coin
         game.replay(task, path[:-1])
         for action in set(game.admissible()) - {"take coin"}:
@@ -160,23 +183,26 @@ def test_an_action_without_sense_changes_nothing(game: Any):
 
 
 def test_facts_and_instructions_agree_and_what_can_be_taken_is_told(game: Any):
-    for facts, text in game.phrasings:
-        assert game.states(text) == facts
+    hindsight = game.hindsight
+    for facts, text in hindsight.few_shot:
+        assert hindsight.parse(text) == facts
     for walk in walks(game, "train", 20):
-        if facts := game.facts(walk):
-            assert game.states(game.plain_instruction(facts)) == facts
+        if facts := hindsight.achieved(walk):
+            assert hindsight.parse(hindsight.to_text(facts)) == facts
             start, action = game.reset(walk.task), walk.actions[-1]
             assert facts["thing"] in (start.text if action in start.admissible else walk.steps[-2].observation)
     for text in ("Find the coin and take the beret.", "Take it easy.", ""):
-        assert game.states(text) is None
+        assert game.hindsight.parse(text) is None
 
 
 def test_negatives_are_carried_out_and_really_end_differently(game: Any):
     rng, made = random.Random(0), 0
-    for walk in (walk for walk in walks(game, "train", 12) if game.facts(walk)):
+    for walk in (walk for walk in walks(game, "train", 12) if game.hindsight.achieved(walk)):
         if other := synthesize.change(game, walk, rng):
             made += 1
-            assert game.replay(walk.task, other.actions) == other and game.facts(other) != game.facts(walk)
+            assert game.replay(walk.task, other.actions) == other and game.hindsight.achieved(
+                other
+            ) != game.hindsight.achieved(walk)
     assert made >= 6
 
 

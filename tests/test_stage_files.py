@@ -24,9 +24,9 @@ from armap_lite.trajectory import Trajectory
 
 # The first 16 hexadecimal digits of sha256.
 PINNED = {
-    "game24": {"trajectories": "fc9ae301e108750e", "pairs": "858d2e67e37c1c90", "plans": "5c3e274fbae9cf69"},
-    "scienceworld": {"trajectories": "fd4790b0b28deeb6", "pairs": "fa33ec267ed3e725", "plans": "6102bcee85099534"},
-    "webshop": {"trajectories": "b48142ae0668ef69", "pairs": "b32b29e737fe434d", "plans": "58fda91868fdd2ad"},
+    "game24": {"trajectories": "68f591acf3ca5c7c", "pairs": "d13cd6a48f73f5fe", "plans": "c4fa9cb65ff8be8c"},
+    "scienceworld": {"trajectories": "bb7b423211130f70", "pairs": "086b35554ec55f12", "plans": "e1c4e4cd42ddec6c"},
+    "webshop": {"trajectories": "5b7fb00c091494b6", "pairs": "b32b29e737fe434d", "plans": "a56774c6f1df7a6a"},
 }
 OPTIONS = {"scienceworld": {"families": ("lifespan-longest-lived", "lifespan-shortest-lived"), "simulators": 4}}
 

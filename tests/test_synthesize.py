@@ -23,6 +23,7 @@ from armap_lite.trajectory import PreferencePair, Trajectory
 from armap_lite.world import World
 
 ENV = Game24()
+HINDSIGHT = ENV.hindsight
 
 
 def walk(task, rng: random.Random) -> Trajectory:
@@ -36,7 +37,7 @@ def walk(task, rng: random.Random) -> Trajectory:
 RNG = random.Random(0)
 HANDS = [(1, 4, 8, 8), (2, 9, 10, 12), (4, 4, 6, 8), (5, 5, 5, 1), (1, 2, 4, 11), (13, 13, 7, 2)]
 WALKS = [walk(puzzle(*hand, id=f"t{i}", split="train"), RNG) for i, hand in enumerate(HANDS) for _ in range(10)]
-TOLD = [t for t in WALKS if ENV.facts(t)]  # the rest ends at a fraction or beyond 999
+TOLD = [t for t in WALKS if HINDSIGHT.achieved(t)]  # the rest ends at a fraction or beyond 999
 
 
 def said(prompt: str) -> dict[str, str]:
@@ -85,7 +86,7 @@ def test_every_negative_was_executed_and_ends_differently(made):
             assert side == Game24().replay(side.task, side.actions) and side.done and not side.failure
             assert not any("Nothing happens" in step.observation for step in side.steps)
         assert pair.chosen.task == pair.rejected.task and pair.task_id == pair.chosen.task.id
-        assert ENV.facts(pair.rejected) != ENV.facts(pair.chosen) != {}
+        assert HINDSIGHT.achieved(pair.rejected) != HINDSIGHT.achieved(pair.chosen) != {}
 
 
 def test_changed_at_is_where_they_part_and_what_can_stay_stays(made):
@@ -103,14 +104,14 @@ def test_changed_at_is_where_they_part_and_what_can_stay_stays(made):
 
 def test_the_instruction_is_fulfilled_by_the_chosen_and_by_the_chosen_alone(made):
     for pair in made[0]:
-        stated = ENV.states(pair.instruction)
-        assert stated == ENV.facts(pair.chosen) and stated != ENV.facts(pair.rejected)
+        stated = HINDSIGHT.parse(pair.instruction)
+        assert stated == HINDSIGHT.achieved(pair.chosen) and stated != HINDSIGHT.achieved(pair.rejected)
         assert pair.instruction == pair.instruction.strip()
 
 
 def test_each_wording_keeps_its_origin_and_the_counts_are_those_of_the_file(made):
     pairs, counts, out = made
-    plain = [p for p in pairs if p.instruction == ENV.plain_instruction(ENV.facts(p.chosen))]
+    plain = [p for p in pairs if p.instruction == HINDSIGHT.to_text(HINDSIGHT.achieved(p.chosen))]
     assert {p.origin for p in plain} == {"plain"} and {p.origin for p in pairs if p not in plain} == {"llm"}
     assert counts["worded by plain"] == len(plain) > 0
     assert counts["worded by llm"] == len(pairs) - len(plain) > 0
@@ -131,7 +132,7 @@ def test_rejected_drafts_are_counted(tmp_path):
     asked = [
         said(prompt) for kind, prompts, _ in lm.calls if kind == "generate" for prompt in prompts for _ in range(3)
     ]
-    wrong = sum(ENV.states(text) != facts for text, facts in zip(lm.written, asked, strict=True))
+    wrong = sum(HINDSIGHT.parse(text) != facts for text, facts in zip(lm.written, asked, strict=True))
     assert counts["texts drafted"] == len(lm.written) and counts["texts rejected"] == wrong > 0
 
 
@@ -158,7 +159,7 @@ def test_mirrored_pairs_exchange_the_roles_under_an_instruction_of_their_own(mad
         other = pairs[f"{head}a{k}"]
         assert (mirror.chosen, mirror.rejected) == (other.rejected, other.chosen)
         assert mirror.changed_at == other.changed_at and mirror.instruction != other.instruction
-    unworthy = [p for id, p in pairs.items() if id not in mirrors and not ENV.facts(p.rejected)]
+    unworthy = [p for id, p in pairs.items() if id not in mirrors and not HINDSIGHT.achieved(p.rejected)]
     assert len(pairs) == 2 * len(mirrors) + len(unworthy)  # a negative that nobody would ask for has no mirror
     assert sum(synthesize.mirrored(made[0])) >= 2 * len(mirrors) > 0
     assert not any(p in unworthy for p, both in zip(made[0], synthesize.mirrored(made[0])) if both)
@@ -189,7 +190,9 @@ def test_an_attempt_whose_steps_ran_out_on_nothing_is_rejected_against_its_sibli
     counts = run(whole, trajectories=[good, stranger, stuck, broken])
     before = {p.id: p for p in synthesize.load(tmp_path / "p.jsonl")}
     added = [p for p in synthesize.load(whole) if p.id not in before]
-    assert [(p.chosen, p.rejected, ENV.states(p.instruction)) for p in added] == [(good, stuck, ENV.facts(good))]
+    assert [(p.chosen, p.rejected, HINDSIGHT.parse(p.instruction)) for p in added] == [
+        (good, stuck, HINDSIGHT.achieved(good))
+    ]
     assert {p.id: p for p in synthesize.load(whole) if p not in added} == before  # nothing else changes
     assert counts["rejected: an attempt that came to nothing"] == 1 and counts["pairs"] == plain["pairs"] + 1
     # a share of the trajectories knows the siblings outside of it too
@@ -254,7 +257,7 @@ def refined(texts: list[str]) -> tuple[str, str, int, int]:
     lm = ScriptedLM(text=lambda prompt, seed: next(left))
 
     async def ask():
-        return await refine(ENV, Batcher(lm), DONE, len(texts), 0.7, 0)
+        return await refine(HINDSIGHT, Batcher(lm), DONE, len(texts), 0.7, 0)
 
     return asyncio.run(ask())
 
@@ -273,11 +276,11 @@ def contradicts(text: str) -> bool:
 @example(["Use 1 4 8 8 and 40 to make 40."])
 @example(["Use the numbers 1 4 8 8 to obtain 40/1."])
 def test_a_refined_instruction_never_contradicts_the_trajectory(texts):
-    assert ENV.facts(DONE) == FACTS
+    assert HINDSIGHT.achieved(DONE) == FACTS
     text, origin, drafted, rejected = refined(texts)
-    assert ENV.states(text) == FACTS and not contradicts(text)
-    passed = [t.strip() for t in texts if ENV.states(t) == FACTS]
-    assert (text, origin) == ((passed[0], "llm") if passed else (ENV.plain_instruction(FACTS), "plain"))
+    assert HINDSIGHT.parse(text) == FACTS and not contradicts(text)
+    passed = [t.strip() for t in texts if HINDSIGHT.parse(t) == FACTS]
+    assert (text, origin) == ((passed[0], "llm") if passed else (HINDSIGHT.to_text(FACTS), "plain"))
     assert (drafted, rejected) == (len(texts), len(texts) - len(passed))
 
 

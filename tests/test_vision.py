@@ -36,7 +36,6 @@ from transformers import (
 )
 
 from armap_lite import assets, reward
-from armap_lite.agent import transcript
 from armap_lite.reward import RewardConfig, TrainingConfig, training
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
@@ -52,7 +51,7 @@ from armap_lite.reward.vision import (
 )
 from armap_lite.store import caption
 from armap_lite.tokens import LineTokenizer
-from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory
+from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory, transcript
 
 TOKENIZER = tiny_tokenizer()
 LINES = LineTokenizer(TOKENIZER)

@@ -21,11 +21,14 @@ from PIL import Image
 from armap_lite import envs, figures, report, widgets
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
-from armap_lite.control import Objective, Weighted, actions_like, length
+from armap_lite.control import Objective, Weighted
+from armap_lite.envs.base import actions_like, length
 from armap_lite.envs.game24 import Game24
+from armap_lite.envs.webshop.engine import SEP
+from armap_lite.envs.webshop.page import cut_parts, page
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
 from armap_lite.planners.mcts import tree_after
-from armap_lite.play import BREAK, Game, cut_parts, play
+from armap_lite.play import Game, play
 from armap_lite.trajectory import Observation, PreferencePair, Step, Task, Trajectory
 from armap_lite.widgets import VIEW, Interactive, explore_n, explore_pairs, explore_tree, explore_weights
 from armap_lite.world import World
@@ -55,6 +58,7 @@ class Shop(Game24):
     name = "webshop"
     max_steps = 8
     picture: str | None = None
+    page = staticmethod(page)
 
     def reset(self, task: Task) -> Observation:
         self.at, self._page = None, "start"
@@ -79,7 +83,7 @@ class Shop(Game24):
             "done": (["Thank you"], []),
         }[self._page]
         item = self.picture if self._page == "item" else None
-        return Observation(BREAK.join(parts), tuple(actions), self._page == "done", item)
+        return Observation(SEP.join(parts), tuple(actions), self._page == "done", item)
 
 
 @pytest.fixture

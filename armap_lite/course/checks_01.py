@@ -29,7 +29,11 @@ class WithoutReplay(Game24):
         raise WrongAnswerError("`env.replay` is what you are to write: use `env.reset` and `env.step`.")
 
 
-@exercise("01-2", 2, "section 3, and `then` of `Trajectory`, which returns a trajectory that is one step longer")
+@exercise(
+    "01-2",
+    2,
+    "section 3, and `begin` and `then` of `Trajectory`: the trajectory without steps, and one that is a step longer",
+)
 def replay(answer: Any) -> str:
     """`replay(env, task, actions)`: the trajectory of the actions from the start; it stops where the episode is over"""
     cases = {

@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from armap_lite.agent import transcript
 from armap_lite.course import exercise, expect, listed, puzzle, same
 from armap_lite.envs.game24 import Game24
-from armap_lite.trajectory import Observation, Trajectory
+from armap_lite.trajectory import Observation, Trajectory, transcript
 
 
 @exercise(

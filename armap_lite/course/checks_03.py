@@ -19,20 +19,24 @@ ENDS_AT_36 = ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")
 def refined(answer: Any) -> str:
     """an instruction, in your own words, for which `failed` is exactly right: its four numbers and where it ended"""
     env = Game24()
-    facts = env.facts(env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36))
+    facts = env.hindsight.achieved(env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36))
     expect(isinstance(answer, str), f"Expected a text, found {answer!r}.")
-    read = env.states(answer)
+    read = env.hindsight.parse(answer)
     expect(read, f"No clear facts can be read in {answer!r}: name the four numbers, and 'to obtain' the fifth.")
     same(read, facts, "The facts that are read in your text")
     return "It failed at its own instruction, and is a perfect answer to yours."
 
 
-@exercise("03-2", 2, "section 2: `env.states(draft)` reads the facts of a text, `env.facts(trajectory)` what was done")
+@exercise(
+    "03-2",
+    2,
+    "section 2: `hindsight.parse(draft)` reads the goal of a text, `hindsight.achieved(trajectory)` what was done",
+)
 def word(answer: Any) -> str:
     """`word(env, trajectory, drafts)`: (the first draft that states the facts, "llm"), else (a plain one, "plain")"""
     env = Game24()
     walk = env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36)
-    plain = (env.plain_instruction(env.facts(walk)), "plain")
+    plain = (env.hindsight.to_text(env.hindsight.achieved(walk)), "plain")
     good, other = "Combine 4 5 6 10 to get 36.", "Make 36 from the numbers 10 6 5 4."
     cases: dict[str, tuple[list[str], tuple[str, str]]] = {
         "The second draft is the first that is right": (["Make 36 from 4 5 6.", good, other], (good, "llm")),
@@ -51,7 +55,7 @@ def word(answer: Any) -> str:
 @exercise(
     "03-3",
     2,
-    "section 6: the twin asks for what the rejected one did, so `env.facts(pair.rejected)` is where it begins",
+    "section 6: the twin asks for what the rejected one did: begin with `env.hindsight.achieved(pair.rejected)`",
 )
 def mirror(answer: Any) -> str:
     """`mirror(env, pair)`: the pair with roles exchanged and an instruction for its new chosen one, or None"""
@@ -59,16 +63,16 @@ def mirror(answer: Any) -> str:
     walk = env.replay(task, ENDS_AT_36)
     for end in ("30 - 6 = 24", "30 * 6 = 180"):
         other = env.replay(task, (*ENDS_AT_36[:2], end))
-        pair = PreferencePair("p", task.id, env.plain_instruction(env.facts(walk)), walk, other, "llm", 2)
+        pair = PreferencePair("p", task.id, env.hindsight.to_text(env.hindsight.achieved(walk)), walk, other, "llm", 2)
         twin = answer(Game24(), pair)
         expect(isinstance(twin, PreferencePair), f"Expected a PreferencePair, found {twin!r}.")
         same((twin.chosen, twin.rejected), (other, walk), "Chosen and rejected, exchanged")
-        same(env.states(twin.instruction), env.facts(other), "What the new instruction asks for")
+        same(env.hindsight.parse(twin.instruction), env.hindsight.achieved(other), "What the new instruction asks for")
         same(twin.origin, "plain", "The origin of a sentence that no LLM wrote")
         back = answer(Game24(), twin)
         same((back.chosen, back.rejected), (walk, other), "The twin of the twin: chosen and rejected")
     fraction = env.replay(task, (*ENDS_AT_36[:1], "6 / 5 = 6/5", "6/5 * 6 = 36/5"))
-    pair = PreferencePair("p", task.id, env.plain_instruction(env.facts(walk)), walk, fraction, "llm", 1)
+    pair = PreferencePair("p", task.id, env.hindsight.to_text(env.hindsight.achieved(walk)), walk, fraction, "llm", 1)
     expect(answer(Game24(), pair) is None, "The rejected one ends at 36/5; nobody asks for that: expected None.")
     return "Right once and wrong once: now nothing but the instruction tells them apart."
 
@@ -91,9 +95,9 @@ class Tired(Game24):
 )
 def negative(answer: Any) -> str:
     """`negative(env, trajectory, rng)`: one action changed, the rest carried out again, another end; or None"""
-    env, places = Game24(), set()
+    env, hindsight, places = Game24(), Game24.hindsight, set()
     walks = [random_trajectory(env, puzzle(2, 5, 7, 9), random.Random(seed)) for seed in range(24)]
-    walks = [walk for walk in walks if env.facts(walk)]  # did something one can ask for
+    walks = [walk for walk in walks if hindsight.achieved(walk)]  # did something one can ask for
     # Of 5 5 5 5: whatever comes of the first two, the other two are still there.
     ends = (("5 + 5 = 10", "10 + 10 = 20"), ("5 * 5 = 25", "25 + 10 = 35"))
     walks += [env.replay(puzzle(5, 5, 5, 5), ("5 + 5 = 10", *end)) for end in ends] * 12
@@ -103,7 +107,8 @@ def negative(answer: Any) -> str:
         same(other, env.replay(walk.task, other.actions), "What its actions lead to when they are replayed")
         expect(other.done, f"{other.actions} stops before the episode is over.")
         expect(
-            env.facts(other) != env.facts(walk), f"{other.actions} ends where the good one ends, so it is not wrong."
+            hindsight.achieved(other) != hindsight.achieved(walk),
+            f"{other.actions} ends where the good one ends, so it is not wrong.",
         )
         at = next(i for i, (a, b) in enumerate(zip(other.actions, walk.actions)) if a != b)
         places.add(at)

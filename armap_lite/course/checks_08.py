@@ -7,30 +7,34 @@ from collections.abc import Iterator
 from typing import Any
 
 from armap_lite.course import LampWords, exercise, expect, listed, random_trajectory, same
-from armap_lite.course.toys import LAMPS
+from armap_lite.course.toys import LAMPS, LampHindsight
+from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Observation, Trajectory
 
 
 class Words(LampWords):
-    """The words of the lamps alone; the classes below spoil them."""
+    """The lamps without their world, and with another `hindsight` where one is given."""
 
     reset = step = admissible = None  # type: ignore[assignment]
 
+    def __init__(self, hindsight: Hindsight = LampWords.hindsight):
+        self.hindsight = hindsight
 
-class Deaf(Words):
-    def states(self, instruction: str) -> dict[str, str] | None:
+
+class Deaf(LampHindsight):
+    def parse(self, instruction: str) -> Goal | None:
         return None
 
 
-class BlindToRed(Words):
-    def states(self, instruction: str) -> dict[str, str] | None:
-        return super().states(instruction.replace("red", ""))
+class BlindToRed(LampHindsight):
+    def parse(self, instruction: str) -> Goal | None:
+        return super().parse(instruction.replace("red", ""))
 
 
-class Mumbling(Words):
-    def plain_instruction(self, facts: dict[str, str]) -> str:
-        return super().plain_instruction(facts) if facts["lit"] != "white" else "Do the usual."
+class Mumbling(LampHindsight):
+    def to_text(self, goal: Goal) -> str:
+        return super().to_text(goal) if goal["lit"] != "white" else "Do the usual."
 
 
 @exercise("08-1", 1, "`math.comb(6, 3)` counts without order, `math.perm(6, 3)` with it; which is which here?")
@@ -42,9 +46,9 @@ def bags_and_walks(answer: Any) -> str:
     return "Six walks for each bag, and only one bag is right: luck packs it once in twenty times."
 
 
-@exercise("08-2", 2, "`states` of `Packing`; `re.split` at the words not and without leaves what is asked for in front")
-def states(answer: Any) -> str:
-    """`states(instruction, things)`: {"bag": three things, sorted}; what comes after `not` or `without` is not asked"""
+@exercise("08-2", 2, "`parse` of `PackingHindsight`; `re.split` at the words not and without leaves what is asked for")
+def parse(answer: Any) -> str:
+    """`parse(instruction, things)`: {"bag": three things, sorted}; what comes after `not` or `without` is not asked"""
     things = ("apple", "book", "coat", "knife", "map", "radio", "rope", "soap", "tent", "torch")
     cases = {
         "Pack the book, the apple and the tent.": {"bag": "apple book tent"},
@@ -63,22 +67,24 @@ def states(answer: Any) -> str:
     return "A sentence that is read wrongly becomes a wrong lesson; one that cannot be read is merely left out."
 
 
-@exercise("08-3", 2, "section 2: the loop over `env.phrasings`; a task's instruction must be readable too, not None")
+@exercise("08-3", 2, "section 2: the loop over `few_shot`; a task's instruction must be readable too, not None")
 def misread(answer: Any) -> str:
-    """`misread(env)`: the phrasings that `states` does not read as their facts, then the tasks' texts it cannot read"""
+    """`misread(env)`: texts of `few_shot` that `parse` reads as another goal, then tasks' texts it cannot read"""
 
     def told(env: Any) -> Iterator[str]:
         return (task.instruction for split in ("train", "dev", "test") for task in env.tasks(split))
 
     same(list(answer(Words())), [], "A world in which all is well")
-    blind = [Words.phrasings[0][1], Words.phrasings[2][1], "Light these lamps and no other: red."]
-    same(list(answer(BlindToRed())), blind, "One that is blind to red")
-    same(list(answer(Mumbling())), ["Do the usual."], "One whose tasks mumble once")
-    same(list(answer(Deaf())), [text for _, text in Words.phrasings] + list(told(Deaf())), "One that reads nothing")
+    shown = [text for _, text in LampHindsight.few_shot]
+    blind = [shown[0], shown[2], "Light these lamps and no other: red."]
+    same(list(answer(Words(BlindToRed()))), blind, "One that is blind to red")
+    same(list(answer(Words(Mumbling()))), ["Do the usual."], "One whose tasks mumble once")
+    deaf = Words(Deaf())
+    same(list(answer(deaf)), shown + list(told(deaf)), "One that reads nothing")
     return "Keep this check: it costs a second. Where it finds something, good drafts are lost, or bad ones kept."
 
 
-@exercise("08-4", 3, "the first half of `Packing` in section 1; `set.symmetric_difference_update` switches a lamp")
+@exercise("08-4", 3, "the class `Packing` in section 1; `set.symmetric_difference_update` switches a lamp")
 def lamps(answer: Any) -> str:
     """`Lamps`: `reset`, `step` and `admissible` of a world of four lamps in which three switches end the episode"""
     missing = ", ".join(sorted(getattr(answer, "__abstractmethods__", ())))
@@ -101,6 +107,7 @@ def lamps(answer: Any) -> str:
         same([step.observation for step in odd.steps], seen, f"{plan} after an action without sense: what is seen")
         same(odd.done, over, f"{plan} after an action without sense: the episode is over")
     walk = random_trajectory(env, task, random.Random(0))
-    same(env.states(env.plain_instruction(env.facts(walk))), env.facts(walk), "Facts, put into words and read again")
+    goal = env.hindsight.achieved(walk)
+    same(env.hindsight.parse(env.hindsight.to_text(goal)), goal, "What was achieved, put into words and read again")
     expect(isinstance(change(env, walk, random.Random(0)), Trajectory), "Stage 2 found no negative in your world.")
     return "Stage 2 has just made its first negative here: your world can be learned from."

@@ -13,6 +13,7 @@ import numpy as np
 
 from armap_lite.envs.base import Environment
 from armap_lite.envs.game24 import Game24, instruction
+from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Task, Trajectory
 from armap_lite.world import World
@@ -45,10 +46,10 @@ def toy_reward(n_pairs: int = 100, seed: int = 0) -> tuple[Callable[[Trajectory]
     It counts how often the target comes up in the steps, and how many fractions; it knows the size of the largest
     number, and nothing about the order of things. Trained by the pairwise loss on pairs as stage 2 makes them.
     """
-    env, rng = Game24(), random.Random(seed)
+    env, hindsight, rng = Game24(), Game24.hindsight, random.Random(seed)
 
     def features(trajectory: Trajectory) -> np.ndarray:
-        target, values = (env.states(trajectory.task.instruction) or {}).get("result"), results(trajectory)
+        target, values = (hindsight.parse(trajectory.task.instruction) or {}).get("result"), results(trajectory)
         hits = sum(str(value) == target for value in values)
         fractions = sum(value.denominator > 1 for value in values)
         return np.array([hits, fractions, math.log1p(max(map(abs, values), default=0))])  # [3]
@@ -56,9 +57,9 @@ def toy_reward(n_pairs: int = 100, seed: int = 0) -> tuple[Callable[[Trajectory]
     gaps: list[np.ndarray] = []  # [2 n_pairs][3]: features of chosen less those of rejected
     while len(gaps) < 2 * n_pairs:
         walk = random_trajectory(env, puzzle(*(rng.randint(1, 13) for _ in range(4))), rng)
-        facts, other = env.facts(walk), change(env, walk, rng)
+        facts, other = hindsight.achieved(walk), change(env, walk, rng)
         if facts and other:
-            told = dataclasses.replace(walk.task, instruction=env.plain_instruction(facts))
+            told = dataclasses.replace(walk.task, instruction=hindsight.to_text(facts))
             gaps.append(np.subtract(*(features(dataclasses.replace(t, task=told)) for t in (walk, other))))
     learned, held_out = np.array(gaps[:n_pairs]), np.array(gaps[n_pairs:])
     weights = np.zeros(3)
@@ -70,17 +71,33 @@ def toy_reward(n_pairs: int = 100, seed: int = 0) -> tuple[Callable[[Trajectory]
 LAMPS = ("blue", "green", "red", "white")
 
 
-class LampWords(Environment):
-    """Four lamps, off at first, each with a switch; three switches, and the episode is over. The words are here:
-    `reset`, `step` and `admissible`, the world itself, are exercise 08-4."""
+class LampHindsight(Hindsight):
+    """A goal is `{"lit": "blue red"}`: the lamps that are lit at the end."""
 
-    name, version, metric, max_steps = "lamps", "1", "right lamps", 3
-    guide = "Switch lamps on or off, three times."
-    phrasings = (
+    few_shot = (
         ({"lit": "blue green red"}, "Light the red, the green and the blue lamp."),
         ({"lit": "white"}, "Only the white lamp should be lit in the end."),
         ({"lit": "blue red white"}, "Make it white, blue and red."),
     )
+
+    def achieved(self, trajectory: Trajectory) -> Goal:
+        return {"lit": trajectory.steps[-1].observation.removeprefix("lit: ")} if trajectory.done else {}
+
+    def to_text(self, goal: Goal) -> str:
+        return f"Light these lamps and no other: {goal['lit']}."
+
+    def parse(self, instruction: str) -> Goal | None:
+        found = [lamp for lamp in LAMPS if lamp in instruction.lower()]
+        return {"lit": " ".join(found)} if found else None
+
+
+class LampWords(Environment):
+    """Four lamps, off at first, each with a switch; three switches, and the episode is over. The tasks are here:
+    `reset`, `step` and `admissible`, the world itself, are exercise 08-4."""
+
+    name, version, metric, max_steps = "lamps", "1", "right lamps", 3
+    guide = "Switch lamps on or off, three times."
+    hindsight: Hindsight = LampHindsight()
 
     def tasks(self, split: str) -> list[Task]:
         wanted = [[lamp] for lamp in LAMPS] + [[other for other in LAMPS if other != lamp] for lamp in LAMPS]
@@ -88,24 +105,7 @@ class LampWords(Environment):
         return [self._task(f"{split}-{i}", split, " ".join(lamps)) for i, lamps in enumerate(mine)]
 
     def _task(self, name: str, split: str, lit: str) -> Task:
-        return Task(name, self.name, split, self.plain_instruction({"lit": lit}), {"lit": lit})
+        return Task(name, self.name, split, self.hindsight.to_text({"lit": lit}), {"lit": lit})
 
     def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
         return [(self._task("example", "train", "blue green red"), ("switch red", "switch green", "switch blue"))]
-
-    def adopt(self, task: Task, instruction: str) -> Task | None:
-        facts = self.states(instruction)
-        return dataclasses.replace(task, instruction=instruction, setup=dict(facts)) if facts else None
-
-    def start_text(self, facts: dict[str, str]) -> str:
-        return "lit: none"
-
-    def facts(self, trajectory: Trajectory) -> dict[str, str]:
-        return {"lit": trajectory.steps[-1].observation.removeprefix("lit: ")} if trajectory.done else {}
-
-    def plain_instruction(self, facts: dict[str, str]) -> str:
-        return f"Light these lamps and no other: {facts['lit']}."
-
-    def states(self, instruction: str) -> dict[str, str] | None:
-        found = [lamp for lamp in LAMPS if lamp in instruction.lower()]
-        return {"lit": " ".join(found)} if found else None

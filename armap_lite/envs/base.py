@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import random
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from armap_lite.envs.hindsight import Hindsight
 from armap_lite.trajectory import Observation, Task, Trajectory
+
+Term = Callable[[Trajectory], float]  # a cost of a trajectory that control can weigh against its reward
 
 
 class SimulatorError(RuntimeError):
     """The simulator broke off in mid-episode (a dead JVM, say). What was done is kept, and counted as a failure."""
+
+
+def length(trajectory: Trajectory) -> float:
+    """Number of actions."""
+    return float(len(trajectory.steps))
+
+
+def actions_like(pattern: str) -> Term:
+    """A term that counts the actions in which the regular expression `pattern` occurs."""
+    compiled = re.compile(pattern)
+    return lambda trajectory: float(sum(bool(compiled.search(action)) for action in trajectory.actions))
+
+
+@dataclass(frozen=True)
+class Part:
+    """One line of a page that a person plays on: text, then buttons, then text; or an entry for free text."""
+
+    before: str = ""
+    actions: tuple[tuple[str, str], ...] = ()  # (label, action): a button each, disabled where not admissible
+    after: str = ""
+    strong: bool = False  # the text stands out
+    entry: tuple[str, str] | None = None  # (label, action with {} where the typed words go), e.g. "search[{}]"
 
 
 class Environment(ABC):
@@ -23,11 +50,10 @@ class Environment(ABC):
     name: str
     version: str
     metric: str  # what the judge's score means, e.g. "success"
-    max_steps: int
+    max_steps: int  # of a task that does not say otherwise (`Task.max_steps`)
     guide: str  # one line on how to act, at the head of the agent's prompt
-    phrasings: tuple[
-        tuple[dict[str, str], str], ...
-    ]  # (facts, instruction): how tasks are worded here, for the data LLM
+    terms: Mapping[str, Term] = {"actions": length}  # what control can weigh, by name; figures show the first
+    hindsight: Hindsight | None = None  # what looks back at trajectories; None: a language model does
 
     skips: bool = True  # a changed trajectory may pass over old actions: see `synthesize.change`
     parallel: int = 1000  # episodes that may be under way at once without one being replayed for another's sake
@@ -38,11 +64,6 @@ class Environment(ABC):
     @abstractmethod
     def tasks(self, split: str) -> list[Task]:
         """The tasks of "train", "dev" or "test", always in the same order; the splits are disjoint."""
-
-    def draw(self, n: int, seed: int) -> list[Task]:
-        """`n` training tasks at random, or all there are."""
-        tasks = self.tasks("train")
-        return random.Random(seed).sample(tasks, min(n, len(tasks)))
 
     @abstractmethod
     def reset(self, task: Task) -> Observation:
@@ -56,55 +77,31 @@ class Environment(ABC):
     def admissible(self) -> tuple[str, ...]:
         """Actions that do something in the current state; empty when the episode is over."""
 
-    @abstractmethod
     def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
-        """Worked examples to act by: training tasks and the actions that do them."""
-
-    @abstractmethod
-    def adopt(self, task: Task, instruction: str) -> Task | None:
-        """`task` with an instruction that an LLM proposed for it; None where the two do not fit."""
-
-    @abstractmethod
-    def start_text(self, facts: dict[str, str]) -> str:
-        """The first observation of a task with these facts, for the few-shot prompt that proposes instructions."""
-
-    @abstractmethod
-    def facts(self, trajectory: Trajectory) -> dict[str, str]:
-        """What `trajectory` did, read off by code: the facts that a true instruction has to name.
-
-        Keys are the environment's own (`"numbers"`, `"result"`), values are in one canonical spelling;
-        empty where the trajectory did nothing that one could ask for.
-        """
-
-    def fulfils(self, trajectory: Trajectory, asked: dict[str, str]) -> bool:
-        """Does `trajectory` do what an instruction with the facts `asked` asks for, whatever else it does?"""
-        return self.facts(trajectory) == asked
-
-    def alike(self, trajectory: Trajectory, action: str, others: Sequence[str]) -> list[str]:
-        """Those of `others` that one may take for `action` after `trajectory`; empty where none is like it.
-
-        What differs in so little teaches what the instruction turns on (see `synthesize.change`).
-        """
+        """Worked examples to act by: training tasks and the actions that do them. None by default."""
         return []
 
-    @abstractmethod
-    def plain_instruction(self, facts: dict[str, str]) -> str:
-        """A plain sentence that states `facts`: the fall-back where no LLM text passes the check."""
-
-    @abstractmethod
-    def states(self, instruction: str) -> dict[str, str] | None:
-        """The facts that `instruction` names, spelled as `facts` spells them; None where it cannot be read."""
+    def draw(self, n: int, seed: int) -> list[Task]:
+        """`n` training tasks at random, or all there are."""
+        tasks = self.tasks("train")
+        return random.Random(seed).sample(tasks, min(n, len(tasks)))
 
     def replay(self, task: Task, actions: Sequence[str]) -> Trajectory:
         """Carry out `actions` from the start of `task`; stops where the episode is over."""
         self.at = None
-        observation = self.reset(task)
-        trajectory = Trajectory(task, observation.text, picture=observation.picture)
+        trajectory = Trajectory.begin(task, self.reset(task))
         for action in actions:
             if trajectory.done:
                 break
             trajectory = trajectory.then(action, self.step(action))
         return trajectory
+
+    def page(self, trajectory: Trajectory, admissible: Sequence[str]) -> list[Part] | None:
+        """The last observation of `trajectory` as lines with buttons, for people; None: a table of all steps.
+
+        Admissible actions that no part offers are listed below the page.
+        """
+        return None
 
     def fork(self) -> Environment:
         """An environment of the same kind to run beside this one; by default this one, which then replays more."""

@@ -12,12 +12,13 @@ import dataclasses
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 from armap_lite import assets
-from armap_lite.envs.base import Environment, Judge
+from armap_lite.envs.base import Environment, Judge, Term, actions_like
+from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 NUMBER = r"-?\d{1,12}(?:/\d{1,12})?"
@@ -63,6 +64,51 @@ def moves(numbers: Sequence[Fraction]) -> Iterator[tuple[Fraction, str, Fraction
                 yield a, op, b, value
 
 
+class Game24Hindsight(Hindsight):
+    """A goal is `{"numbers": "1 4 8 8", "result": "36"}`."""
+
+    few_shot = (
+        ({"numbers": "1 4 8 8", "result": "36"}, "Use the numbers 1 4 8 8 to obtain 36."),
+        ({"numbers": "2 9 10 12", "result": "7"}, "Combine 2 9 10 12 with + - * / to get 7."),
+        ({"numbers": "4 4 6 8", "result": "52"}, "Make 52 from the numbers 4 4 6 8."),
+        ({"numbers": "3 3 5 7", "result": "18"}, "Reach 18 using 3 3 5 7, each number once."),
+    )
+
+    def achieved(self, trajectory: Trajectory) -> Goal:
+        if not trajectory.done:
+            return {}
+        result = trajectory.steps[-1].observation.removeprefix("left: ")
+        if "/" in result or int(result) > 999:  # nobody asks for 7/3, or for 13 * 13 * 13
+            return {}
+        return {"numbers": _canonical(trajectory.task.setup["numbers"]), "result": result}
+
+    def to_text(self, goal: Goal) -> str:
+        return instruction(goal["numbers"].split(), goal["result"])
+
+    def parse(self, instruction: str) -> Goal | None:
+        numbers = re.findall(rf"(?<![\d./]){NUMBER}(?![\d/]|\.\d)", instruction)
+        goals = GOAL.findall(instruction)
+        others = re.search(
+            r"\d\.\d|/\s*0|\b(?:not|never|no|without|cannot|rather|avoid|except|unless)\b|n['’]t\b",
+            instruction,
+            re.IGNORECASE,
+        )
+        if others or len(numbers) != 5 or len(goals) != 1:  # decimals, denials: not what a goal says
+            return None
+        numbers.remove(goals[0])
+        return {"numbers": _canonical(numbers), "result": goals[0]}
+
+    def retarget(self, task: Task, instruction: str) -> Task | None:
+        goal = self.parse(instruction)
+        if goal is None or goal["numbers"] != _canonical(task.setup["numbers"]) or "/" in goal["result"]:
+            return None
+        setup = {**task.setup, "target": int(goal["result"])}
+        return dataclasses.replace(task, instruction=instruction, setup=setup)
+
+    def start_text(self, goal: Goal) -> str:
+        return f"left: {goal['numbers']}"
+
+
 class Game24(Environment):
     """`Task.setup` = {"numbers": [4, 5, 6, 10], "target": 24}; actions read `10 - 4 = 6`."""
 
@@ -72,12 +118,9 @@ class Game24(Environment):
     max_steps = 3
     skips = False  # each puzzle takes three steps
     guide = "Combine two of the numbers that are left with + - * / until one number is left."
-    phrasings = (
-        ({"numbers": "1 4 8 8", "result": "36"}, "Use the numbers 1 4 8 8 to obtain 36."),
-        ({"numbers": "2 9 10 12", "result": "7"}, "Combine 2 9 10 12 with + - * / to get 7."),
-        ({"numbers": "4 4 6 8", "result": "52"}, "Make 52 from the numbers 4 4 6 8."),
-        ({"numbers": "3 3 5 7", "result": "18"}, "Reach 18 using 3 3 5 7, each number once."),
-    )
+    # Every finished puzzle has three steps, so length decides nothing here; which arithmetic it takes does.
+    terms: Mapping[str, Term] = {"multiplications and divisions": actions_like(r" [*/] ")}
+    hindsight = Game24Hindsight()
 
     def __init__(self, puzzles: Path | str | None = None):
         """`puzzles`: a CSV as `read_puzzles` takes it; by default the 24.csv of Tree of Thoughts (an asset).
@@ -142,49 +185,15 @@ class Game24(Environment):
 
     def _observe(self, note: str = "") -> Observation:
         left = f"left: {' '.join(map(str, self._left))}"
-        return Observation(f"{note} {left}".strip(), self.admissible(), done=len(self._left) == 1)
+        # An action says all that its observation would ("12 * 2 = 24"): measured with SmolLM2-135M on 32 two-number
+        # states, the right last step gets 0.60 of the probability without observations, 0.50 with them.
+        return Observation(f"{note} {left}".strip(), self.admissible(), done=len(self._left) == 1, show="never")
 
     def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
         return [
             (Task(f"example-{i}", self.name, "train", instruction(n, 24), {"numbers": n, "target": 24}), actions)
             for i, (n, actions) in enumerate(EXAMPLES)
         ]
-
-    def adopt(self, task: Task, instruction: str) -> Task | None:
-        facts = self.states(instruction)
-        if facts is None or facts["numbers"] != _canonical(task.setup["numbers"]) or "/" in facts["result"]:
-            return None
-        target = int(facts["result"])
-        return dataclasses.replace(task, instruction=instruction, setup={**task.setup, "target": target})
-
-    # What a data writer may know of a trajectory: read from its text, not from any score.
-
-    def facts(self, trajectory: Trajectory) -> dict[str, str]:
-        if not trajectory.done:
-            return {}
-        result = trajectory.steps[-1].observation.removeprefix("left: ")
-        if "/" in result or int(result) > 999:  # nobody asks for 7/3, or for 13 * 13 * 13
-            return {}
-        return {"numbers": _canonical(trajectory.task.setup["numbers"]), "result": result}
-
-    def start_text(self, facts: dict[str, str]) -> str:
-        return f"left: {facts['numbers']}"
-
-    def plain_instruction(self, facts: dict[str, str]) -> str:
-        return instruction(facts["numbers"].split(), facts["result"])
-
-    def states(self, instruction: str) -> dict[str, str] | None:
-        numbers = re.findall(rf"(?<![\d./]){NUMBER}(?![\d/]|\.\d)", instruction)
-        goals = GOAL.findall(instruction)
-        others = re.search(
-            r"\d\.\d|/\s*0|\b(?:not|never|no|without|cannot|rather|avoid|except|unless)\b|n['’]t\b",
-            instruction,
-            re.IGNORECASE,
-        )
-        if others or len(numbers) != 5 or len(goals) != 1:  # decimals, denials: not what the facts say
-            return None
-        numbers.remove(goals[0])
-        return {"numbers": _canonical(numbers), "result": goals[0]}
 
 
 def _canonical(numbers: Sequence[int | str]) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 
 from armap_lite.assets import cache
 from armap_lite.envs.base import Environment, Judge, SimulatorError
+from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.envs.java import Simulators, find_java
 from armap_lite.envs.science_facts import PHRASINGS, ROOMS, did, plain, read_facts, read_instruction
 from armap_lite.envs.science_tasks import EXAMPLES, PER_FAMILY, STEPS, read_index
@@ -49,8 +50,29 @@ def idle(action: str) -> bool:
     return bool(IDLE.fullmatch(action))
 
 
+class ScienceWorldHindsight(Hindsight):
+    """Goals as `science_facts.py` reads and words them."""
+
+    few_shot = PHRASINGS
+
+    def achieved(self, trajectory: Trajectory) -> Goal:
+        return read_facts(trajectory)
+
+    def to_text(self, goal: Goal) -> str:
+        return plain(goal)
+
+    def parse(self, instruction: str) -> Goal | None:
+        return read_instruction(instruction)
+
+    def satisfied(self, trajectory: Trajectory, goal: Goal) -> bool:
+        return did(trajectory, goal)
+
+    def start_text(self, goal: Goal) -> str:
+        return f"This room is called the hallway. Nearby: the {goal.get('room') or goal.get('at')}."
+
+
 class ScienceWorld(Environment):
-    """`Task.setup` = {"family": "find-animal", "variation": 225, "steps": 15}; actions are the simulator's commands.
+    """`Task.setup` = {"variation": 225}, `Task.family` = "find-animal"; actions are the simulator's commands.
 
     `families`: play only these of the 24; `heap_mb`: memory of the Java virtual machine; `simulators`: how many run
     in it at once (more episodes than that take turns, and are replayed when their turn comes); `index`: a JSON file
@@ -62,7 +84,7 @@ class ScienceWorld(Environment):
     max_steps = max(STEPS.values())
     choose_by = "token"
     guide = "Do the task in the house, one action in each line."
-    phrasings = PHRASINGS
+    hindsight = ScienceWorldHindsight()
 
     def __init__(
         self,
@@ -151,7 +173,7 @@ class ScienceWorld(Environment):
         self._task = task
         self._pool.release(self._key)
         self._do(lambda sim: sim)
-        return Observation(" ".join(self._seen.split()))
+        return self._observe()
 
     def step(self, action: str) -> Observation:
         """Do `action`. Listing the admissible actions costs more than the step: ask `admissible()` where it matters."""
@@ -159,7 +181,11 @@ class ScienceWorld(Environment):
             raise ValueError("step before reset: start a task first")
         self._seen, done = self._do(lambda sim: self._step(sim, action))
         self._done.append(action)
-        return Observation(" ".join(self._seen.split()), done=done)
+        return self._observe(done)
+
+    def _observe(self, done: bool = False) -> Observation:
+        # Never shown to a model: one of this size does best with the actions alone.
+        return Observation(" ".join(self._seen.split()), done=done, show="never")
 
     def admissible(self) -> tuple[str, ...]:
         """Actions worth a step here; any other command of the simulator may be given to `step` as well.
@@ -202,8 +228,8 @@ class ScienceWorld(Environment):
         return seen, not 0 <= sim.getScore() < 1  # 1: completed; below 0: failed for good
 
     def _begin(self, sim: Any) -> None:
-        setup = self._task.setup  # type: ignore[union-attr]
-        sim.load(setup["family"], int(setup["variation"]), SIMPLIFICATION, False)
+        task: Any = self._task
+        sim.load(task.family, int(task.setup["variation"]), SIMPLIFICATION, False)
         self._seen = str(sim.step("look around"))
 
     def _here(self) -> Any:
@@ -230,25 +256,12 @@ class ScienceWorld(Environment):
         if pool := self.__dict__.get("_pool"):
             pool.release(self._key)
 
-    # What a data writer may know of a trajectory, and how it is worded.
-
     def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
         out: list[tuple[Task, tuple[str, ...]]] = []
         for family, variation, actions in EXAMPLES:
             task = Tasks("train", [(family, variation)], self._describe)[0]
             out.append((dataclasses.replace(task, id=f"example-{family}"), actions))
         return out
-
-    def adopt(self, task: Task, instruction: str) -> Task | None:
-        if self.states(instruction) is None:
-            return None
-        return dataclasses.replace(task, instruction=instruction)
-
-    def start_text(self, facts: dict[str, str]) -> str:
-        return f"This room is called the hallway. Nearby: the {facts.get('room') or facts.get('at')}."
-
-    facts, fulfils = staticmethod(read_facts), staticmethod(did)
-    plain_instruction, states = staticmethod(plain), staticmethod(read_instruction)
 
 
 class ScienceWorldJudge(Judge):
@@ -285,9 +298,9 @@ class Tasks(Sequence[Task]):
         if isinstance(at, slice):
             return Tasks(self._split, self._places[at], self._describe)
         family, variation = self._places[at]
-        setup = {"family": family, "variation": variation, "steps": STEPS[family]}
         told = self._describe(family, variation)
-        return Task(f"{family}-{variation}", ScienceWorld.name, self._split, told, setup)
+        setup = {"variation": variation}
+        return Task(f"{family}-{variation}", ScienceWorld.name, self._split, told, setup, family, STEPS[family])
 
 
 @functools.cache

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from armap_lite.agent import transcript
 from armap_lite.planners.base import PlanResult, Sample, Search, best
+from armap_lite.trajectory import transcript
 
 
 async def reflexion(

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from armap_lite.agent import transcript
 from armap_lite.assets import without_bars
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import pad
@@ -25,7 +24,7 @@ from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.reward.vision import PictureEmbedding, encode
 from armap_lite.store import read_jsonl, write_atomic
 from armap_lite.tokens import LineTokenizer
-from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory
+from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory, transcript
 
 TOLERANCE = 1e-4  # between the kit's score and that of the exported folder
 

@@ -11,11 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from armap_lite.agent import transcript
 from armap_lite.assets import ASSETS, resolve_model, without_bars
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.model import RewardNetwork
-from armap_lite.trajectory import Trajectory
+from armap_lite.trajectory import Trajectory, transcript
 
 LONGEST = 8192  # tokens, where neither tokenizer nor model states a limit
 

@@ -21,11 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from armap_lite.agent import transcript
 from armap_lite.assets import cache
 from armap_lite.store import write_memo
 from armap_lite.tokens import LineTokenizer
-from armap_lite.trajectory import Trajectory
+from armap_lite.trajectory import Trajectory, transcript
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, standard deviation of red, green, blue
 BATCH = 16  # pictures in one pass of the tower

@@ -104,7 +104,7 @@ def main() -> None:
     repeats = 1 if parser.parse_args().quick else 3
     lm, env = llms.load("smollm2-135m-instruct"), Game24()
     task = Task("t", "game24", "test", instruction([4, 5, 6, 10], 24), {"numbers": [4, 5, 6, 10], "target": 24})
-    prompt = Agent(lm, env).prompt(Trajectory(task, env.reset(task).text))
+    prompt = Agent(lm, env).prompt(Trajectory.begin(task, env.reset(task)))
     lists = {30: list(env.admissible()), 400: [" ".join(p) for p in product(VERBS.split(","), THINGS.split(","))][:400]}
 
     details: dict[str, Any] = {

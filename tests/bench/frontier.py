@@ -17,7 +17,6 @@ import measured
 import numpy as np
 
 from armap_lite import envs, evaluate, profiles
-from armap_lite.control import terms
 
 LOST = 0.02  # of score: what a wish may cost
 NOTHING = 5  # hundred dollars: what a goal counts for which nothing is bought
@@ -43,7 +42,7 @@ def interval(plans: list[measured.Plan], change: np.ndarray) -> str:
 
 def main(env: str, sources: list[str]) -> None:
     best: dict[str, float] = {}
-    names, wishes = list(terms(env)), profiles.get("laptop", env).control_weights
+    names, wishes = list(measured.terms(env)), profiles.get("laptop", env).control_weights
     found = [plan for source in sources for plan in measured.load(source, env)[1]]
     for planner in ("best_of_n", "mcts"):
         plans = [plan for plan in found if plan.planner == planner]

@@ -11,13 +11,13 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from armap_lite import evaluate, planners, results
-from armap_lite.control import MIXED, terms
+from armap_lite import envs, evaluate, planners, results
+from armap_lite.envs.base import Term
 
 KEPT = Path(__file__).parent / "seeds"
 SPENT = ("llm_tokens", "env_steps", "reward_calls")
@@ -41,6 +41,11 @@ class Plan:
         return f"{self.planner}/{self.task_id}"
 
 
+def terms(env: str) -> Mapping[str, Term]:
+    """The terms that control can weigh in environment `env`; the shop's last one mixes the others."""
+    return envs.named(env)[0].terms
+
+
 def settings(folder: Path, env: str) -> dict[str, Any]:
     """Profile and seed of the run of `env` under `folder`."""
     return {k: ast.literal_eval(v) for k, v in _json(folder / env / "run.json").items() if k in ("profile", "seed")}
@@ -49,7 +54,6 @@ def settings(folder: Path, env: str) -> dict[str, Any]:
 def record(folder: Path, env: str, commit: str = "") -> dict[str, Any]:
     """The record of the run of `env` under `folder`, after its last stage."""
     golds = _json(folder / env / "evaluation.json")["golds"]
-    wishes = terms(env) | MIXED.get(env, {})
     plans = []
     for plan in planners.load(folder / env / "plans.jsonl"):
         some = [sample.trajectory for sample in plan.samples]
@@ -58,12 +62,12 @@ def record(folder: Path, env: str, commit: str = "") -> dict[str, Any]:
                 Plan(
                     plan.planner,
                     plan.task_id,
-                    plan.answer.task.setup.get("family"),
+                    plan.answer.task.family,
                     plan.chosen,
                     {name: getattr(plan.budget, name) for name in SPENT},
                     [_short(score) for score in golds[plan.id]],
                     [None if s.reward is None else _short(s.reward) for s in plan.samples],
-                    {name: [_short(term(t)) for t in some] for name, term in wishes.items()},
+                    {name: [_short(term(t)) for t in some] for name, term in terms(env).items()},
                 )
             )
         )

@@ -46,7 +46,7 @@ def main(episodes: int = 12, steps: int = 25, rounds: int = 15) -> None:
             return time.perf_counter() - start
 
         def bare(path: Trajectory) -> float:
-            raw.load(path.task.setup["family"], path.task.setup["variation"], SIMPLIFICATION, False)
+            raw.load(path.task.family, path.task.setup["variation"], SIMPLIFICATION, False)
             raw.step("look around")
             start = time.perf_counter()
             for action in path.actions:
@@ -69,7 +69,7 @@ def main(episodes: int = 12, steps: int = 25, rounds: int = 15) -> None:
         print(f"wrapper {fast:,.0f} steps/s, raw simulator {plain:,.0f} steps/s, {count} steps, {rounds} rounds")
     package = ScienceWorldEnv("", None, 1000)
     path = paths[0]
-    package.load(path.task.setup["family"], path.task.setup["variation"], SIMPLIFICATION)
+    package.load(path.task.family, path.task.setup["variation"], SIMPLIFICATION)
     package.reset()
     start = time.perf_counter()
     for action in path.actions:

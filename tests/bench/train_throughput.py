@@ -47,7 +47,7 @@ def random_pairs(n: int) -> list[PreferencePair]:
         sides = []
         for _ in range(2):
             seen = env.reset(task)
-            walk = Trajectory(task, seen.text)
+            walk = Trajectory.begin(task, seen)
             while not seen.done:
                 action = rng.choice(seen.admissible)
                 seen = env.step(action)

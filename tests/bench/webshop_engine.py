@@ -43,7 +43,7 @@ def main() -> None:
 
     def episode(task: Task, rng: random.Random) -> Trajectory:
         observation = env.reset(task)
-        trajectory = Trajectory(task, observation.text)
+        trajectory = Trajectory.begin(task, observation)
         while not observation.done and len(trajectory.steps) < args.limit:
             # All links of a page, as for the official random agent: `admissible` leaves out what was done before.
             links = [f"click[{value}]" for value in env._shop.links(env._page)] or observation.admissible

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from armap_lite.envs.webshop.environment import WebShop, price_paid
+from armap_lite.envs.webshop.environment import WebShop
+from armap_lite.envs.webshop.hindsight import price_paid
 from armap_lite.envs.webshop.judge import WebShopJudge, reward
 
 __all__ = ["WebShop", "WebShopJudge", "price_paid", "reward"]

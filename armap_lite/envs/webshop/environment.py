@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from armap_lite.envs.base import Environment
-from armap_lite.envs.webshop.engine import SEP, THANKS, WINDOW, Page, Product, Shop, load, step
+from armap_lite.envs.base import Environment, Part, Term, length
+from armap_lite.envs.webshop.engine import SEP, WINDOW, Page, Shop, load, step
 from armap_lite.envs.webshop.goals import goals, split_of
-from armap_lite.envs.webshop.wishes import ANYTHING, Wishes, instruction, option_words, unlike
-from armap_lite.store import caption
+from armap_lite.envs.webshop.hindsight import WebShopHindsight, price_paid
+from armap_lite.envs.webshop.page import page
+from armap_lite.envs.webshop.wishes import Wishes, option_words
 from armap_lite.trajectory import Observation, Task, Trajectory
 
-
-def receipt(trajectory: Trajectory) -> list[str]:
-    """The strings of the page after Buy Now: asin, title, price, options; empty where nothing was bought."""
-    last = trajectory.steps[-1].observation.split(SEP) if trajectory.done and trajectory.steps else [""]
-    return last[2:] if last[0] == THANKS else []
+RESULTS = "(Total results: "  # ends the heading of a page of hits
 
 
-def price_paid(trajectory: Trajectory) -> float | None:
-    """What the trajectory paid in dollars, as its last page says; None where it bought nothing."""
-    told = receipt(trajectory)
-    return float(told[2].removeprefix("$")) if told else None
+def price(trajectory: Trajectory) -> float:
+    """What was paid, in hundreds of dollars, up to 5; and 5 for nothing bought.
+
+    Nothing that this package's shop sells costs as much. In another one, what is dearer counts no more than not buying:
+    otherwise a large weight would rather not buy at all.
+    """
+    paid = price_paid(trajectory)
+    return 5.0 if paid is None else min(paid / 100, 5.0)
 
 
 class WebShop(Environment):
@@ -42,25 +42,12 @@ class WebShop(Environment):
     max_steps = 15
     parallel = 24  # pages are long: what so many episodes read fits into a language model's pool of prefixes
     choose_by = "token"  # product numbers are long, and a page of results has ten of them
+    terms: Mapping[str, Term] = {
+        "price paid, in 100 $": price,
+        "actions": length,
+        "price and 10 $ an action, in 100 $": lambda trajectory: price(trajectory) + length(trajectory) / 10,
+    }
     guide = "Search the shop, open a product that fits the instruction, click its options and then buy it."
-    phrasings = (
-        (
-            {"product": "t-shirt", "details": "black, cotton, medium", "price": "40"},
-            "i am looking for a medium cotton t-shirt in black, and price lower than 40.00 dollars",
-        ),
-        (
-            {"product": "table lamp", "details": "pull chain, striped", "price": "60"},
-            "i need a striped table lamp with a pull chain, under 60 dollars",
-        ),
-        (
-            {"product": "mug", "details": "12 oz, blue, dishwasher safe", "price": "20"},
-            "find me a blue mug that is dishwasher safe, size 12 oz, for less than $20",
-        ),
-        (
-            {"product": "backpack", "details": "bottle pocket, lightweight", "price": "90"},
-            "i want to buy a lightweight backpack with a bottle pocket, and price lower than 90.00 dollars",
-        ),
-    )
 
     def __init__(self, folder: Path | str | None = None, goals: str | None = None):
         """`folder`: WebShop's own files (see `engine.Shop`); by default the catalogue that this package makes.
@@ -92,8 +79,12 @@ class WebShop(Environment):
             raise ValueError(f"split {split!r} is not known; use 'train', 'dev' or 'test'")
         return [task for task in self._tasks if task.split == split]
 
+    @functools.cached_property
+    def hindsight(self) -> WebShopHindsight:  # type: ignore[override]
+        return WebShopHindsight(self._shop, self._wishes)
+
     def fork(self) -> WebShop:
-        self._wishes  # noqa: B018 (loaded once, so that all forks share it)
+        self.hindsight  # noqa: B018 (loaded once, so that all forks share it)
         return copy.copy(self)
 
     def reset(self, task: Task) -> Observation:
@@ -125,7 +116,13 @@ class WebShop(Environment):
 
     def _observe(self, note: str = "") -> Observation:
         done, picture = self._page.kind == "done", self._shop.picture(self._page)
-        return Observation(note + self._shop.text(self._page), self.admissible(), done, picture)
+        text = note + self._shop.text(self._page)
+        # A page of hits is 400 tokens, and only lists what can be chosen: by the next step the agent has chosen.
+        show = "while_current" if RESULTS in text.split("\n")[0] else "always"
+        return Observation(text, self.admissible(), done, picture, show)
+
+    def page(self, trajectory: Trajectory, admissible: Sequence[str]) -> list[Part]:
+        return page(trajectory, admissible)
 
     def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
         """The first two training tasks that plain reading does: a hit whose text has all that the instruction names."""
@@ -143,53 +140,3 @@ class WebShop(Environment):
                 chosen = (f"click[{clicks[words]}]" for words in sorted(missing))
                 return (f"search[{words}]", f"click[{product.asin.lower()}]", *chosen, "click[buy now]")
         return ()
-
-    def adopt(self, task: Task, instruction: str) -> Task | None:
-        facts = self.states(instruction)
-        if facts is None or facts["product"] == ANYTHING or "details" not in facts:
-            return None
-        return dataclasses.replace(task, instruction=instruction, setup={})  # nobody knows what fulfils it
-
-    # What a data writer may know of a trajectory: read from what it showed, not from any score.
-
-    def facts(self, trajectory: Trajectory) -> dict[str, str]:
-        told = self._bought(trajectory)
-        return self._wishes.facts(*told) if told else {}
-
-    def fulfils(self, trajectory: Trajectory, asked: dict[str, str]) -> bool:
-        told = self._bought(trajectory)
-        return told is not None and self._wishes.fulfilled(asked, *told)
-
-    def alike(self, trajectory: Trajectory, action: str, others: Sequence[str]) -> list[str]:
-        """The three products whose titles are most like that of the one clicked; of an option, its other values."""
-        product = self._clicked(action)
-        if product:
-            apart = {a: unlike(product.title, p.title) for a in others if (p := self._clicked(a))}
-            return sorted(apart, key=apart.__getitem__)[:3]
-        here = next(filter(None, map(self._clicked, reversed(trajectory.actions))), None)
-        groups = ({f"click[{value}]" for value in values} for values in here.options.values()) if here else ()
-        group = next((group for group in groups if action in group), set())
-        return [a for a in others if a in group]
-
-    def _clicked(self, action: str) -> Product | None:
-        return self._shop.products.get(action.removeprefix("click[").removesuffix("]").upper())
-
-    def _bought(self, trajectory: Trajectory) -> tuple[str, list[tuple[str, str]], float, str] | None:
-        """Title, options, price and look of what was bought."""
-        told = receipt(trajectory)
-        if not told:
-            return None
-        asin, title, price, *options = told
-        pairs = [(name, value) for name, _, value in (option.partition(": ") for option in options)]
-        shown = self._shop.products[asin].images.keys() - {""}  # what has a picture of its own shows nothing unchosen
-        look = caption(trajectory.steps[-2].picture or "") if not shown or shown & {v for _, v in pairs} else ""
-        return title, pairs, float(price[1:]), look
-
-    def start_text(self, facts: dict[str, str]) -> str:
-        return self._shop.text(Page())
-
-    def plain_instruction(self, facts: dict[str, str]) -> str:
-        return instruction(facts)
-
-    def states(self, instruction: str) -> dict[str, str] | None:
-        return self._wishes.states(instruction)
