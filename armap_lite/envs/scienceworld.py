@@ -25,8 +25,10 @@ from typing import Any
 from armap_lite.assets import cache
 from armap_lite.envs.base import Environment, Judge, SimulatorError
 from armap_lite.envs.java import Simulators, find_java
-from armap_lite.envs.science_facts import PHRASINGS, ROOMS, did, plain, read_facts, read_instruction
+from armap_lite.envs.science_events import ROOMS
+from armap_lite.envs.science_facts import achieved, satisfied
 from armap_lite.envs.science_tasks import EXAMPLES, PER_FAMILY, STEPS, read_index
+from armap_lite.envs.science_wording import PHRASINGS, parse, to_text
 from armap_lite.store import write_atomic
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -245,10 +247,20 @@ class ScienceWorld(Environment):
         return dataclasses.replace(task, instruction=instruction)
 
     def start_text(self, facts: dict[str, str]) -> str:
-        return f"This room is called the hallway. Nearby: the {facts.get('room') or facts.get('at')}."
+        nearby = facts.get("room") or facts.get("at") or "workshop"
+        return f"This room is called the hallway. Nearby: the {nearby}."
 
-    facts, fulfils = staticmethod(read_facts), staticmethod(did)
-    plain_instruction, states = staticmethod(plain), staticmethod(read_instruction)
+    def facts(self, trajectory: Trajectory) -> dict[str, str]:
+        return achieved(trajectory)
+
+    def fulfils(self, trajectory: Trajectory, asked: dict[str, str]) -> bool:
+        return satisfied(trajectory, asked)
+
+    def plain_instruction(self, facts: dict[str, str]) -> str:
+        return to_text(facts)
+
+    def states(self, instruction: str) -> dict[str, str] | None:
+        return parse(instruction)
 
 
 class ScienceWorldJudge(Judge):
