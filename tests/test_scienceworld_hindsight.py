@@ -10,14 +10,24 @@ import science_gold
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from armap_lite import synthesize
 from armap_lite.envs.science_events import ROOMS, circuits, kind, read
 from armap_lite.envs.science_facts import BOXES, LIMITS, achieved, satisfied
+from armap_lite.envs.science_made import plan
 from armap_lite.envs.science_tasks import STEPS
 from armap_lite.envs.science_wording import FORMS, PHRASINGS, SLOTS, parse, to_text
 from armap_lite.envs.scienceworld import ScienceWorld
 from armap_lite.trajectory import Step, Task, Trajectory
+from armap_lite.world import World
 
 GOLD = science_gold.load()
+
+
+@pytest.fixture(scope="module")
+def live():
+    pytest.importorskip("scienceworld")
+    with ScienceWorld(simulators=1) as env:
+        yield env
 
 
 def told(*steps: str | tuple[str, str], instruction: str = "", id: str = "t") -> Trajectory:
@@ -73,16 +83,14 @@ def test_steps_in_another_order_do_not_fulfil_it():
             assert not satisfied(dataclasses.replace(good, steps=steps), goal), family
 
 
-def test_the_recorded_paths_are_those_of_the_simulator():
-    pytest.importorskip("scienceworld")
-    with ScienceWorld(simulators=1) as env:
-        for family in ("find-animal", "chemistry-mix-paint-tertiary-color"):
-            for known in GOLD[family]:
-                again = science_gold.play(env, known.task, known.actions[:-1])
-                assert again.task == known.task and again.steps[:-1] == known.steps[:-1]
-        for task in env.tasks("test"):  # the words of all 24 families are read
-            goal = parse(task.instruction)
-            assert goal and to_text(goal).split(".")[0] == " ".join(task.instruction.split()).split(".")[0]
+def test_the_recorded_paths_are_those_of_the_simulator(live):
+    for family in ("find-animal", "chemistry-mix-paint-tertiary-color"):
+        for known in GOLD[family]:
+            again = science_gold.play(live, known.task, known.actions[:-1])
+            assert again.task == known.task and again.steps[:-1] == known.steps[:-1]
+    for task in live.tasks("test"):  # the words of all 24 families are read
+        goal = parse(task.instruction)
+        assert goal and to_text(goal).split(".")[0] == " ".join(task.instruction.split()).split(".")[0]
 
 
 # Sentences
@@ -292,3 +300,48 @@ def test_life_stages_are_all_of_them_in_their_order():
     assert satisfied(told(*steps), goal("4")) and not satisfied(told(*steps), goal("3"))
     assert not satisfied(told(*steps[1:]), goal("3")) and not satisfied(told(*steps[::-1]), goal("4"))
     assert not satisfied(told(*steps[:2], steps[3], steps[2]), goal("4"))
+
+
+# Attempts that are carried on
+
+
+def test_an_attempt_that_did_what_its_task_asks_is_left_alone():
+    for good, _ in GOLD.values():
+        assert plan(good, 0) is None
+
+
+def test_what_is_kept_of_an_attempt_ends_before_its_first_focus_and_fits_the_limit():
+    for good, _ in GOLD.values():
+        steps = STEPS[good.task.setup["family"]]
+        wrong = Step("focus on axe", "You focus on the axe.")
+        attempt = dataclasses.replace(good, steps=(*[Step("wait", "You decide to wait.")] * 2, wrong), done=True)
+        ways = [way for way in (plan(attempt, seed) for seed in range(8)) if way]
+        assert all(kept <= 2 and kept + len(patterns) <= steps for kept, patterns in ways)
+        assert [plan(attempt, seed) for seed in range(8)] == [plan(attempt, seed) for seed in range(8)]
+
+
+def test_a_fitting_thing_that_was_focused_on_is_brought_where_the_task_wants_it():
+    good, _ = GOLD["find-animal"]
+    focus = next(i for i, action in enumerate(good.actions) if action.startswith("focus"))
+    kept, patterns = plan(dataclasses.replace(good, steps=good.steps[: focus + 1]), 0) or (0, [])
+    assert kept == focus + 1 and patterns[0] == f"pick up {re.escape(good.actions[focus][9:])}"
+
+
+@pytest.mark.parametrize(
+    ("family", "kinds"),
+    [
+        ("use-thermometer", {"temperature"}),
+        ("power-component", {"power"}),
+        ("find-plant", {"find"}),
+        ("lifespan-longest-lived-then-shortest-lived", {"longest, then shortest lived"}),
+    ],
+)
+def test_attempts_are_carried_on_in_the_simulator_until_they_do_what_has_several_steps(live, family, kinds):
+    task = next(t for t in live.tasks("train") if t.setup["family"] == family)
+    attempt = live.replay(task, ("teleport to hallway",))
+    made = synthesize.carried_on(live, attempt, World(live, task), seed=1)
+    assert made is not None and len(made.steps) <= STEPS[family]
+    goal = achieved(made)
+    assert goal["do"] in kinds and ("into" in goal) == (goal["do"] == "find")
+    assert satisfied(made, goal) and not satisfied(attempt, goal)
+    assert live.replay(task, made.actions).actions == made.actions

@@ -87,6 +87,15 @@ class Environment(ABC):
         """
         return []
 
+    def carry_on(self, trajectory: Trajectory, seed: int) -> tuple[int, Sequence[str]] | None:
+        """How an attempt can be carried on to something worth asking for; None where there is no way or no need.
+
+        The number of its steps to keep, and regular expressions for the actions that follow, in order. Each is matched
+        by a whole admissible action, or passed over. `<name>` stands for what the group `(?P<name>...)` of an earlier
+        expression matched.
+        """
+        return None
+
     @abstractmethod
     def plain_instruction(self, facts: dict[str, str]) -> str:
         """A plain sentence that states `facts`: the fall-back where no LLM text passes the check."""

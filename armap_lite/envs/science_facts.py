@@ -79,7 +79,7 @@ def candidates(story: Story, asked: Goal) -> Iterator[Goal]:
                 yield {"do": "find", "thing": name, "into": put.into, "room": put.room}
         thing, room = event.thing, event.room
         for do in ("boil", "melt", "freeze", "change"):
-            yield {"do": do, "thing": thing}
+            yield {"do": do, "thing": thing if thing == "ice" else substance(thing)[0]}
         for put in story.of("put", after=event.at):
             if put.into in BOXES:
                 two = put.into, other(put.into, asked)

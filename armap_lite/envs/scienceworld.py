@@ -27,6 +27,7 @@ from armap_lite.envs.base import Environment, Judge, SimulatorError
 from armap_lite.envs.java import Simulators, find_java
 from armap_lite.envs.science_events import ROOMS
 from armap_lite.envs.science_facts import achieved, satisfied
+from armap_lite.envs.science_made import plan
 from armap_lite.envs.science_tasks import EXAMPLES, PER_FAMILY, STEPS, read_index
 from armap_lite.envs.science_wording import PHRASINGS, parse, to_text
 from armap_lite.store import write_atomic
@@ -255,6 +256,9 @@ class ScienceWorld(Environment):
 
     def fulfils(self, trajectory: Trajectory, asked: dict[str, str]) -> bool:
         return satisfied(trajectory, asked)
+
+    def carry_on(self, trajectory: Trajectory, seed: int) -> tuple[int, Sequence[str]] | None:
+        return plan(trajectory, seed)
 
     def plain_instruction(self, facts: dict[str, str]) -> str:
         return to_text(facts)
