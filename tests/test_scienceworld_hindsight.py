@@ -302,6 +302,23 @@ def test_life_stages_are_all_of_them_in_their_order():
     assert not satisfied(told(*steps[:2], steps[3], steps[2]), goal("4"))
 
 
+def test_a_plant_is_grown_from_the_seed_that_was_planted_once_it_flowers():
+    asked = {"do": "grow plant", "thing": "apple", "at": "kitchen"}
+    take, look = "You move the apple seed to the inventory.", "You focus on the apple seed."
+    plant, flower = "You move the apple seed to the flower pot 1.", "You move the flower to the inventory."
+    grown = ("focus on apple tree in the reproducing stage", "You focus on the apple tree.")
+    assert satisfied(told(take, look, plant, flower), asked) and satisfied(told(take, look, plant, grown), asked)
+    assert not satisfied(told(take, look, flower), asked), "nothing was planted"
+    assert not satisfied(told(take, plant, flower, look), asked), "focused on too late"
+    assert not satisfied(told(take, look, plant, "You teleport to the outside.", flower), asked), "a flower elsewhere"
+    assert not satisfied(told(take, look, plant), asked)
+    assert asked in ways(told(take, look, plant, flower))
+    fruit = {"do": "grow fruit", "thing": "apple", "at": "kitchen"}
+    assert satisfied(told(plant, "You focus on the apple."), fruit)
+    assert not satisfied(told("You focus on the apple.", plant), fruit)
+    assert not satisfied(told(plant, "You teleport to the outside.", "You focus on the apple."), fruit)
+
+
 # Attempts that are carried on
 
 
@@ -323,8 +340,13 @@ def test_what_is_kept_of_an_attempt_ends_before_its_first_focus_and_fits_the_lim
 def test_a_fitting_thing_that_was_focused_on_is_brought_where_the_task_wants_it():
     good, _ = GOLD["find-animal"]
     focus = next(i for i, action in enumerate(good.actions) if action.startswith("focus"))
-    kept, patterns = plan(dataclasses.replace(good, steps=good.steps[: focus + 1]), 0) or (0, [])
-    assert kept == focus + 1 and patterns[0] == f"pick up {re.escape(good.actions[focus][9:])}"
+    attempt = dataclasses.replace(good, steps=good.steps[: focus + 1])
+    ways = [plan(attempt, seed) or (0, [""]) for seed in range(20)]
+    brought = [patterns[0] for kept, patterns in ways if kept == focus + 1]
+    assert len(brought) > 5 and set(brought) == {f"pick up {re.escape(good.actions[focus][9:])}"}
+    assert not any(
+        kept > focus for kept, _ in (plan(dataclasses.replace(attempt, done=True), s) or (0, []) for s in range(9))
+    )
 
 
 @pytest.mark.parametrize(

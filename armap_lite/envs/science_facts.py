@@ -144,7 +144,10 @@ def holds(story: Story, goal: Goal) -> bool:
     if do == "grow plant":
         seed = [e.at for e in focused if e.thing == f"{thing} seed"]
         grown = rf"{thing} (?:tree|plant) in the reproducing stage|reproducing {thing} (?:tree|plant)"
-        return bool(seed and seeded) and any(at > seed[0] and re.search(grown, text) for at, text in story.texts)
+        seen = [at for at, text in story.texts if re.search(grown, text)]
+        rooms = {e.room for e in seeded}  # a plant that flowers is in its reproduction stage
+        seen += [e.at for e in story.of("take", "focus") if e.thing.endswith("flower") and e.room in rooms]
+        return bool(seed and seeded) and any(at > seed[0] for at in seen)
     if do == "create":
         return any(e.thing == thing and e.at > mix.at for e in focused for mix in made(story, thing))
     if do == "create in two steps":

@@ -18,7 +18,10 @@ from armap_lite.trajectory import Trajectory
 Goal = dict[str, str]
 
 KEPT = 4  # steps of an attempt that are kept at most, where the way is new from there
-THINGS = r"(?:[\w ]+ )?(?:bowl|chair|cup|drawing|jar|lighter|painting|picture|pillow|pot|soap|stopwatch|thermometer)"
+THINGS = (
+    r"(?:[\w ]+ )?(?:battery|bowl|chair|cup|drawing|jar|jug|lighter|painting|picture|pillow|shovel|soap|stopwatch|table"
+    r"|thermometer|wire|wood|axe)"
+)
 OPENED = ("open cupboard", "open freezer", "open fridge")
 PRIMARY = {"violet": "red|blue", "purple": "red|blue", "green": "blue|yellow", "orange": "red|yellow"}
 
@@ -35,11 +38,18 @@ def plan(trajectory: Trajectory, seed: int) -> tuple[int, list[str]] | None:
         return None
     focused = [event.at for event in read(trajectory).of("focus")]
     live = len(trajectory.steps) - trajectory.done  # the last step may have ended it
-    if asked["do"] == "find" and "into" in asked and focused and focused[0] < live:
+    steps = int(trajectory.task.setup["steps"])
+    if (
+        asked["do"] == "find"
+        and "into" in asked
+        and focused
+        and focused[0] < min(live, steps - 3)
+        and rng.random() < 0.7
+    ):
         thing = re.escape(trajectory.actions[focused[0]].removeprefix("focus on "))
         return focused[0] + 1, brought(thing, asked, rng)
     patterns = way(asked, rng)
-    room = int(trajectory.task.setup.get("steps", 0)) - len(patterns)
+    room = steps - len(patterns)
     if not patterns or room < 0:
         return None
     return rng.randint(0, min([KEPT, room, live, *focused[:1]])), patterns
@@ -136,22 +146,24 @@ def painted(asked: Goal, rng: random.Random) -> list[str]:
     if asked["do"] == "create" or not second:
         second = rng.choice(("violet", "green", "orange"))
     near, paint = "(?: in (?:art studio|table|desk))?", rf"(?:{PRIMARY[second]}) paint"
-    cup = "cup containing nothing" if asked["do"] != "create" else "(?:jug|bowl|cup containing nothing)"
+    cup, mixed = "(?:jug|bowl|cup containing nothing)", r"cup containing [\w-]+ paint and [\w-]+ paint"
+    focus = "focus on (?:{0} paint.*|(?:paint|substance) in (?:{1}|cup containing {0} paint.*))"
     out = [
         "teleport to art studio",
         rf"pour cup containing (?P<one>{PRIMARY[second]}) paint{near} into (?P<cup>{cup}{near})",
         rf"pour cup containing (?!<one>){paint}{near} into (?:<cup>|cup containing <one> paint in table)",
-        rf"mix (?:<cup>|cup containing \w+ paint and \w+ paint{near})",
-        rf"focus on (?:{second} paint.*|(?:paint|substance) in (?:<cup>|cup containing {second} paint.*))",
+        rf"mix (?:<cup>|{mixed}{near})",
+        focus.format(second, "<cup>"),
     ]
     if asked["do"] == "create":
         return out
     return [
         *out,
-        "open .*cupboard",
-        rf"pour cup containing {paint}{near} into cup containing {second} paint.*",
-        rf"mix cup containing [\w-]+ paint and [\w-]+ paint{near}",
-        r"focus on (?:\w+-\w+ paint.*|(?:paint|substance) in cup containing \w+-\w+ paint.*)",
+        "open (?:large )?cupboard",
+        rf"pour <cup> into cup containing {paint}(?: in \w+)?",  # what was mixed once is not mixed again
+        rf"pour cup containing {paint}(?: in \w+)? into cup containing {second} paint(?: in \w+)?",
+        rf"mix {mixed}{near}",
+        focus.format(r"\w+-\w+", "<cup>"),
     ]
 
 
@@ -175,7 +187,10 @@ def grown(asked: Goal, rng: random.Random) -> list[str]:
     thing = asked["thing"]
     seed = rf"(?:.* )?{thing} seed(?:(?: in the seed stage)? \(?(?:in|on) (?!flower).*)?"
     out = [f"teleport to {asked['at']}"]
-    out += [rf"pick up (?:seed jar|ceramic cup|(?:seed jar|cup) containing {thing} seed.*)", "teleport to greenhouse"]
+    out += [rf"pick up (?:seed jar|ceramic cup|(?:seed jar|(?:ceramic )?cup) containing {thing} seed.*)"]
+    # some pots are empty, and a hole in the ground gives soil for one
+    out += ["teleport to outside", "pick up shovel", "use shovel.* on ground", "pick up soil"]
+    out += ["teleport to greenhouse", "move soil(?: in inventory)? to flower pot 1.*"]
     pots = "1" if asked["do"] == "grow plant" else "123"
     for pot in pots:  # a second time with the meaning, where the first was ambiguous
         out += [f"move {seed} to flower pot {pot}.*", f"move {seed} to flower pot {pot} \\(.*"]
@@ -187,10 +202,11 @@ def grown(asked: Goal, rng: random.Random) -> list[str]:
         "move jug to sink",
         *(f"pour jug into flower pot {pot}.*" for pot in pots),
     ]
-    out += ["wait"] * 4
     if asked["do"] == "grow plant":
-        return [*out, r"(?:pick up|move|pour|mix|focus on) .*reproducing.*"]
-    return [*out, f"focus on (?:red )?{thing}(?: (?:in|on) .*)?", f"focus on (?:red )?{thing} \\(.*"]
+        end = [r"pick up (?:.* )?flower(?! pot).*|(?:pick up|focus on) .*reproducing.*"]
+    else:
+        end = [f"focus on (?:red )?{thing}(?: (?:in|on) .*)?", f"focus on (?:red )?{thing} \\(.*"]
+    return out + ["wait", *end] * 6
 
 
 WAYS = {
