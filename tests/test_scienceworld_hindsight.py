@@ -337,6 +337,12 @@ def test_what_is_kept_of_an_attempt_ends_before_its_first_focus_and_fits_the_lim
         assert [plan(attempt, seed) for seed in range(8)] == [plan(attempt, seed) for seed in range(8)]
 
 
+def test_names_that_are_no_plain_words_are_never_parts_of_a_pattern():
+    for name in ("book (The Origin", "axe)", "a(b"):
+        goal = {"do": "conductivity", "thing": name, "at": "kitchen", "yes": "red box", "no": "green box"}
+        assert parse(to_text(goal)) == goal and plan(told(instruction=to_text(goal)), 0) is None
+
+
 def test_a_fitting_thing_that_was_focused_on_is_brought_where_the_task_wants_it():
     good, _ = GOLD["find-animal"]
     focus = next(i for i, action in enumerate(good.actions) if action.startswith("focus"))

@@ -33,7 +33,8 @@ def achieved(trajectory: Trajectory) -> Goal:
     """One goal that `trajectory` reached; {} where there is nothing that one could ask for.
 
     A goal of the kind that the task itself asks for comes first, since that is what a reward has to judge later. Of
-    the others it is one with the most steps, chosen by the task's id: all sorts of instructions are to be had.
+    the others it is one with the most steps, chosen by the task's id and the number of steps taken: that gives all
+    sorts of instructions, and the same trajectory always the same.
     """
     story = read(trajectory)
     asked = parse(trajectory.task.instruction) or {}
@@ -47,7 +48,7 @@ def achieved(trajectory: Trajectory) -> Goal:
 
     best = max(map(rank, reached))
     reached = [goal for goal in reached if rank(goal) == best]
-    return reached[zlib.crc32(trajectory.task.id.encode()) % len(reached)]
+    return reached[zlib.crc32(f"{trajectory.task.id}/{len(trajectory.steps)}".encode()) % len(reached)]
 
 
 def satisfied(trajectory: Trajectory, goal: Goal) -> bool:

@@ -17,6 +17,7 @@ from armap_lite.trajectory import Trajectory
 
 Goal = dict[str, str]
 
+BROUGHT = 0.7  # of the attempts that focused on something go on with it
 KEPT = 4  # steps of an attempt that are kept at most, where the way is new from there
 THINGS = (
     r"(?:[\w ]+ )?(?:battery|bowl|chair|cup|drawing|jar|jug|lighter|painting|picture|pillow|shovel|soap|stopwatch|table"
@@ -36,16 +37,13 @@ def plan(trajectory: Trajectory, seed: int) -> tuple[int, list[str]] | None:
     way = WAYS.get(asked.get("do", ""))
     if way is None or (done.get("do") == asked["do"] and done.keys() == asked.keys()):
         return None
+    if not all(re.fullmatch(r"[\w .'-]+", name) for name in asked.values()):
+        return None  # the names become parts of patterns
     focused = [event.at for event in read(trajectory).of("focus")]
     live = len(trajectory.steps) - trajectory.done  # the last step may have ended it
     steps = int(trajectory.task.setup["steps"])
-    if (
-        asked["do"] == "find"
-        and "into" in asked
-        and focused
-        and focused[0] < min(live, steps - 3)
-        and rng.random() < 0.7
-    ):
+    brings = asked["do"] == "find" and "into" in asked and focused and focused[0] < min(live, steps - 3)
+    if brings and rng.random() < BROUGHT:
         thing = re.escape(trajectory.actions[focused[0]].removeprefix("focus on "))
         return focused[0] + 1, brought(thing, asked, rng)
     patterns = way(asked, rng)
@@ -56,6 +54,7 @@ def plan(trajectory: Trajectory, seed: int) -> tuple[int, list[str]] | None:
 
 
 def brought(thing: str, asked: Goal, rng: random.Random) -> list[str]:
+    """Bring what was focused on to the room of the task, and there into its box or another one."""
     box = rng.choice((asked["into"], r"\w+ box"))
     return [f"pick up {thing}", f"teleport to {asked['room']}", f"move (?:.* )?{thing}(?: .*)? to (?:.* )?{box}"]
 
@@ -81,23 +80,20 @@ def heated(asked: Goal, rng: random.Random) -> list[str]:
         out += ["move metal pot to sink", "activate sink", "focus on (?:substance in metal pot|water)"]
     else:
         out += [*OPENED[1:], f"focus on {thing}(?: in .*)?"]
-        out += [f"move {thing}.* to metal pot" if solid else f"pour cup containing {thing}.* into metal pot"]
-    if do == "boil" and not solid:
+        out += [f"(?:move {thing}.* |pour cup containing {thing}.* in)to metal pot"]
+    seen = f"use thermometer.* on (?:steam|(?:liquid|gaseous) {base}|substance in metal pot)"
+    if do == "boil" and solid:  # gently, so that it is seen to melt before it burns
+        return [*out, "move metal pot.* to stove", "activate stove", "wait", seen]
+    if do == "boil":
         out += ["open freezer", "move metal pot.* to freezer", *["wait"] * 4]
         return [*out, f"pick up (?:ice|(?:solid )?{base}|substance in metal pot)"]
-    out += [
-        "pick up metal pot",
-        "teleport to foundry",
-        "open blast furnace",
-        "move metal pot.* to blast furnace",
-        "activate blast furnace",
-    ]
-    out += ["wait"] * (1 if solid else 2)
-    return [*out, f"use thermometer.* on (?:steam|(?:liquid|gaseous) {base}|substance in metal pot)"]
+    out += ["pick up metal pot", "teleport to foundry", "open blast furnace", "move metal pot.* to blast furnace"]
+    return [*out, "activate blast furnace", *["wait"] * (1 if solid else 2), seen]
 
 
 def measured(asked: Goal, rng: random.Random) -> list[str]:
-    thing = rf"(?:.* )?{re.escape(asked['thing'])}(?: in .*)?"
+    """Into either of the two boxes: hindsight asks for a limit on the side of it that fits."""
+    thing = rf"(?:.* )?{asked['thing']}(?: in .*)?"
     if asked["thing"].startswith("unknown substance"):
         thing = rf"unknown substance(?: {asked['thing'][-1]})?(?: in .*)?"
     box = asked[rng.choice(("above", "below"))]
@@ -132,7 +128,7 @@ def powered(asked: Goal, rng: random.Random) -> list[str]:
 def conducted(asked: Goal, rng: random.Random) -> list[str]:
     if not METAL.search(asked["thing"]) and not INSULATOR.search(asked["thing"]):
         return []
-    thing, box = re.escape(asked["thing"]), asked[rng.choice(("yes", "no"))]
+    thing, box = asked["thing"], asked[rng.choice(("yes", "no"))]
     out = [f"teleport to {asked['at']}", f"focus on {thing}(?: in .*)?"]
     if asked["at"] != "workshop":
         out += [f"pick up {thing}(?: in .*)?", "teleport to workshop"]
@@ -140,6 +136,7 @@ def conducted(asked: Goal, rng: random.Random) -> list[str]:
 
 
 def painted(asked: Goal, rng: random.Random) -> list[str]:
+    """Two primary colors make a secondary one, of which a third color makes a tertiary one."""
     if "at" in asked:
         return []
     second = next((color for color in PRIMARY if color in asked["thing"]), "")
@@ -196,12 +193,8 @@ def grown(asked: Goal, rng: random.Random) -> list[str]:
         out += [f"move {seed} to flower pot {pot}.*", f"move {seed} to flower pot {pot} \\(.*"]
     if asked["do"] == "grow plant":  # another seed than the planted one, or else the episode would end unseen
         out += [f"focus on {seed}", f"focus on {thing} seed \\(in (?!flower).*"]
-    out += [
-        "activate sink",
-        "open bee hive",
-        "move jug to sink",
-        *(f"pour jug into flower pot {pot}.*" for pot in pots),
-    ]
+    out += ["activate sink", "open bee hive", "move jug to sink"]
+    out += [f"pour jug into flower pot {pot}.*" for pot in pots]
     if asked["do"] == "grow plant":
         end = [r"pick up (?:.* )?flower(?! pot).*|(?:pick up|focus on) .*reproducing.*"]
     else:

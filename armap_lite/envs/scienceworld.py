@@ -248,7 +248,7 @@ class ScienceWorld(Environment):
         return dataclasses.replace(task, instruction=instruction)
 
     def start_text(self, facts: dict[str, str]) -> str:
-        nearby = facts.get("room") or facts.get("at") or "workshop"
+        nearby = facts.get("room") or facts.get("at") or "art studio"
         return f"This room is called the hallway. Nearby: the {nearby}."
 
     def facts(self, trajectory: Trajectory) -> dict[str, str]:
