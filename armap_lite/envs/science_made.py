@@ -37,7 +37,7 @@ def plan(trajectory: Trajectory, seed: int) -> tuple[int, list[str]] | None:
     way = WAYS.get(asked.get("do", ""))
     if way is None or (done.get("do") == asked["do"] and done.keys() == asked.keys()):
         return None
-    if not all(re.fullmatch(r"[\w .'-]+", name) for name in asked.values()):
+    if not all(re.fullmatch(r"[\w .,'-]+", name) for name in asked.values()):
         return None  # the names become parts of patterns
     focused = [event.at for event in read(trajectory).of("focus")]
     live = len(trajectory.steps) - trajectory.done  # the last step may have ended it
