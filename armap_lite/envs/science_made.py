@@ -81,14 +81,16 @@ def heated(asked: Goal, rng: random.Random) -> list[str]:
     else:
         out += [*OPENED[1:], f"focus on {thing}(?: in .*)?"]
         out += [f"(?:move {thing}.* |pour cup containing {thing}.* in)to metal pot"]
-    seen = f"use thermometer.* on (?:steam|(?:liquid|gaseous) {base}|substance in metal pot)"
-    if do == "boil" and solid:  # gently, so that it is seen to melt before it burns
-        return [*out, "move metal pot.* to stove", "activate stove", "wait", seen]
-    if do == "boil":
+    mixed = "mix metal pot.*"  # what stays alone is called by its name, which tells its state
+    if do == "boil" and not solid:
         out += ["open freezer", "move metal pot.* to freezer", *["wait"] * 4]
-        return [*out, f"pick up (?:ice|(?:solid )?{base}|substance in metal pot)"]
+        return [*out, f"pick up (?:ice|(?:solid )?{base}|substance in metal pot)", mixed]
     out += ["pick up metal pot", "teleport to foundry", "open blast furnace", "move metal pot.* to blast furnace"]
-    return [*out, "activate blast furnace", *["wait"] * (1 if solid else 2), seen]
+    out += [
+        "activate blast furnace",
+        *["wait"] * (0 if do == "boil" else 1 if solid else 2),
+    ]  # it melts before it burns
+    return [*out, f"use thermometer.* on (?:steam|.*{base}|substance in metal pot)", mixed]
 
 
 def measured(asked: Goal, rng: random.Random) -> list[str]:
