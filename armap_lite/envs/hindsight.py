@@ -39,6 +39,15 @@ class Hindsight(ABC):
         """Actions in `others` that are easily confused with `action` after `trajectory`, used as hard negatives."""
         return []
 
+    def carry_on(self, trajectory: Trajectory, seed: int) -> tuple[int, Sequence[str]] | None:
+        """How an attempt can be continued until it achieved more; None where there is no way or no need.
+
+        The number of its steps to keep, and regular expressions for the actions that follow, in order. Each is matched
+        by a whole admissible action, or passed over. `<name>` stands for what the group `(?P<name>...)` of an earlier
+        expression matched.
+        """
+        return None
+
     def retarget(self, task: Task, instruction: str) -> Task | None:
         """`task` with `instruction` in place of its own, or None if it cannot be parsed or is infeasible here."""
         return dataclasses.replace(task, instruction=instruction) if self.parse(instruction) else None

@@ -26,8 +26,11 @@ from armap_lite.assets import cache
 from armap_lite.envs.base import Environment, Judge, SimulatorError
 from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.envs.java import Simulators, find_java
-from armap_lite.envs.science_facts import PHRASINGS, ROOMS, did, plain, read_facts, read_instruction
+from armap_lite.envs.science_events import ROOMS
+from armap_lite.envs.science_facts import achieved, satisfied
+from armap_lite.envs.science_made import plan
 from armap_lite.envs.science_tasks import EXAMPLES, PER_FAMILY, STEPS, read_index
+from armap_lite.envs.science_wording import PHRASINGS, parse, to_text
 from armap_lite.store import write_memo
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -56,19 +59,23 @@ class ScienceWorldHindsight(Hindsight):
     few_shot = PHRASINGS
 
     def achieved(self, trajectory: Trajectory) -> Goal:
-        return read_facts(trajectory)
+        return achieved(trajectory)
 
     def to_text(self, goal: Goal) -> str:
-        return plain(goal)
+        return to_text(goal)
 
     def parse(self, instruction: str) -> Goal | None:
-        return read_instruction(instruction)
+        return parse(instruction)
 
     def satisfied(self, trajectory: Trajectory, goal: Goal) -> bool:
-        return did(trajectory, goal)
+        return satisfied(trajectory, goal)
 
     def start_text(self, goal: Goal) -> str:
-        return f"This room is called the hallway. Nearby: the {goal.get('room') or goal.get('at')}."
+        nearby = goal.get("room") or goal.get("at") or "art studio"
+        return f"This room is called the hallway. Nearby: the {nearby}."
+
+    def carry_on(self, trajectory: Trajectory, seed: int) -> tuple[int, Sequence[str]] | None:
+        return plan(trajectory, seed)
 
 
 class ScienceWorld(Environment):
