@@ -25,7 +25,7 @@ from armap_lite.trajectory import Trajectory
 # The first 16 hexadecimal digits of sha256.
 PINNED = {
     "game24": {"trajectories": "68f591acf3ca5c7c", "pairs": "d13cd6a48f73f5fe", "plans": "c4fa9cb65ff8be8c"},
-    "scienceworld": {"trajectories": "bb7b423211130f70", "pairs": "086b35554ec55f12", "plans": "e1c4e4cd42ddec6c"},
+    "scienceworld": {"trajectories": "bb7b423211130f70", "pairs": "4fe3d7119245badd", "plans": "e9bb652a7d07fcec"},
     "webshop": {"trajectories": "5b7fb00c091494b6", "pairs": "b32b29e737fe434d", "plans": "a56774c6f1df7a6a"},
 }
 OPTIONS = {"scienceworld": {"families": ("lifespan-longest-lived", "lifespan-shortest-lived"), "simulators": 4}}
