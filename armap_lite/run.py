@@ -240,12 +240,12 @@ class Run:
         from armap_lite.reward import is_finished, process
 
         file, made, s = self.path("training.json"), self.path("pairs.jsonl"), self.settings
+        if file.is_file() and not made.is_file():  # a worker of scale.py is sent the model alone
+            return process.metrics(file)
         if is_finished(s.reward.backbone):
             if not file.is_file():
                 print(f"{s.reward.backbone} is a finished reward model: nothing is trained.", file=sys.stderr)
                 write_atomic(file, json.dumps({"trained": False, "train_pairs": 0, "val_pairs": 0, "shortened": 0}))
-            return process.metrics(file)
-        if file.is_file() and not made.is_file():  # a worker of scale.py is sent the model alone
             return process.metrics(file)
         known = synthesize.load(made) if made.is_file() else []
         if not process.is_current(file, known, s.reward, s.training, self.seed):

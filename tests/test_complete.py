@@ -118,12 +118,12 @@ def test_a_stage_is_complete_by_its_ids_not_by_its_file(tmp_path: Path):
     file = tmp_path / "some.jsonl"
     assert not collect.complete(file, tasks, 2) and not planners.complete(file, tasks, ["sampling"])
     assert not synthesize.complete(file, [])  # no file yet, not even an empty one
-    file.write_text("")
+    file.write_text("", encoding="utf-8")
     assert not collect.complete(file, tasks, 2) and not planners.complete(file, tasks, ["sampling"])
     ids = [f"{task.id}#{k}" for task in tasks for k in range(2)]
     for n in range(5):
-        file.write_text("".join(json.dumps({"id": id}) + "\n" for id in ids[:n]))
+        file.write_text("".join(json.dumps({"id": id}) + "\n" for id in ids[:n]), encoding="utf-8")
         assert collect.complete(file, tasks, 2) == (n == 4)
-    file.write_text("".join(json.dumps({"id": f"sampling/{task.id}"}) + "\n" for task in tasks))
+    file.write_text("".join(json.dumps({"id": f"sampling/{task.id}"}) + "\n" for task in tasks), encoding="utf-8")
     assert planners.complete(file, tasks, ["sampling"])
     assert not planners.complete(file, tasks, ["sampling", "greedy"])

@@ -86,7 +86,10 @@ def test_what_buys_nothing_is_no_bargain(paid: str, cost: float):
 def test_the_stage_picks_among_the_samples_of_both_searches_and_goes_on_where_it_stopped(tmp_path: Path):
     products, sums = walk("8 * 3 = 24", "8 / 4 = 2"), walk("9 - 3 = 6", "9 - 3 = 6")
     samples = (Sample(sums, 1.0), Sample(products, 2.5))
-    run = Run("game24", "fast", tmp_path, control_weights={"multiplications and divisions": (0.0, 0.5, 1.0)})
+    planners: dict[str, dict[str, int]] = {"sampling": {}, "best_of_n": {}, "mcts": {}}
+    weights = {"multiplications and divisions": (0.0, 0.5, 1.0)}
+    run = Run("game24", "fast", tmp_path, control_weights=weights, planners=planners)
+    run.test_tasks = [sums.task]  # stage 4 is complete: its task was planned by all three
     plans = [PlanResult(f"{name}/t", "t", name, samples, 1, Budget()) for name in ("mcts", "sampling", "best_of_n")]
     run.path("plans.jsonl").write_text("".join(json.dumps(plan.to_json()) + "\n" for plan in plans), encoding="utf-8")
 

@@ -138,7 +138,7 @@ def wander(env: Environment, count: int) -> list[Trajectory]:
 
 def alone(folder: Path, limit: int, texts: list[str]) -> list[float]:
     command = [sys.executable, "-c", ALONE, str(folder), str(limit)]
-    run = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=True)
+    run = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=True, encoding="utf-8")
     return json.loads(run.stdout)
 
 
@@ -156,7 +156,7 @@ def test_other_architectures(make, tmp_path: Path):
     tokenizer.save_pretrained(tmp_path / "backbone")
     model = saved(tmp_path / "model", backbone=str(tmp_path / "backbone"), keep=None, train="all", max_tokens=64)
     assert export(model, tmp_path / "out")["difference"] < 1e-4
-    network, _ = build(RewardConfig(**json.loads((model / "reward.json").read_text())), "cpu")
+    network, _ = build(RewardConfig(**json.loads((model / "reward.json").read_text(encoding="utf-8"))), "cpu")
     network.load_learned(model)
     lines = LineTokenizer(tokenizer)
     rows = [encode(lines, t, text, 64)[0] for t, text in zip(WALKS, TEXTS)]
@@ -184,8 +184,8 @@ def test_an_old_model_s_bias_is_named_and_the_kit_still_adds_it(backbone: str, t
     model = saved(tmp_path / "model", backbone=backbone, keep=2, train="top:1", bias=-1.25)
     assert main(["export", str(model), str(tmp_path / "out")]) == 0
     assert "plus -1.25" in capsys.readouterr().err
-    assert json.loads((tmp_path / "out/config.json").read_text())["armap_bias"] == -1.25
-    assert "-1.25" in (tmp_path / "out/README.md").read_text()
+    assert json.loads((tmp_path / "out/config.json").read_text(encoding="utf-8"))["armap_bias"] == -1.25
+    assert "-1.25" in (tmp_path / "out/README.md").read_text(encoding="utf-8")
     scores = alone(tmp_path / "out", 512, [transcript(t) for t in WALKS])
     assert [score - 1.25 for score in scores] == pytest.approx(reward.load(model).score(TEXTS, WALKS), abs=1e-4)
 
@@ -248,33 +248,38 @@ def pair(i: int) -> PreferencePair:
 def test_the_card_s_figures_come_from_the_run(backbone: str, tmp_path: Path):
     run = tmp_path / "game24"
     saved(run / "reward_model", backbone=backbone, keep=2, train="lora:4", max_tokens=100)
-    (run / "run.json").write_text(json.dumps({"env": "'game24'", "profile": "'fast'", "seed": "3"}))
-    (run / "training.json").write_text(json.dumps({"train_pairs": 1234, "val_pairs": 56, "val_accuracy": 0.875}))
-    (run / "pairs.jsonl").write_text("".join(json.dumps({"id": p.id, "pair": p.to_json()}) + "\n" for p in [pair(0)]))
+    (run / "run.json").write_text(json.dumps({"env": "'game24'", "profile": "'fast'", "seed": "3"}), encoding="utf-8")
+    (run / "training.json").write_text(
+        json.dumps({"train_pairs": 1234, "val_pairs": 56, "val_accuracy": 0.875}), encoding="utf-8"
+    )
+    (run / "pairs.jsonl").write_text(
+        "".join(json.dumps({"id": p.id, "pair": p.to_json()}) + "\n" for p in [pair(0)]), encoding="utf-8"
+    )
     Path(backbone, "README.md").write_text("---\nlicense: bsd-3-clause\n---\n", encoding="utf-8")
     assert main(["export", str(run / "reward_model"), str(tmp_path / "one")]) == 0
-    card = (tmp_path / "one/README.md").read_text()
+    card = (tmp_path / "one/README.md").read_text(encoding="utf-8")
     assert "license: bsd-3-clause\n" in card.split("---")[1]
     assert "1,234 preference pairs of `game24`" in card and "| seed | 3 |" in card and "0.875, 56 pairs" in card
     assert "| pair accuracy | not measured |" in card
     assert "ids[:50] + ids[-50:]" in card
 
     margins = {"task_ids": ["a", "a", "b", "c"], "chosen": [1.0, 2.0, 3.0, 0.0], "rejected": [0.0, 0.0, 0.0, 1.0]}
-    (run / "margins.json").write_text(json.dumps(margins))
+    (run / "margins.json").write_text(json.dumps(margins), encoding="utf-8")
     assert main(["export", str(run / "reward_model"), str(tmp_path / "two")]) == 0
-    assert (
-        "| pair accuracy | 0.750 (95 % interval 0.000 to 1.000), 4 pairs of 3 dev"
-        in (tmp_path / "two/README.md").read_text()
-    )
+    assert "| pair accuracy | 0.750 (95 % interval 0.000 to 1.000), 4 pairs of 3 dev" in (
+        tmp_path / "two/README.md"
+    ).read_text(encoding="utf-8")
     found = {"pair_accuracy": 0.9, "ci_low": 0.8, "ci_high": 0.95, "n_pairs": 77, "n_tasks": 20}
-    (run / "evaluation.json").write_text(json.dumps({"reward_model": [found]}))
+    (run / "evaluation.json").write_text(json.dumps({"reward_model": [found]}), encoding="utf-8")
     assert main(["export", str(run / "reward_model"), str(tmp_path / "three")]) == 0
-    assert "0.900 (95 % interval 0.800 to 0.950), 77 pairs of 20 dev" in (tmp_path / "three/README.md").read_text()
+    assert "0.900 (95 % interval 0.800 to 0.950), 77 pairs of 20 dev" in (tmp_path / "three/README.md").read_text(
+        encoding="utf-8"
+    )
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    examples = json.loads((tmp_path / "three/example.json").read_text(), parse_constant=refuse)
+    examples = json.loads((tmp_path / "three/example.json").read_text(encoding="utf-8"), parse_constant=refuse)
     assert [e["text"] for e in examples] == [transcript(t, "obtain 24") for t in (pair(0).chosen, pair(0).rejected)]
     scores = alone(tmp_path / "three", 100, [e["text"] for e in examples])
     assert scores == pytest.approx([e["score"] for e in examples], abs=1e-5)
@@ -283,7 +288,7 @@ def test_the_card_s_figures_come_from_the_run(backbone: str, tmp_path: Path):
 def test_a_folder_that_is_in_use_is_left_as_it_is(backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     model = saved(tmp_path / "model", backbone=backbone, keep=2)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/mine.txt").write_text("mine")
+    (tmp_path / "out/mine.txt").write_text("mine", encoding="utf-8")
     assert main(["export", str(model), str(tmp_path / "out")]) == 1
     assert "exists already" in capsys.readouterr().err
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine.txt"]

@@ -110,7 +110,7 @@ def test_a_run_uses_it_without_training(kind: str, tmp_path: Path, capsys: pytes
         plan = next(p for p in asyncio.run(run.plans()) if p.planner == "best_of_n")
     assert capsys.readouterr().err.count(f"{spec} is a finished reward model") == 1
     assert not run.path("reward_model").exists() and not run.path("trajectories.jsonl").exists()
-    assert json.loads(run.path("training.json").read_text())["trained"] is False
+    assert json.loads(run.path("training.json").read_text(encoding="utf-8"))["trained"] is False
     assert {row["reward_model"] for row in result["rows"] if row["planner"] == "best_of_n"} == {spec}
     [quality] = result["reward_model"]
     assert quality["baseline"] is None and 0 <= quality["pair_accuracy"] <= 1

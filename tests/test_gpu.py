@@ -159,7 +159,7 @@ def test_every_path_on_a_simulated_gpu():
     here = Path(__file__).parents[1]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (TOOLS, here, here / "tests")))}
     command = [sys.executable, str(TOOLS / "smoke.py"), "--fake"]
-    ran = subprocess.run(command, env=env, cwd=here, capture_output=True, text=True, timeout=1200)
+    ran = subprocess.run(command, env=env, cwd=here, capture_output=True, text=True, timeout=1200, encoding="utf-8")
     assert ran.returncode == 0, ran.stderr[-3000:]
     failed = [line for line in ran.stdout.splitlines() if line.startswith("FAIL")]
     assert not failed and ran.stdout.count("ok ") > 30, "\n".join(failed)

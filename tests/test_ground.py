@@ -151,7 +151,7 @@ def test_make_hands_on_a_model_with_blanks_and_quotes_as_one_word(tmp_path: Path
     (tmp_path / "python").write_text('#!/bin/sh\nfor word; do echo "$word"; done\n', encoding="utf-8")
     (tmp_path / "python").chmod(0o755)
     command = ["make", "-s", "--old-file=.venv/installed", "reproduce", f"BIN={tmp_path}", f"POLICY={spec}"]
-    shown = subprocess.run(command, cwd=ROOT, env=outer, capture_output=True, text=True)
+    shown = subprocess.run(command, cwd=ROOT, env=outer, capture_output=True, text=True, encoding="utf-8")
     words = shown.stdout.splitlines()
     assert words[words.index("--policy") + 1] == spec, shown.stderr
 

@@ -149,7 +149,7 @@ def test_other_columns_are_named_with_what_is_expected(tmp_path: Path):
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"rows.xlsx: .*ends with .jsonl, .json, .parquet, .csv"):
         read(tmp_path / "rows.xlsx")
-    (tmp_path / "rows.jsonl").write_text("{torn")
+    (tmp_path / "rows.jsonl").write_text("{torn", encoding="utf-8")
     with pytest.raises(ValueError, match="rows.jsonl is not JSONL"):
         read(tmp_path / "rows.jsonl")
 
@@ -162,7 +162,7 @@ def test_the_command_trains_on_trl_rows(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert "step 1 of 4" in shown and "10 pairs" in shown.splitlines()[-1]
-    told = json.loads((tmp_path / "out/training.json").read_text())
+    told = json.loads((tmp_path / "out/training.json").read_text(encoding="utf-8"))
     assert told["steps"] == 4 and told["trained_on"]["seed"] == 3
     settings = told["trained_on"]["training"], told["trained_on"]["reward"]
     assert (settings[0]["lr"], settings[1]["keep"], settings[1]["train"]) == (1e-3, 2, "all")

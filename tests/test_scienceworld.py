@@ -159,6 +159,8 @@ def test_the_worked_examples_reach_the_full_score(env, judge):
     for task, actions in env.examples():
         state = (world := World(env.fork(), task)).start()
         for action in actions:
+            if state.over:  # a circuit may light up one action sooner
+                break
             assert action in state.admissible, f"{action} is not listed in {task.id}"
             state = world.step(state, action)
         assert judge.score(state.trajectory) == 1.0

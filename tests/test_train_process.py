@@ -96,8 +96,8 @@ def test_two_processes_started_from_a_notebook_return_real_metrics(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     papermill.execute_notebook(tmp_path / "train.ipynb", tmp_path / "ran.ipynb", cwd=tmp_path, progress_bar=False)
-    found = json.loads((tmp_path / "metrics.json").read_text())
-    assert found == json.loads((tmp_path / "model/training.json").read_text())
+    found = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert found == json.loads((tmp_path / "model/training.json").read_text(encoding="utf-8"))
     numbers = {name: value for name, value in found.items() if name != "trained_on"}
     assert all(math.isfinite(value) for value in numbers.values())
     assert 0 <= found["val_accuracy"] <= 1 and found["val_loss"] > 0 and found["seconds"] > 0
@@ -135,11 +135,11 @@ def test_a_killed_process_gives_one_error_and_the_next_goes_on(config: RewardCon
     thread = threading.Thread(target=attempt)
     thread.start()
     wait_for(lambda: (log / "attempt-001/metrics.csv").is_file() and (log / "attempt-001/metrics.csv").stat().st_size)
-    wait_for(lambda: (log / "attempt-001/metrics.csv").read_text().count("\n") > 1)
+    wait_for(lambda: (log / "attempt-001/metrics.csv").read_text(encoding="utf-8").count("\n") > 1)
     for running in trainings(out):
         running.kill()
     thread.join()
-    header, first, *_ = (log / "attempt-001/metrics.csv").read_text().splitlines()
+    header, first, *_ = (log / "attempt-001/metrics.csv").read_text(encoding="utf-8").splitlines()
     assert int(first.split(",")[header.split(",").index("step")]) >= done > 0
 
 
@@ -187,7 +187,7 @@ def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def here(file: Path, out: Path, *settings: Any, **options: Any) -> dict[str, Any]:
         trained.append(out)
         training.train(preferences.read(file), out, *settings, **options)
-        return json.loads((out / "training.json").read_text())
+        return json.loads((out / "training.json").read_text(encoding="utf-8"))
 
     def stage(pairs: list[PreferencePair], **changes: Any) -> bool:
         stage_file(tmp_path / "run", pairs)
@@ -209,25 +209,25 @@ def test_other_pairs_train_anew_and_the_same_do_not(
     folder, pairs = tmp_path / "run", toy_pairs(10)
     assert stage(pairs)
     first = weights(folder / "reward_model")
-    told = json.loads((folder / "training.json").read_text())
+    told = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     assert told["trained_on"]["pairs_sha256"] == trained_on(pairs, RewardConfig(), SHORT, 0)["pairs_sha256"]
     assert process.metrics(folder / "training.json").keys() == told.keys() - {"trained_on"}
     capsys.readouterr()
     assert not stage(pairs) and capsys.readouterr().err == ""
-    (folder / "plans.jsonl").write_text("planned with the first model\n")
+    (folder / "plans.jsonl").write_text("planned with the first model\n", encoding="utf-8")
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
         break_at(patch, training.RewardModule, "training_step", 7)  # of 10, after three validations
         stage(toy_pairs(11))
     assert "trained anew" in capsys.readouterr().err
     assert (folder / "reward_model-training/best").is_dir()
-    assert json.loads((folder / "training.json").read_text()) == told  # the model before is whole
+    assert json.loads((folder / "training.json").read_text(encoding="utf-8")) == told  # the model before is whole
     assert_same(weights(folder / "reward_model"), first, 0.0)
     assert (folder / "plans.jsonl").is_file() and reward.load(folder / "reward_model")
     assert stage(toy_pairs(11))
     second = weights(folder / "reward_model")
     assert any(not torch.equal(first[name], second[name]) for name in first)
-    assert json.loads((folder / "training.json").read_text())["trained_on"] != told["trained_on"]
+    assert json.loads((folder / "training.json").read_text(encoding="utf-8"))["trained_on"] != told["trained_on"]
     assert not (folder / "plans.jsonl").exists() and (folder / "plans.jsonl.old").is_file()
     assert stage(toy_pairs(11), lr=1e-3)
 
@@ -236,7 +236,7 @@ def test_a_training_json_of_an_earlier_version_is_kept(
     stage: Callable[..., bool], tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/training.json").write_text('{"steps": 3}')
+    (tmp_path / "run/training.json").write_text('{"steps": 3}', encoding="utf-8")
     assert not stage(toy_pairs(10))
     assert process.metrics(tmp_path / "run/training.json") == {"steps": 3}
     assert "earlier version" in capsys.readouterr().err
