@@ -205,7 +205,7 @@ def test_misses_are_bounded_counted_and_end_in_a_uniform_draw():
 
 
 def test_misses_are_kept_and_add_up(tmp_path, capsys):
-    with scripted(said("no idea")) as server:
+    with scripted(*[said("no idea")] * 2, said("1"), *[said("no idea")] * 2, said("1")) as server:
         for _ in range(2):  # the second Run goes on in the folder of the first
             run = Run("game24", "fast", tmp_path, policy=f"{server.url}#m", collect_tasks=1, samples=1, proposals=0)
             run.lm.structured, run.lm.endpoint, run.lm.parse_retries = "none", "completions", 0
