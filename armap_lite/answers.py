@@ -20,7 +20,7 @@ def too_random(drawn: int, asked: int) -> bool:
 def check(counts: Mapping[str, int], folder: str) -> None:
     """Raises UnreadableAnswersError where `counts`, those of all stages so far in `folder`, are `too_random`."""
     drawn = counts.get("fallbacks", 0)
-    asked = counts.get("asked", drawn + counts.get("parsed", 0))
+    asked = max(counts.get("asked", 0), drawn + counts.get("parsed", 0))  # older runs did not count it
     if too_random(drawn, asked):
         from armap_lite.llms.server import UnreadableAnswersError
 

@@ -208,8 +208,8 @@ def test_misses_are_kept_and_add_up(tmp_path, capsys):
     first = said(lambda request: request["prompt"].split("\n")[1])  # of the listed actions
     with scripted(*[said("no idea"), said("no idea"), first] * 2) as server:
         for _ in range(2):  # the second Run goes on in the folder of the first
-            run = Run("game24", "fast", tmp_path, policy=f"{server.url}#m", collect_tasks=1, samples=1, proposals=0)
-            run.lm.structured, run.lm.endpoint, run.lm.parse_retries = "none", "completions", 0
+            policy = f"{server.url}#m endpoint=completions structured=none scoring=none parse_retries=0 concurrency=1"
+            run = Run("game24", "fast", tmp_path, policy=policy, collect_tasks=1, samples=1, proposals=0)
             asyncio.run(run.collect())
             run.path("trajectories.jsonl").unlink()
     counts = json.loads(run.path("answers.json").read_text(encoding="utf-8"))

@@ -114,7 +114,8 @@ class RefusedError(ValueError):
 
 _PASS: ContextVar[Pass] = ContextVar("pass")
 GATHER = 16  # to fetch a token's keys and values costs about as much as attending to it so often: estimated, not tuned
-EVEN = 64  # on CUDA a pass is padded to a multiple of it: kernels are chosen, and memory is cut, for each new shape
+EVEN = 64  # on CUDA the rows of a pass are padded to a multiple of it: kernels and memory blocks depend on shapes;
+# the columns are not, because each group has its own number of them
 
 
 def attention(
