@@ -5,7 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-COUNTS = ("parsed", "misses", "fallbacks", "unfinished")  # see `ServerLM`
+COUNTS = ("parsed", "misses", "fallbacks", "unfinished", "asked")  # see `ServerLM`
+# More than a fifth of the actions drawn at random stops a run. Of fewer than 30 a few unlucky draws may be a fifth:
+# these stop it where five or more, and over half, were drawn at random.
+ENOUGH, TOO_MANY = 30, 1 / 5
+FEW, MOST = 5, 1 / 2
+
+
+def too_random(drawn: int, asked: int) -> bool:
+    """Whether `drawn` of `asked` actions drawn at random are too many for a run to mean anything."""
+    return drawn > TOO_MANY * asked if asked >= ENOUGH else drawn >= FEW and drawn > MOST * asked
+
+
+def check(counts: Mapping[str, int], folder: str) -> None:
+    """Raises UnreadableAnswersError where `counts`, those of all stages so far in `folder`, are `too_random`."""
+    drawn = counts.get("fallbacks", 0)
+    asked = max(counts.get("asked", 0), drawn + counts.get("parsed", 0))  # older runs did not count it
+    if too_random(drawn, asked):
+        from armap_lite.llms.server import UnreadableAnswersError
+
+        raise UnreadableAnswersError(
+            f"{drawn} of {asked} actions ({drawn / asked:.0%}) in {folder} were drawn at random, because the answers "
+            "of the policy's server named none of the admissible ones; start in another folder with another model, or "
+            "with another endpoint= or structured= in the model's options"
+        )
 
 
 def taken(lm: Any) -> dict[str, int]:
@@ -15,11 +38,12 @@ def taken(lm: Any) -> dict[str, int]:
         return {}
     for name in counts:
         setattr(lm, name, 0)
-    return {name: n for name, n in counts.items() if n or name != "unfinished"}
+    return {name: n for name, n in counts.items() if n or name not in ("unfinished", "asked")}
 
 
 def misses(counts: Mapping[str, int]) -> str:
     """`counts` in words: answers of a server that is not held to the admissible actions."""
-    read, missed, drawn, unfinished = (counts.get(name, 0) for name in COUNTS)
+    read, missed, drawn, unfinished, asked = (counts.get(name, 0) for name in COUNTS)
     said = f"{read} actions read out of free text, {missed} answers not admissible, {drawn} actions drawn instead"
+    said += f", of {asked} actions in all" if asked else ""
     return said + (f", {unfinished} texts empty, as the thought before them was cut off" if unfinished else "")

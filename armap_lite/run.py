@@ -205,9 +205,10 @@ class Run:
         s, file, rough = self.settings, self.path("dev_pairs.jsonl"), self.path("dev_trajectories.jsonl")
         tasks = evenly(self.env.tasks("dev"), s.dev_tasks)
         size: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "proposals": 0}
-        await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
-        kept = collect.load(rough)
-        await synthesize.synthesize(self.env, self.data_lm, kept, file, negatives=1, texts=s.texts, seed=self.seed)
+        with self._misses_kept():
+            await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
+            kept = collect.load(rough)
+            await synthesize.synthesize(self.env, self.data_lm, kept, file, negatives=1, texts=s.texts, seed=self.seed)
         return synthesize.load(file)
 
     async def margins(self) -> dict[str, Any]:
@@ -368,7 +369,11 @@ class Run:
 
     @contextlib.contextmanager
     def _misses_kept(self) -> Iterator[None]:
-        """A server's model writes what it likes; how often that was no admissible action is kept for the report."""
+        """A server's model writes what it likes; how often that was no admissible action is kept for the report.
+
+        Raises UnreadableAnswersError before and after where, over all stages, it was too often: see `answers.check`.
+        """
+        self.check_answers()
         try:
             yield
         finally:
@@ -376,6 +381,12 @@ class Run:
                 if counts := answers.taken(lm):
                     self.add("answers.json", counts)
                     print(f"{lm.name}: {answers.misses(counts)}")
+        self.check_answers()
+
+    def check_answers(self) -> None:
+        file = self.path("answers.json")
+        if file.is_file() and self.share == slice(None):  # the parts of a stage are judged together
+            answers.check(json.loads(file.read_text(encoding="utf-8")), str(self.dir))
 
     def _say(self, file: Path, what: str) -> None:
         state, way = ("Incomplete", "finishing") if file.exists() else ("No", "making")

@@ -79,6 +79,7 @@ def spread(run: Run, stage: str, **takes: float) -> Counter[str]:
                 write_atomic(waiting.pop(ended), lines)
                 nodes[node] += bool(lines)
             store.extend(read_jsonl(part))
+            run.check_answers()
     shutil.rmtree(folder, ignore_errors=True)
     return nodes
 

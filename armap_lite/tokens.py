@@ -10,20 +10,19 @@ from typing import Any
 
 Tokens = tuple[int, ...]
 
-# What prompts consist of: lines with and without punctuation at their end, blank lines, brackets, numbers.
+# What prompts consist of: lines with and without punctuation at their end, blank lines, brackets, numbers, indents.
 PROBES = (
     "Task: boil the water.\nAction: open door\n",
     "Use 1 4 8 8 (to obtain 24).\n\n8 * 4 = 32\nclick[buy now]\nleft: 4, 8\n",
-    "In it, you see: a cup | $10.00!\n\nWhat now?\n",
+    "In it, you see: a cup | $10.00!\n\n\nWhat now?\n",
+    "You see: \n  a cup\n\tthe door\n \n\nWhat now?\n",
 )
+BORDER = re.compile(r"(?<=\S\n)(?=\S)")
 
 
 def _by_line(text: str) -> list[str]:
-    return text.splitlines(keepends=True)
-
-
-def _by_paragraph(text: str) -> list[str]:
-    return re.findall(r"[^\n]*\n(?:\s*\n)*|[^\n]+", text)
+    """Cut after each newline that stands alone: in a run of white space, tokens may reach over the end of the line."""
+    return BORDER.split(text) if text else []
 
 
 def _whole(text: str) -> list[str]:
@@ -33,8 +32,8 @@ def _whole(text: str) -> list[str]:
 class LineTokenizer:
     """Tokenises a text in the smallest pieces that give the tokens of the whole text.
 
-    A piece is a line with its newline; or a line with all blank lines after it, where adjacent newlines become one
-    token (Llama 3, Qwen); or the whole text, where each piece would get a blank in front (SentencePiece).
+    A piece is a line with its newline, together with the blank and indented lines that follow; or the whole text, where
+    each piece would get a blank in front (SentencePiece).
     `start` is the token before the first word: bos, or eos where there is none. Raises ValueError without either.
     """
 
@@ -49,11 +48,10 @@ class LineTokenizer:
         self.start: int = starts[0]
         self._piece = functools.lru_cache(65536)(self._encode)
         self._tails = functools.lru_cache(1024)(self._continue)
-        self._split: Callable[[str], list[str]] = _whole
-        for way in (_by_line, _by_paragraph):
-            if all([t for piece in way(text) for t in self._encode(piece)] == [*self._encode(text)] for text in PROBES):
-                self._split = way
-                break
+        fits = all(
+            [t for piece in _by_line(text) for t in self._encode(piece)] == [*self._encode(text)] for text in PROBES
+        )
+        self._split: Callable[[str], list[str]] = _by_line if fits else _whole
         self.newline = self._piece("a\n")[-1]
 
     def _encode(self, piece: str) -> Tokens:
@@ -69,7 +67,8 @@ class LineTokenizer:
         Where a token would reach from the prompt into an option, the prompt's ids end before it.
         """
         head = self(prompt)
-        line = "" if self._split is _by_line else prompt[prompt.rstrip().rfind("\n") + 1 :]
+        apart = self._split is _by_line and re.search(r"\S\n\Z", prompt)
+        line = "" if apart else prompt[prompt.rstrip().rfind("\n") + 1 :]
         tails = self._tails(tuple(options), line)
         if tails is not None:
             return head, tails
@@ -79,8 +78,8 @@ class LineTokenizer:
 
     def _continue(self, options: tuple[str, ...], line: str) -> tuple[Tokens, ...] | None:
         """Token ids of `options` after `line`, the prompt's last; None where a token reaches over the border."""
-        if self._split is _by_line:
-            return tuple((*self(option), self.newline) for option in options)
+        if not line and any(option[:1].isspace() for option in options):
+            return None
         head = self(line)
         whole = [self(f"{line}{option}\n") for option in options]
         if any(ids[: len(head)] != head for ids in whole):

@@ -101,3 +101,9 @@ def causal_lm(name: str, seed: int = 0) -> Any:
 
 def backbone(name: str, seed: int = 0) -> Any:
     return seeded(seed, lambda: AutoModel.from_config(config(name), dtype=torch.float32)).eval()
+
+
+def bert_config(**settings: Any) -> Any:
+    """BERT reads from both sides, unless it is a decoder."""
+    small = {k: v for k, v in SMALL.items() if k not in ("num_key_value_heads", "head_dim", "tie_word_embeddings")}
+    return AutoConfig.for_model("bert", **{**small, "vocab_size": 340, "initializer_range": 0.2, **settings})

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from architectures import SETTINGS, WINDOW, backbone, causal_lm
+from architectures import SETTINGS, WINDOW, backbone, bert_config, causal_lm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_choose import brute_force, logprobs, token_by_token
-from tiny import puzzle, tiny_tokenizer
+from tiny import puzzle, seeded, tiny_tokenizer
+from transformers import BertModel
 
 from armap_lite.llms.forest import Forest, LogitForest
 from armap_lite.llms.local import LocalLM
@@ -120,11 +121,27 @@ def test_scores_are_those_of_the_plain_backbone(name: str, train: str):
 def by_definition(network: RewardNetwork, row: list[int]) -> float:
     with torch.inference_mode():
         hidden = network.backbone(input_ids=torch.tensor([row]), use_cache=False).last_hidden_state
-        return float(network.head(hidden[0, -1]))
+        return float(network.head(hidden[0, -1].float()))
 
 
 def padded(rows: list[list[int]]) -> dict[str, torch.Tensor]:
     return pad(rows, tiny_tokenizer().pad_token_id)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_backbone_that_reads_from_both_sides_scores_what_it_scores_alone(dtype: str, capsys: pytest.CaptureFixture):
+    network = seeded(0, lambda: RewardNetwork(BertModel(bert_config()).eval(), RewardConfig(keep=2, train="top:1")))
+    network.head.weight.data.mul_(50)
+    model = RewardModel(network, tiny_tokenizer(), dtype=dtype)
+    assert model.forest is None
+    assert dtype != "float32" or "BertModel reads text from both sides" in capsys.readouterr().err
+    rows = [model.encode(t.task.instruction, t)[0] for t in WALKS]
+    assert len({*map(len, rows)}) > 2
+    expected = [by_definition(network, row) for row in rows]
+    close = 1e-3 if dtype == "float32" else 0.05 * np.ptp(expected)
+    assert model.score([t.task.instruction for t in WALKS], WALKS) == pytest.approx(expected, abs=close)
+    model.reset()
+    assert np.ptp(expected) > 0.1
 
 
 # Windows, in any tree.

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from architectures import SMALL, causal_lm
+from architectures import SMALL, bert_config, causal_lm
 from tiny import seeded, tiny_config, tiny_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
@@ -149,3 +149,17 @@ def test_what_a_plain_engine_writes_costs_its_new_tokens(name: str):
     lm.reset()
     lm.forest.keeps = False
     assert lm.generate(prompts, 3, **options) == kept
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_policy_that_reads_from_both_sides_is_refused(dtype: torch.dtype):
+    bert = AutoModelForCausalLM.from_config(bert_config()).eval().to(dtype)
+    with pytest.raises(ValueError, match="odd: BertLMHeadModel reads text from both sides: it is no decoder-only"):
+        LocalLM(bert, tiny_tokenizer(), name="odd")
+    decoder = seeded(0, lambda: AutoModelForCausalLM.from_config(bert_config(is_decoder=True), dtype=torch.float32))
+    text = list(range(10, 30))
+    lm = LocalLM(decoder, tiny_tokenizer())  # the same layers as a decoder are taken
+    node = lm.forest.add(text)
+    with torch.inference_mode():
+        expected = decoder(torch.tensor([text])).logits[0, -1].log_softmax(-1)
+    torch.testing.assert_close(lm.forest.logprobs([node])[node], expected, atol=1e-3, rtol=0)

@@ -14,7 +14,13 @@ import torch
 from test_export import TEXTS, WALKS, saved
 from tiny import seeded, tiny_config, tiny_folder, tiny_tokenizer
 from tokenizers import processors
-from transformers import BertConfig, BertForSequenceClassification, LlamaForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Gemma3TextConfig,
+    Gemma3TextForSequenceClassification,
+    LlamaForSequenceClassification,
+)
 
 from armap_lite import reward
 from armap_lite.reward.export import export
@@ -71,6 +77,22 @@ def test_scores_are_those_of_the_model_itself(kind: str, template: str | None, t
         read = loaded.forest.tokens_computed
         loaded.score(TEXTS, WALKS)
         assert loaded.forest.tokens_computed == read  # prefixes are shared, as with a trained one
+
+
+def test_one_that_reads_from_both_sides_is_run_as_a_whole(tmp_path: Path):
+    """It has a linear head at the last token, as decoders have; its attention is not theirs."""
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    size = {"vocab_size": 340, "intermediate_size": 64, "head_dim": 8, "pad_token_id": 2, "initializer_range": 0.3}
+    config = Gemma3TextConfig(**shape, **size, use_bidirectional_attention=True, num_labels=1)
+    seeded(3, lambda: Gemma3TextForSequenceClassification(config)).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    loaded = reward.load(tmp_path)
+    assert loaded.network.head is not None and loaded.forest is None
+    rows = [loaded.encode(text, trajectory)[0] for text, trajectory in zip(TEXTS, WALKS)]
+    with torch.inference_mode():
+        expected = [loaded.network.model(torch.tensor([row])).logits.item() for row in rows]
+    assert loaded.score(TEXTS, WALKS) == pytest.approx(expected, abs=1e-4)
+    assert np.ptp(expected) > 1e-3
 
 
 def test_an_exported_model_is_taken_back(tmp_path: Path):

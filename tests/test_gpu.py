@@ -14,15 +14,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from test_training import CONFIG, toy_pairs
-from tiny import seeded, tiny_config, tiny_network, tiny_tokenizer
-from transformers import BertConfig, BertModel, LlamaModel, MistralConfig, MistralModel
+from tiny import seeded, tiny_config, tiny_folder, tiny_network, tiny_tokenizer
+from transformers import (
+    BertConfig,
+    BertModel,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    LlamaModel,
+    MistralConfig,
+    MistralModel,
+)
 
 from armap_lite import profiles, reward, run
 from armap_lite.llms import device
+from armap_lite.reward import model, scorer
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 from armap_lite.reward.data import PairDataModule, pad
 from armap_lite.reward.memory import SHARE, activation_bytes, fit_batch, model_bytes
-from armap_lite.reward.model import RewardNetwork
+from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.reward.training import _for_cuda
 
 TOOLS = Path(__file__).parents[2] / "shared/tools/gpu"
@@ -38,7 +47,7 @@ def card(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda where: name)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (int(free * 1e9), int(80e9)))
 
-    device._say.cache_clear()
+    device.say_once.cache_clear()
     before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(True)
     yield told
@@ -58,6 +67,37 @@ def test_a_card_without_bfloat16_gets_float16_and_that_is_said_once(card, capsys
     assert _for_cuda(TrainingConfig(batch_size=2), network, 60).precision == "32-true"
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "Tesla T4 does not compute in bfloat16" in said
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_a_reward_model_has_its_dtype_before_it_is_moved(card, stored, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    card("NVIDIA A100", (8, 0))
+    config = RewardConfig(backbone=tiny_folder(tmp_path), keep=2, train="top:1")
+    seeded(0, lambda: LlamaForCausalLM(tiny_config())).to(stored).save_pretrained(tmp_path)
+    moved = []
+    monkeypatch.setattr(RewardNetwork, "to", lambda net, where: moved.append((where.type, net.backbone.dtype)) or net)
+    for dtype, large in (("auto", 0), ("auto", 10**9), ("float32", 0), ("float16", 0)):
+        monkeypatch.setattr("armap_lite.reward.model.LARGE", large)
+        build(config, "cuda", dtype)
+    dtypes = [torch.bfloat16, torch.float32, torch.float32, torch.float16]
+    assert moved == [("cuda", dtype) for dtype in dtypes]
+
+
+def test_the_dtype_that_is_asked_for_is_kept(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    network, tokenizer = tiny_network(backbone=tiny_folder(tmp_path / "backbone"))
+    network.save(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "finished")
+    one_label = tiny_config(2)
+    one_label.num_labels = 1
+    seeded(0, lambda: LlamaForSequenceClassification(one_label)).save_pretrained(tmp_path / "finished")
+    asked = []
+    for module in (model, scorer):
+        monkeypatch.setattr(
+            module, "place", lambda net, where, dtype, own=module.place: asked.append(dtype) or own(net, where, dtype)
+        )
+    for folder in ("model", "finished"):
+        assert reward.load(tmp_path / folder, device="cpu", dtype="float16").network.backbone.dtype == torch.float16
+    assert asked == ["float16"] * 4  # on CUDA, "auto" would convert what was loaded
 
 
 def test_a_small_card_takes_more_passes_and_that_is_said(card, capsys: pytest.CaptureFixture):

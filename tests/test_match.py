@@ -12,6 +12,7 @@ from armap_lite.envs.game24 import moves
 from armap_lite.llms.match import match
 
 SHOP = ["click[buy now]", "click[< prev]", "click[red]", "click[dark red]", "search[red shoes]"]
+MOVES = ["10 - 4 = 6", "4 - 10 = -6", "10 + 4 = 14", "4 * 6 = 24"]
 ROOM = ["go north", "go south", "open door", "go"]
 
 
@@ -57,6 +58,37 @@ ROOM = ["go north", "go south", "open door", "go"]
         ("Go", ["go", "GO"], None),
         ("go", ["go", "GO"], 0),
         ("b", ["a", "b", "b"], 1),
+        ("not 4 * 6 = 24", MOVES, None),
+        ("4 * 6 = 24 is wrong", MOVES, None),
+        ("I thought of 4 * 6 = 24, but 5 * 5 = 25 is better", MOVES, None),
+        ("10 - 4 = 6 or 4 * 6 = 24", MOVES, None),
+        ("10 - 4 = 6, then 6 * 7 = 42", MOVES, 0),
+        ("4 * 6 = 24, since 24 is what is asked for.", MOVES, 3),
+        ("4 * 6 = 24 – the last step", MOVES, 3),
+        ("10 - 4 = **6**", MOVES, 0),
+        ("4 - 10 = −6", MOVES, 1),
+        ("10 ‑ 4 = 6", MOVES, 0),
+        ("I take 10 - 4 = - 6", MOVES, None),
+        ("I take 10 - 4 = 6,000", MOVES, None),
+        ("I take 10 - 4 = 6,5", MOVES, None),
+        ("5,010 - 4 = 6", MOVES, None),
+        ("(10 - 4) = 7", MOVES, None),
+        ("|4 - 10| = 6", MOVES, None),
+        ("√4 * 6", MOVES, None),
+        ("4 * 6^2", MOVES, None),
+        ("2*4*6", MOVES, None),
+        ("2+4*6", MOVES, None),
+        ("2 + (10 - 4) * 3", ["10 - 4 = 6", "2 + 10 = 12"], None),
+        ("take 1-4 of them", ["1 - 4 = -3"], None),
+        ("use 1/2 of it", ["1 / 2 = 1/2"], None),
+        ("left are 3 -4 and 5", ["3 - 4 = -1"], None),
+        ("so 10 -4 + 10", ["-4 + 10 = 6"], None),
+        ("- 3 + 5", ["3 + 5 = 8", "-3 + 5 = 2"], None),  # a marker or a minus
+        ("1 / 2 = 0.5", ["2 / 1 = 2", "1 / 2 = 1/2"], 1),
+        ("5 / 10 = 2", ["10 / 5 = 2", "5 / 10 = 1/2"], None),
+        ("5 / 10", ["10 / 5 = 2", "5 / 10 = 1/2"], 1),
+        ("4 * 6.0 = 24.0", MOVES, 3),
+        ("1 / 0 = 0", MOVES, None),
     ],
 )
 def test_what_is_meant(answer, choices, found):

@@ -208,8 +208,9 @@ def test_weights_of_another_backbone_are_refused(other: dict, backbone: str, tmp
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path} holds no reward model"):
-        reward.load(tmp_path)
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(FileNotFoundError, match=f"{path} holds no reward model"):
+            reward.load(path)
 
 
 # The scorer: shared prefixes, any batch.
@@ -253,6 +254,7 @@ def test_the_backbone_may_score_in_bf16_and_the_head_stays_in_fp32():
     exact = RewardModel(*tiny_network(5)).score(texts, walks)
     model = RewardModel(*tiny_network(5), dtype="bfloat16")
     assert model.network.backbone.dtype == torch.bfloat16 and model.network.head.weight.dtype == torch.float32
+    assert {b.dtype for b in model.network.backbone.buffers()} == {torch.float32}  # rotary frequencies: unrounded
     rounded = model.score(texts, walks)
     assert rounded == pytest.approx(exact, abs=0.02) and not (rounded == exact).any()
     coarse = torch.from_numpy(rounded).bfloat16().double().numpy()

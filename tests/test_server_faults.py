@@ -205,15 +205,16 @@ def test_misses_are_bounded_counted_and_end_in_a_uniform_draw():
 
 
 def test_misses_are_kept_and_add_up(tmp_path, capsys):
-    with scripted(said("no idea")) as server:
+    first = said(lambda request: request["prompt"].split("\n")[1])  # of the listed actions
+    with scripted(*[said("no idea"), said("no idea"), first] * 2) as server:
         for _ in range(2):  # the second Run goes on in the folder of the first
-            run = Run("game24", "fast", tmp_path, policy=f"{server.url}#m", collect_tasks=1, samples=1, proposals=0)
-            run.lm.structured, run.lm.endpoint, run.lm.parse_retries = "none", "completions", 0
+            policy = f"{server.url}#m endpoint=completions structured=none scoring=none parse_retries=0 concurrency=1"
+            run = Run("game24", "fast", tmp_path, policy=policy, collect_tasks=1, samples=1, proposals=0)
             asyncio.run(run.collect())
             run.path("trajectories.jsonl").unlink()
     counts = json.loads(run.path("answers.json").read_text(encoding="utf-8"))
-    assert counts == {"parsed": 0, "misses": 6, "fallbacks": 6}  # three steps, twice
-    assert capsys.readouterr().out.count(": 0 actions read out of free text, 3 answers not admissible, 3 actions") == 2
+    assert counts == {"parsed": 2, "misses": 4, "fallbacks": 4, "asked": 6}  # three steps, twice
+    assert capsys.readouterr().out.count(": 1 actions read out of free text, 2 answers not admissible, 2 actions") == 2
 
 
 def test_a_miss_at_temperature_0_is_asked_again_at_another():

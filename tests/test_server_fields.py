@@ -70,11 +70,9 @@ def test_several_fields_refused_in_one_answer():
 )
 def test_a_field_with_another_name_is_renamed(field, new, message, capsys):
     with scripted(refused(400, {"error": {"message": message, "param": field}}), said("fine")) as server:
-        lm = server.lm()
+        lm = server.lm(concurrency=1)
         lm.generate(["a", "b"], seeds=[1, 2], max_tokens=7)
-        lm.generate(["c"], seeds=[3])  # of the two before, the one that was not refused may have come last
-        *_, body = server.seen[-1]
-        assert new in body and field not in body
+        assert all(new in body and field not in body for *_, body in server.seen[-2:])
     assert capsys.readouterr().err.count(f"takes `{field}` under the name `{new}`") == 1
 
 
@@ -132,6 +130,69 @@ def test_extra_overrides_and_none_leaves_out():
         server.lm(extra={"max_completion_tokens": 500, "max_tokens": None, "seed": None}).generate(["a"], seeds=[1])
         assert not {"max_tokens", "seed"} & server.seen[-1][-1].keys()
         assert server.seen[-1][-1]["max_completion_tokens"] == 500
+
+
+UNRELATED = [
+    "The prompt is invalid: extra text after stop token",
+    "The prompt is invalid: extra text after 'stop' token",
+    "logprobs not supported when temperature is 0",
+    "logprobs is not supported when 'temperature' is 0",
+    "Invalid value in messages[0]: stop and seed are forbidden words",
+    "Unexpected end of the prompt; stop here, or try another seed",
+    "Extra data in JSON: {'model': 'm', 'seed': 1, 'stop': 'x', 'temperature': 0.0}",
+]
+
+
+@pytest.mark.parametrize("message", UNRELATED)
+def test_a_refusal_of_something_else_teaches_nothing(message):
+    with scripted(failed(400, message), said("fine")) as server:
+        lm = server.lm(concurrency=1)
+        with pytest.raises(ServerError, match="answered 400"):
+            lm.generate(["a"], temperature=0.0, seeds=[1])
+        lm.generate(["a"], temperature=0.0, seeds=[1])
+        assert {"stop", "seed", "temperature", "top_p"} <= server.seen[-1][-1].keys() and len(server.seen) == 2
+
+
+@pytest.mark.parametrize("param", ["messages.0.stop", "logprobs", "prompt"])
+def test_what_the_answer_says_of_another_field_teaches_nothing(param):
+    body = {"error": {"message": "Unsupported: 'stop' and 'seed'", "param": param}}
+    assert replies.refused(json.dumps(body), {"stop", "seed"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("message", "fields"),
+    [
+        ("unsupported parameter: seed", ["seed"]),
+        ("seed is not supported", ["seed"]),
+        ("The parameter seed is currently not supported by this model", ["seed"]),
+        ("Unrecognized request arguments supplied: seed, stop", ["seed", "stop"]),
+        ("create() got an unexpected keyword argument 'seed'", ["seed"]),
+        ("1 validation error for Request seed Extra inputs are not permitted [type=extra_forbidden]", ["seed"]),
+        ("This model does not support the seed parameter", ["seed"]),
+        ("Additional properties are not allowed ('seed' was unexpected)", ["seed"]),
+        ("unknown field `seed`, expected one of `model`, `stop`, `temperature`", ["seed"]),
+        ("[{'type': 'extra_forbidden', 'loc': ('body', 'seed'), 'input': {'stop': 'x', 'temperature': 1}}]", ["seed"]),
+        ("'top_p'/'stop' is not supported with this model", ["top_p", "stop"]),
+        ("This model does not support stop tokens in a prompt", []),
+        ("Stop is a word that is not allowed here", []),
+    ],
+)
+def test_a_field_is_refused_where_its_name_stands_beside_the_refusal(message, fields):
+    sent = {"seed", "stop", "temperature", "top_p"}
+    assert replies.refused(json.dumps({"error": {"message": message}}), sent) == dict.fromkeys(fields)
+
+
+def test_what_is_left_out_in_vain_is_sent_again(capsys):
+    """Only a request that succeeds without a field shows that the field was at fault."""
+    wrong = failed(400, "Parameter seed is not supported")
+    with scripted(wrong, failed(400, "The prompt is too odd"), said("fine")) as server:
+        lm = server.lm(concurrency=1)
+        with pytest.raises(ServerError, match="too odd"):
+            lm.generate(["a"], seeds=[1])
+        assert "seed" not in server.seen[1][-1]
+        lm.generate(["b"], seeds=[1])
+        assert "seed" in server.seen[-1][-1]
+    assert "does not take" not in capsys.readouterr().err
 
 
 names = st.sampled_from(["max_tokens", "seed", "stop", "top_k"])

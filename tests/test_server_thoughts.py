@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 
 import pytest
 from scripted_server import chat, failed, refused, said, scripted
 
+from armap_lite import answers
 from armap_lite.llms import replies
 from armap_lite.llms.server import ServerError, UnreadableAnswersError
 from armap_lite.run import Run
@@ -196,6 +198,48 @@ def test_the_share_holds_over_the_stages_of_a_run_and_is_kept(tmp_path, capsys):
             asyncio.run(run.collect())
     kept = json.loads(run.path("answers.json").read_text(encoding="utf-8"))
     assert kept["fallbacks"] >= 30 and kept["parsed"] == 0  # what is in the folder by then is counted
+
+
+@pytest.mark.parametrize(
+    ("drawn", "asked", "stops"),
+    [
+        (3, 3, False),
+        (4, 4, False),
+        (5, 5, True),
+        (5, 10, False),
+        (6, 10, True),
+        (14, 29, False),
+        (15, 29, True),
+        (6, 30, False),
+        (7, 30, True),
+        (200, 1000, False),
+        (201, 1000, True),
+    ],
+)
+def test_a_run_is_judged_by_all_its_stages(drawn, asked, stops):
+    counts = {"parsed": 0, "misses": drawn, "fallbacks": drawn, "asked": asked}
+    with pytest.raises(UnreadableAnswersError, match=f"{drawn} of {asked} ") if stops else nullcontext():
+        answers.check(counts, "runs/x")
+
+
+def test_a_small_run_that_is_mostly_random_stops_at_the_end_of_a_stage(tmp_path):
+    """Each notebook is a process of its own, with too few actions to be judged while it runs."""
+    with scripted(said("no idea")) as server:
+        policy = f"{server.url}#m endpoint=completions structured=none scoring=none parse_retries=0"
+        sizes = {"collect_tasks": 1, "samples": 1, "proposals": 0}
+        run = Run("game24", "fast", tmp_path, policy=policy, **sizes)
+        asyncio.run(run.collect())  # three unlucky draws
+        run.path("trajectories.jsonl").unlink()
+        run = Run("game24", "fast", tmp_path, policy=policy, **sizes)
+        with pytest.raises(UnreadableAnswersError, match=r"6 of 6 actions \(100%\)"):
+            asyncio.run(run.collect())
+        asked = len(server.seen)
+        with pytest.raises(UnreadableAnswersError, match="in another folder"):
+            asyncio.run(run.collect())
+        assert len(server.seen) == asked  # what is in the folder does not get better
+    part = Run("game24", "fast", tmp_path, policy=policy, **sizes)
+    part.share = slice(0, 1)
+    part.check_answers()  # a worker's part is judged with the others
 
 
 def test_a_few_actions_drawn_at_random_are_too_few_to_judge():

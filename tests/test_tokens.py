@@ -9,14 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import seeded, tiny_config, tiny_tokenizer
+from tiny import seeded, tiny_config
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from armap_lite.llms.local import LocalLM
 from armap_lite.tokens import LineTokenizer
 
-TEXT = ["Use the numbers (1 4).\n\n8 * 4 = 32\nclick[buy now]\n\n\nUse the door\nopen door!\n\n 8 * 4\n"] * 20
+TEXT = [
+    "Use the numbers (1 4).\n\n8 * 4 = 32\nclick[buy now]\n\n\nUse the door\nopen door!\n\n 8 * 4:\n  8\n \n\n"
+] * 20
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -38,8 +40,10 @@ def trained(tokenizer: Tokenizer, alphabet: list[str] | None = None) -> PreTrain
 def made(kind: str) -> PreTrainedTokenizerFast:
     """Tokenizers built as those of well-known models are."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    if kind == "gpt2":
-        return tiny_tokenizer()
+    if kind == "gpt2":  # white space before a word is cut off from all that stands before it
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        return trained(tokenizer, sorted(pre_tokenizers.ByteLevel.alphabet()))
     if kind == "llama3":  # newlines, and what stands before them, are one token
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Split(Regex(LLAMA3), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
@@ -57,7 +61,20 @@ def made(kind: str) -> PreTrainedTokenizerFast:
 
 KINDS = ["gpt2", "llama3", "llama2", "mistral"]
 lines = st.lists(
-    st.sampled_from(["Use the numbers (1 4).", "8 * 4 = 32", "click[buy now]", "open door!", "Use", "8", ""]),
+    st.sampled_from(
+        [
+            "Use the numbers (1 4).",
+            "8 * 4 = 32",
+            "click[buy now]",
+            "open door!",
+            "Use",
+            "8 ",
+            "",
+            "  8 * 4",
+            "\topen",
+            " ",
+        ]
+    ),
     min_size=1,
     max_size=6,
 )
@@ -84,7 +101,7 @@ def test_choices_are_weighed_as_they_stand_in_the_whole_text(kind: str):
     config.vocab_size = len(tokenizer)
     lm = LocalLM(seeded(0, lambda: LlamaForCausalLM(config)), tokenizer)
     options = ["8 * 4 = 32", "open door!", "8"]
-    for prompt in ("Use the numbers (1 4).\n", "8\n\nclick[buy now]\n\n", "open", ""):
+    for prompt in ("Use the numbers (1 4).\n", "8\n\nclick[buy now]\n\n", "8:\n  8\n", "open", ""):
         [found] = lm.choose([prompt], [options], None)
         np.testing.assert_allclose([c.logprob for c in found], by_definition(lm, prompt, options), atol=1e-3)
         [drawn] = lm.choose([prompt], [options], None, by="token")
@@ -104,8 +121,8 @@ def by_definition(lm: LocalLM, prompt: str, options: list[str]) -> np.ndarray:
 
 
 def test_a_line_is_a_piece_only_where_that_changes_nothing():
-    grown = "Use the door\n\n8 * 4 = 32\n"
-    for kind, count in (("gpt2", 3), ("llama3", 2), ("llama2", 1), ("mistral", 1)):
+    grown = "Use the door\n8 * 4 = 32\n\nopen:\n  door\nUse"
+    for kind, count in (("gpt2", 3), ("llama3", 3), ("llama2", 1), ("mistral", 1)):
         assert len(LineTokenizer(made(kind))._split(grown)) == count, kind
 
 

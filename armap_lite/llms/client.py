@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -100,41 +100,56 @@ class Client:
         return self._call(functools.partial(self._client.get, path, cast_to=str))
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """The JSON that answers `body`, whose fields that are None are not sent. Raises ServerError."""
+        """The JSON that answers `body`, whose fields that are None are not sent. Raises ServerError.
+
+        What an error answer seems to refuse is kept only where the request without it succeeds.
+        """
+        tried: dict[tuple[str, str, Any], str | None] = {}
+        said: list[str] = []
         while True:  # ends: each round takes one of the names that were sent away
-            sent = self._fitted(path, body)
+            sent = self._fitted(path, body, tried)
             try:
-                return self._call(functools.partial(self._client.post, path, cast_to=str, body=sent))
+                answer = self._call(functools.partial(self._client.post, path, cast_to=str, body=sent))
             except ServerError as error:
                 fields = refused(error.answer, sent.keys() - _ESSENTIAL) if error.status in _NEGOTIABLE else {}
                 if not fields:
                     raise
-            self._learn(path, sent, fields)
+                said += self._leave(path, sent, fields, tried)
+            else:
+                with self._lock:
+                    self._fields = {**self._fields, **tried}
+                for what in said:
+                    self.say(what)
+                return answer
 
-    def _fitted(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _fitted(self, path: str, body: Mapping[str, Any], tried: Mapping[Any, str | None]) -> dict[str, Any]:
         """`body` with the names that the server takes."""
+        known = {**self._fields, **tried}
         fitted: dict[str, Any] = {}
         for field, value in body.items():
             name: str | None = field
-            while name is not None and (key := _key(path, name, value)) in self._fields:
-                name = self._fields[key]
+            while name is not None and (key := _key(path, name, value)) in known:
+                name = known[key]
             if value is not None and name is not None and (name == field or name not in body):
                 fitted[name] = value
         return fitted
 
-    def _learn(self, path: str, sent: Mapping[str, Any], fields: Mapping[str, str | None]) -> None:
+    def _leave(
+        self, path: str, sent: Mapping[str, Any], fields: Mapping[str, str | None], tried: dict[Any, str | None]
+    ) -> Iterator[str]:
+        """Rename the `fields` of `sent` in `tried`, or leave them out; what is to be said of each, should that help."""
         for name, new in fields.items():
             value = sent[name]
-            if new is not None and _key(path, new, value) in self._fields:
+            if new is not None and _key(path, new, value) in self._fields | tried:
                 new = None  # both names are refused
-            self._fields[_key(path, name, value)] = new
+            tried[_key(path, name, value)] = new
             shown = f"{name}={value}" if name == "temperature" else name
             if new is not None:
-                self.say(f"takes `{shown}` under the name `{new}`")
+                yield f"takes `{shown}` under the name `{new}`"
             else:
                 # a server's default may be another temperature than 1
                 lost = _LOST.get("max_tokens" if name.startswith("max_") else name, "it is left out")
-                self.say(f"does not take `{shown}`: {lost}")
+                yield f"does not take `{shown}`: {lost}"
 
     def first(self, ways: Iterable[str], works: Callable[[str], bool], plain: Callable[[], Any], otherwise: str) -> str:
         """The first of `ways` that works here, or "none".

@@ -39,12 +39,12 @@ def cuda_has_bfloat16(where: torch.device) -> bool:
     """Whether the GPU computes in bfloat16 (NVIDIA: Ampere and later); where it does not, stderr says so once."""
     found = bool(torch.version.hip) or torch.cuda.get_device_capability(where) >= (8, 0)
     if not found:
-        _say(f"{torch.cuda.get_device_name(where)} does not compute in bfloat16: float16 is used instead")
+        say_once(f"{torch.cuda.get_device_name(where)} does not compute in bfloat16: float16 is used instead")
     return found
 
 
 @functools.cache
-def _say(text: str) -> None:
+def say_once(text: str) -> None:
     """Print `text` on stderr, once in this process."""
     print(text, file=sys.stderr)
 

@@ -71,17 +71,20 @@ class Pass:
 
     def __init__(self, pools: Pools, rows: list[int], slots: list[int], groups: list[Group], device: torch.device):
         self.pools = pools
-        self.rows, self.slots = (torch.tensor(x, dtype=torch.long, device=device) for x in (rows, slots))
         self.groups = groups
-        self.columns = [torch.tensor([node.slot for node in group.columns], device=device) for group in groups]
+        parts = [rows, slots, *([node.slot for node in group.columns] for group in groups)]
+        sent = torch.tensor([i for part in parts for i in part], dtype=torch.long, device=device)  # one copy to it
+        self.rows, self.slots, *self.columns = sent.split([len(part) for part in parts])
         self._masks: dict[int | None, list[Tensor]] = {}
 
     def masks(self, window: int | None, like: Tensor) -> list[Tensor]:
         """[q, p] of each group, on the device and in the dtype of `like`."""
         if window not in self._masks:
             lowest = torch.finfo(like.dtype).min
-            masks = [torch.from_numpy(group.mask(window)) for group in self.groups]
-            self._masks[window] = [mask.clamp(min=lowest).to(like) for mask in masks]
+            masks = [group.mask(window) for group in self.groups]
+            sent = torch.from_numpy(np.concatenate([mask.ravel() for mask in masks])).clamp(min=lowest).to(like)
+            parts = sent.split([mask.size for mask in masks])
+            self._masks[window] = [part.view(mask.shape) for part, mask in zip(parts, masks)]
         return self._masks[window]
 
     def attend(
@@ -111,13 +114,16 @@ class RefusedError(ValueError):
 
 _PASS: ContextVar[Pass] = ContextVar("pass")
 GATHER = 16  # to fetch a token's keys and values costs about as much as attending to it so often: estimated, not tuned
-EVEN = 64  # on CUDA a pass is padded to a multiple of it: kernels are chosen, and memory is cut, for each new shape
+EVEN = 64  # on CUDA the rows of a pass are padded to a multiple of it: kernels and memory blocks depend on shapes;
+# the columns are not, because each group has its own number of them
 
 
 def attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float | None = None, **options: Any
 ) -> tuple[Tensor, None]:
     """The attention of a forest's pass, as transformers calls it. Raises RefusedError for what it cannot do."""
+    if not getattr(module, "is_causal", True):
+        raise RefusedError(f"{type(module).__name__} attends to both sides")
     if odd := [name for name in ("softcap", "s_aux", "position_bias") if options.get(name) is not None]:
         raise RefusedError(f"{type(module).__name__} attends with {odd[0]}")
     window = options.get("sliding_window")

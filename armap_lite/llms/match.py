@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
-_SIGNS = str.maketrans(dict.fromkeys("×·∗⋅✕", "*") | dict.fromkeys("÷∕", "/") | dict.fromkeys("−–—", "-"))
+_SIGNS = str.maketrans(dict.fromkeys("×·∗⋅∙✕✖", "*") | dict.fromkeys("÷∕⁄", "/") | dict.fromkeys("−–—‐‑‒﹣－", "-"))
 _NUMBER = r"-?\d+(?:\.\d+|/\d+)?"
-_EQUATION = re.compile(rf"({_NUMBER}) ?([-+*/]) ?({_NUMBER})(?: ?= ?({_NUMBER}))?")
-# An equation within a sentence; part of a longer calculation is none.
-_WITHIN = re.compile(rf"(?<![\w./-])(?<![-+*/(=] ){_EQUATION.pattern}(?! ?[-+*/]|[\w/]|\.\d)")
+_EQUATION = re.compile(rf"({_NUMBER})( ?)([-+*/])( ?)({_NUMBER})(?:\)? ?= ?(?:\*\*|[$`])?({_NUMBER}))?")
+# An equation within a sentence; part of a longer calculation, or of a number such as 1,000, is none.
+_WITHIN = re.compile(
+    r"(?<![\w./^√|+-])(?<!\d\*)(?<!\)\*)(?<!\d,)(?<![-+*/(=] )(?:(?=\d)|(?<!\d )(?<!\d=)(?<!\) ))"
+    rf"{_EQUATION.pattern}(?![\w/^√]|[.,]\d| ?[+*/] ?[\w(]| ?- ?[\d(]|\)? ?= ?\W{{0,3}}\d|\) ?[-+*/] ?\d)"
+)
 _MARKER = re.compile(r"^(?:[-*•>] |\(?\d{1,2}[.)] )")  # of a list
 _QUOTES = " \"'`*_“”‘’"
-_NOT = re.compile(r"\b(?:not|never|avoid|without|instead of|rather than|cannot|\w+n['’]t)\b")
+_NOT = re.compile(
+    r"\b(?:no|not|never|avoid|without|instead|rather|cannot|but|however|neither|nor|except|skip|wrong|bad|incorrect|"
+    r"invalid|impossible|\w+n['’]t)\b"
+)
 
 
 def match(text: str, choices: Sequence[str]) -> int | None:
@@ -24,7 +31,9 @@ def match(text: str, choices: Sequence[str]) -> int | None:
     answer = _plain(text)
     bare = _MARKER.sub("", answer).strip(_QUOTES)
     bare = _MARKER.sub("", bare).strip(_QUOTES)  # quotes around a marker, or the other way round
-    meant = {_ordered(found) for found in _WITHIN.finditer(answer)} | {_ordered(_EQUATION.fullmatch(bare))}
+    whole = (bare, re.sub(r"^- (?=\d)", "-", answer))  # a list marker may be a minus
+    meant = {_ordered(found) for found in _WITHIN.finditer(answer) if _is_meant(found)}
+    meant |= {_ordered(_EQUATION.fullmatch(text)) for text in whole}
     denied = bool(_NOT.search(answer))
     tests: tuple[Callable[[str], bool], ...] = (
         lambda c: c.strip() == text.strip(),
@@ -51,17 +60,26 @@ def _tight(text: str) -> str:
     return "".join(_plain(text).split())
 
 
-def _ordered(equation: re.Match[str] | None) -> tuple[str, ...]:
-    """Operator, operands (sorted where their order is free) and result ("" where it is left open)."""
+def _is_meant(equation: re.Match[str]) -> bool:
+    """Whether it is a calculation: without a result, `1-4` may be a range, `1/2` a number and `3 -4` two of them."""
+    return bool(equation[6]) or bool(equation[2] and equation[4])
+
+
+def _ordered(equation: re.Match[str] | None) -> tuple[object, ...]:
+    """Operator, operands (sorted where their order is free) and result (None where it is left open)."""
     if equation is None:
         return ()
-    a, sign, b, result = equation.groups("")
-    return (sign, *(sorted((a, b)) if sign in "+*" else (a, b)), result)
+    a, _, sign, _, b, result = equation.groups()
+    try:
+        first, second, value = Fraction(a), Fraction(b), None if result is None else Fraction(result)
+    except ZeroDivisionError:
+        return ()
+    return (sign, *(sorted((first, second)) if sign in "+*" else (first, second)), value)
 
 
-def _same_equation(choice: str, meant: set[tuple[str, ...]]) -> bool:
+def _same_equation(choice: str, meant: set[tuple[object, ...]]) -> bool:
     mine = _ordered(_EQUATION.fullmatch(_plain(choice)))
-    return bool(mine) and (mine in meant or (*mine[:-1], "") in meant)
+    return bool(mine) and (mine in meant or (*mine[:-1], None) in meant)
 
 
 def _inner(choice: str) -> str | None:

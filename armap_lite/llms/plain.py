@@ -7,7 +7,6 @@ the plain forward pass says.
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from armap_lite.llms import layers
+from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import Forest, RefusedError
 from armap_lite.llms.tree import Engine, Logits, Node, Read
 
@@ -24,7 +24,7 @@ from armap_lite.llms.tree import Engine, Logits, Node, Read
 class Plain(Engine):
     """Runs each sequence as a whole, in batches of at most `pack` tokens, padded on the right.
 
-    What stands on the right is not seen from the left, in attention as in recurrent layers: no mask is needed.
+    No mask is needed: a causal model does not see what stands on the right (`engine` checks that it is one).
     Where texts grow by single tokens (`generate`), transformers' own cache continues those of the call before, up to
     `capacity` tokens.
     """
@@ -116,7 +116,10 @@ def length_matters(model: Any) -> bool:
 
 WINDOW = 5  # what sliding windows and chunks of attention shrink to for the check
 CLOSE = {torch.float32: 1e-3, torch.float16: 2e-2}  # relative error that rounding may cause; in bf16 0.1
-_said: set[str] = set()
+
+
+class BothSidesError(ValueError):
+    """A model that is not causal: what it computes at a token depends on the tokens to the right."""
 
 
 def engine(
@@ -130,6 +133,7 @@ def engine(
     """`fast` over `model` where it computes what the model computes, else `slow`, and one line to stderr says why.
 
     `capacity` and `pack`: None takes what suits the device and its free memory (see `sizes`).
+    Raises BothSidesError for a bidirectional model, which neither engine can run.
     """
     trial = fast(model, capacity=64, pack=64)
     why = differs(trial, slow(model), model)
@@ -139,11 +143,14 @@ def engine(
     options = {"capacity": capacity or room[0], "pack": pack or room[1]}
     if why is None:
         return fast(model, **options)
-    line = f"{name}: {type(model).__name__} runs on the plain path, which is slower (it shares no prefixes): {why}"
-    if line not in _said:
-        print(line, file=sys.stderr)
-        _said.add(line)
     chosen = slow(model, **options)
+    kind = f"{name}: {type(model).__name__}"
+    if _sees_right(chosen):
+        raise BothSidesError(
+            f"{kind} reads text from both sides: it is no decoder-only model; "
+            "give one that writes from left to right, such as a Llama, a Qwen or smollm2-135m-instruct"
+        )
+    say_once(f"{kind} runs on the plain path, which is slower (it shares no prefixes): {why}")
     chosen.keeps = not chosen.even and _continues(slow, model)
     return chosen
 
@@ -196,8 +203,13 @@ def _words(model: Any) -> list[int]:
 
 
 def _error(expected: Tensor, got: Tensor) -> float:
-    """The largest relative error (root mean square) of a row of [N, X]."""
-    return float(((got - expected).pow(2).mean(-1) / expected.pow(2).mean(-1)).sqrt().max())
+    """The largest relative error of a row of [N, X]."""
+    return float(_errors(expected, got).max())
+
+
+def _errors(expected: Tensor, got: Tensor) -> Tensor:
+    """The relative error (root mean square) of each row of [N, X] -> [N]."""
+    return ((got - expected).pow(2).mean(-1) / expected.pow(2).mean(-1)).sqrt()
 
 
 def _limit(model: Any) -> float:
@@ -213,6 +225,27 @@ def _read(engine: Engine, words: list[int]) -> Tensor:
     found: dict[Node, Tensor] = {}
     engine.compute(nodes, lambda asked, table: found.update(zip(asked, table)))
     return torch.stack([found[node] for node in nodes])
+
+
+def _sees_right(engine: Plain) -> bool:
+    """Whether tokens on the right change what the model says at most of the tokens before them.
+
+    The whole model reads one row alone and with two continuations. Where the length of the text matters, only rows of
+    one length are compared. The median over tokens ignores single ones that rounding sends to other experts.
+    """
+    words = _words(engine.model)
+    start = engine.add(words[:12])
+    found: list[Tensor] = []  # [12, X] for each continuation
+
+    def read(asked: list[Node], table: Tensor) -> None:
+        found.append(table[[asked.index(node) for node in start.path()]])
+
+    for tail in (words[12:20], words[20:28]) if engine.even else ([], words[12:20], words[20:28]):
+        engine.compute([*start.path(), engine.add(tail, start)], read)
+    engine.clear()
+    engine.tokens_computed = 0
+    limit = _limit(engine.model)
+    return any(float(_errors(found[0], other).median()) > limit for other in found[1:])
 
 
 def _continues(slow: Callable[..., Plain], model: Any) -> bool:

@@ -93,11 +93,37 @@ def hidden_status(text: str) -> int | None:
     return 429 if re.search(r"rate.?limit|too many requests", said) else 400
 
 
-_REFUSES = re.compile(
-    r"un(?:supported|known|expected|recogni[sz]ed)|not (?:supported|permitted|allowed|valid|recogni[sz]ed|accepted)"
-    r"|(?:does|do)(?: not|n't) (?:support|accept|allow)|extra|forbidden|invalid|deprecated|only the default|instead",
-    re.I,
+_UN = r"un(?:supported|known|expected|recogni[sz]ed)"
+_NOT_TAKEN = rf"(?:{_UN}|(?:not|never) (?:\w+ )?(?:supported|permitted|allowed|valid|recogni[sz]ed|accepted))"
+_DOES_NOT = r"(?:does|do)(?: not|n't) (?:support|accept|allow|permit)"
+_REFUSES = re.compile(rf"{_NOT_TAKEN}|{_DOES_NOT}|extra|forbidden|invalid|deprecated|only the default|instead", re.I)
+_NOUN = r"(?:parameter|argument|field|name|key|property|properties|option|input)s?"
+_QUOTE = r"['\"`]?"
+_NAMES = rf"{_QUOTE}(?:body\.)?\w+{_QUOTE}(?:(?:, | ?/ ?| and | or |, and ){_QUOTE}\w+{_QUOTE})*"
+# Names right beside the words that refuse; group 1 holds them.
+_BESIDE = [
+    re.compile(pattern, re.I)
+    for pattern in (
+        (
+            rf"\b(?:{_UN}|invalid|extra|additional|forbidden|deprecated)(?: (?!{_NOUN}\b)\w+)? {_NOUN}"
+            rf"(?: (?:supplied|received|provided|found|passed|given))? ?[:=]? ?({_NAMES})"
+        ),
+        rf"\b{_UN}: ({_NAMES})",
+        (
+            rf"({_NAMES})(?: {_NOUN})?(?::| (?:is|are|was|were))? (?:currently )?(?:{_NOT_TAKEN}|deprecated|forbidden)"
+            r"(?=\W*$|[.,;:!(]| (?:by|in|for|with|on|at|here|when|and|yet|anymore|any)\b)"
+        ),
+        rf"({_NAMES}):? (?:{_DOES_NOT}|extra (?:inputs|fields)(?: are)? not)\b",
+        rf"\b{_DOES_NOT} (?:the |a |any |custom )?(?:{_NOUN} )?({_NAMES})(?= {_NOUN}\b|[.,;!]|$)",
+    )
+]
+_KEY = re.compile(r"[{,] ?['\"]\w+['\"] ?:")  # of the request, which some servers repeat
+# Quoted, but no mere circumstance
+_QUOTED = re.compile(
+    r"(?<!when )(?<!if )(?<!while )(?<!with )(?<!after )(?<!before )(?<!unless )(?<!without )"
+    r"['\"`](\w+)['\"`]"
 )
+_KNOWN = re.compile(r"\b(?:expected (?:one|any) of|(?:supported|allowed|valid|known) (?:\w+ )?are)\b.*", re.I | re.S)
 _SIZE = re.compile(r"too (?:large|big|long|small)|at (?:most|least)|exceed|(?:greater|less) than|context length", re.I)
 _RENAMED = re.compile(r"(?:\buse|did you mean|renamed to|replaced by)\W+(?:the \W*)?([a-z]+_[a-z_]+)", re.I)
 
@@ -105,24 +131,35 @@ _RENAMED = re.compile(r"(?:\buse|did you mean|renamed to|replaced by)\W+(?:the \
 def refused(answer: str, sent: Collection[str]) -> dict[str, str | None]:
     """The fields among `sent` that an error answer refuses, each with its new name where the answer tells one.
 
-    Empty where it refuses none: another fault of the request, or a field whose value is too large.
+    They are read from `param` and `loc`, else from quoted names in the message, or from names right beside the words
+    that refuse. Empty where it refuses none: another fault of the request, or a field whose value is too large.
     """
-    named, texts = [], []
+    found, texts, elsewhere = [], [], False
     for key, value in _strings(answer):
         if key in ("param", "loc"):
-            named.append(next((word for word in re.findall(r"\w+", value) if word in sent), ""))
+            words = [word for word in re.findall(r"\w+", value) if word not in ("body", "query")]
+            inside = {"messages", "prompt"} & set(words)  # a part of these may be called like a field
+            names = [] if inside else [word for word in words if word in sent][:1]
+            found += names
+            elsewhere |= bool(words) and not names
         else:
             texts.append(value)
-    said = " ".join(texts)
-    found = [name for name in named if name]
-    if not found and _REFUSES.search(said):
-        found = [name for name in re.findall(r"['\"`](\w+)['\"`]", said) if name in sent]
-        found = found or [name for name in re.findall(r"\w+", said) if name in sent]
+    said = " ".join(" ".join(texts).split())
+    if not found and not elsewhere:
+        found = _named(_KNOWN.sub("", said), sent)
     new = _RENAMED.search(said)
     rename = new[1] if new and new[1] not in sent else None
     fields = dict.fromkeys(found, rename if len(set(found)) == 1 else None)
     sizes = {name for name in fields if name.startswith("max_")} if _SIZE.search(said) and not rename else ()
     return {name: new for name, new in fields.items() if name not in sizes}
+
+
+def _named(said: str, sent: Collection[str]) -> list[str]:
+    beside = [word for pattern in _BESIDE for names in pattern.findall(said) for word in re.findall(r"\w+", names)]
+    found = [word for word in beside if word in sent]
+    if not found and _REFUSES.search(said):
+        found = [name for name in _QUOTED.findall(_KEY.sub(" ", said)) if name in sent]
+    return found
 
 
 def _strings(data: Any, key: str = "") -> Iterator[tuple[str, str]]:

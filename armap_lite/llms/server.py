@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from armap_lite.answers import ENOUGH, too_random
 from armap_lite.llms.base import Choice, Completion, LanguageModel
 from armap_lite.llms.client import BROKEN, REFUSED, STRUCTURED, Client, ServerError
 from armap_lite.llms.match import match
@@ -28,7 +29,6 @@ T = TypeVar("T")
 
 NO_ENDPOINT = REFUSED | {403, 410, 501}
 THINKING_TRIES = 3  # answers to one question that hold nothing but a thought
-ENOUGH, TOO_MANY = 30, 1 / 5  # questions before a share is judged; largest share of actions drawn at random
 
 
 class UnreadableAnswersError(ServerError):
@@ -104,6 +104,7 @@ class ServerLM(LanguageModel):
         self.misses = 0  # answers that were not admissible, and structured requests that were refused
         self.fallbacks = 0  # choices drawn uniformly, after the last miss
         self.unfinished = 0  # generated texts that are empty, as the thought before them was cut off
+        self.asked = 0  # choices among actions, however they were made, but for weighed ones
         self._asked = self._at_random = 0  # choices of this object's whole life, and those drawn uniformly
         self._unread: deque[str] = deque(maxlen=3)
         self._thinks = self._aloud = False  # whether the model was seen to think before it answers, and in its content
@@ -253,13 +254,14 @@ class ServerLM(LanguageModel):
     def _count_action(self, unread: str | None) -> None:
         """Count a choice; `unread`: the last answer, where the choice is drawn at random as none could be read."""
         with self._lock:
+            self.asked += 1
             self._asked += 1
             if unread is not None:
                 self.fallbacks += 1
                 self._at_random += 1
                 self._unread.append(repr(" ".join(unread.split())[:80]))
             drawn, asked = self._at_random, self._asked
-        if asked >= ENOUGH and drawn > TOO_MANY * asked:
+        if asked >= ENOUGH and too_random(drawn, asked):  # fewer are judged at the end of a stage
             raise UnreadableAnswersError(
                 f"{drawn} of {asked} actions ({drawn / asked:.0%}) were drawn at random, because {self._client.where} "
                 f"answered with none of the admissible ones, but with {', '.join(self._unread)}; take another model, "

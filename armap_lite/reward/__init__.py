@@ -31,19 +31,25 @@ def is_finished(spec: str) -> bool:
 def load(path: Path | str, **options: Any) -> RewardModel:
     """The reward model in the folder `path`, or the finished one that a Hugging Face id names.
 
-    `options`: `device` and `dtype` (see `device.pick`), and those of `RewardModel`, such as `capacity` and `pack`.
-    Raises FileNotFoundError where there is none.
+    `options`: `device` (see `device.pick`), and those of `RewardModel`, such as `dtype`, `capacity` and `pack`.
+    Raises FileNotFoundError where `path` holds none, OSError where a hub id cannot be looked up.
     """
+    from armap_lite.assets import AssetError
     from armap_lite.reward import finished
     from armap_lite.reward.model import build
     from armap_lite.reward.scorer import RewardModel
 
     folder = Path(path).expanduser()
     file = folder / "reward.json"
-    where = {name: options.pop(name) for name in ("device", "dtype") if name in options}
+    dtype = options.setdefault("dtype", "auto")
+    where = {"device": options.pop("device", "auto"), "dtype": dtype}
     if not file.is_file():
         known = (folder / "config.json").is_file() or not folder.is_dir()
-        if not (known and finished.is_classifier(str(path))):
+        try:
+            known = known and finished.is_classifier(str(path))
+        except AssetError:  # a path where nothing is
+            known = False
+        if not known:
             raise FileNotFoundError(
                 f"{path} holds no reward model (no reward.json, no sequence classification); "
                 "train one, or give the folder of one"
@@ -62,5 +68,5 @@ def untrained(config: RewardConfig, seed: int = 0) -> RewardModel:
     from armap_lite.reward.scorer import RewardModel
 
     torch.manual_seed(seed)
-    network, tokenizer = build(config)
+    network, tokenizer = build(config, dtype="auto")
     return RewardModel(network, tokenizer)

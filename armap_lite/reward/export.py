@@ -130,7 +130,7 @@ def _classifier(network: RewardNetwork, pad_token_id: int, bias: float) -> Any:
 
 def _tokenizer(tokenizer: Any, lines: LineTokenizer, texts: Sequence[str], limit: int) -> Any:
     """A fast tokenizer that makes of each text what `lines` makes of it: `start`, then its tokens."""
-    from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
+    from tokenizers import Tokenizer, processors
     from transformers import PreTrainedTokenizerFast
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -141,25 +141,18 @@ def _tokenizer(tokenizer: Any, lines: LineTokenizer, texts: Sequence[str], limit
     special = {name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name) is not None}
     special["pad_token"] = tokenizer.pad_token or tokenizer.eos_token or start
     texts = [*texts, "go\n1 + 1 = 2\n", "a: b.\n\n  c\n", "x\n" * 3]
-    by_line = pre_tokenizers.Split(Regex("\n"), "merged_with_previous")
-    own = backend.pre_tokenizer
-    for before in (pre_tokenizers.Sequence([by_line, own] if own else [by_line]), own):
-        made = Tokenizer.from_str(backend.to_str())
-        made.no_truncation()
-        made.no_padding()
-        if before is not None:
-            made.pre_tokenizer = before
-        made.post_processor = processors.TemplateProcessing(
-            single=f"{start} $A", pair=f"{start} $A $B:1", special_tokens=[(start, lines.start)]
-        )
-        found = PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=limit, padding_side="right", **special)
-        if all(found(text, verbose=False)["input_ids"] == [lines.start, *lines(text)] for text in texts):
-            if found.pad_token_id == lines.newline:
-                raise ValueError(f"the padding token {found.pad_token!r} also ends lines; give the tokenizer another")
-            return found
-    raise ValueError(
-        f"{type(tokenizer).__name__} cannot be written so that it reads text line by line, as the kit does"
+    made = Tokenizer.from_str(backend.to_str())
+    made.no_truncation()
+    made.no_padding()
+    made.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A", pair=f"{start} $A $B:1", special_tokens=[(start, lines.start)]
     )
+    found = PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=limit, padding_side="right", **special)
+    if any(found(text, verbose=False)["input_ids"] != [lines.start, *lines(text)] for text in texts):
+        raise ValueError(f"{type(tokenizer).__name__} cannot be written so that it reads text as the kit does")
+    if found.pad_token_id == lines.newline:
+        raise ValueError(f"the padding token {found.pad_token!r} also ends lines; give the tokenizer another")
+    return found
 
 
 def _rename_class(file: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from armap_lite.assets import ASSETS, resolve_model, without_bars
 from armap_lite.reward.config import RewardConfig
-from armap_lite.reward.model import RewardNetwork
+from armap_lite.reward.model import RewardNetwork, load_to
 from armap_lite.trajectory import Trajectory, transcript
 
 LONGEST = 8192  # tokens, where neither tokenizer nor model states a limit
@@ -73,18 +73,19 @@ class FinishedNetwork(nn.Module):
         return {}
 
 
-def load(spec: str, device: str = "auto", dtype: str = "float32") -> tuple[FinishedNetwork, Any]:
+def load(spec: str, device: str = "auto", dtype: str = "auto") -> tuple[FinishedNetwork, Any]:
     """The finished reward model that the folder or Hugging Face id `spec` names, and its tokenizer.
 
-    `device`, `dtype`: see `llms.device.pick`. Raises ValueError where it has more than one label.
+    `device`: see `llms.device.pick`; `dtype`: as in `RewardModel`. Raises ValueError where it has more than one label.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from armap_lite.llms.device import pick
-
-    where, kind = pick(device, dtype)
     path = resolve_model(spec)
     with without_bars(path):
-        model = AutoModelForSequenceClassification.from_pretrained(path, dtype=kind)
         tokenizer = AutoTokenizer.from_pretrained(path)
-    return FinishedNetwork(model, tokenizer, spec).to(where), tokenizer
+
+        def make(kind: Any) -> FinishedNetwork:
+            model = AutoModelForSequenceClassification.from_pretrained(path, dtype=kind)
+            return FinishedNetwork(model, tokenizer, spec)
+
+        return load_to(device, dtype, make), tokenizer

@@ -14,6 +14,7 @@ import functools
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from armap_lite.llms import layers
+from armap_lite.llms.device import pick
 from armap_lite.reward import towers
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.projector import WordProjector
 from armap_lite.reward.vision import PictureEmbedding, Pictures, Tower
+
+LARGE = 50_000_000  # below it, fp32 takes little time and memory, and rewards may differ by less than bf16 resolves
 
 
 class RewardNetwork(nn.Module):
@@ -155,18 +159,58 @@ def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
     return backbone
 
 
+def place(network: Any, device: torch.device, dtype: str) -> Any:
+    """Convert the parameters of `network.backbone` in place, as `RewardModel` says of `dtype`, then move to `device`.
+
+    Buffers keep their dtype: with rotary frequencies rounded to bf16, positions far into a text would be wrong.
+    """
+    if dtype != "auto" or (device.type == "cuda" and _size(network) >= LARGE):
+        kind = pick(str(device), dtype)[1]
+        for parameter in network.backbone.parameters():
+            parameter.data = parameter.data.to(kind)
+        if network.pictures:  # a picture's features come in fp32
+            network.backbone.get_input_embeddings().projector.float()
+    if network.head is not None:
+        network.head.float()
+    return network.to(device)
+
+
+def _size(network: Any) -> int:
+    return sum(p.numel() for p in network.backbone.parameters())
+
+
+def load_to(device: str, dtype: str, make: Callable[[Any], Any]) -> Any:
+    """The network that `make` loads on the CPU in the dtype it is given, converted by `place` before it is moved.
+
+    "auto" on CUDA loads the weights as they are stored: in fp32, 8B parameters would take 32 GB of memory first.
+    """
+    where, kind = pick(device, "float32" if dtype == "auto" else dtype)
+    network = make("auto" if dtype == "auto" and where.type == "cuda" else kind)
+    if dtype == "auto" and _size(network) < LARGE:
+        network.float()
+    return place(network, where, dtype)
+
+
 def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") -> tuple[RewardNetwork, Any]:
-    """A reward network on the pretrained backbone that `config` names, untrained, and its tokenizer."""
+    """A reward network on the pretrained backbone that `config` names, untrained, and its tokenizer.
+
+    `device`: see `device.pick`; `dtype`: as in `RewardModel`.
+    """
     from transformers import AutoModel, AutoTokenizer
 
     from armap_lite.assets import resolve_model, without_bars
-    from armap_lite.llms.device import pick
 
-    where, kind = pick(device, dtype)
     path = resolve_model(config.backbone)
+    found: list[Any] = []  # the tokenizer
+
+    def make(kind: Any) -> RewardNetwork:
+        if config.vision:  # a tower computes in fp32, and is kept in what it was loaded in
+            tower_kind = torch.float32 if kind == "auto" else kind
+            backbone, tokenizer, tower, projector = towers.load(config, path, tower_kind)
+            found.append(tokenizer)
+            return RewardNetwork(backbone, config, tower, projector)
+        found.append(AutoTokenizer.from_pretrained(path))
+        return RewardNetwork(AutoModel.from_pretrained(path, dtype=kind), config)
+
     with without_bars(path):
-        if config.vision:
-            backbone, tokenizer, tower, projector = towers.load(config, path, kind)
-            return RewardNetwork(backbone, config, tower, projector).to(where), tokenizer
-        backbone = AutoModel.from_pretrained(path, dtype=kind)
-        return RewardNetwork(backbone, config).to(where), AutoTokenizer.from_pretrained(path)
+        return load_to(device, dtype, make), found[0]

@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from armap_lite.llms.device import pick
+from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import Forest
-from armap_lite.llms.plain import Plain, engine
+from armap_lite.llms.plain import BothSidesError, Plain, engine
 from armap_lite.llms.tree import Hidden
 from armap_lite.reward.finished import FinishedNetwork
-from armap_lite.reward.model import RewardNetwork
+from armap_lite.reward.model import RewardNetwork, place
 from armap_lite.reward.vision import encode
 from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import Trajectory
 
-LARGE = 50_000_000  # below it, fp32 takes little time and memory, and rewards may differ by less than bf16 resolves
 BATCH = 16  # texts in one pass of a model that is run as a whole
 
 
@@ -49,22 +48,21 @@ class RewardModel:
         "auto" is bf16 on CUDA (fp16 where the card has no bf16) for backbones of `LARGE` parameters and more; else the
         backbone stays as it is. The head always computes in fp32.
         """
-        device = next(network.parameters()).device
-        size = sum(p.numel() for p in network.backbone.parameters())
-        if dtype != "auto" or (device.type == "cuda" and size >= LARGE):
-            network.backbone.to(pick(str(device), dtype)[1])  # type: ignore[call-overload]
-            if network.pictures:  # a picture's features come in fp32
-                network.backbone.get_input_embeddings().projector.float()  # type: ignore[operator]
-        if network.head is not None:
-            network.head.float()
+        network = place(network, next(network.parameters()).device, dtype)
         self.network: Any = network.eval().requires_grad_(False)
         self.finished = isinstance(network, FinishedNetwork)
         self.pad = tokenizer.pad_token_id or 0  # masked: any token will do
         if not self.finished:
             self.lines = LineTokenizer(tokenizer)
         name = f"reward model on {network.config.backbone}"
-        whole = network.head is None  # no linear head at the last token: the model is run as a whole
-        self.forest = None if whole else engine(RewardForest, PlainReward, network.backbone, name, capacity, pack)
+        self.forest: Any = None  # where there is none, the model is run as a whole
+        if network.head is None:  # no linear head at the last token
+            return
+        try:
+            self.forest = engine(RewardForest, PlainReward, network.backbone, name, capacity, pack)
+        except BothSidesError:  # it needs the mask that `_whole` passes
+            kind = type(network.backbone).__name__
+            say_once(f"{name}: {kind} reads text from both sides: it scores whole texts, which is slower")
 
     def reset(self) -> None:
         """Forget every cached prefix."""
