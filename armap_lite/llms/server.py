@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import openai
 
+from armap_lite.llms import shapes
 from armap_lite.llms.base import Choice, Completion, LanguageModel
 from armap_lite.rng import stream
 
@@ -23,7 +24,7 @@ from armap_lite.rng import stream
 def _schema(choices: list[str]) -> dict[str, Any]:
     choice = {"choice": {"type": "string", "enum": choices}}
     schema = {"type": "object", "properties": choice, "required": ["choice"], "additionalProperties": False}
-    return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}}
+    return shapes.FIELDS["response_format"](schema)
 
 
 # What to add to a request so that the answer is one of `choices`, in the order it is tried
@@ -112,6 +113,7 @@ class ServerLM(LanguageModel):
         self.parsed = 0  # answers read out of free text
         self.misses = 0  # answers that were not admissible, and structured requests that were refused
         self.fallbacks = 0  # choices drawn uniformly, after the last miss
+        self._shapes = shapes.Shapes()
         self._lock = threading.Lock()
         self._client = openai.OpenAI(
             base_url=self.base_url,
@@ -135,13 +137,19 @@ class ServerLM(LanguageModel):
         temperature: float = 1.0,
         stop: str = "\n",
         seeds: Sequence[int] | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> list[list[Completion]]:
-        """`n` completions of each prompt, each cut before the first `stop`. Raises ServerError."""
+        """`n` completions of each prompt, each cut before the first `stop`. Raises ServerError.
+
+        `schema` is handed on where the server heeds it (found out once), except with structured="none".
+        """
         self._find_endpoint()
+        schema = None if self.structured == "none" else schema
+        shape = self._shapes(schema, lambda fields: self._ask("A word:", None, None, fields, **shapes.SIZE).text)
 
         def ask(i: int, k: int) -> Completion:
             seed = None if seeds is None else stream(seeds[i], k)
-            return self._ask(prompts[i], stop, seed, max_tokens=max_tokens, temperature=temperature)
+            return self._ask(prompts[i], stop, seed, shape, max_tokens=max_tokens, temperature=temperature)
 
         return self._map(ask, len(prompts), n)
 
