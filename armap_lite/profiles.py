@@ -33,8 +33,11 @@ class Profile:
     # Instructions the LLM may propose for a task before the task's own is used.
     negatives: int = 2
     # Executed negatives for each trajectory.
+    hindsight: str = "code"
+    # Who looks back at trajectories: "code" reads them and the data LLM only words what code read, which suits a small
+    # one; "llm" reads, refines and changes them as in the paper. In a world without code that can, it is "llm".
     texts: int = 1
-    # Instructions the data LLM may draft for each trajectory before a plain sentence is used.
+    # Instructions the data LLM may draft for each trajectory before a plain sentence is used ("code" only).
     mirror: bool = True
     # Use each pair a second time with the roles exchanged (see synthesize.py).
     reward: RewardConfig = RewardConfig()
@@ -56,6 +59,8 @@ class Profile:
             value = getattr(self, name)
             if (name, value) != ("test_tasks", None) and (not isinstance(value, int) or value < least):
                 raise ValueError(f"{name}={value!r}: expected a whole number, at least {least}")
+        if self.hindsight not in ("code", "llm"):
+            raise ValueError(f"hindsight={self.hindsight!r}: expected 'code' or 'llm'")
 
 
 def _planners(
@@ -146,6 +151,7 @@ PROFILES: dict[str, Profile] = {
     "paper": Profile(
         policy="meta-llama/Llama-3.1-8B-Instruct",
         data_llm="meta-llama/Meta-Llama-3-70B-Instruct",
+        hindsight="llm",
         collect_tasks=1000,
         samples=10,
         negatives=1,

@@ -167,6 +167,7 @@ class Run:
                 mirror=s.mirror,
                 seed=self.seed,
                 share=self.share,
+                look_back=s.hindsight,
                 progress=bar.update,
             )
         synthesize.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
@@ -184,8 +185,8 @@ class Run:
         tasks = evenly(self.env.tasks("dev"), s.dev_tasks)
         size: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "proposals": 0}
         await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
-        kept = collect.load(rough)
-        await synthesize.synthesize(self.env, self.data_lm, kept, file, negatives=1, texts=s.texts, seed=self.seed)
+        way: dict[str, Any] = {"negatives": 1, "texts": s.texts, "look_back": s.hindsight}
+        await synthesize.synthesize(self.env, self.data_lm, collect.load(rough), file, seed=self.seed, **way)
         return synthesize.load(file)
 
     async def margins(self) -> dict[str, Any]:
