@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scripted_server import failed, said, scripted
 from tiny import ScriptedLM
 
+from armap_lite import envs
 from armap_lite.batching import Batcher
 from armap_lite.envs import prompts
 from armap_lite.envs.hindsight import LLMHindsight, read_answer
@@ -166,7 +167,8 @@ def test_a_world_adds_its_own_examples():
     assert "Instruction: Do X.\nStart: At X.\n1. x\n   Done.\nAnswer: {" in prompt
     for _, answer in (*prompts.EXAMPLES, mine):  # the examples are of the shape that is asked for
         assert list(answer) == prompts.SCHEMA["required"]
-    for walk, answer in prompts.EXAMPLES:
+    worlds = [world for world, _ in envs.ENVIRONMENTS.values()]
+    for walk, answer in (*prompts.EXAMPLES, *(one for world in worlds for one in world.look_back_examples)):
         reading = read_answer(json.dumps(answer), walk)
         assert reading and reading.instruction == answer["instruction"] and reading.fulfilled == answer["fulfilled"]
 
