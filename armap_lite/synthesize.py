@@ -153,8 +153,8 @@ def _by_llm(
     async def work(item: int) -> list[dict[str, Any]]:
         name, chosen, counts = ids[item], trajectories[item], Counter[str]()
         reading = await _read(hindsight, reader, batch, chosen, stream(seed, name), counts)
-        if isinstance(reading, str):
-            return [{"id": name, "skipped": reading, "counts": counts}]
+        if not isinstance(reading, Reading):
+            return [{"id": name, **reading, "counts": counts}]
         others = await _changed(env, reader, batch, chosen, reading, negatives, stream(seed, name), counts)
         ends = list({other.actions: other for other in others if other is not None}.values())
         roles = [(f"{name}a{k}", chosen, other, reading.instruction) for k, other in enumerate(ends)]
@@ -185,23 +185,23 @@ async def _read(
     trajectory: Trajectory,
     seed: int,
     counts: Counter[str],
-) -> Reading | str:
+) -> Reading | dict[str, str]:
     """What the LLM reads in `trajectory`, where code agrees with it or there is no code; else why it is not used."""
     if not trajectory.steps:
-        return "nothing to ask for"
+        return {"skipped": "nothing to ask for"}
     reading, counted = await reader.look_back(batch, trajectory, stream(seed, "look back"))
     counts.update(counted)
     if reading is None:
-        return "no answer could be read"
+        return {"skipped": "no answer could be read"}
     if not reading.instruction:
-        return "nothing to ask for"
+        return {"skipped": "nothing to ask for"}
     if hindsight is None:
         return reading
     if _does(hindsight, trajectory, reading.instruction):
         counts["code agrees"] += 1
         return reading
     counts["code contradicts" if hindsight.parse(reading.instruction) else "code cannot read it"] += 1
-    return "code does not agree with the text"
+    return {"skipped": "code does not agree with the text", "text": reading.instruction}
 
 
 async def _changed(

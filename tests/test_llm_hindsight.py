@@ -127,10 +127,10 @@ def test_where_code_looks_back_too_only_texts_that_it_agrees_with_are_kept(tmp_p
     for pair in pairs:
         stated = env.hindsight.parse(pair.instruction)
         assert env.hindsight.satisfied(pair.chosen, stated) and not env.hindsight.satisfied(pair.rejected, stated)
-    assert (
-        counts["skipped: code does not agree with the text"]
-        == counts["code contradicts"] + counts["code cannot read it"]
-    )
+    dropped = [line["text"] for line in read_jsonl(out) if "text" in line]  # kept for whoever wants to read them
+    assert len(dropped) == counts["code contradicts"] + counts["code cannot read it"]
+    assert len(dropped) == counts["skipped: code does not agree with the text"]
+    assert "Use 1 4 8 8 to obtain 77." in dropped
 
 
 def test_the_profile_of_the_paper_asks_for_it_and_the_small_ones_do_not():
