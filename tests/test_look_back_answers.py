@@ -58,6 +58,7 @@ def test_an_answer_is_read_whatever_stands_around_it(text):
         changed(fulfilled="false"),
         changed(fulfilled=1),
         changed(instruction=None),
+        changed(instruction=FIRST.task.instruction),  # not fulfilled, and not refined either
         changed(instruction=["Put", "it"]),
         changed(change="2"),
         changed(change=[True]),

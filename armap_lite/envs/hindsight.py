@@ -182,11 +182,11 @@ def _reading(answer: Mapping[str, Any], trajectory: Trajectory) -> Reading | Non
         return None
     if not all(type(step) is int and 1 <= step <= len(trajectory.steps) for step in steps):
         return None
-    text = prompts.line(text)
-    if fulfilled:
-        text = trajectory.task.instruction
-    elif len(text) > LLMHindsight.LONGEST or not text.isprintable():  # control characters, halves of characters
+    text, asked = prompts.line(text), trajectory.task.instruction
+    readable = len(text) <= LLMHindsight.LONGEST and text.isprintable()  # no control character, no half a character
+    if not fulfilled and (not readable or text == prompts.line(asked)):
         return None
+    text = asked if fulfilled else text
     if text and not steps:
         return None
     return Reading(text, fulfilled, tuple(dict.fromkeys(step - 1 for step in steps))[: LLMHindsight.MOST])
