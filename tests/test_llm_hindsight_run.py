@@ -40,9 +40,9 @@ class Fair(ServerLM):
 
 
 def obedient(prompt: str, choice: str) -> float:
-    """A policy that mostly does as it is told."""
+    """A policy that does as it is told."""
     thing, colour = re.findall(r"Put the (\w+) into the (\w+) box", prompt)[-1]
-    return 20.0 if choice == f"put the {thing} into the {colour} box" else 1.0
+    return 1e9 if choice == f"put the {thing} into the {colour} box" else 1.0
 
 
 class JudgeAskedError(AssertionError):
@@ -57,7 +57,7 @@ def test_a_world_without_hindsight_runs_all_stages_with_a_server_that_reads(tmp_
     true_score = BoxesJudge.score
     monkeypatch.setattr(BoxesJudge, "score", poison)
     model = tiny_folder(tmp_path / "model", layers=16)
-    sizes = {"collect_tasks": 4, "samples": 2, "dev_tasks": 1, "test_tasks": 3, "negatives": 1, "mirror": False}
+    sizes = {"collect_tasks": 4, "samples": 1, "dev_tasks": 1, "test_tasks": 3, "negatives": 1, "mirror": False}
     planners = {"sampling": {}, "best_of_n": {"n": 2}, "mcts": {"rollouts": 2}}
     training = TrainingConfig(batch_size=4, checks=1, held_out=0.5)
     run = Run("boxes", "fast", tmp_path, reward=model, **sizes, planners=planners, training=training)
@@ -73,7 +73,7 @@ def test_a_world_without_hindsight_runs_all_stages_with_a_server_that_reads(tmp_
         kept = [line["trajectory"] for line in read_jsonl(run.path("trajectories.jsonl")) if "trajectory" in line]
         assert counts["looked back at"] == len(kept)
         assert not counts["refused"] and not counts["malformed"]  # the server is held to the schema
-        assert counts["blind check passed"] == counts["pairs"] == counts["worded by llm"] > 2
+        assert counts["blind check passed"] == counts["pairs"] == counts["worded by llm"] > 1
         assert data_lm.said and set(data_lm.said) <= set(prompts.PAIR)
         await run.train(accelerator="cpu", enable_progress_bar=False)
         await run.plan()
