@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from armap_lite.envs.base import Environment
+from armap_lite.envs.hindsight import LLMHindsight
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
@@ -36,6 +38,8 @@ class Profile:
     hindsight: str = "code"
     # Who looks back at trajectories: "code" reads them and the data LLM only words what code read, which suits a small
     # one; "llm" reads, refines and changes them as in the paper. In a world without code that can, it is "llm".
+    hindsight_chars: int = 12_000
+    # Characters of a trajectory that "llm" is shown, some 4,000 tokens; of a longer one, the middle is left out.
     texts: int = 1
     # Instructions the data LLM may draft for each trajectory before a plain sentence is used ("code" only).
     mirror: bool = True
@@ -61,6 +65,12 @@ class Profile:
                 raise ValueError(f"{name}={value!r}: expected a whole number, at least {least}")
         if self.hindsight not in ("code", "llm"):
             raise ValueError(f"hindsight={self.hindsight!r}: expected 'code' or 'llm'")
+
+    def look_back(self, env: Environment) -> str | LLMHindsight:
+        """Who looks back at trajectories of `env`, as `synthesize` takes it."""
+        if self.hindsight == "code" and env.hindsight is not None:
+            return "code"
+        return LLMHindsight(env.look_back_examples, max_chars=self.hindsight_chars)
 
 
 def _planners(

@@ -167,7 +167,7 @@ class Run:
                 mirror=s.mirror,
                 seed=self.seed,
                 share=self.share,
-                look_back=s.hindsight,
+                look_back=s.look_back(self.env),
                 progress=bar.update,
             )
         synthesize.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
@@ -185,7 +185,7 @@ class Run:
         tasks = evenly(self.env.tasks("dev"), s.dev_tasks)
         size: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "proposals": 0}
         await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
-        way: dict[str, Any] = {"negatives": 1, "texts": s.texts, "look_back": s.hindsight}
+        way: dict[str, Any] = {"negatives": 1, "texts": s.texts, "look_back": s.look_back(self.env)}
         await synthesize.synthesize(self.env, self.data_lm, collect.load(rough), file, seed=self.seed, **way)
         return synthesize.load(file)
 

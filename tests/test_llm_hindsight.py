@@ -147,6 +147,12 @@ def test_the_profile_of_the_paper_asks_for_it_and_the_small_ones_do_not():
     }
     with pytest.raises(ValueError, match="hindsight='magic': expected 'code' or 'llm'"):
         profiles.Profile(hindsight="magic")
+    small = profiles.Profile(hindsight_chars=2000)
+    assert small.look_back(Game24()) == "code"
+    for one, env in ((small, Boxes()), (profiles.replace(small, hindsight="llm"), Game24())):
+        reader = one.look_back(env)
+        assert isinstance(reader, LLMHindsight) and reader.max_chars == 2000
+        assert reader.examples == tuple(env.look_back_examples)
     with pytest.raises(ValueError, match="look_back='magic': expected 'code', 'llm' or"):
         run(Path("never"), ScriptedLM(), look_back="magic")
 

@@ -1,6 +1,6 @@
 """Does a data LLM that looks back agree with the code that does?
 
-python tests/bench/hindsight_agreement.py runs/laptop webshop SPEC [--n 200] [--seconds 3000] [--train]
+python tests/bench/hindsight_agreement.py runs/laptop webshop SPEC [--n 200] [--seconds 3000] [--chars 12000] [--train]
 
 Reads the trajectories of a run, `n` of them at even distances, with the data LLM that SPEC names, in groups, until the
 seconds are over. What is done is kept beside the run (`RUN/ENV/hindsight-NAME.jsonl`), and the same command goes on
@@ -33,9 +33,11 @@ from armap_lite.trajectory import PreferencePair, Trajectory
 GROUP = 8  # trajectories read side by side
 
 
-def look_back(env: Any, lm: Any, some: Sequence[Trajectory], out: Path, seconds: float, **sizes: Any) -> None:
+def look_back(
+    env: Any, lm: Any, some: Sequence[Trajectory], out: Path, seconds: float, chars: int, **sizes: Any
+) -> None:
     """Stage 2 by `lm` for `some`, group by group, as long as there is time."""
-    end, reader = time.monotonic() + seconds, LLMHindsight(env.look_back_examples)
+    end, reader = time.monotonic() + seconds, LLMHindsight(env.look_back_examples, max_chars=chars)
     for first in range(0, len(some), GROUP):
         if time.monotonic() < end:
             share = slice(first, first + GROUP)
@@ -61,6 +63,7 @@ def main() -> None:
     parser.add_argument("spec", help="the data LLM")
     parser.add_argument("--n", type=int, default=200, help="trajectories")
     parser.add_argument("--seconds", type=float, default=3000, help="for reading them")
+    parser.add_argument("--chars", type=int, default=12_000, help="of a trajectory that are shown")
     parser.add_argument("--train", action="store_true")
     options = parser.parse_args()
     folder = options.run / options.env
@@ -71,7 +74,7 @@ def main() -> None:
     out = folder / f"hindsight-{re.sub(r'[^a-z0-9]+', '-', options.spec.lower())[-40:]}.jsonl"
     sizes = {"negatives": profile.negatives, "mirror": profile.mirror}
     with envs.make(options.env, **profile.env_options) as env:
-        look_back(env, llms.load(options.spec), some, out, options.seconds, **sizes)
+        look_back(env, llms.load(options.spec), some, out, options.seconds, options.chars, **sizes)
     counts, pairs = synthesize.summary(out), synthesize.load(out)
     done = {line["id"] for line in read_jsonl(out) if "pair" not in line}
     texts = sum(counts[f"code {verdict}"] for verdict in ("agrees", "contradicts", "cannot read it"))
