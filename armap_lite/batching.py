@@ -8,7 +8,8 @@ so the batches, and with them every last bit of the results, are the same on eac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
@@ -34,8 +35,17 @@ class Batcher:
     ) -> list[Choice]:
         return await self._ask(("choose", n, temperature, by), (prompt, choices, seed))
 
-    async def generate(self, prompt: str, n: int, max_tokens: int, temperature: float, seed: int) -> list[Completion]:
-        return await self._ask(("generate", n, max_tokens, temperature), (prompt, seed))
+    async def generate(
+        self,
+        prompt: str,
+        n: int,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        stop: str = "\n",
+        schema: Mapping[str, Any] | None = None,
+    ) -> list[Completion]:
+        return await self._ask(("generate", n, max_tokens, temperature, stop, json.dumps(schema)), (prompt, seed))
 
     async def score(self, instruction: str, trajectory: Trajectory) -> float:
         return await self._ask(("score",), (instruction, trajectory))
@@ -76,8 +86,10 @@ class Batcher:
             way = {} if by == "string" else {"by": by}
             return self.lm.choose(columns[0], columns[1], n, temperature=temperature, seeds=columns[2], **way)
         if kind == "generate":
-            n, max_tokens, temperature = options
-            return self.lm.generate(columns[0], n, max_tokens=max_tokens, temperature=temperature, seeds=columns[1])
+            n, max_tokens, temperature, stop, schema = options
+            size: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "stop": stop}
+            shape = {"schema": json.loads(schema)} if schema != "null" else {}
+            return self.lm.generate(columns[0], n, seeds=columns[1], **size, **shape)
         return [float(r) for r in self.reward.score(columns[0], columns[1])]
 
 

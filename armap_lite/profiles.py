@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from armap_lite.envs.base import Environment
+from armap_lite.envs.hindsight import LLMHindsight
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
@@ -36,8 +38,13 @@ class Profile:
     # Instructions the LLM may propose for a task before the task's own is used.
     negatives: int = 2
     # Executed negatives for each trajectory.
+    hindsight: str = "code"
+    # Who looks back at trajectories: "code" reads them and the data LLM only words what code read, which suits a small
+    # one; "llm" reads, refines and changes them as in the paper. In a world without code that can, it is "llm".
+    hindsight_chars: int = 12_000
+    # Characters of a trajectory that "llm" is shown, some 4,000 tokens; of a longer one, the middle is left out.
     texts: int = 1
-    # Instructions the data LLM may draft for each trajectory before a plain sentence is used.
+    # Instructions the data LLM may draft for each trajectory before a plain sentence is used ("code" only).
     mirror: bool = True
     # Use each pair a second time with the roles exchanged (see synthesize.py).
     reward: RewardConfig = RewardConfig()
@@ -59,6 +66,14 @@ class Profile:
             value = getattr(self, name)
             if (name, value) != ("test_tasks", None) and (not isinstance(value, int) or value < least):
                 raise ValueError(f"{name}={value!r}: expected a whole number, at least {least}")
+        if self.hindsight not in ("code", "llm"):
+            raise ValueError(f"hindsight={self.hindsight!r}: expected 'code' or 'llm'")
+
+    def look_back(self, env: Environment) -> str | LLMHindsight:
+        """Who looks back at trajectories of `env`, as `synthesize` takes it."""
+        if self.hindsight == "code" and env.hindsight is not None:
+            return "code"
+        return LLMHindsight(env.look_back_examples, max_chars=self.hindsight_chars)
 
 
 def _planners(
@@ -154,6 +169,7 @@ PROFILES: dict[str, Profile] = {
     "paper": Profile(
         policy="meta-llama/Llama-3.1-8B-Instruct",
         data_llm="meta-llama/Meta-Llama-3-70B-Instruct",
+        hindsight="llm",
         collect_tasks=1000,
         samples=10,
         negatives=1,

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from armap_lite import evaluate
+from armap_lite import evaluate, synthesize
 from armap_lite.answers import misses
 from armap_lite.store import write_atomic
 
@@ -73,10 +73,33 @@ def findings(out: Path, env: str, results: dict[str, Any]) -> list[str]:
         read = "" if quality["baseline"] is None else f"{learned} of the trajectories it learned from and "
         cut = f"{read}{scored} of those it scored lost their middle"
         parts.append(f"<p>Pair accuracy of the reward model: <b>{interval}</b> ({size}{before}); {cut}.</p>")
+    parts += looked_back(out / env / "pairs.jsonl")
     answers = out / env / "answers.json"
     if answers.is_file():
         parts.append(f"<p>The policy's server: {misses(json.loads(answers.read_text(encoding='utf-8')))}.</p>")
     return parts + [figure(picture) for picture in sorted((out / env / "figures").glob("*.png"))]
+
+
+def looked_back(pairs: Path) -> list[str]:
+    """What a data LLM that looked back at trajectories made of them, as HTML; nothing where code looked back."""
+    counts = synthesize.summary(pairs) if pairs.is_file() else {}
+    if not counts or "looked back at" not in counts:
+        return []
+    code = {name: counts[f"code {name}"] for name in ("agrees", "contradicts", "cannot read it")}
+    rows = {
+        "trajectories read (shortened)": f"{counts['looked back at']} ({counts['shortened']})",
+        "instruction fulfilled / refined": f"{counts['fulfilled as asked']} / {counts['refined']}",
+        "answers malformed / refused; gave up": f"{counts['malformed']} / {counts['refused']}; {counts['gave up']}",
+        "pairs kept": str(counts["pairs"]),
+    }
+    if total := sum(code.values()):
+        rows["code agrees with the text"] = f"{code['agrees']} of {total} ({code['agrees'] / total:.0%})"
+        rows["code contradicts / cannot read it"] = f"{code['contradicts']} / {code['cannot read it']}"
+    else:
+        passed, wrong, open_ = (counts[f"blind check {name}"] for name in ("passed", "wrong", "undecided"))
+        rows["blind check passed / wrong / undecided"] = f"{passed} / {wrong} / {open_}"
+    table = "\n".join(["| stage 2 | count |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    return ["<p>A data LLM looked back at the trajectories:</p>", as_html(table)]
 
 
 def made_with(results: dict[str, Any]) -> str:

@@ -185,6 +185,7 @@ class Run:
                 mirror=s.mirror,
                 seed=self.seed,
                 share=self.share,
+                look_back=s.look_back(self.env),
                 progress=bar.update,
             )
         synthesize.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
@@ -205,10 +206,10 @@ class Run:
         s, file, rough = self.settings, self.path("dev_pairs.jsonl"), self.path("dev_trajectories.jsonl")
         tasks = evenly(self.env.tasks("dev"), s.dev_tasks)
         size: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "proposals": 0}
+        way: dict[str, Any] = {"negatives": 1, "texts": s.texts, "look_back": s.look_back(self.env)}
         with self._misses_kept():
             await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
-            kept = collect.load(rough)
-            await synthesize.synthesize(self.env, self.data_lm, kept, file, negatives=1, texts=s.texts, seed=self.seed)
+            await synthesize.synthesize(self.env, self.data_lm, collect.load(rough), file, seed=self.seed, **way)
         return synthesize.load(file)
 
     async def margins(self) -> dict[str, Any]:

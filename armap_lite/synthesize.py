@@ -4,8 +4,13 @@ Positive: the instruction is rewritten so that the trajectory is exactly what it
 facts that code read from the trajectory and puts them into words; a text that names another fact, or leaves one out,
 is rejected, and where none passes a plain sentence is used. Negative: one action is changed and the rest is carried
 out again in the environment, so that it really ends differently; and an attempt of the agent's own at the same task
-that came to nothing, if there is one. Some attempts are first carried on in the environment, where it knows how to
-(`Environment.carry_on`), so that instructions of several steps have chosen examples. No score is read anywhere.
+that came to nothing, if there is one. Some attempts are first carried on in the environment, where hindsight knows how
+to (`Hindsight.carry_on`), so that instructions of several steps have chosen examples. No score is read anywhere.
+
+With a data LLM that can read, `LLMHindsight` does what the paper says: the LLM reads the whole trajectory, refines the
+instruction, and names the action to change and another one to take in its place. The change is executed in the same
+way. Its texts are used where the world's code agrees with them; in a world without such code, the LLM has to pick the
+right one of the two trajectories blindly.
 """
 
 from __future__ import annotations
@@ -15,23 +20,23 @@ import contextlib
 import json
 import os
 import random
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment
-from armap_lite.envs.hindsight import Goal, Hindsight
+from armap_lite.envs.hindsight import Goal, Hindsight, LLMHindsight, Reading
+from armap_lite.executed import carried_on, carry_out, change, part
 from armap_lite.llms.base import LanguageModel
 from armap_lite.rng import stream
 from armap_lite.store import JsonlStore, known_ids, read_jsonl
 from armap_lite.trajectory import PreferencePair, Trajectory
 from armap_lite.world import World
 
-CARRIED = 0.5  # of the attempts are carried on, and all those from which nothing else comes
-ALIKE = 0.7  # of the changes go to what is like the old action, where anything is
+Work = Callable[[int], Awaitable[list[dict[str, Any]]]]  # the lines of one trajectory, by its index
+BLIND = {True: "blind check passed", False: "blind check wrong", None: "blind check undecided"}
 
 
 async def synthesize(
@@ -47,6 +52,7 @@ async def synthesize(
     seed: int = 0,
     group: int = 32,
     share: slice = slice(None),
+    look_back: str | LLMHindsight = "code",
     progress: Any = lambda n: None,
 ) -> Counter[str]:
     """Write up to `negatives` + 1 pairs for each trajectory to `out` (mirrored ones besides), and return the counts.
@@ -54,13 +60,45 @@ async def synthesize(
     `texts`: how often the LLM may try to word an instruction. `mirror`: the negative, too, is what *some* instruction
     asks for; with the roles exchanged each trajectory is seen as chosen and as rejected, so that nothing about its
     style tells which it is, and only the instruction decides. `share`: of the trajectories, those done here.
+    `look_back`: who looks back. "code": the world's code reads trajectories, and the LLM only puts into words what code
+    read (`texts` drafts at `temperature`). "llm", or an `LLMHindsight` with other settings: the LLM reads them. In a
+    world without such code, it always does.
     """
-    batch, hindsight = Batcher(lm), env.hindsight
-    if hindsight is None:
-        raise ValueError(
-            f"{env.name} has no hindsight: give its environment one (three methods, see envs/hindsight.py)"
-        )
+    if isinstance(look_back, str) and look_back not in ("code", "llm"):
+        raise ValueError(f"look_back={look_back!r}: expected 'code', 'llm' or an LLMHindsight")
     ids = item_ids(trajectories)
+    batch, size = Batcher(lm), (negatives, mirror, seed)
+    if env.hindsight is not None and look_back == "code":
+        work = _by_code(env, env.hindsight, batch, trajectories, ids, texts, temperature, *size)
+    else:
+        reader = LLMHindsight(env.look_back_examples) if isinstance(look_back, str) else look_back
+        work = _by_llm(env, reader, batch, trajectories, ids, *size)
+    with JsonlStore(out) as store:
+        await run_groups(
+            range(len(trajectories))[share],
+            work,
+            lambda _, lines: store.extend(lines),
+            lambda item: ids[item] in store.ids,  # the line with the item's own id comes last: the item is complete
+            group=group,
+            fresh=lm.reset,
+            progress=progress,
+        )
+    return summary(out)
+
+
+def _by_code(
+    env: Environment,
+    hindsight: Hindsight,
+    batch: Batcher,
+    trajectories: Sequence[Trajectory],
+    ids: Sequence[str],
+    texts: int,
+    temperature: float,
+    negatives: int,
+    mirror: bool,
+    seed: int,
+) -> Work:
+    """Code reads what each trajectory did, and the LLM words it."""
     # A changed trajectory fails in other ways than the agent does, who at times walks to and fro until the steps end.
     idle: dict[str, list[Trajectory]] = {}
     for t in trajectories:
@@ -100,27 +138,134 @@ async def synthesize(
             *(refine(hindsight, batch, t, texts, temperature, s) for t, s in zip(told, seeds))
         )
         wording = {good.actions: text for good, text in zip(told, texted)}
-        lines = []
-        for k, side, good, bad in roles:
-            text, origin, _, _ = wording[good.actions]
-            at = part(good, bad)
-            pair = PreferencePair(f"{ids[item]}{side}{k}", good.task.id, text, good, bad, origin, at or 0)
-            lines.append({"id": pair.id, "pair": pair.to_json()})
+        lines = [_line(f"{ids[item]}{side}{k}", good, bad, *wording[good.actions][:2]) for k, side, good, bad in roles]
         drafts = {"drafted": sum(t[2] for t in texted), "contradicted": sum(t[3] for t in texted)}
         note = {"made": True} if made else {}
         return [*lines, {"id": ids[item], **drafts, "missing": missing, "idle": bool(own), **note}]
 
-    with JsonlStore(out) as store:
-        await run_groups(
-            range(len(trajectories))[share],
-            work,
-            lambda _, lines: store.extend(lines),
-            lambda item: ids[item] in store.ids,  # the line with the item's own id comes last: the item is complete
-            group=group,
-            fresh=lm.reset,
-            progress=progress,
-        )
-    return summary(out)
+    return work
+
+
+def _by_llm(
+    env: Environment,
+    reader: LLMHindsight,
+    batch: Batcher,
+    trajectories: Sequence[Trajectory],
+    ids: Sequence[str],
+    negatives: int,
+    mirror: bool,
+    seed: int,
+) -> Work:
+    """The LLM reads each trajectory, refines its instruction and names the change; then its answers are checked."""
+    hindsight = env.hindsight
+
+    async def work(item: int) -> list[dict[str, Any]]:
+        name, chosen, counts = ids[item], trajectories[item], Counter[str]()
+        reading = await _read(hindsight, reader, batch, chosen, stream(seed, name), counts)
+        if not isinstance(reading, Reading):
+            return [{"id": name, **reading, "counts": counts}]
+        others = await _changed(env, reader, batch, chosen, reading, negatives, stream(seed, name), counts)
+        ends = list({other.actions: other for other in others if other is not None}.values())
+        roles = [(f"{name}a{k}", chosen, other, reading.instruction) for k, other in enumerate(ends)]
+        if mirror:
+            seeds = [stream(seed, name, "mirror", k) for k in range(len(ends))]
+            twins = await asyncio.gather(
+                *(_read(hindsight, reader, batch, other, s, counts) for other, s in zip(ends, seeds))
+            )
+            for k, (other, twin) in enumerate(zip(ends, twins)):
+                if isinstance(twin, Reading) and not _does(hindsight, chosen, twin.instruction):
+                    roles.append((f"{name}b{k}", other, chosen, twin.instruction))
+        if hindsight is None:
+            asked = (reader.prefers(batch, text, good, bad, stream(seed, id)) for id, good, bad, text in roles)
+            verdicts = await asyncio.gather(*asked)
+            for verdict in verdicts:
+                counts[BLIND[verdict]] += 1
+            roles = [role for role, verdict in zip(roles, verdicts) if verdict]
+        lines = [_line(id, good, bad, text, "llm") for id, good, bad, text in roles]
+        return [*lines, {"id": name, "counts": counts, "missing": negatives - len(ends)}]
+
+    return work
+
+
+async def _read(
+    hindsight: Hindsight | None,
+    reader: LLMHindsight,
+    batch: Batcher,
+    trajectory: Trajectory,
+    seed: int,
+    counts: Counter[str],
+) -> Reading | dict[str, str]:
+    """What the LLM reads in `trajectory`, where code agrees with it or there is no code; else why it is not used."""
+    if not trajectory.steps:
+        return {"skipped": "nothing to ask for"}
+    reading, counted = await reader.look_back(batch, trajectory, stream(seed, "look back"))
+    counts.update(counted)
+    if reading is None:
+        return {"skipped": "no answer could be read"}
+    if not reading.instruction:
+        return {"skipped": "nothing to ask for"}
+    if hindsight is None:
+        return reading
+    if _does(hindsight, trajectory, reading.instruction):
+        counts["code agrees"] += 1
+        return reading
+    counts["code contradicts" if hindsight.parse(reading.instruction) else "code cannot read it"] += 1
+    return {"skipped": "code does not agree with the text", "text": reading.instruction}
+
+
+async def _changed(
+    env: Environment,
+    reader: LLMHindsight,
+    batch: Batcher,
+    chosen: Trajectory,
+    reading: Reading,
+    negatives: int,
+    seed: int,
+    counts: Counter[str],
+) -> list[Trajectory | None]:
+    """`negatives` trajectories that differ from `chosen` in one action and what follows from it.
+
+    The first ones are changed as the LLM says: at a step that it named, to the action that it chooses there. Those
+    beyond the steps it named, and those for which its change makes no difference, are changed at random.
+    """
+    world, rng = World(env, chosen.task), random.Random(stream(seed, "change"))
+
+    def wrong(other: Trajectory) -> bool:
+        return not _does(env.hindsight, other, reading.instruction)
+
+    async def named(at: int) -> str | None:
+        state = world.start()
+        for action in chosen.actions[:at]:
+            state = world.step(state, action)
+        if not set(state.admissible) - {chosen.actions[at]}:
+            return None
+        here = stream(seed, "instead", at)
+        return await reader.replacement(batch, chosen, at, state.admissible, reading.instruction, here)
+
+    steps = reading.change[:negatives]
+    picks = await asyncio.gather(*(named(at) for at in steps))
+    others: list[Trajectory | None] = []
+    for at, pick in [*zip(steps, picks), *[(-1, None)] * (negatives - len(steps))]:
+        other = carry_out(env, chosen, at, lambda *_, pick=pick: [pick], rng, world) if pick else None
+        if other is None or not wrong(other):
+            counts["changes that made no difference"] += pick is not None
+            other = change(env, chosen, rng, world=world, wrong=wrong)
+            counts["changed at random"] += other is not None
+        else:
+            counts["changed as the LLM said"] += 1
+        others.append(other)
+    return others
+
+
+def _does(hindsight: Hindsight | None, trajectory: Trajectory, instruction: str) -> bool:
+    """Whether code says that `trajectory` does what `instruction` says; without code, no."""
+    stated = hindsight.parse(instruction) if hindsight else None
+    return bool(hindsight and stated and hindsight.satisfied(trajectory, stated))
+
+
+def _line(id: str, chosen: Trajectory, rejected: Trajectory, text: str, origin: str) -> dict[str, Any]:
+    at = part(chosen, rejected) or 0
+    return {"id": id, "pair": PreferencePair(id, chosen.task.id, text, chosen, rejected, origin, at).to_json()}
 
 
 def item_ids(trajectories: Sequence[Trajectory]) -> list[str]:
@@ -149,79 +294,6 @@ async def refine(
     return hindsight.to_text(goal), "plain", len(drafts), len(wrong)
 
 
-def carried_on(env: Environment, attempt: Trajectory, world: World, seed: int) -> Trajectory | None:
-    """`attempt` carried on as `env` says, where that does something which the attempt did not; else None."""
-    hindsight: Any = env.hindsight
-    rng = random.Random(seed)
-    if hindsight.achieved(attempt) and rng.random() >= CARRIED:
-        return None
-    if (way := hindsight.carry_on(attempt, seed)) is None:
-        return None
-    kept, patterns = way
-    state, known = world.start(), dict[str, str]()
-    for action in attempt.actions[:kept]:
-        state = world.step(state, action)
-    for pattern in patterns:
-        pattern = re.sub(r"(?<!\?P)<(\w+)>", lambda name: re.escape(known.get(name[1], name[0])), pattern)
-        fitting = [match for action in state.admissible if (match := re.fullmatch(pattern, action))]
-        if fitting:
-            match = rng.choice(fitting)
-            known.update((name, value) for name, value in match.groupdict().items() if value)
-            state = world.step(state, match[0])
-    made = state.trajectory
-    goal = hindsight.achieved(made)
-    return made if goal and not made.failure and not hindsight.satisfied(attempt, goal) else None
-
-
-def change(
-    env: Environment, trajectory: Trajectory, rng: random.Random, tries: int = 8, world: World | None = None
-) -> Trajectory | None:
-    """`trajectory` with one action changed and the rest carried out again; None where it always ends the same.
-
-    After the change the old actions are kept wherever they are still admissible, else one is drawn. Where episodes
-    differ in length (`env.skips`), old actions that no longer fit are passed over: a buyer who took another product
-    goes on to the buying, and does not wander until the steps are used up, which would give the negative away.
-    `world`: of this task, where several changes share what is known of it.
-    """
-    hindsight: Any = env.hindsight
-    world, goal = world or World(env, trajectory.task), hindsight.achieved(trajectory)
-    for _ in range(tries):
-        at = rng.randrange(len(trajectory.steps))
-        state = world.start()
-        ahead = 0  # the next of the old actions
-        for i in range(trajectory.task.max_steps or env.max_steps):
-            if state.over:
-                break
-            if env.skips and i > at:
-                left = range(ahead, len(trajectory.steps))
-                ahead = next((k for k in left if trajectory.actions[k] in state.admissible), len(trajectory.steps))
-            old = trajectory.actions[ahead] if ahead < len(trajectory.steps) else ""
-            ahead += 1
-            if i == at:
-                options = [a for a in state.admissible if a != old]
-                alike = hindsight.similar_actions(state.trajectory, old, options)
-                options = alike if alike and rng.random() < ALIKE else options
-            else:
-                options = [old] if old in state.admissible else list(state.admissible)
-            if not options:
-                break
-            state = world.step(state, rng.choice(options))
-        other = state.trajectory
-        if (
-            state.over
-            and not other.failure
-            and other.actions != trajectory.actions
-            and not hindsight.satisfied(other, goal)
-        ):
-            return other
-    return None
-
-
-def part(one: Trajectory, other: Trajectory) -> int | None:
-    """Index of the first action in which two trajectories differ; None where one goes on from the other."""
-    return next((i for i, (x, y) in enumerate(zip(one.actions, other.actions)) if x != y), None)
-
-
 def load(path: Path) -> list[PreferencePair]:
     """The pairs that stage 2 wrote."""
     return [PreferencePair.from_json(line["pair"]) for line in read_jsonl(path) if "pair" in line]
@@ -240,12 +312,15 @@ def summary(path: Path) -> Counter[str]:
         if "pair" in line:
             counts["pairs"] += 1
             counts[f"worded by {line['pair']['origin']}"] += 1
-        elif "skipped" in line:
+            continue
+        if "skipped" in line:
             counts[f"skipped: {line['skipped']}"] += 1
         else:
+            counts["negatives missing"] += line["missing"]
+        counts.update(line.get("counts", {}))
+        if "drafted" in line:
             counts["texts drafted"] += line["drafted"]
             counts["texts rejected"] += line["contradicted"]
-            counts["negatives missing"] += line["missing"]
             counts["rejected: an attempt that came to nothing"] += line["idle"]
             counts["chosen: an attempt carried on"] += line.get("made", False)
     return counts

@@ -149,6 +149,7 @@ class ScriptedLM(LanguageModel):
         temperature: float = 1.0,
         stop: str = "\n",
         seeds: Sequence[int] | None = None,
+        schema: Any = None,
     ) -> list[list[Completion]]:
         self.calls.append(("generate", list(prompts), n))
         written = [[self.text(p, (seeds[i] if seeds else 0) + k) for k in range(n)] for i, p in enumerate(prompts)]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from armap_lite.envs.hindsight import Hindsight
+from armap_lite.envs.prompts import Example
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 Term = Callable[[Trajectory], float]  # a cost of a trajectory that control can weigh against its reward
@@ -54,6 +55,7 @@ class Environment(ABC):
     guide: str  # one line on how to act, at the head of the agent's prompt
     terms: Mapping[str, Term] = {"actions": length}  # what control can weigh, by name; figures show the first
     hindsight: Hindsight | None = None  # what looks back at trajectories; None: a language model does
+    look_back_examples: Sequence[Example] = ()  # of this world, for that language model (`prompts.example` makes one)
 
     skips: bool = True  # a changed trajectory may pass over old actions: see `synthesize.change`
     parallel: int = 1000  # episodes that may be under way at once without one being replayed for another's sake

@@ -19,6 +19,7 @@ from pathlib import Path
 from armap_lite import assets
 from armap_lite.envs.base import Environment, Judge, Term, actions_like
 from armap_lite.envs.hindsight import Goal, Hindsight
+from armap_lite.envs.prompts import example
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 NUMBER = r"-?\d{1,12}(?:/\d{1,12})?"
@@ -121,6 +122,17 @@ class Game24(Environment):
     # Every finished puzzle has three steps, so length decides nothing here; which arithmetic it takes does.
     terms: Mapping[str, Term] = {"multiplications and divisions": actions_like(r" [*/] ")}
     hindsight = Game24Hindsight()
+    look_back_examples = (
+        example(
+            "Use the numbers 1 4 8 8 to obtain 24.",
+            "left: 1 4 8 8",
+            [("8 * 4 = 32", "left: 1 8 32"), ("32 + 8 = 40", "left: 1 40"), ("40 - 1 = 39", "left: 39")],
+            did="The numbers 1 4 8 8 were combined into 39.",
+            fulfilled=False,
+            instruction="Use the numbers 1 4 8 8 to obtain 39.",
+            change=[1, 2],
+        ),
+    )
 
     def __init__(self, puzzles: Path | str | None = None):
         """`puzzles`: a CSV as `read_puzzles` takes it; by default the 24.csv of Tree of Thoughts (an asset).

@@ -26,6 +26,7 @@ from armap_lite.assets import cache
 from armap_lite.envs.base import Environment, Judge, SimulatorError
 from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.envs.java import Simulators, find_java
+from armap_lite.envs.prompts import example
 from armap_lite.envs.science_events import ROOMS
 from armap_lite.envs.science_facts import achieved, satisfied
 from armap_lite.envs.science_made import plan
@@ -92,6 +93,20 @@ class ScienceWorld(Environment):
     choose_by = "token"
     guide = "Do the task in the house, one action in each line."
     hindsight = ScienceWorldHindsight()
+    look_back_examples = (
+        example(
+            "Your task is to find a(n) animal. First, focus on the thing. Then, move it to the red box in the kitchen.",
+            "This room is called the hallway. In it, you see: the agent. You also see: A door to the greenhouse.",
+            [
+                ("teleport to greenhouse", "You teleport to the greenhouse."),
+                ("focus on apple tree", "You focus on the apple tree."),
+            ],
+            did="The agent focused on an apple tree, a plant, in the greenhouse.",
+            fulfilled=False,
+            instruction="Your task is to find a(n) plant around the greenhouse. Focus on the thing.",
+            change=[2, 1],
+        ),
+    )
 
     def __init__(
         self,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,12 @@ class LanguageModel(ABC):
         temperature: float = 1.0,
         stop: str = "\n",
         seeds: Sequence[int] | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> list[list[Completion]]:
-        """`n` completions of each prompt, each cut before the first `stop`."""
+        """`n` completions of each prompt, each cut before the first `stop`.
+
+        `schema`: the JSON Schema of an object that is wanted. A server that can keeps to it; else it changes nothing.
+        """
 
     @abstractmethod
     def choose(

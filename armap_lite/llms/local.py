@@ -118,6 +118,7 @@ class LocalLM(LanguageModel):
         temperature: float = 1.0,
         stop: str = "\n",
         seeds: Sequence[int] | None = None,
+        schema: Any = None,
     ) -> list[list[Completion]]:
         starts = [self._prompt(self.lines(p)) for p in prompts]
         samples = [

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from armap_lite.answers import ENOUGH, too_random
+from armap_lite.llms import shapes
 from armap_lite.llms.base import Choice, Completion, LanguageModel
 from armap_lite.llms.client import BROKEN, REFUSED, STRUCTURED, Client, ServerError
 from armap_lite.llms.match import match
@@ -109,6 +110,7 @@ class ServerLM(LanguageModel):
         self._unread: deque[str] = deque(maxlen=3)
         self._thinks = self._aloud = False  # whether the model was seen to think before it answers, and in its content
         self._failed = 0  # structured requests in a row at which the server failed
+        self._shapes = shapes.Shapes()
         self._lock = threading.Lock()
         self.name = self.model = model or self._only_model()
         self._client.where += f"#{self.model}"
@@ -131,13 +133,19 @@ class ServerLM(LanguageModel):
         temperature: float = 1.0,
         stop: str = "\n",
         seeds: Sequence[int] | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> list[list[Completion]]:
-        """`n` completions of each prompt, each cut before the first `stop`. Raises ServerError."""
+        """`n` completions of each prompt, each cut before the first `stop`. Raises ServerError.
+
+        `schema` is handed on where the server heeds it (found out once), except with structured="none".
+        """
         self._find_endpoint()
+        schema = None if self.structured == "none" else schema
+        shape = self._shapes(schema, lambda fields: self._ask("A word:", None, None, fields, **shapes.SIZE).text)
 
         def ask(i: int, k: int) -> Completion:
             seed = None if seeds is None else stream(seeds[i], k)
-            reply = self._ask(prompts[i], stop, seed, max_tokens=max_tokens, temperature=temperature)
+            reply = self._ask(prompts[i], stop, seed, shape, max_tokens=max_tokens, temperature=temperature)
             with self._lock:
                 self.unfinished += reply.text is None
             return Completion(reply.text or "", reply.tokens)

@@ -11,7 +11,7 @@ from pathlib import Path
 from armap_lite.envs.base import Environment, Part, Term, length
 from armap_lite.envs.webshop.engine import SEP, WINDOW, Page, Shop, load, step
 from armap_lite.envs.webshop.goals import goals, split_of
-from armap_lite.envs.webshop.hindsight import WebShopHindsight, price_paid
+from armap_lite.envs.webshop.hindsight import LOOK_BACK, WebShopHindsight, price_paid
 from armap_lite.envs.webshop.page import page
 from armap_lite.envs.webshop.wishes import Wishes, option_words
 from armap_lite.trajectory import Observation, Task, Trajectory
@@ -48,6 +48,7 @@ class WebShop(Environment):
         "price and 10 $ an action, in 100 $": lambda trajectory: price(trajectory) + length(trajectory) / 10,
     }
     guide = "Search the shop, open a product that fits the instruction, click its options and then buy it."
+    look_back_examples = LOOK_BACK
 
     def __init__(self, folder: Path | str | None = None, goals: str | None = None):
         """`folder`: WebShop's own files (see `engine.Shop`); by default the catalogue that this package makes.

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from armap_lite.envs.hindsight import Goal, Hindsight
+from armap_lite.envs.prompts import example
 from armap_lite.envs.webshop.engine import SEP, THANKS, Page, Product, Shop
 from armap_lite.envs.webshop.wishes import ANYTHING, Wishes, instruction, unlike
 from armap_lite.store import caption
@@ -22,6 +23,28 @@ def price_paid(trajectory: Trajectory) -> float | None:
     """What the trajectory paid in dollars, as its last page says; None where it bought nothing."""
     told = receipt(trajectory)
     return float(told[2].removeprefix("$")) if told else None
+
+
+LOOK_BACK = (
+    example(
+        "find me a green mug that is dishwasher safe, size 12 oz, for less than $20",
+        "WebShop [SEP] Search",
+        [
+            ("search[dishwasher safe mug]", "Page 1 (Total results: 2) [SEP] B0A Mug, Dishwasher Safe $12.50"),
+            (
+                "click[b0a]",
+                "Mug, Dishwasher Safe [SEP] Price: $12.50 [SEP] color: blue, green [SEP] size: 12 oz",
+            ),
+            ("click[blue]", "You have clicked blue."),
+            ("click[12 oz]", "You have clicked 12 oz."),
+            ("click[buy now]", "Thank you for shopping with us! [SEP] B0A [SEP] Mug, Dishwasher Safe [SEP] $12.50"),
+        ],
+        did="The agent bought a blue, dishwasher safe mug of 12 oz for $12.50.",
+        fulfilled=False,
+        instruction="find me a blue mug that is dishwasher safe, size 12 oz, for less than $20",
+        change=[3, 4],
+    ),
+)
 
 
 class WebShopHindsight(Hindsight):
