@@ -70,7 +70,8 @@ class Thing(Judge):
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setitem(envs.ENVIRONMENTS, "pantry", (Pantry, Thing))
-    made = Run("pantry", "fast", tmp_path, collect_tasks=2, samples=4, proposals=2)
+    search: dict[str, dict[str, int]] = {"best_of_n": {"n": 12}, "mcts": {"rollouts": 12}}
+    made = Run("pantry", "fast", tmp_path, collect_tasks=2, samples=4, proposals=2, planners=search)
     made.__dict__["lm"] = ScriptedLM(lambda prompt, choice: 1.0)
     return made
 
@@ -113,9 +114,9 @@ def test_without_hindsight_stage_2_asks_the_llm_and_counts_one_that_says_nothing
 
 def test_control_weighs_the_terms_of_the_world(run: Run):
     tasks, reward = run.env.tasks("test"), ScriptedReward(lambda t: float("honey" in str(t.actions)))
-    search = {"best_of_n": {"n": 12}, "mcts": {"rollouts": 12}}
 
     async def stages() -> list[dict]:
+        search = run.settings.planners
         await planners.plan(run.env, Agent(run.lm, run.env), reward, tasks, run.path("plans.jsonl"), search, seed=0)
         return await run.control()
 
