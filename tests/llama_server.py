@@ -14,7 +14,9 @@ from contextlib import contextmanager
 def serving(model: str, name: str, context: int = 2048) -> Iterator[str]:
     """Such a server in a process of its own: its URL. It ends with the block, whatever happens to it."""
     command, pipe = [sys.executable, __file__, model, name, str(context)], subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as server:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
+    ) as server:
         assert server.stdin and server.stdout
         try:
             address = server.stdout.readline().strip()

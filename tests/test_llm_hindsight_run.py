@@ -86,7 +86,7 @@ def test_a_world_without_hindsight_runs_all_stages_with_a_server_that_reads(tmp_
     asyncio.run(stages())
     for pair in synthesize.load(run.path("pairs.jsonl")):
         assert pair.instruction and pair.rejected == Boxes().replay(pair.rejected.task, pair.rejected.actions)
-    rows = json.loads(run.path("evaluation.json").read_text())["rows"]
+    rows = json.loads(run.path("evaluation.json").read_text(encoding="utf-8"))["rows"]
     assert {row["planner"] for row in rows} >= set(planners)
-    page = gather(tmp_path).read_text()
+    page = gather(tmp_path).read_text(encoding="utf-8")
     assert "A data LLM looked back at" in page and "blind check passed" in page

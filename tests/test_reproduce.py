@@ -167,9 +167,11 @@ def test_a_folder_of_another_version_is_refused_in_one_line(format: int | None, 
     run = Run("game24", "fast", tmp_path)
     run.path("trajectories.jsonl").touch()
     Run("game24", "fast", tmp_path)  # its own folder
-    kept = json.loads(run.path("run.json").read_text())
+    kept = json.loads(run.path("run.json").read_text(encoding="utf-8"))
     del kept["format"]
-    run.path("run.json").write_text(json.dumps(kept if format is None else kept | {"format": str(format)}))
+    run.path("run.json").write_text(
+        json.dumps(kept if format is None else kept | {"format": str(format)}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="was made by another version .* take another folder") as error:
         Run("game24", "fast", tmp_path)
     assert "\n" not in str(error.value)
