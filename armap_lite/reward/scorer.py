@@ -79,7 +79,7 @@ class RewardModel:
         rows = [self.encode(text, trajectory)[0] for text, trajectory in zip(instructions, trajectories, strict=True)]
         if self.forest is None:
             return self._whole(rows)
-        ends = [self.forest.add(row) for row in rows]
+        ends = [self.forest.add(self.network.pooled(row) if self.finished else row) for row in rows]
         self.forest.values(ends, self.network.head)
         return np.array([end.value for end in ends], dtype=np.float64)
 

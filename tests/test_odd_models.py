@@ -1,0 +1,94 @@
+"""Models that are incomplete, or compute in a way of their own: refused by name, or run as transformers runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from test_export import TEXTS, WALKS
+from tiny import seeded, tiny_config, tiny_folder, tiny_tokenizer
+from transformers import LlamaForSequenceClassification
+
+from armap_lite import llms, reward
+from armap_lite.assets import AssetError
+from armap_lite.reward import RewardConfig
+from armap_lite.reward.model import RewardNetwork, build
+from armap_lite.reward.scorer import RewardModel
+
+ENDED = "{% for m in messages %}{{ m.content }}<eos>{% endfor %}"
+
+
+def classifier(folder: Path, **config: Any) -> str:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = ENDED
+    settings = tiny_config(2)
+    for name, value in {"num_labels": 1, **config}.items():
+        setattr(settings, name, value)
+    seeded(3, lambda: LlamaForSequenceClassification(settings)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def without(folder: str, part: str) -> str:
+    """The model in `folder`, once the weights whose names contain `part` are gone."""
+    file = Path(folder) / "model.safetensors"
+    weights = load_file(file)
+    kept = {name: tensor for name, tensor in weights.items() if part not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, file, {"format": "pt"})
+    return folder
+
+
+def test_a_text_that_ends_in_the_padding_token_is_read_where_transformers_reads_it(tmp_path: Path):
+    eos = tiny_tokenizer().eos_token_id
+    model = reward.load(classifier(tmp_path, pad_token_id=eos))
+    rows = [model.encode(text, walk)[0] for text, walk in zip(TEXTS, WALKS)]
+    assert all(row[-1] == eos for row in rows)
+    expected = [model.network.model(torch.tensor([row])).logits.item() for row in rows]
+    assert model.score(TEXTS, WALKS) == pytest.approx(expected, abs=1e-4)
+    assert model._whole(rows) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_model_with_missing_weights_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with pytest.raises(AssetError, match=r"lacks 1 of the weights of a LlamaForSequenceClassification .*score\.weight"):
+        reward.load(without(classifier(tmp_path / "headless"), "score"))
+    with pytest.raises(AssetError, match="lacks 1 of the weights of a LlamaForCausalLM .*lm_head"):
+        llms.load(classifier(tmp_path / "classifier"), device="cpu")
+    cut = without(tiny_folder(tmp_path / "cut"), "layers.1.")
+    with pytest.raises(AssetError, match="lacks 9 of the weights of a LlamaForCausalLM"):
+        llms.load(cut, device="cpu")
+    for vision in (None, "efficientnet-lite0"):
+        with pytest.raises(AssetError, match="lacks 9 of the weights of a LlamaModel"):
+            build(RewardConfig(backbone=cut, keep=2, train="top:1", vision=vision), "cpu")
+    caplog.clear()
+    build(RewardConfig(backbone=tiny_folder(tmp_path / "whole"), keep=2, train="top:1"), "cpu")
+    assert "lm_head" not in caplog.text  # that a backbone leaves it out is no news
+
+
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "Bert": SHAPE,
+    "ModernBert": {**SHAPE, "pad_token_id": 2, "bos_token_id": 0, "eos_token_id": 1},
+    "Roberta": {**SHAPE, "pad_token_id": 2},
+    "DebertaV2": {**SHAPE, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8},
+    "XLNet": {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64},
+    "T5": {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4},
+}
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_backbone_has_the_positions_that_it_gives_itself(kind: str):
+    tokenizer = tiny_tokenizer()
+    scale = {"initializer_factor": 1.0} if kind == "T5" else {"initializer_range": 0.3}
+    config = getattr(transformers, f"{kind}Config")(vocab_size=len(tokenizer), **scale, **ENCODERS[kind])
+    name = "T5EncoderModel" if kind == "T5" else f"{kind}Model"
+    backbone = seeded(0, lambda: getattr(transformers, name)(config)).eval()
+    model = RewardModel(seeded(1, lambda: RewardNetwork(backbone, RewardConfig(kind, None, "all"))), tokenizer)
+    rows = [torch.tensor([model.encode(text, walk)[0]]) for text, walk in zip(TEXTS, WALKS)]
+    with torch.inference_mode():
+        expected = [model.network.head(backbone(row).last_hidden_state[0, -1]).item() for row in rows]
+    assert model.score(TEXTS, WALKS) == pytest.approx(expected, abs=1e-4)
