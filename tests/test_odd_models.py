@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from test_export import TEXTS, WALKS
-from tiny import seeded, tiny_config, tiny_folder, tiny_tokenizer
-from transformers import LlamaForSequenceClassification
+from tiny import seeded, tiny_config, tiny_folder, tiny_lm, tiny_network, tiny_tokenizer
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification
 
 from armap_lite import llms, reward
 from armap_lite.assets import AssetError
+from armap_lite.llms.local import LocalLM
 from armap_lite.reward import RewardConfig
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.reward.scorer import RewardModel
@@ -92,3 +94,59 @@ def test_a_backbone_has_the_positions_that_it_gives_itself(kind: str):
     with torch.inference_mode():
         expected = [model.network.head(backbone(row).last_hidden_state[0, -1]).item() for row in rows]
     assert model.score(TEXTS, WALKS) == pytest.approx(expected, abs=1e-4)
+
+
+def damaged(token: int) -> LocalLM:
+    """A policy whose logit of `token` is NaN."""
+    model = seeded(0, lambda: LlamaForCausalLM(tiny_config()))
+    model.lm_head.weight.data[token] = float("nan")
+    return LocalLM(model, tiny_tokenizer(), name="damaged")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_that_computes_nan_is_refused(temperature: float):
+    lm = damaged(5)
+    said = r"LlamaForCausalLM computes NaN in float32.*dtype=bfloat16"
+    for by in ("string", "token"):
+        with pytest.raises(ValueError, match=said):
+            lm.choose(["Use\n"], [["8 * 4", "6 * 4"]], temperature=temperature, by=by)
+    with pytest.raises(ValueError, match=said):
+        lm.generate(["Use\n"], 2, max_tokens=5, temperature=temperature, seeds=[1])
+    network, tokenizer = tiny_network()
+    network.head.weight.data[0, 3] = float("nan")
+    with pytest.raises(ValueError, match="LlamaModel computes NaN"):
+        RewardModel(network, tokenizer).score(TEXTS, WALKS)
+
+
+@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), -1.0])
+def test_a_temperature_is_a_finite_number(temperature: float):
+    lm = tiny_lm()
+    with pytest.raises(ValueError, match=f"temperature={temperature} is not a finite number"):
+        lm.choose(["Use\n"], [["a", "b"]], temperature=temperature)
+    with pytest.raises(ValueError, match=f"temperature={temperature} is not a finite number"):
+        lm.generate(["Use\n"], temperature=temperature)
+
+
+@pytest.mark.parametrize("by", ["string", "token"])
+def test_a_tiny_temperature_takes_the_most_probable(by: str):
+    lm, options = tiny_lm(), ["8 * 4 = 32", "8 / 2 = 4", "Use"]
+    [cold] = lm.choose(["Use\n"], [options], None, temperature=0.0, by=by)
+    [cool] = lm.choose(["Use\n"], [options], None, temperature=1e-310, by=by)
+    np.testing.assert_array_equal([c.logprob for c in cool], [c.logprob for c in cold])
+    texts = [lm.generate(["Use\n"], temperature=t, seeds=[1])[0][0].text for t in (0.0, 1e-310)]
+    assert texts[0] == texts[1]
+
+
+def test_each_prompt_needs_its_seed():
+    lm = tiny_lm()
+    with pytest.raises(ValueError, match="2 prompts but 1 seeds"):
+        lm.choose(["Use\n"] * 2, [["a", "b"]] * 2, seeds=[1])
+    with pytest.raises(ValueError, match="2 prompts but 1 seeds"):
+        lm.generate(["Use\n"] * 2, seeds=[1])
+
+
+def test_without_a_stop_a_text_goes_on():
+    lm = tiny_lm()
+    [[endless]], [[line]] = (lm.generate(["Use\n"], max_tokens=40, stop=stop, seeds=[5]) for stop in ("", "\n"))
+    assert endless.text.startswith(line.text) and endless.tokens >= line.tokens
+    assert "\n" in "".join(lm.generate(["Use\n"], max_tokens=99, stop="", seeds=[s])[0][0].text for s in range(9))

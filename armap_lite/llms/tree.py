@@ -6,6 +6,7 @@ Prompts, growing trajectories, admissible actions and samples are all paths in o
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -87,6 +88,18 @@ class Engine(ABC):
         """One forward pass on `inputs` [B, T]; its output in fp32 at `rows` [N] of the B * T tokens -> [N, ...]."""
 
 
+def check_numbers(model: nn.Module, numbers: Iterable[float]) -> None:
+    """Raise ValueError where one of `numbers` that `model` computed is NaN."""
+    if any(math.isnan(number) for number in numbers):
+        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        name = getattr(model, "name_or_path", "")
+        ways = " or ".join(f"dtype={kind}" for kind in ("bfloat16", "float32") if kind != dtype)
+        raise ValueError(
+            f"{type(model).__name__} {name}".rstrip() + f" computes NaN in {dtype}: its numbers overflow, or its "
+            f"weights are damaged; load it with {ways}, or take another checkpoint"
+        )
+
+
 _WIDE: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor | None]] = WeakKeyDictionary()
 
 
@@ -132,7 +145,9 @@ class Logits(Engine):
         found: dict[Node, Tensor] = {}
 
         def read(asked: list[Node], logits: Tensor) -> None:
-            found.update(zip(asked, logits.log_softmax(-1)))
+            table = logits.log_softmax(-1)  # [asked, V]
+            check_numbers(self.model, table[:, 0].tolist())  # one NaN among the logits is in each of them
+            found.update(zip(asked, table))
 
         self.compute(nodes, read)
         return found
@@ -144,6 +159,7 @@ class Logits(Engine):
             table = logits.log_softmax(-1)  # [asked, V]
             index = [(i, c) for i, n in enumerate(asked) for c in n.children.values()]
             picked = table[[i for i, _ in index], [c.token for _, c in index]].tolist()
+            check_numbers(self.model, picked)
             for (_, child), value in zip(index, picked):
                 child.logprob = value
 
@@ -162,7 +178,9 @@ class Hidden(Engine):
         """Fill in `value` of `nodes`: what the scalar `head` makes of their hidden states."""
 
         def read(asked: list[Node], hidden: Tensor) -> None:
-            for node, value in zip(asked, head(hidden)[:, 0].tolist()):
+            values = head(hidden)[:, 0].tolist()
+            check_numbers(self.model, values)
+            for node, value in zip(asked, values):
                 node.value = value
 
         wanted = [n for n in dict.fromkeys(nodes) if n.value is None]

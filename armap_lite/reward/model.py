@@ -41,6 +41,8 @@ class RewardNetwork(nn.Module):
     ):
         """`tower`: for pictures; `projector`: one that was trained with both. Without it, a new one learns."""
         super().__init__()
+        if config.max_tokens < 2:
+            raise ValueError(f"max_tokens={config.max_tokens} leaves nothing to read; use at least 2")
         self.config = config
         self.backbone = prepare(backbone, config)
         words = self.backbone.get_input_embeddings()  # type: ignore[operator]

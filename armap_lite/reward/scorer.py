@@ -11,7 +11,7 @@ import torch
 from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import Forest
 from armap_lite.llms.plain import BothSidesError, Plain, engine
-from armap_lite.llms.tree import Hidden
+from armap_lite.llms.tree import Hidden, check_numbers
 from armap_lite.reward.finished import FinishedNetwork
 from armap_lite.reward.model import RewardNetwork, place
 from armap_lite.reward.vision import encode
@@ -95,4 +95,5 @@ class RewardModel:
             batch = {name: tensor.to(device) for name, tensor in pad([rows[k] for k in some], self.pad).items()}
             with torch.inference_mode():
                 found[some] = self.network(**batch).cpu().numpy()
+            check_numbers(self.network.backbone, found[some])
         return found
