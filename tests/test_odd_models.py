@@ -12,10 +12,19 @@ import transformers
 from safetensors.torch import load_file, save_file
 from test_export import TEXTS, WALKS
 from tiny import seeded, tiny_config, tiny_folder, tiny_lm, tiny_network, tiny_tokenizer
-from transformers import LlamaForCausalLM, LlamaForSequenceClassification
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2Model,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    MptConfig,
+    MptForCausalLM,
+)
 
 from armap_lite import llms, reward
 from armap_lite.assets import AssetError
+from armap_lite.llms.device import pick
 from armap_lite.llms.local import LocalLM
 from armap_lite.reward import RewardConfig
 from armap_lite.reward.model import RewardNetwork, build
@@ -150,3 +159,102 @@ def test_without_a_stop_a_text_goes_on():
     [[endless]], [[line]] = (lm.generate(["Use\n"], max_tokens=40, stop=stop, seeds=[5]) for stop in ("", "\n"))
     assert endless.text.startswith(line.text) and endless.tokens >= line.tokens
     assert "\n" in "".join(lm.generate(["Use\n"], max_tokens=99, stop="", seeds=[s])[0][0].text for s in range(9))
+
+
+GPT2 = {"n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "bos_token_id": 0, "eos_token_id": 1}
+MPT = {"max_seq_len": 64, "d_model": 32, "n_layers": 2, "n_heads": 4}
+LONG = "8 * 4 = 32\n" * 30
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "mpt"])
+def test_a_text_beyond_a_table_of_positions_is_refused(kind: str, capsys: pytest.CaptureFixture):
+    tokenizer = tiny_tokenizer()
+    config: Any = GPT2Config(vocab_size=len(tokenizer), **GPT2)
+    if kind == "mpt":
+        config = MptConfig(vocab_size=len(tokenizer), **MPT)
+    make = GPT2LMHeadModel if kind == "gpt2" else MptForCausalLM
+    lm = LocalLM(seeded(0, lambda: make(config)), tokenizer, name=f"short {kind}")
+    said = r"a text of \d+ tokens, but \w+ reads at most 64"
+    for by in ("string", "token"):
+        with pytest.raises(ValueError, match=said):
+            lm.choose([LONG], [["8", "6"]], by=by)
+    with pytest.raises(ValueError, match=said):
+        lm.generate([LONG])
+    lm.reset()
+    [written] = lm.generate(["8\n"], 3, max_tokens=100, stop="", seeds=[1])
+    assert max(text.tokens for text in written) == 65  # the last token was written, not read
+    assert capsys.readouterr().err.count(f"short {kind} reads at most 64 tokens") == 1
+
+
+def test_a_reward_backbone_reads_no_more_than_its_positions(capsys: pytest.CaptureFixture):
+    tokenizer = tiny_tokenizer()
+    backbone = seeded(0, lambda: GPT2Model(GPT2Config(vocab_size=len(tokenizer), **GPT2)))
+    model = RewardModel(RewardNetwork(backbone, RewardConfig("short", None, "top:1")), tokenizer)
+    assert "reads 64 tokens at most, not max_tokens=512" in capsys.readouterr().err
+    rows = [model.encode(text, walk) for text, walk in zip(TEXTS, WALKS)]
+    assert any(cut for _, cut in rows) and max(len(row) for row, _ in rows) == 64
+    assert np.isfinite(model.score(TEXTS, WALKS)).all()
+
+
+def test_a_rotary_model_reads_on_and_says_so(capsys: pytest.CaptureFixture):
+    config = tiny_config()
+    config.max_position_embeddings = 40
+    lm = LocalLM(seeded(0, lambda: LlamaForCausalLM(config)), tiny_tokenizer())
+    for _ in range(2):
+        lm.reset()
+        lm.choose([LONG], [["8", "6"]])
+    assert capsys.readouterr().err.count("made for texts of 40 tokens") == 1
+
+
+def test_a_tokenizer_of_another_model_is_refused():
+    config = tiny_config()
+    config.vocab_size = 200
+    with pytest.raises(ValueError, match=r"tokenizer has \d+ tokens, but LlamaForCausalLM has embeddings for 200 only"):
+        LocalLM(LlamaForCausalLM(config), tiny_tokenizer())
+
+
+def saved_as(folder: Path, kind: str, tokenizer: Any, **config: Any) -> str:
+    settings = getattr(transformers, f"{kind}Config")(vocab_size=len(tokenizer), num_labels=1, **config)
+    seeded(0, lambda: getattr(transformers, f"{kind}ForSequenceClassification")(settings)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", ["Roberta", "XLNet", "Mpt", "OPT"])
+def test_a_finished_model_of_an_odd_kind_scores_as_it_does_alone(kind: str, tmp_path: Path):
+    opt = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 2}
+    config: dict[str, Any] = {
+        "Roberta": {**SHAPE, "pad_token_id": 1, "max_position_embeddings": 66},
+        "XLNet": ENCODERS["XLNet"],
+        "Mpt": {**MPT, "pad_token_id": 2},
+        "OPT": {**opt, "num_attention_heads": 4, "pad_token_id": 2, "max_position_embeddings": 64},
+    }[kind]
+    tokenizer = tiny_tokenizer()
+    model = reward.load(saved_as(tmp_path, kind, tokenizer, **config))
+    rows = [model.encode(text, walk)[0] for text, walk in zip(TEXTS, WALKS)]
+    assert max(map(len, rows)) == 64 or kind == "XLNet"
+    with torch.inference_mode():
+        expected = [model.network.model(torch.tensor([row])).logits.item() for row in rows]
+    assert model.score(TEXTS, WALKS) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_chat_template_that_refuses_is_named(tmp_path: Path):
+    folder = classifier(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('no user here') }}", encoding="utf-8")
+    with pytest.raises(ValueError, match="the chat template of .* refuses .*no user here"):
+        reward.load(folder).score(TEXTS, WALKS)
+
+
+@pytest.mark.parametrize("options", [{"capacity": "big"}, {"capacity": 100.0}, {"pack": -1}, {"pack": True}])
+def test_a_size_is_a_whole_number(options: dict):
+    [name] = options
+    with pytest.raises(ValueError, match=f"{name}=.* is not a whole number of 1 or more"):
+        tiny_lm(**options)
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match="device 'cuda:7' is not there: PyTorch finds 0 CUDA devices"):
+        pick("cuda:7")
+    with pytest.raises(ValueError, match="unknown device 'gpu'"):
+        pick("gpu")

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
+from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import LogitForest
+from armap_lite.llms.layers import check_vocabulary
 from armap_lite.llms.plain import PlainLogits, engine
 from armap_lite.llms.tree import Node
 from armap_lite.llms.trie import draw, grow, table, tempered
@@ -47,6 +49,7 @@ class LocalLM(LanguageModel):
         self.name = name
         self.model = model.eval()
         self.tokenizer = tokenizer
+        check_vocabulary(model, tokenizer)
         self.lines = LineTokenizer(tokenizer)
         self.forest = engine(LogitForest, PlainLogits, model, name, capacity, pack)
         self._trie = functools.lru_cache(256)(grow)
@@ -135,7 +138,9 @@ class LocalLM(LanguageModel):
                     continue
                 texts[s].append(token)
                 tips[s] = tips[s].child(token)
-                if not stop or stop not in self.tokenizer.decode(texts[s][-8:], skip_special_tokens=True):
+                if self.forest.limit is not None and tips[s].depth >= self.forest.limit:
+                    say_once(f"{self.name} reads at most {self.forest.limit} tokens: a text that it wrote ends there")
+                elif not stop or stop not in self.tokenizer.decode(texts[s][-8:], skip_special_tokens=True):
                     going.append(s)
             live = going
             if not live:

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from armap_lite.llms import layers
+from armap_lite.llms.device import say_once
+
 
 class Node:
     """One token and its place in the tree."""
@@ -58,6 +61,7 @@ class Engine(ABC):
 
     def __init__(self, model: Any):
         self.model = model
+        self.limit, self.stated = layers.context(model)
         self.tokens_computed = 0
         self.clear()
 
@@ -76,6 +80,18 @@ class Engine(ABC):
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    def run(self, wanted: Sequence[Node], read: Read) -> None:
+        """`compute`, for texts that the model can read. Raises ValueError for a longer one."""
+        longest = 1 + max((node.depth for node in wanted), default=-1)
+        if self.limit is not None and longest > self.limit:
+            raise ValueError(
+                f"a text of {longest} tokens, but {_label(self.model)} reads at most {self.limit}; shorten it (fewer "
+                "examples or steps), or take a model with a longer context"
+            )
+        if self.stated is not None and longest > self.stated:
+            say_once(f"{_label(self.model)} was made for texts of {self.stated} tokens, and is given longer ones")
+        self.compute(wanted, read)
+
     @abstractmethod
     def compute(self, wanted: Sequence[Node], read: Read) -> None:
         """Run the model on `wanted`, with their ancestors before them, in passes of bounded size.
@@ -88,15 +104,18 @@ class Engine(ABC):
         """One forward pass on `inputs` [B, T]; its output in fp32 at `rows` [N] of the B * T tokens -> [N, ...]."""
 
 
+def _label(model: nn.Module) -> str:
+    return f"{type(model).__name__} {getattr(model, 'name_or_path', '')}".rstrip()
+
+
 def check_numbers(model: nn.Module, numbers: Iterable[float]) -> None:
     """Raise ValueError where one of `numbers` that `model` computed is NaN."""
     if any(math.isnan(number) for number in numbers):
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-        name = getattr(model, "name_or_path", "")
         ways = " or ".join(f"dtype={kind}" for kind in ("bfloat16", "float32") if kind != dtype)
         raise ValueError(
-            f"{type(model).__name__} {name}".rstrip() + f" computes NaN in {dtype}: its numbers overflow, or its "
-            f"weights are damaged; load it with {ways}, or take another checkpoint"
+            f"{_label(model)} computes NaN in {dtype}: its numbers overflow, or its weights are damaged; "
+            f"load it with {ways}, or take another checkpoint"
         )
 
 
@@ -149,7 +168,7 @@ class Logits(Engine):
             check_numbers(self.model, table[:, 0].tolist())  # one NaN among the logits is in each of them
             found.update(zip(asked, table))
 
-        self.compute(nodes, read)
+        self.run(nodes, read)
         return found
 
     def weigh(self, nodes: Iterable[Node]) -> None:
@@ -165,7 +184,7 @@ class Logits(Engine):
 
         wanted = [n for n in nodes if any(c.logprob is None for c in n.children.values())]
         if wanted:
-            self.compute(wanted, read)
+            self.run(wanted, read)
 
 
 class Hidden(Engine):
@@ -185,4 +204,4 @@ class Hidden(Engine):
 
         wanted = [n for n in dict.fromkeys(nodes) if n.value is None]
         if wanted:
-            self.compute(wanted, read)
+            self.run(wanted, read)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from jinja2 import TemplateError
 from torch import Tensor, nn
 
 from armap_lite.agent import transcript
 from armap_lite.assets import ASSETS, pretrained, resolve_model
+from armap_lite.llms import layers
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.model import at_end, hidden, load_to
 from armap_lite.trajectory import Trajectory
@@ -46,7 +48,8 @@ class FinishedNetwork(nn.Module):
         self.model, self.backbone, self.tokenizer = model, model.base_model, tokenizer
         score = getattr(model, "score", None)
         self.head = score if isinstance(score, nn.Linear) else None
-        stated = getattr(model.config.get_text_config(), "max_position_embeddings", None) or LONGEST
+        layers.check_vocabulary(model, tokenizer)
+        stated = min(filter(None, layers.context(model)), default=LONGEST)
         limit = min(tokenizer.model_max_length, stated, LONGEST)
         self.config = RewardConfig(backbone=name, keep=None, train="nothing", max_tokens=limit)
 
@@ -72,7 +75,13 @@ class FinishedNetwork(nn.Module):
         if getattr(self.tokenizer, "chat_template", None):
             asked, _, done = text.partition("\n")
             turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": done.rstrip("\n")}]
-            ids = self.tokenizer.apply_chat_template(turns, return_dict=False)
+            try:
+                ids = self.tokenizer.apply_chat_template(turns, return_dict=False)
+            except TemplateError as error:
+                raise ValueError(
+                    f"the chat template of {self.config.backbone} refuses a user's and an assistant's turn ({error}); "
+                    "correct the template, or remove it: the text is then read as it is"
+                ) from error
         else:
             ids = self.tokenizer(text, verbose=False)["input_ids"]
         limit = self.config.max_tokens

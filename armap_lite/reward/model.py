@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from armap_lite.llms import layers
-from armap_lite.llms.device import pick
+from armap_lite.llms.device import pick, say_once
 from armap_lite.reward import towers
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.projector import WordProjector
@@ -43,6 +43,11 @@ class RewardNetwork(nn.Module):
         super().__init__()
         if config.max_tokens < 2:
             raise ValueError(f"max_tokens={config.max_tokens} leaves nothing to read; use at least 2")
+        limit = layers.context(backbone)[0]
+        if limit is not None and limit < config.max_tokens:
+            kind = type(backbone).__name__
+            say_once(f"{config.backbone}: {kind} reads {limit} tokens at most, not max_tokens={config.max_tokens}")
+            config = dataclasses.replace(config, max_tokens=limit)
         self.config = config
         self.backbone = prepare(backbone, config)
         words = self.backbone.get_input_embeddings()  # type: ignore[operator]
@@ -241,4 +246,7 @@ def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") ->
         found.append(AutoTokenizer.from_pretrained(path))
         return RewardNetwork(pretrained(AutoModel, path, dtype=kind), config)
 
-    return load_to(device, dtype, make), found[0]
+    network = load_to(device, dtype, make)
+    words: Any = network.backbone
+    layers.check_vocabulary(words, found[0])
+    return network, found[0]
