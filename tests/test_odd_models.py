@@ -27,8 +27,10 @@ from armap_lite.assets import AssetError
 from armap_lite.llms.device import pick
 from armap_lite.llms.local import LocalLM
 from armap_lite.reward import RewardConfig
+from armap_lite.reward.data import PairDataModule
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.reward.scorer import RewardModel
+from armap_lite.trajectory import PreferencePair
 
 ENDED = "{% for m in messages %}{{ m.content }}<eos>{% endfor %}"
 
@@ -258,3 +260,11 @@ def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
         pick("cuda:7")
     with pytest.raises(ValueError, match="unknown device 'gpu'"):
         pick("gpu")
+
+
+def test_pairs_are_padded_without_a_padding_token_or_an_eos():
+    tokenizer = tiny_tokenizer()
+    tokenizer.eos_token = tokenizer.pad_token = None
+    pairs = [PreferencePair(str(i), str(i), text, WALKS[0], WALKS[1], "plain", 0) for i, text in enumerate(TEXTS)]
+    data = PairDataModule(pairs, tokenizer, held_out=0.5)
+    assert data.pad == tokenizer.bos_token_id
