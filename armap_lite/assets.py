@@ -268,7 +268,8 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     try:
         with without_bars(str(gguf.parent)):
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-            model = AutoModelForCausalLM.from_pretrained(
+            model = pretrained(
+                AutoModelForCausalLM,
                 str(gguf.parent),
                 gguf_file=gguf.name,
                 quantization_config=GgufConfig(dequantize=True),
