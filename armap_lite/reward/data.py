@@ -51,7 +51,8 @@ class PairDataModule(L.LightningDataModule):
                 f"with held_out={held_out}; collect more tasks"
             )
         lines = LineTokenizer(tokenizer)
-        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        # where it is masked, any token will do
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else lines.start
         self.shortened = 0
         self.done = 0  # training batches that were done before a resume
 
