@@ -8,8 +8,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_CLOSED = re.compile(r".*(?:</(?:think|thinking|thought|reasoning)>|\[/THINK\])", re.S)
-_OPEN = re.compile(r"<(?:think|thinking|thought|reasoning)>|\[THINK\]")
+_TAG = r"\s*(?:\w+:)?(?:think|thinking|thought|reasoning)\s*"
+_CLOSED = re.compile(
+    rf".*(?:</{_TAG}>|\[/THINK\]|◁/think▷|<\|channel\|>final(?:<\|constrain\|>\w+)?<\|message\|>)", re.S | re.I
+)
+# Only at the beginning: elsewhere a tag may be what the text is about.
+_OPEN = re.compile(rf"\s*(?:<{_TAG}>|\[THINK\]|◁think▷|(?:<\|start\|>assistant)?<\|channel\|>(?!final))", re.I)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def _content(content: Any) -> tuple[str, bool]:
 def _without_thought(text: str, tokens: int, cut: bool) -> Reply:
     closed = _CLOSED.match(text)
     rest = text[closed.end() :].lstrip() if closed else text
-    opened = _OPEN.search(rest)
+    opened = _OPEN.search(rest) if closed else _OPEN.match(rest)
     return Reply(None if opened else rest, tokens, thought=bool(closed or opened), cut=cut)
 
 
