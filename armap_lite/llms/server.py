@@ -289,7 +289,8 @@ class ServerLM(LanguageModel):
         if way != "json_schema" or answer.text is None:
             return answer
         try:
-            return Reply(str(json.loads(answer.text)["choice"]), answer.tokens)
+            choice = json.loads(answer.text)["choice"]
+            return Reply(choice if isinstance(choice, str) else "", answer.tokens)
         except (ValueError, TypeError, KeyError):
             return Reply("", answer.tokens)
 
