@@ -25,7 +25,7 @@ import torch
 from test_training import assert_same, break_at, toy_pairs, weights
 from tiny import tiny_folder
 
-from armap_lite import reward
+from armap_lite import reward, synthesize
 from armap_lite.reward import preferences, process, training
 from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
 from armap_lite.reward.process import TrainingError
@@ -181,7 +181,7 @@ def test_all_its_ranks_end_with_a_parent_that_is_killed(config: RewardConfig, tm
 
 @pytest.fixture
 def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
-    """`Run.train`: whether it trained. To save time, training itself is in this process."""
+    """`Run.train`: whether it trained. To save time, training itself is in this process, and stage 2 is complete."""
     trained: list[Path] = []
 
     def here(file: Path, out: Path, *settings: Any, **options: Any) -> dict[str, Any]:
@@ -194,12 +194,15 @@ def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         run = Run("game24", "fast", tmp_path, training=dataclasses.replace(SHORT, **changes), reward=config.backbone)
         run.settings = dataclasses.replace(run.settings, reward=config)
         run.dir = tmp_path / "run"
-        run.path("pairs.parquet").touch()
         before = len(trained)
         asyncio.run(run.train(**CPU))
         return len(trained) > before
 
+    async def complete(run: Run) -> list[PreferencePair]:
+        return synthesize.load(run.path("pairs.jsonl"))
+
     monkeypatch.setattr(process, "train", here)
+    monkeypatch.setattr(Run, "pairs", complete)
     return stage
 
 

@@ -146,11 +146,12 @@ def main(options: argparse.Namespace) -> None:
     if options.attended:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warns of each worker that is forked
-    from armap_lite.reward import preferences
+    from armap_lite.reward import folders, preferences
 
     told = vars(options)
     config = RewardConfig(**{field.name: told[field.name] for field in dataclasses.fields(RewardConfig)})
     settings = TrainingConfig(**{field.name: told[field.name] for field in dataclasses.fields(TrainingConfig)})
+    folders.log_of(options.out)
     pairs = preferences.read(options.pairs)
     found, first = options.out / "training.json", os.environ.get("LOCAL_RANK", "0") == "0"
     if found.is_file() and first:

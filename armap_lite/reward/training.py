@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from armap_lite.llms.device import cuda_has_bfloat16, pick, without_cudnn_attention
+from armap_lite.reward import folders
 from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
 from armap_lite.reward.data import CUDA_MULTIPLE, PairDataModule
 from armap_lite.reward.memory import activation_bytes, fit_batch, model_bytes
@@ -205,11 +206,12 @@ def train(
     ones that `reward` names. `trainer_options`: of Lightning's Trainer.
 
     Returns accuracy and loss on the held-out tasks, tokens, seconds, steps, and numbers of pairs. Raises ValueError
-    where the pairs cannot be split by task, and where the held-out loss is never a finite number.
+    where `out` holds something other than a reward model, where the pairs cannot be split by task, and where the
+    held-out loss is never a finite number.
     """
     reward, training = reward or RewardConfig(), training or TrainingConfig()
     out = Path(out)
-    log = out.with_name(out.name + "-training")
+    log = folders.log_of(out)
     best, last = log / "best", log / "last.ckpt"
     for noisy in ("lightning.pytorch", "lightning.fabric"):  # which accelerators there are not, and tips
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -289,7 +291,7 @@ def train(
         said = json.dumps({**metrics, "trained_on": source}, indent=1, allow_nan=False)
         write_atomic(best / "training.json", said)
         last.unlink(missing_ok=True)  # finished: nothing to resume
-        _replace(out, best)
+        folders.replace(out, best)
     return metrics
 
 
@@ -298,14 +300,14 @@ def _start(log: Path, source: dict[str, Any], training: TrainingConfig) -> Train
 
     Ranks that Lightning starts find the file that the first rank wrote, and so take the same batch.
     """
-    file = log / "started.json"
+    file = log / folders.STARTED
     if file.is_file() and (before := json.loads(file.read_text(encoding="utf-8")))["source"] == source:
         return dataclasses.replace(training, **before["batch"])
     if rank_zero_only.rank:
         return training
     if (log / "last.ckpt").is_file():
         print(f"{log}: begun on other pairs or with other settings, so it starts anew", file=sys.stderr)
-    shutil.rmtree(log, ignore_errors=True)
+    folders.clear(log)
     batch = {"batch_size": training.batch_size, "accumulate": training.accumulate}
     write_atomic(file, json.dumps({"source": source, "batch": batch}))
     return training
@@ -341,16 +343,6 @@ def _gather_curves(log: Path) -> None:
     curves.groupby("step", as_index=False).last().to_csv(log / "metrics.csv", index=False)
     for file in files:
         shutil.rmtree(file.parent)
-
-
-def _replace(out: Path, new: Path) -> None:
-    """Put the folder `new` in the place of `out`, which stays whole until then."""
-    old = out.with_name(out.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: LineTokenizer, begun: bool) -> None:
