@@ -11,6 +11,8 @@ from typing import Any
 
 from armap_lite.trajectory import PreferencePair
 
+FEWEST_TOKENS = 8  # of an input that is cut: with fewer, hardly a word of either end is left
+
 
 @dataclass(frozen=True)
 class RewardConfig:
@@ -29,6 +31,10 @@ class RewardConfig:
     # backbone, a vision-language model, brings. None: text only.
     vision_tokens: int = 4
     # Tokens a picture becomes, a square number; a vision-language model brings its own.
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < FEWEST_TOKENS:
+            raise ValueError(f"max_tokens={self.max_tokens!r}: expected at least {FEWEST_TOKENS}")
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,13 @@ class TrainingConfig:
     precision: str = "32-true"  # Lightning's name: "bf16-mixed" where the device is fast at it
     devices: int = 1
     gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "checks", "devices"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out={self.held_out!r}: expected a share between 0 and 1, such as 0.2")
 
 
 def trained_on(

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from armap_lite.llms.device import cuda_has_bfloat16, pick, without_cudnn_attention
 from armap_lite.reward import folders
 from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
-from armap_lite.reward.data import CUDA_MULTIPLE, PairDataModule
+from armap_lite.reward.data import CUDA_MULTIPLE, PairDataModule, two_parts
 from armap_lite.reward.memory import activation_bytes, fit_batch, model_bytes
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.reward.projector import align
@@ -217,7 +217,11 @@ def train(
         logging.getLogger(noisy).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")  # on its own internals, and modules frozen on purpose
     L.seed_everything(seed, workers=True, verbose=False)
+    two_parts(pairs, training.held_out, seed)  # what cannot be split is said before a backbone is loaded
     model, tokenizer = network or build(reward, "cpu")
+    with_pictures = sum(bool(pair.chosen.pictures or pair.rejected.pictures) for pair in pairs)
+    if with_pictures and not model.pictures and not rank_zero_only.rank:
+        print(f"{with_pictures} of {len(pairs)} pairs have pictures, which only --vision reads", file=sys.stderr)
     trainer_options = {"accelerator": "auto", **trainer_options}
     cuda = trainer_options["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     data = PairDataModule(
@@ -285,6 +289,7 @@ def train(
         "train_pairs": len(data.train_pairs),
         "val_pairs": len(data.val_pairs),
         "shortened": data.shortened,
+        "left_out": data.left_out,
     }
     if trainer.is_global_zero:
         _gather_curves(log)
