@@ -242,7 +242,33 @@ def test_a_training_json_of_an_earlier_version_is_kept(
     (tmp_path / "run/training.json").write_text('{"steps": 3}', encoding="utf-8")
     assert not stage(toy_pairs(10))
     assert process.metrics(tmp_path / "run/training.json") == {"steps": 3}
-    assert "earlier version" in capsys.readouterr().err
+    assert not stage(toy_pairs(10))
+    assert capsys.readouterr().err.count("earlier version") == 1
+
+
+def test_a_field_that_a_later_version_adds_trains_nothing_anew(
+    stage: Callable[..., bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / "run/training.json"
+    assert stage(toy_pairs(10))
+    known = json.loads(file.read_text(encoding="utf-8"))
+    for kind, field in (("training", "clip"), ("reward", "vision_tokens")):  # as if they were new
+        del known["trained_on"][kind][field]
+    file.write_text(json.dumps(known), encoding="utf-8")
+    assert not stage(toy_pairs(10))
+    assert stage(toy_pairs(10), clip=0.5)
+
+
+@pytest.mark.parametrize("torn", ['{"trained_on": {', "[1]"])
+def test_a_torn_file_is_named(torn: str, tmp_path: Path, config: RewardConfig):
+    file, log = tmp_path / "training.json", tmp_path / "model-training"
+    file.write_text(torn, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"training.json .*delete it"):
+        process.is_current(file, [], config, SHORT, 0)
+    log.mkdir()
+    (log / "started.json").write_text(torn, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"started.json .*delete it"):
+        training.train(toy_pairs(10), tmp_path / "model", config, SHORT, **CPU)
 
 
 def test_what_a_training_depends_on():

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from armap_lite.trajectory import PreferencePair
@@ -75,3 +76,25 @@ def trained_on(
         digest.update(json.dumps(pair.to_json(), sort_keys=True).encode() + b"\n")
     settings = {"reward": dataclasses.asdict(reward), "training": dataclasses.asdict(training)}
     return {"pairs_sha256": digest.hexdigest(), "seed": seed, **settings}
+
+
+def same_source(known: Any, mine: dict[str, Any]) -> bool:
+    """Whether `known`, of a file, and `mine` are one `trained_on`.
+
+    A field that a later version added has its default in what an earlier one wrote.
+    """
+    if not isinstance(known, dict):
+        return False
+    defaults = {"reward": dataclasses.asdict(RewardConfig()), "training": dataclasses.asdict(TrainingConfig())}
+    return {**known, **{kind: {**fields, **(known.get(kind) or {})} for kind, fields in defaults.items()}} == mine
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`, which training wrote. Raises ValueError, with its name, where it holds none."""
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is torn ({error}); delete it, and training starts anew") from error
+    if not isinstance(known, dict):
+        raise ValueError(f"{file} holds no JSON object; delete it, and training starts anew")
+    return known

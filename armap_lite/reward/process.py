@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
+from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source, trained_on
 from armap_lite.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 
@@ -41,12 +42,12 @@ def is_current(
     """Whether training.json is there and names `pairs` and these settings; one without names is taken as it is."""
     if not file.is_file():
         return False
-    known = json.loads(file.read_text(encoding="utf-8"))
+    known = read_json(file)
     if "trained_on" not in known:
         if known.get("trained", True):
-            print(f"{file} names no pairs (an earlier version wrote it): its model is kept", file=sys.stderr)
+            _say_once(f"{file} names no pairs (an earlier version wrote it): its model is kept")
         return True
-    return known["trained_on"] == trained_on(pairs, reward, training, seed)
+    return same_source(known["trained_on"], trained_on(pairs, reward, training, seed))
 
 
 def stage(folder: Path, reward: RewardConfig, training: TrainingConfig, *, seed: int = 0, **options: Any) -> None:
@@ -63,9 +64,14 @@ def stage(folder: Path, reward: RewardConfig, training: TrainingConfig, *, seed:
     write_atomic(file, json.dumps(found, indent=1))
 
 
+@functools.cache
+def _say_once(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def metrics(file: Path) -> dict[str, float]:
     """What training.json says of the training, without what it was trained on."""
-    known = json.loads(file.read_text(encoding="utf-8"))
+    known = read_json(file)
     return {name: value for name, value in known.items() if name != "trained_on"}
 
 
@@ -122,7 +128,7 @@ def train(
         ended = f"signal {-process.returncode}" if process.returncode < 0 else f"exit status {process.returncode}"
         more = " (out of memory, perhaps)" if process.returncode == -9 else ""
         raise TrainingError(f"training failed: {last.removeprefix('error: ') or 'no message'} [{ended}{more}]")
-    return json.loads((out / "training.json").read_text(encoding="utf-8"))
+    return read_json(out / "training.json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -155,8 +161,7 @@ def main(options: argparse.Namespace) -> None:
     pairs = preferences.read(options.pairs)
     found, first = options.out / "training.json", os.environ.get("LOCAL_RANK", "0") == "0"
     if found.is_file() and first:
-        known = json.loads(found.read_text(encoding="utf-8"))
-        if known["trained_on"] == trained_on(pairs, config, settings, options.seed):
+        if same_source(read_json(found).get("trained_on"), trained_on(pairs, config, settings, options.seed)):
             print(f"{options.out} was trained on these pairs with these settings before")
             return
         print(f"{options.out} holds a model of other pairs or settings; it stays until the new one is complete")

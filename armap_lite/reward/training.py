@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from armap_lite.llms.device import cuda_has_bfloat16, pick, without_cudnn_attention
 from armap_lite.reward import folders
-from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
+from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source, trained_on
 from armap_lite.reward.data import CUDA_MULTIPLE, PairDataModule, two_parts
 from armap_lite.reward.memory import activation_bytes, fit_batch, model_bytes
 from armap_lite.reward.model import RewardNetwork, build
@@ -306,7 +306,7 @@ def _start(log: Path, source: dict[str, Any], training: TrainingConfig) -> Train
     Ranks that Lightning starts find the file that the first rank wrote, and so take the same batch.
     """
     file = log / folders.STARTED
-    if file.is_file() and (before := json.loads(file.read_text(encoding="utf-8")))["source"] == source:
+    if file.is_file() and same_source((before := read_json(file)).get("source"), source):
         return dataclasses.replace(training, **before["batch"])
     if rank_zero_only.rank:
         return training
