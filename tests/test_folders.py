@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from test_training import fit, toy_pairs
+from tiny import tiny_folder
 
 from armap_lite.__main__ import main
-from armap_lite.reward import folders
-from armap_lite.reward.config import TrainingConfig
+from armap_lite.reward import folders, preferences
+from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
 
 SHORT = TrainingConfig(lr=1e-2, batch_size=4, checks=1)
 
@@ -56,3 +60,33 @@ def test_the_folder_one_stands_in_is_no_new_one(command: str, tmp_path: Path, ca
     words = ["--pairs", "none.jsonl", "--out", "."] if command == "train" else ["../model", "."]
     assert main([command, *words]) == 1
     assert "'.' is no name of a new folder" in capsys.readouterr().err
+
+
+def test_a_second_training_waits_and_uses_the_first_one_s_model(tmp_path: Path, capsys: pytest.CaptureFixture):
+    file, out = tmp_path / "pairs.json", tmp_path / "prefs"
+    rows = [{"prompt": f"{i}?", "chosen": "four", "rejected": "five"} for i in range(10)]
+    file.write_text(json.dumps(rows), encoding="utf-8")
+    command = ["train", "--pairs", str(file), "--out", str(out), "--backbone", tiny_folder(tmp_path / "tiny")]
+    command += ["--keep", "2", "--train", "top:1", "--checks", "1", "--trainer", '{"accelerator": "cpu"}']
+    with folders.alone(out):
+        second = subprocess.Popen([sys.executable, "-m", "armap_lite", *command], stderr=subprocess.PIPE, text=True)
+        assert second.stderr and "is being trained by another process" in second.stderr.readline()
+        out.mkdir()  # by the first one, as soon as it is complete
+        pairs, config = preferences.read(file), RewardConfig(backbone=command[6], keep=2, train="top:1")
+        source = trained_on(pairs, config, TrainingConfig(checks=1), 0)
+        (out / "training.json").write_text(json.dumps({"trained_on": source}), encoding="utf-8")
+    assert second.wait(60) == 0 and second.stderr.read() == ""
+    assert {file.name for file in out.iterdir()} == {"training.json"}  # nothing was trained
+
+
+def test_options_of_a_model_are_refused_where_a_backbone_is_named(tmp_path: Path, capsys: pytest.CaptureFixture):
+    words = [
+        "--pairs",
+        "none.json",
+        "--out",
+        str(tmp_path / "out"),
+        "--backbone",
+        "smollm2-135m-instruct dtype=float16",
+    ]
+    assert main(["train", *words]) == 1
+    assert "expected a name without options" in capsys.readouterr().err

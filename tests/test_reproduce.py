@@ -174,6 +174,7 @@ def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: P
         ({"texts": -1}, "texts=-1: expected a whole number, at least 0"),
         ({"collect_tasks": 1.5}, "collect_tasks=1.5: expected"),
         ({"test_tasks": 0}, "test_tasks=0: expected"),
+        ({"engine": {"dtype": "float16"}}, "engine has no option 'dtype'; it has capacity, pack"),
         ({"planners": {"best_of_nn": {}}}, "planner 'best_of_nn' is not known; there is sampling,"),
     ],
 )

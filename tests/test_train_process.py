@@ -179,6 +179,17 @@ def test_all_its_ranks_end_with_a_parent_that_is_killed(config: RewardConfig, tm
     wait_for(lambda: not trainings(out), 20)
 
 
+def test_ranks_that_outlive_the_first_end_with_it(config: RewardConfig, tmp_path: Path, monkeypatch):
+    script = tmp_path / "python"  # its second rank holds its stdout open until its stdin ends
+    script.write_text("#!/bin/sh\ntimeout 60 cat <&0 &\necho 'error: no room'\nexit 1\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    start = time.monotonic()
+    with pytest.raises(TrainingError, match="no room .exit status 1"):
+        process.train(tmp_path / "pairs.jsonl", tmp_path / "model", config, SHORT, **CPU)
+    assert time.monotonic() - start < 30
+
+
 @pytest.fixture
 def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     """`Run.train`: whether it trained. To save time, training itself is in this process, and stage 2 is complete."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from hypothesis import given
@@ -406,7 +407,32 @@ def test_checkpoints_come_with_each_validation_also_where_gradients_are_accumula
     assert_same(weights(tmp_path / "model"), weights(tmp_path / "whole"))
 
 
+@pytest.mark.parametrize(("every", "steps"), [(20, [15]), (6, [5, 11, 15]), (8, [7, 15]), (1, list(range(16)))])
+def test_the_last_step_is_a_point_of_the_curve(every: int, steps: list[int], tmp_path: Path):
+    class Seldom(L.Callback):
+        def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+            trainer.log_every_n_steps = every  # as on a GPU
+
+    assert fit(tmp_path / "model", RESUMED, callbacks=[Seldom()])["steps"] == 16
+    with open(tmp_path / "model-training/metrics.csv", encoding="utf-8", newline="") as file:
+        found = [(int(row["step"]), row["train_loss"]) for row in csv.DictReader(file) if row["train_loss"]]
+    assert [step for step, _ in found] == steps and all(math.isfinite(float(loss)) for _, loss in found)
+
+
 # More than one process.
+
+
+def test_each_rank_takes_the_batch_of_the_first(tmp_path: Path):
+    module = RewardModule(tiny_network(0)[0], CONFIG, tmp_path)
+    data = SimpleNamespace(batch_size=8)
+    strategy = SimpleNamespace(broadcast=lambda mine: (2, 4, 12))  # what the first rank sends
+    module._trainer = SimpleNamespace(
+        datamodule=data, strategy=strategy, accumulate_grad_batches=1, val_check_interval=3
+    )
+    module.setup("fit")
+    taken = (data.batch_size, module.trainer.accumulate_grad_batches, module.trainer.val_check_interval)
+    assert taken == (2, 4, 12)
+
 
 TWO_PROCESSES = """
 import sys

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 MODEL = {"reward.json", "weights.safetensors", "training.json"}  # what the folder of a reward model holds
 STARTED = "started.json"  # what marks the folder of a training run
@@ -33,6 +38,25 @@ def check_named(folder: Path) -> None:
     """Raise ValueError for a folder that cannot be replaced by its name, such as "."."""
     if folder.name in ("", ".."):
         raise ValueError(f"{str(folder)!r} is no name of a new folder; give one, such as my_model")
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Wait, and say so, until no other process trains `out`."""
+    log = log_of(out)
+    log.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(log / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{out} is being trained by another process; waiting for it", file=sys.stderr, flush=True)
+        lock.acquire()
+    except NotImplementedError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def clear(log: Path) -> None:

@@ -75,6 +75,13 @@ class RewardModule(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         return self._step("train", batch)
 
+    def setup(self, stage: str) -> None:
+        """Take the batch of the first rank: others may have found other memory free, or no file of it yet."""
+        trainer, data = self.trainer, self.trainer.datamodule  # type: ignore[attr-defined]
+        mine = (data.batch_size, trainer.accumulate_grad_batches, trainer.val_check_interval)
+        found = trainer.strategy.broadcast(mine)
+        data.batch_size, trainer.accumulate_grad_batches, trainer.val_check_interval = found
+
     def on_train_start(self) -> None:
         self._clock = time.perf_counter()
 
@@ -86,6 +93,11 @@ class RewardModule(L.LightningModule):
 
     def on_train_end(self) -> None:
         self._stop_clock()
+        step = self.trainer.global_step
+        if step % self.trainer.log_every_n_steps:  # of type int; the last step is a point of the curve too
+            last = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("train_")}
+            for logger in self.trainer.loggers:
+                logger.log_metrics(last, step - 1)
         tokens = torch.tensor(self.tokens, device=self.device)
         self.tokens = int(self.trainer.strategy.reduce(tokens, reduce_op="sum"))
 
@@ -252,7 +264,7 @@ def train(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         # Each logged value is read from the device. A GPU waits for that; a long run has enough points all the same.
-        log_every_n_steps=max(1, min(20, batches // training.accumulate // 50)) if cuda else 1,
+        log_every_n_steps=20 if cuda else 1,
         logger=[
             CSVLogger(log, name="", version=f"attempt-{attempt:03}", flush_logs_every_n_steps=1),
             TensorBoardLogger(log, name="", version=""),
