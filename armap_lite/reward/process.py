@@ -32,6 +32,7 @@ PAIRS = "preference pairs (.jsonl, .json, .parquet, .csv): TRL's columns, publis
 PACKAGE = Path(__file__).resolve().parents[2]  # the folder that holds armap_lite
 DERIVED = ("margins.json", "plans.jsonl", "seconds.json", "control.jsonl", "evaluation.json")  # from a reward model
 SHOWN = {"backbone": "NAME"}  # of options, what stands for the value
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # set by those who start ranks; the first has 0 in all
 GRACE = 10.0  # seconds that a process has to end by itself
 
 
@@ -178,7 +179,7 @@ def main(options: argparse.Namespace) -> None:
     settings = TrainingConfig(**{field.name: told[field.name] for field in dataclasses.fields(TrainingConfig)})
     folders.log_of(options.out)
     pairs = preferences.read(options.pairs)
-    first = not any(int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    first = not any(int(os.environ.get(name, "0")) for name in RANKS)
     with folders.alone(options.out) if first else contextlib.nullcontext():  # the other ranks belong to the first
         _train_here(pairs, config, settings, options, first)
 
