@@ -190,6 +190,20 @@ def test_ranks_that_outlive_the_first_end_with_it(config: RewardConfig, tmp_path
     assert time.monotonic() - start < 30
 
 
+def test_plans_with_a_model_that_another_process_finished_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = {"steps": 3, "trained_on": {"seed": 1}}
+    (tmp_path / "training.json").write_text('{"steps": 2, "trained_on": {}}', encoding="utf-8")
+
+    def wait(*settings: Any, **options: Any) -> dict[str, Any]:
+        (tmp_path / "training.json").write_text(json.dumps(found), encoding="utf-8")
+        (tmp_path / "plans.jsonl").touch()
+        return found
+
+    monkeypatch.setattr(process, "train", wait)
+    process.stage(tmp_path, RewardConfig(), SHORT)
+    assert {file.name for file in tmp_path.iterdir()} == {"training.json", "plans.jsonl"}
+
+
 @pytest.fixture
 def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     """`Run.train`: whether it trained. To save time, training itself is in this process, and stage 2 is complete."""
