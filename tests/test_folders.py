@@ -69,7 +69,9 @@ def test_a_second_training_waits_and_uses_the_first_one_s_model(tmp_path: Path, 
     command = ["train", "--pairs", str(file), "--out", str(out), "--backbone", tiny_folder(tmp_path / "tiny")]
     command += ["--keep", "2", "--train", "top:1", "--checks", "1", "--trainer", '{"accelerator": "cpu"}']
     with folders.alone(out):
-        second = subprocess.Popen([sys.executable, "-m", "armap_lite", *command], stderr=subprocess.PIPE, text=True)
+        second = subprocess.Popen(
+            [sys.executable, "-m", "armap_lite", *command], stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        )
         assert second.stderr and "is being trained by another process" in second.stderr.readline()
         out.mkdir()  # by the first one, as soon as it is complete
         pairs, config = preferences.read(file), RewardConfig(backbone=command[6], keep=2, train="top:1")
