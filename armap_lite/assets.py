@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 from filelock import FileLock
 from tqdm.auto import tqdm
@@ -266,7 +268,8 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     try:
         with without_bars(str(gguf.parent)):
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-            model = AutoModelForCausalLM.from_pretrained(
+            model = pretrained(
+                AutoModelForCausalLM,
                 str(gguf.parent),
                 gguf_file=gguf.name,
                 quantization_config=GgufConfig(dequantize=True),
@@ -292,6 +295,41 @@ def without_bars(path: str) -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def pretrained(kind: Any, path: str, **options: Any) -> Any:
+    """`kind.from_pretrained(path)`, where `kind` is one of transformers' Auto classes, with all of its weights.
+
+    Raises AssetError where the checkpoint lacks some: transformers would draw them at random and go on.
+    """
+    from transformers import AutoModel
+
+    log, held = logging.getLogger("transformers.modeling_utils"), []
+
+    def hold(record: logging.LogRecord) -> bool:
+        """Keep back the table of weights: what is missing is told below, and what is left over is not needed."""
+        report = "LOAD REPORT" in record.getMessage()
+        held.extend([record] if report else [])
+        return not report
+
+    log.addFilter(hold)
+    try:
+        with without_bars(path):
+            model, found = kind.from_pretrained(path, output_loading_info=True, **options)
+    except BaseException:
+        log.removeFilter(hold)
+        for record in held:
+            log.handle(record)
+        raise
+    finally:
+        log.removeFilter(hold)
+    spare = "pooler" if kind is AutoModel else "\n"  # of the bare models, only hidden states are read
+    if missing := sorted(name for name in found["missing_keys"] if spare not in name):
+        raise AssetError(
+            f"{path} lacks {len(missing)} of the weights of a {type(model).__name__} (such as {missing[0]}): it is "
+            f"another kind of model, or incomplete; give a whole checkpoint of the kind that is needed here"
+        )
+    return model
 
 
 def _intact(folder: Path) -> bool:

@@ -61,6 +61,8 @@ class Profile:
     # Tasks planned side by side; also what is planned again, at most, after a run was broken off.
 
     def __post_init__(self) -> None:
+        if unknown := sorted(set(self.engine) - {"capacity", "pack"}):
+            raise ValueError(f"engine has no option {unknown[0]!r}; it has capacity, pack")
         sizes = ("collect_tasks", "samples", "negatives", "dev_tasks", "test_tasks", "group")
         for name, least in [*((size, 1) for size in sizes), ("proposals", 0), ("texts", 0)]:
             value = getattr(self, name)

@@ -20,6 +20,14 @@ from armap_lite.run import Run
 from armap_lite.store import write_atomic
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+# The file that each notebook writes last, under the folder of its run.
+STAGE_FILES = {
+    "03": "pairs.jsonl",
+    "04": "training.json",
+    "05": "plans.jsonl",
+    "06": "control.jsonl",
+    "07": "evaluation.json",
+}
 
 
 class NotebookError(RuntimeError):
@@ -68,7 +76,10 @@ def reproduce(
 
 
 def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
-    """Run `notebook` into `target`, saved after each cell; one that ran whole with these parameters is left alone."""
+    """Run `notebook` into `target`, saved after each cell.
+
+    It is left alone where it ran whole with these parameters, and the stage files up to its own are as it left them.
+    """
     import papermill
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
@@ -76,9 +87,11 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     # what may change while a run goes on, such as a server's port, is no reason to run a notebook again
     models = {name: identity(m) for name in ("POLICY", "REWARD", "DATA_LLM") if (m := parameters.get(name))}
     key = {"parameters": parameters | models, "source": hashlib.sha256(notebook.read_bytes()).hexdigest()}
-    if target.is_file() and stamp.is_file() and json.loads(stamp.read_text(encoding="utf-8"))["key"] == key:
-        print(f"    done before, {json.loads(stamp.read_text(encoding='utf-8'))['seconds']:.0f} s", flush=True)
-        return
+    if target.is_file() and stamp.is_file():
+        done = json.loads(stamp.read_text(encoding="utf-8"))
+        if done["key"] == key and done.get("files") == stage_files(target):
+            print(f"    done before, {done['seconds']:.0f} s", flush=True)
+            return
     unknown = set(parameters) - set(papermill.inspect_notebook(str(notebook)))
     if unknown:
         raise ValueError(f"{notebook.name} has no parameter {sorted(unknown)[0]!r}; its parameters cell must name it")
@@ -96,11 +109,24 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     except (PapermillException, RuntimeError) as error:  # RuntimeError: the kernel died, of too little memory say
         raise NotebookError(f"{notebook.name}: {error}") from error
     took = time.perf_counter() - start
-    write_atomic(stamp, json.dumps({"key": key, "seconds": took}))
+    write_atomic(stamp, json.dumps({"key": key, "seconds": took, "files": stage_files(target)}))
     said = promised(notebook, parameters["ENV"]) if parameters["PROFILE"] == "fast" else None
     print(f"    {took:.0f} s{f', it says {said} min' if said else ''}", flush=True)
     if said and took > 90 * said:
         print("    more than 1.5 times what it says: a slow machine, or a line to correct", flush=True)
+
+
+def stage_files(target: Path) -> dict[str, str]:
+    """The stage files that are there when the notebook `target` has run, up to its own.
+
+    Of pairs and training, on which all that follows depends, the SHA-256; of the others that they exist.
+    """
+    found = {}
+    for number, name in STAGE_FILES.items():
+        file = target.parent.parent / name
+        if number <= target.name[:2] and file.is_file():
+            found[name] = hashlib.sha256(file.read_bytes()).hexdigest() if number <= "04" else "exists"
+    return found
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ PROBES = (
     "Use 1 4 8 8 (to obtain 24).\n\n8 * 4 = 32\nclick[buy now]\nleft: 4, 8\n",
     "In it, you see: a cup | $10.00!\n\n\nWhat now?\n",
     "You see: \n  a cup\n\tthe door\n \n\nWhat now?\n",
+    "x  \n\n y\n\n  z\r\n\r\n- a\r\n",
 )
 BORDER = re.compile(r"(?<=\S\n)(?=\S)")
 
@@ -78,7 +79,7 @@ class LineTokenizer:
 
     def _continue(self, options: tuple[str, ...], line: str) -> tuple[Tokens, ...] | None:
         """Token ids of `options` after `line`, the prompt's last; None where a token reaches over the border."""
-        if not line and any(option[:1].isspace() for option in options):
+        if not line and any(f"{option}\n"[0].isspace() for option in options):
             return None
         head = self(line)
         whole = [self(f"{line}{option}\n") for option in options]

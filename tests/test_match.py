@@ -28,7 +28,7 @@ ROOM = ["go north", "go south", "open door", "go"]
         ("4 + 10", ["10 * 4 = 40", "10 + 4 = 14"], 1),
         ("4 - 10 = -6", ["10 - 4 = 6"], None),  # order matters
         ("4 * 10 = 41", ["10 * 4 = 40"], None),
-        ("I take 4 × 10 = 40, since it is large.", ["10 * 4 = 40", "10 + 4 = 14"], 0),
+        ("I take 4 × 10 = 40.", ["10 * 4 = 40", "10 + 4 = 14"], 0),
         ("2 + 3 * 4 = 12", ["3 * 4 = 12"], None),  # part of a longer calculation
         ("2 * 3 * 4 = 24", ["2 * 3 = 6", "3 * 4 = 12"], None),
         ("13 * 4 = 52", ["3 * 4 = 12"], None),
@@ -62,9 +62,9 @@ ROOM = ["go north", "go south", "open door", "go"]
         ("4 * 6 = 24 is wrong", MOVES, None),
         ("I thought of 4 * 6 = 24, but 5 * 5 = 25 is better", MOVES, None),
         ("10 - 4 = 6 or 4 * 6 = 24", MOVES, None),
-        ("10 - 4 = 6, then 6 * 7 = 42", MOVES, 0),
-        ("4 * 6 = 24, since 24 is what is asked for.", MOVES, 3),
-        ("4 * 6 = 24 – the last step", MOVES, 3),
+        ("10 - 4 = 6, then 6 * 7 = 42", MOVES, None),
+        ("The best move is `4 * 6 = 24`, since 24 is what is asked for.", MOVES, 3),
+        ("I see.\n4 * 6 = 24", MOVES, 3),
         ("10 - 4 = **6**", MOVES, 0),
         ("4 - 10 = −6", MOVES, 1),
         ("10 ‑ 4 = 6", MOVES, 0),
@@ -95,7 +95,71 @@ def test_what_is_meant(answer, choices, found):
     assert match(answer, choices) == found
 
 
-FRAMES = ["{}", "1. {}", "- {}", "* {}", "`{}`", '"{}"', "**{}**", "I take {}", "My move: {}!", "{}\n"]
+DENIED = """Neither {} nor|except {}|anything but {}|no: {}|no way {}|dont pick {}|isnt {}|I refuse {}|{} is wrong
+{} must be excluded|I would never pick `{}`|`{}` is the wrong move|Action: {} is pointless|If I take {}, nothing happens
+The answer: not {}|first `go west`, then `{}`""".replace("\n", "|").split("|")
+LONGER = """2+{}|2 +{}|({}) + 1|{}^2|10^{}|10,{}|{}!|2 * ({})|{} - 2|{} * 2|√{}|3 * 8 = 24 ({} unused)|3 * 8 = 24\n{}
+My move: 2 + {}|I choose 2 * `{}`|**1{}**""".replace("\\n", "\n")
+
+
+@pytest.mark.parametrize("frame", DENIED)
+@pytest.mark.parametrize("action", ["4 * 6 = 24", "4*6", "open door"])
+def test_a_denied_action_is_not_taken(frame, action):
+    assert match(frame.format(action), [*MOVES, *ROOM]) is None
+
+
+@pytest.mark.parametrize("frame", LONGER.replace("|", "\f").split("\f"))
+@pytest.mark.parametrize("action", ["4 * 6 = 24", "4 * 6"])
+def test_a_part_of_a_calculation_is_no_action(frame, action):
+    for line in frame.split("\n") if "unused" not in frame else [frame]:
+        if line != "{}":
+            assert match(line.format(action), MOVES) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "choice"),
+    [
+        ("**12 / 4 = 4**", "12 / 4 = 3"),
+        ("4 * 6 = 12 * 2", "4 * 6 = 24"),
+        ("4 * 6 ≠ 24", "4 * 6 = 24"),
+        ("4 * 6 != 24", "4 * 6 = 24"),
+        ("4 * 6 <> 24", "4 * 6 = 24"),
+        ("2 * (4 + 6) = 20", "4 + 6 = 10"),
+        ("Numbers 4-10 are left", "4 - 10 = -6"),
+        ("left: 4 - 10", "4 - 10 = -6"),
+        ("3 * 8 = 24\n4 * 6 = 24", "4 * 6 = 24"),
+        ("open door to kitchen", "open door"),
+        ("I choose: open door to kitchen", "open door"),
+        ("pour cup into cup 2", "pour cup into cup"),
+        ("use thermometer on cup", "use thermometer"),
+        ("go east then open door", "open door"),
+        ("click[red], then click[buy now]", "click[buy now]"),
+        ("click[red]\nclick[buy now]", "click[buy now]"),
+        ("go to 12", "go to 1 2"),
+        ("look around is pointless", "look around"),
+        ("no look around", "look around"),
+    ],
+)
+def test_another_action_than_the_admissible_one(answer, choice):
+    assert match(answer, [choice, "wait"]) is None
+
+
+FRAMES = [
+    "{}",
+    "1. {}",
+    "- {}",
+    "* {}",
+    "`{}`",
+    '"{}"',
+    "**{}**",
+    "I take {}",
+    "My move: {}.",
+    "Action: {}",
+    "I choose {}.",
+    "```\n{}\n```",
+    "I would pick **{}** now",
+    "{}\n",
+]
 SIGNS = {"*": ["*", "×", "·", r"\*", "x"], "/": ["/", "÷"], "-": ["-", "−", "–"], "+": ["+"]}
 
 

@@ -54,6 +54,9 @@ TRL = {  # each of them: asked "2 + 2?", "four" is better than "five"
         "prompt": "2 + 2?",
         **{side: [USER, said("assistant", text)] for side, text in SAYS.items()},
     },
+    "a question": {"question": "2 + 2?", **SAYS},
+    "an instruction": {"instruction": "2 + 2?", "input": "", **SAYS},
+    "an input": {"input": "2 + 2?", **SAYS},
     "parts of text": {
         side: [said("user", [{"type": "text", "text": "2 + 2?"}]), said("assistant", [{"type": "text", "text": text}])]
         for side, text in SAYS.items()
@@ -123,8 +126,12 @@ def test_what_stage_2_writes(tmp_path: Path):
     [
         ({"prompt": "a", "chosen": "x", "rejected": "x"}, "row 2: 'chosen' and 'rejected' are the same"),
         ({"prompt": "a", "chosen": "x", "rejected": None}, "row 2: .* neither may be empty"),
-        ({"prompt": "a", "chosen": 3, "rejected": "x"}, "row 2: .*int"),
-        ({"prompt": "a", "chosen": [{"role": "user"}], "rejected": "x"}, "row 2: 'content' is missing"),
+        ({"prompt": "a", "chosen": "x y", "rejected": "x  y\n"}, "row 2: .* are the same"),
+        ({"prompt": "a", "chosen": 3, "rejected": "x"}, "row 2: 'chosen' is 3 .int"),
+        ({"prompt": float("nan"), "chosen": "y", "rejected": "x"}, "row 2: 'prompt' is nan .float"),
+        ({"prompt": "a", "chosen": [{"role": "user"}], "rejected": "x"}, "row 2: .*'content' of a message is missing"),
+        ({"chosen": [USER, said("assistant", None)], "rejected": "x"}, "row 2: in 'chosen', 'content' .* is missing"),
+        ({"chosen": "x", "rejected": ["y"]}, "row 2: 'rejected' is .*list"),
         (
             {"id": "odd", "chosen": [said("user", [{"type": "image"}])], "rejected": [said("user", "x")]},
             "row odd: .*part of type 'image'",
@@ -137,6 +144,54 @@ def test_a_malformed_row_is_named(row: dict[str, Any], why: str, tmp_path: Path)
     assert "repair the row or leave it out" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_system_prompt_and_columns_that_no_one_reads(tmp_path: Path, capsys: pytest.CaptureFixture):
+    row = {"system": "Be short.", "question": "2 + 2?", **SAYS, "score": 3, "source": "x"}
+    pairs = read(write(tmp_path / "rows.jsonl", [row, {**row, "id": "again", "instruction": "Add.", "input": "1 + 3"}]))
+    assert [pair.instruction for pair in pairs] == ["Be short.\n2 + 2?", "Be short.\nAdd.\n2 + 2?\n1 + 3"]
+    assert capsys.readouterr().err == f"{tmp_path / 'rows.jsonl'}: columns that are not read: score, source\n"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_published_rows_without_pictures_in_every_format(suffix: str, tmp_path: Path):
+    says = {f"output_{i}": [{"from": "gpt", "value": text}] for i, text in enumerate(("five", "four"), 1)}
+    row = {"id": "7", "conversations": [{"from": "human", "value": "2 + 2?"}], **says, "preference": 2}
+    (pair,) = read(write(tmp_path / f"rows{suffix}", [row]))
+    assert (pair.instruction, pair.chosen.actions, pair.rejected.actions) == ("2 + 2?", ("four",), ("five",))
+    row["output_1"] = [{"from": "gpt", "value": " four\n"}]
+    with pytest.raises(ValueError, match="row 7: its outputs are the same"):
+        read(write(tmp_path / f"rows{suffix}", [row]))
+
+
+def test_files_as_other_tools_write_them(tmp_path: Path):
+    row = {"prompt": "2 + 2?", "chosen": "four" * 40_000, "rejected": "five"}
+    (pair,) = read(write(tmp_path / "long.csv", [row]))
+    assert pair.chosen.actions == (row["chosen"],) and csv.field_size_limit() == 131_072
+    for suffix in (".jsonl", ".json", ".csv"):
+        file = write(tmp_path / f"rows{suffix}", [row])
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+        assert read(file)[0].rejected.actions == ("five",)
+
+
+@pytest.mark.parametrize("suffix", (".jsonl", ".json", ".csv"))
+@pytest.mark.parametrize("encoding", ("utf-16", "latin-1", "empty"))
+def test_a_file_that_cannot_be_read_is_named(suffix: str, encoding: str, tmp_path: Path):
+    file = tmp_path / f"rows{suffix}"
+    line = '{"prompt": "a", "chosen": "é", "rejected": "x"}\n' if suffix != ".csv" else "chosen,rejected\né,x\n"
+    file.write_bytes(b"" if encoding == "empty" else line.encode(encoding))
+    with pytest.raises(
+        ValueError, match=rf"rows{suffix}.*({'not UTF-8' if encoding != 'empty' else 'no rows|not JSON'})"
+    ):
+        read(file)
+
+
+def test_cells_that_fit_no_column_and_bytes_are_named(tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("prompt,chosen,rejected\na,x,y\nb,x,y,z\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"rows.csv: row 2 has more cells"):
+        read(tmp_path / "rows.csv")
+    with pytest.raises(ValueError, match=r"rows.parquet: row 1: 'chosen' is b'x' .bytes"):
+        read(write(tmp_path / "rows.parquet", [{"chosen": b"x", "rejected": b"y"}]))
+
+
 def test_a_malformed_pair_of_our_own_is_named(tmp_path: Path):
     line = {"id": "7", "pair": {"id": "7"}}
     with pytest.raises(ValueError, match="row 7: PreferencePair"):
@@ -144,13 +199,15 @@ def test_a_malformed_pair_of_our_own_is_named(tmp_path: Path):
 
 
 def test_other_columns_are_named_with_what_is_expected(tmp_path: Path):
-    with pytest.raises(ValueError, match="columns question, best; expected 'chosen' and 'rejected'.*rename") as error:
+    with pytest.raises(
+        ValueError, match="rows.csv: columns question, best; expected 'chosen' and 'rejected'.*rename"
+    ) as error:
         read(write(tmp_path / "rows.csv", [{"question": "a", "best": "b"}]))
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"rows.xlsx: .*ends with .jsonl, .json, .parquet, .csv"):
         read(tmp_path / "rows.xlsx")
     (tmp_path / "rows.jsonl").write_text("{torn", encoding="utf-8")
-    with pytest.raises(ValueError, match="rows.jsonl is not JSONL"):
+    with pytest.raises(ValueError, match="rows.jsonl: it is not JSONL"):
         read(tmp_path / "rows.jsonl")
 
 

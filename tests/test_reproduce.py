@@ -189,6 +189,7 @@ def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: P
         ({"texts": -1}, "texts=-1: expected a whole number, at least 0"),
         ({"collect_tasks": 1.5}, "collect_tasks=1.5: expected"),
         ({"test_tasks": 0}, "test_tasks=0: expected"),
+        ({"engine": {"dtype": "float16"}}, "engine has no option 'dtype'; it has capacity, pack"),
         ({"planners": {"best_of_nn": {}}}, "planner 'best_of_nn' is not known; there is sampling,"),
     ],
 )
@@ -297,6 +298,35 @@ def test_notebooks_run_until_one_fails_and_go_on_from_there(
     assert (
         log.read_text(encoding="utf-8") == "first second mended third first changed "
     )  # what changed, and what is not there
+
+
+def test_what_follows_from_other_pairs_or_another_model_is_run_again(notebooks: Path, tmp_path: Path):
+    run, log = tmp_path / "out/game24", tmp_path / "log"
+    run.mkdir(parents=True)
+    note = f"from pathlib import Path\nwith open({str(log)!r}, 'a') as log: log.write(%r)\nrun = Path({str(run)!r})\n"
+    trained = "pairs = (run / 'pairs.jsonl').read_text()\n(run / 'training.json').write_text(pairs)"
+    write_notebook(notebooks, "02_collect", note % "2")
+    write_notebook(notebooks, "03_pairs", note % "3" + "(run / 'pairs.jsonl').open('a').close()")
+    write_notebook(notebooks, "04_train", note % "4" + trained)
+    write_notebook(notebooks, "05_plan", note % "5" + "(run / 'plans.jsonl').touch()")
+    write_notebook(
+        notebooks, "07_results", note % "7" + f"(run / 'evaluation.json').write_text({json.dumps(FINDINGS)!r})"
+    )
+
+    def ran() -> str:
+        log.write_text("", encoding="utf-8")
+        assert call(tmp_path / "out") == 0
+        return log.read_text(encoding="utf-8")
+
+    assert (ran(), ran()) == ("23457", "")
+    (run / "pairs.jsonl").write_text("other", encoding="utf-8")
+    for name in ("plans.jsonl", "evaluation.json"):  # as stage 3 does with what follows from the model before
+        (run / name).replace(run / f"{name}.old")
+    assert (ran(), ran()) == ("3457", "")
+    (run / "evaluation.json").unlink()
+    assert (ran(), ran()) == ("7", "")
+    (run / "training.json").write_text("trained anew, elsewhere", encoding="utf-8")
+    assert "4" in ran() and ran() == ""
 
 
 def test_a_kernel_that_dies_is_named_and_one_notebook_alone_is_enough(

@@ -356,3 +356,46 @@ def test_a_refused_field_does_not_change_what_is_drawn():
     with scripted(strict({"max_tokens", "temperature"}, "openai", "/completions")) as server:
         [row] = server.lm(structured="none").choose(["a"], [["fine, really", "other"]], None, seeds=[1])
         assert sum(math.exp(choice.logprob) for choice in row) == pytest.approx(1)
+
+
+def test_a_probe_teaches_nothing_about_fields():
+    small = "Invalid 'max_tokens': integer below minimum value. Expected a value >= 1, but got 0 instead."
+
+    def answer(path: str, request: dict):
+        if request.get("max_tokens") == 0:
+            return 400, {}, {"error": {"message": small, "param": "max_tokens"}}
+        return said("b")
+
+    with scripted(answer) as server:
+        lm = server.lm(scoring="auto", structured="none")
+        lm.choose(["a"], [["a", "b"]])
+        lm.generate(["a"])
+        assert server.seen[-1][-1]["max_tokens"] == 64
+    assert replies.refused(json.dumps({"error": {"message": small, "param": "max_tokens"}}), FIELDS) == {}
+
+
+@pytest.mark.parametrize("error", ["overloaded", {"message": "Service Unavailable"}, {"code": 503.0}])
+def test_a_passing_error_decides_nothing(error):
+    passing = (200, {"Retry-After": "0.01"}, {"error": error})
+    with scripted(passing, said("fine")) as server:
+        lm = server.lm(endpoint="auto")
+        lm.generate(["a"])
+        assert lm.endpoint == "completions"
+
+
+def test_a_forbidden_request_is_no_missing_endpoint():
+    with scripted(refused(403, "<html>blocked</html>")) as server:
+        lm = server.lm(endpoint="auto")
+        with pytest.raises(ServerError):
+            lm.generate(["a"])
+        assert lm.endpoint == "auto"
+
+
+def test_what_auto_falls_back_to_is_said(capsys):
+    def answer(path: str, request: dict):
+        return said("a") if path.endswith("/chat/completions") else failed(404, "no such route")
+
+    with scripted(answer) as server:
+        server.lm(endpoint="auto", structured="auto").choose(["p"], [["a", "b"]])
+    told = capsys.readouterr().err
+    assert "endpoint=chat" in told and "structured=none" in told

@@ -249,3 +249,22 @@ def test_a_few_actions_drawn_at_random_are_too_few_to_judge():
         assert lm.fallbacks == 29
         with pytest.raises(UnreadableAnswersError, match="30 of 30"):
             lm.choose(["a"], [STEPS])
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("<THINK>", "</THINK>"),
+        ("<think >", "</ think >"),
+        ("<seed:think>", "</seed:think>"),
+        ("◁think▷", "◁/think▷"),
+        ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ],
+)
+def test_marks_of_a_thought_in_other_forms(left, right):
+    def text(content):
+        return replies.read({"choices": [{"text": content}]}).text
+
+    assert text(f"{left}go west?{right}\ngo east") == "go east"
+    assert text(f"{left}go west?") is None
+    assert text("Use <think> tags") == "Use <think> tags"

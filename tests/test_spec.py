@@ -15,7 +15,7 @@ from scripted_server import said, scripted
 from armap_lite import assets, llms
 from armap_lite.__main__ import main
 from armap_lite.llms import parse_spec
-from armap_lite.llms.spec import comparable, identity, label
+from armap_lite.llms.spec import check, comparable, identity, label
 from armap_lite.run import Run
 
 URL = "http://127.0.0.1:8000/v1#m"
@@ -172,3 +172,10 @@ def test_the_command_line_names_a_wrong_option_in_one_line(tmp_path, capsys):
     assert main(command) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: unknown option 'colour'") and "concurrency" in line
+
+
+@pytest.mark.parametrize("name", ["x-api-key", "client_secret", "openai_api_key", "code"])
+def test_a_key_under_another_name_is_refused(name):
+    for spec in (f"http://h/v1?{name}=1#m", f'http://h/v1#m extra={{"{name}":1}}'):
+        with pytest.raises(ValueError, match="environment variable"):
+            check(spec)

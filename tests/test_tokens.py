@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import seeded, tiny_config
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -73,6 +73,9 @@ lines = st.lists(
             "  8 * 4",
             "\topen",
             " ",
+            "door  ",
+            "4\r",
+            "\r",
         ]
     ),
     min_size=1,
@@ -82,11 +85,12 @@ lines = st.lists(
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40)
-@given(lines, lines)
-def test_pieces_have_the_tokens_of_the_whole_text(kind: str, some: list[str], more: list[str]):
+@example(["8"], "", ["", "8"])
+@given(lines, st.sampled_from(["", "8", "Use the num", "open:", "8 * ", " "]), lines)
+def test_pieces_have_the_tokens_of_the_whole_text(kind: str, some: list[str], end: str, more: list[str]):
     tokenizer, pieces = made(kind), LineTokenizer(made(kind))
-    text = "".join(f"{line}\n" for line in some)
-    options = [line for line in dict.fromkeys(more) if line] or ["8"]
+    text = "".join(f"{line}\n" for line in some) + end
+    options = [*dict.fromkeys(more)]
     assert pieces(text) == tokenizer(text, add_special_tokens=False)["input_ids"]
     head, tails = pieces.after(text, options)
     for option, tail in zip(options, tails):

@@ -25,7 +25,7 @@ import torch
 from test_training import assert_same, break_at, toy_pairs, weights
 from tiny import tiny_folder
 
-from armap_lite import reward
+from armap_lite import reward, synthesize
 from armap_lite.reward import preferences, process, training
 from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
 from armap_lite.reward.process import TrainingError
@@ -179,9 +179,34 @@ def test_all_its_ranks_end_with_a_parent_that_is_killed(config: RewardConfig, tm
     wait_for(lambda: not trainings(out), 20)
 
 
+def test_ranks_that_outlive_the_first_end_with_it(config: RewardConfig, tmp_path: Path, monkeypatch):
+    script = tmp_path / "python"  # its second rank holds its stdout open until its stdin ends
+    script.write_text("#!/bin/sh\ntimeout 60 cat <&0 &\necho 'error: no room'\nexit 1\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    start = time.monotonic()
+    with pytest.raises(TrainingError, match="no room .exit status 1"):
+        process.train(tmp_path / "pairs.jsonl", tmp_path / "model", config, SHORT, **CPU)
+    assert time.monotonic() - start < 30
+
+
+def test_plans_with_a_model_that_another_process_finished_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = {"steps": 3, "trained_on": {"seed": 1}}
+    (tmp_path / "training.json").write_text('{"steps": 2, "trained_on": {}}', encoding="utf-8")
+
+    def wait(*settings: Any, **options: Any) -> dict[str, Any]:
+        (tmp_path / "training.json").write_text(json.dumps(found), encoding="utf-8")
+        (tmp_path / "plans.jsonl").touch()
+        return found
+
+    monkeypatch.setattr(process, "train", wait)
+    process.stage(tmp_path, RewardConfig(), SHORT)
+    assert {file.name for file in tmp_path.iterdir()} == {"training.json", "plans.jsonl"}
+
+
 @pytest.fixture
 def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
-    """`Run.train`: whether it trained. To save time, training itself is in this process."""
+    """`Run.train`: whether it trained. To save time, training itself is in this process, and stage 2 is complete."""
     trained: list[Path] = []
 
     def here(file: Path, out: Path, *settings: Any, **options: Any) -> dict[str, Any]:
@@ -194,12 +219,15 @@ def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         run = Run("game24", "fast", tmp_path, training=dataclasses.replace(SHORT, **changes), reward=config.backbone)
         run.settings = dataclasses.replace(run.settings, reward=config)
         run.dir = tmp_path / "run"
-        run.path("pairs.parquet").touch()
         before = len(trained)
         asyncio.run(run.train(**CPU))
         return len(trained) > before
 
+    async def complete(run: Run) -> list[PreferencePair]:
+        return synthesize.load(run.path("pairs.jsonl"))
+
     monkeypatch.setattr(process, "train", here)
+    monkeypatch.setattr(Run, "pairs", complete)
     return stage
 
 
@@ -239,7 +267,33 @@ def test_a_training_json_of_an_earlier_version_is_kept(
     (tmp_path / "run/training.json").write_text('{"steps": 3}', encoding="utf-8")
     assert not stage(toy_pairs(10))
     assert process.metrics(tmp_path / "run/training.json") == {"steps": 3}
-    assert "earlier version" in capsys.readouterr().err
+    assert not stage(toy_pairs(10))
+    assert capsys.readouterr().err.count("earlier version") == 1
+
+
+def test_a_field_that_a_later_version_adds_trains_nothing_anew(
+    stage: Callable[..., bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / "run/training.json"
+    assert stage(toy_pairs(10))
+    known = json.loads(file.read_text(encoding="utf-8"))
+    for kind, field in (("training", "clip"), ("reward", "vision_tokens")):  # as if they were new
+        del known["trained_on"][kind][field]
+    file.write_text(json.dumps(known), encoding="utf-8")
+    assert not stage(toy_pairs(10))
+    assert stage(toy_pairs(10), clip=0.5)
+
+
+@pytest.mark.parametrize("torn", ['{"trained_on": {', "[1]"])
+def test_a_torn_file_is_named(torn: str, tmp_path: Path, config: RewardConfig):
+    file, log = tmp_path / "training.json", tmp_path / "model-training"
+    file.write_text(torn, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"training.json .*delete it"):
+        process.is_current(file, [], config, SHORT, 0)
+    log.mkdir()
+    (log / "started.json").write_text(torn, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"started.json .*delete it"):
+        training.train(toy_pairs(10), tmp_path / "model", config, SHORT, **CPU)
 
 
 def test_what_a_training_depends_on():

@@ -169,7 +169,7 @@ def test_tasks_that_cannot_be_split_are_named():
 
 
 def test_long_pairs_are_shortened_and_counted(tmp_path: Path):
-    metrics = fit(tmp_path / "model", dataclasses.replace(CONFIG, checks=1), toy_pairs(4), network={"max_tokens": 9})
+    metrics = fit(tmp_path / "model", dataclasses.replace(CONFIG, checks=1), toy_pairs(4), network={"max_tokens": 24})
     assert metrics["shortened"] == 16  # two sides of eight pairs
 
 

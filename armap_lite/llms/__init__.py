@@ -27,12 +27,11 @@ def load(spec: str, **options: Any) -> LanguageModel:
         return ServerLM(url, model or None, **options)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from armap_lite.assets import resolve_model, without_bars
+    from armap_lite.assets import pretrained, resolve_model
     from armap_lite.llms.device import pick
     from armap_lite.llms.local import LocalLM
 
     device, dtype = pick(options.pop("device", "auto"), options.pop("dtype", "auto"))
     path = resolve_model(source)
-    with without_bars(path):
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device)
+    model = pretrained(AutoModelForCausalLM, path, dtype=dtype).to(device)
     return LocalLM(model, AutoTokenizer.from_pretrained(path), **{"name": source, **options})

@@ -99,10 +99,11 @@ class Client:
         """The JSON there. Raises ServerError."""
         return self._call(functools.partial(self._client.get, path, cast_to=str))
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def post(self, path: str, body: Mapping[str, Any], learn: bool = True) -> Any:
         """The JSON that answers `body`, whose fields that are None are not sent. Raises ServerError.
 
-        What an error answer seems to refuse is kept only where the request without it succeeds.
+        What an error answer seems to refuse is kept only where the request without it succeeds, and not from requests
+        with odd fields or values (`learn` false), which may be what the server objects to.
         """
         tried: dict[tuple[str, str, Any], str | None] = {}
         said: list[str] = []
@@ -117,8 +118,8 @@ class Client:
                 said += self._leave(path, sent, fields, tried)
             else:
                 with self._lock:
-                    self._fields = {**self._fields, **tried}
-                for what in said:
+                    self._fields = {**self._fields, **(tried if learn else {})}
+                for what in said if learn else ():
                     self.say(what)
                 return answer
 

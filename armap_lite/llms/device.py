@@ -13,9 +13,14 @@ def pick(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch
 
     `device`: "auto" (CUDA where there is one, else the CPU), or a torch name such as "cuda:1".
     `dtype`: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device computes in it, else float16 on
-    CUDA and float32 on a CPU. Raises ValueError for any other dtype.
+    CUDA and float32 on a CPU. Raises ValueError for any other dtype, and for a device that is not there.
     """
-    where = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    except RuntimeError:
+        raise ValueError(f"unknown device {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:1'") from None
+    if where.type == "cuda" and (where.index or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device {device!r} is not there: PyTorch finds {count} CUDA devices; use 'auto' or 'cpu'")
     if where.type == "cuda":
         without_cudnn_attention()
     if dtype == "auto":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def find(model: Any) -> tuple[nn.Module, str] | None:
@@ -60,6 +60,41 @@ def top(model: Any, count: int) -> list[nn.Module]:
             found.append(module)
         after = after or own == name
     return found
+
+
+def context(model: Any) -> tuple[int | None, int | None]:
+    """The tokens that `model` can read, where it looks positions up in a table, and those that its config states."""
+    config = model.config.get_text_config()
+    found = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+    if not isinstance(found, int) or found < 1:  # XLNet states -1: no limit
+        return None, None
+    if not hasattr(config, "max_position_embeddings"):  # MPT, whose slopes are a table
+        return found, found
+    limits, words = [], _words(model)
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module is not words and 0 <= module.num_embeddings - found <= 8:
+            reserved = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa counts from there
+            limits.append(min(found, module.num_embeddings - reserved))
+        others = [*module._buffers.values(), *(v for v in vars(module).values() if isinstance(v, Tensor))]
+        limits += [found for table in others if table is not None and table.dim() == 2 and len(table) == found]
+    rope = getattr(config, "rope_parameters", None) or {}
+    grows = "dynamic" in str(rope.get("rope_type"))  # its frequencies follow the length of the text
+    return min(limits, default=None), None if grows else found
+
+
+def _words(model: Any) -> nn.Module:
+    embedding = model.get_input_embeddings()
+    return getattr(embedding, "words", embedding)  # a reward model with pictures wraps it
+
+
+def check_vocabulary(model: Any, tokenizer: Any) -> None:
+    """Raise ValueError where `tokenizer` has tokens that `model` has no embedding for; added ones may be spare."""
+    has, needs = getattr(_words(model), "num_embeddings", None), getattr(tokenizer, "vocab_size", 0)
+    if has is not None and has < needs:
+        raise ValueError(
+            f"the tokenizer has {needs} tokens, but {type(model).__name__} has embeddings for {has} only: they do not "
+            "belong together; give the folder with the model's own tokenizer"
+        )
 
 
 def kinds(model: Any) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 import torch
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
+from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import LogitForest
+from armap_lite.llms.layers import check_vocabulary
 from armap_lite.llms.plain import PlainLogits, engine
 from armap_lite.llms.tree import Node
-from armap_lite.llms.trie import draw, grow, table
+from armap_lite.llms.trie import draw, grow, table, tempered
 from armap_lite.tokens import LineTokenizer
 
 
@@ -46,6 +49,7 @@ class LocalLM(LanguageModel):
         self.name = name
         self.model = model.eval()
         self.tokenizer = tokenizer
+        check_vocabulary(model, tokenizer)
         self.lines = LineTokenizer(tokenizer)
         self.forest = engine(LogitForest, PlainLogits, model, name, capacity, pack)
         self._trie = functools.lru_cache(256)(grow)
@@ -72,6 +76,7 @@ class LocalLM(LanguageModel):
     ) -> list[list[Choice]]:
         if by not in ("string", "token"):
             raise ValueError(f"by={by!r} is not known; choose by 'string' or by 'token'")
+        _check(prompts, temperature, seeds)
         if len(prompts) != len(choices):
             raise ValueError(
                 f"{len(prompts)} prompts but {len(choices)} lists of choices; each prompt needs its own list"
@@ -95,12 +100,7 @@ class LocalLM(LanguageModel):
         self.forest.weigh(dict.fromkeys(node.parent for item in paths for path in item for node in path if node.parent))
         out = []
         for i, options in enumerate(choices):
-            logits = np.array([sum(node.logprob for node in path) for path in paths[i]], dtype=np.float64)  # type: ignore[misc]
-            logp = (
-                log_softmax(logits / temperature)
-                if temperature > 0
-                else np.where(np.arange(len(logits)) == logits.argmax(), 0.0, -np.inf)
-            )
+            logp = tempered([sum(node.logprob for node in path) for path in paths[i]], temperature)  # type: ignore[misc]
             if n is None:
                 picks: Any = range(len(options))
             else:
@@ -120,6 +120,7 @@ class LocalLM(LanguageModel):
         seeds: Sequence[int] | None = None,
         schema: Any = None,
     ) -> list[list[Completion]]:
+        _check(prompts, temperature, seeds)
         starts = [self._prompt(self.lines(p)) for p in prompts]
         samples = [
             (i, np.random.default_rng([seeds[i], k] if seeds is not None else None))
@@ -138,27 +139,34 @@ class LocalLM(LanguageModel):
                     continue
                 texts[s].append(token)
                 tips[s] = tips[s].child(token)
-                if stop not in self.tokenizer.decode(texts[s][-8:], skip_special_tokens=True):
+                if self.forest.limit is not None and tips[s].depth >= self.forest.limit:
+                    say_once(f"{self.name} reads at most {self.forest.limit} tokens: a text that it wrote ends there")
+                elif not stop or stop not in self.tokenizer.decode(texts[s][-8:], skip_special_tokens=True):
                     going.append(s)
             live = going
             if not live:
                 break
         out: list[list[Completion]] = [[] for _ in prompts]
         for (i, _), tokens in zip(samples, texts):
-            text = self.tokenizer.decode(tokens, skip_special_tokens=True).split(stop)[0]
+            text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+            text = text.split(stop)[0] if stop else text
             out[i].append(Completion(text, starts[i].depth + 1 + len(tokens)))
         return out
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max()
-    return shifted - np.log(np.exp(shifted).sum())
+def _check(prompts: Sequence[str], temperature: float, seeds: Sequence[int] | None) -> None:
+    """Raise ValueError for a temperature or for seeds that cannot be used."""
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise ValueError(f"temperature={temperature} is not a finite number of 0 or more; 0 takes the most probable")
+    if seeds is not None and len(seeds) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds; each prompt needs its own seed")
 
 
 def _draw(logp: torch.Tensor, temperature: float, rngs: Sequence[np.random.Generator]) -> list[int]:
     """A token for each row of `logp` [S, V], drawn on its device with one number of the row's generator."""
-    if temperature <= 0:
+    if temperature == 0:
         return logp.argmax(-1).tolist()
-    rising = (logp.double() / temperature).softmax(-1).cumsum(-1)  # [S, V]
+    wide = logp.double()
+    rising = ((wide - wide.amax(-1, keepdim=True)) / temperature).softmax(-1).cumsum(-1)  # [S, V]
     numbers = torch.tensor([[rng.random()] for rng in rngs], dtype=torch.float64).to(logp.device)  # [S, 1]
     return torch.searchsorted(rising, numbers * rising[:, -1:]).clamp(max=logp.shape[-1] - 1)[:, 0].tolist()

@@ -133,8 +133,11 @@ def engine(
     """`fast` over `model` where it computes what the model computes, else `slow`, and one line to stderr says why.
 
     `capacity` and `pack`: None takes what suits the device and its free memory (see `sizes`).
-    Raises BothSidesError for a bidirectional model, which neither engine can run.
+    Raises ValueError for other values, and BothSidesError for a bidirectional model, which neither engine can run.
     """
+    for option, value in (("capacity", capacity), ("pack", pack)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{option}={value!r} is not a whole number of 1 or more; it counts tokens")
     trial = fast(model, capacity=64, pack=64)
     why = differs(trial, slow(model), model)
     config = model.config.get_text_config()

@@ -8,8 +8,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_CLOSED = re.compile(r".*(?:</(?:think|thinking|thought|reasoning)>|\[/THINK\])", re.S)
-_OPEN = re.compile(r"<(?:think|thinking|thought|reasoning)>|\[THINK\]")
+_TAG = r"\s*(?:\w+:)?(?:think|thinking|thought|reasoning)\s*"
+_CLOSED = re.compile(
+    rf".*(?:</{_TAG}>|\[/THINK\]|◁/think▷|<\|channel\|>final(?:<\|constrain\|>\w+)?<\|message\|>)", re.S | re.I
+)
+# Only at the beginning: elsewhere a tag may be what the text is about.
+_OPEN = re.compile(rf"\s*(?:<{_TAG}>|\[THINK\]|◁think▷|(?:<\|start\|>assistant)?<\|channel\|>(?!final))", re.I)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def _content(content: Any) -> tuple[str, bool]:
 def _without_thought(text: str, tokens: int, cut: bool) -> Reply:
     closed = _CLOSED.match(text)
     rest = text[closed.end() :].lstrip() if closed else text
-    opened = _OPEN.search(rest)
+    opened = _OPEN.search(rest) if closed else _OPEN.match(rest)
     return Reply(None if opened else rest, tokens, thought=bool(closed or opened), cut=cut)
 
 
@@ -85,12 +89,20 @@ def hidden_status(text: str) -> int | None:
         return None
     fields = error if isinstance(error, dict) else {}
     for code in (fields.get("code"), fields.get("status"), data.get("code"), data.get("status")):
-        if re.fullmatch("[45][0-9][0-9]", str(code)):
-            return int(str(code))
+        if re.fullmatch(r"[45][0-9][0-9](?:\.0+)?", str(code)):
+            return int(float(str(code)))
     said = str(error).lower()
     if re.search(r"unexpected endpoint|unknown endpoint|no such (?:route|endpoint)|not found", said):
         return 404
-    return 429 if re.search(r"rate.?limit|too many requests", said) else 400
+    if re.search(r"rate.?limit|too many requests", said):
+        return 429
+    # without a code, only an error that names its cause is the request's; any other may pass
+    return 400 if _names_cause(error, said) else 503
+
+
+def _names_cause(error: Any, said: str) -> bool:
+    named = isinstance(error, dict) and (error.get("param") or error.get("loc"))
+    return bool(named or _REFUSES.search(said) or _SIZE.search(said) or re.search(r"invalid|context|field|route", said))
 
 
 _UN = r"un(?:supported|known|expected|recogni[sz]ed)"
@@ -124,7 +136,11 @@ _QUOTED = re.compile(
     r"['\"`](\w+)['\"`]"
 )
 _KNOWN = re.compile(r"\b(?:expected (?:one|any) of|(?:supported|allowed|valid|known) (?:\w+ )?are)\b.*", re.I | re.S)
-_SIZE = re.compile(r"too (?:large|big|long|small)|at (?:most|least)|exceed|(?:greater|less) than|context length", re.I)
+_SIZE = re.compile(
+    r"too (?:large|big|long|small|high|low)|at (?:most|least)|exceed|(?:greater|less) than|context length|below|above|"
+    r"minimum|maximum|[<>]=|must be (?:positive|between|in\b)|out of range",
+    re.I,
+)
 _RENAMED = re.compile(r"(?:\buse|did you mean|renamed to|replaced by)\W+(?:the \W*)?([a-z]+_[a-z_]+)", re.I)
 
 
@@ -150,7 +166,8 @@ def refused(answer: str, sent: Collection[str]) -> dict[str, str | None]:
     new = _RENAMED.search(said)
     rename = new[1] if new and new[1] not in sent else None
     fields = dict.fromkeys(found, rename if len(set(found)) == 1 else None)
-    sizes = {name for name in fields if name.startswith("max_")} if _SIZE.search(said) and not rename else ()
+    about_value = _SIZE.search(_KNOWN.sub("", said)) and not rename
+    sizes = {name for name in fields if name.startswith("max_")} if about_value else ()
     return {name: new for name, new in fields.items() if name not in sizes}
 
 

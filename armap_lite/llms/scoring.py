@@ -98,7 +98,8 @@ class TextScorer:
 
     def _post(self, texts: Sequence[str], way: str) -> Any:
         body = {"model": self.model, "temperature": 1.0, **self.extra, **SCORING[way]}
-        return self.client.post("/completions", {**body, "prompt": list(texts) if len(texts) > 1 else texts[0]})
+        body["prompt"] = list(texts) if len(texts) > 1 else texts[0]
+        return self.client.post("/completions", body, learn=False)
 
     def requests(self, prompt: str, options: Sequence[str]) -> list[list[str]]:
         """The texts to `score`, a list for each request: the distinct options, each with the newline after it."""

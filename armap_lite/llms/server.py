@@ -28,7 +28,7 @@ __all__ = ["STRUCTURED", "ServerError", "ServerLM", "UnreadableAnswersError", "m
 T = TypeVar("T")
 
 
-NO_ENDPOINT = REFUSED | {403, 410, 501}
+NO_ENDPOINT = REFUSED | {410, 501}
 THINKING_TRIES = 3  # answers to one question that hold nothing but a thought
 
 
@@ -292,16 +292,18 @@ class ServerLM(LanguageModel):
             STRUCTURED[way](list(dict.fromkeys(options))) if way != "none" else {},
             max_tokens=max(len(o.encode()) for o in options) + 32,  # no option has more tokens than bytes
             temperature=temperature,
+            learn=show,
         )
         if way != "json_schema" or answer.text is None:
             return answer
         try:
-            return Reply(str(json.loads(answer.text)["choice"]), answer.tokens)
+            choice = json.loads(answer.text)["choice"]
+            return Reply(choice if isinstance(choice, str) else "", answer.tokens)
         except (ValueError, TypeError, KeyError):
             return Reply("", answer.tokens)
 
     def _ask(
-        self, prompt: str, stop: str | None, seed: int | None, extra: Mapping[str, Any] | None = None, **body: Any
+        self, prompt: str, stop: str | None, seed: int | None, extra: Any = None, learn: bool = True, **body: Any
     ) -> Reply:
         """One answer, cut before `stop`; its text is None where it holds only a thought that did not end.
 
@@ -315,7 +317,7 @@ class ServerLM(LanguageModel):
             cut = None if chat and self._thinks else stop
             again = seed if seed is None or not tries else stream(seed, tries)
             short = None if again is None else again >> 32  # 31 bits: what every server takes
-            reply = self._reply(self._client.post(path, {"stop": cut, "seed": short, **body}))
+            reply = self._reply(self._client.post(path, {"stop": cut, "seed": short, **body}, learn))
             tokens += reply.tokens
             text = reply.text
             if chat and reply.thought:
@@ -375,9 +377,11 @@ class ServerLM(LanguageModel):
                 self._reply(self._plain())
                 self.endpoint = "completions"
             except ServerError as error:
-                if error.status not in NO_ENDPOINT:
+                # a 403 of the API itself, not of a firewall before it
+                if error.status not in NO_ENDPOINT and not (error.status == 403 and '"error"' in error.answer):
                     raise
                 self.endpoint = "chat"
+                self._client.say(f"answers {error.status} to completions: endpoint=chat is used")
 
     def _find_structured(self) -> None:
         """Most servers ignore a field they do not know, so only an answer no model would give shows that one works."""
@@ -389,6 +393,8 @@ class ServerLM(LanguageModel):
         with self._lock:
             if self.structured == "auto":
                 self.structured = self._client.first(STRUCTURED, works, self._plain, "choices are read from free text")
+                if self.structured == "none":
+                    self._client.say("takes no structured choices: structured=none, they are read from free text")
 
     def _only_model(self) -> str:
         listed = self._client.get("/models")

@@ -13,7 +13,11 @@ from urllib.parse import parse_qsl, urlsplit
 # Options that change how a model is run, not what its results mean.
 RUNNING = {"concurrency", "timeout", "retries", "api_key_env", "device", "capacity", "pack"}
 _OPTION = re.compile(r"\s+([A-Za-z_]\w*)=")
-_SECRET = re.compile(r"(?:api|subscription|access|auth)?[-_]?(?:key|token|secret)|authorization|password|sig", re.I)
+_SECRET = re.compile(
+    r"(?:api|subscription|access|auth)?[-_]?(?:key|token|secret)|authorization|sig|"
+    r"(?:.*[-_.])?(?:key|secret|password|code)",
+    re.I,
+)
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:

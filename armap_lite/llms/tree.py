@@ -6,6 +6,7 @@ Prompts, growing trajectories, admissible actions and samples are all paths in o
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,6 +15,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from armap_lite.llms import layers
+from armap_lite.llms.device import say_once
 
 
 class Node:
@@ -57,6 +61,7 @@ class Engine(ABC):
 
     def __init__(self, model: Any):
         self.model = model
+        self.limit, self.stated = layers.context(model)
         self.tokens_computed = 0
         self.clear()
 
@@ -75,6 +80,18 @@ class Engine(ABC):
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    def run(self, wanted: Sequence[Node], read: Read) -> None:
+        """`compute`, for texts that the model can read. Raises ValueError for a longer one."""
+        longest = 1 + max((node.depth for node in wanted), default=-1)
+        if self.limit is not None and longest > self.limit:
+            raise ValueError(
+                f"a text of {longest} tokens, but {_label(self.model)} reads at most {self.limit}; shorten it (fewer "
+                "examples or steps), or take a model with a longer context"
+            )
+        if self.stated is not None and longest > self.stated:
+            say_once(f"{_label(self.model)} was made for texts of {self.stated} tokens, and is given longer ones")
+        self.compute(wanted, read)
+
     @abstractmethod
     def compute(self, wanted: Sequence[Node], read: Read) -> None:
         """Run the model on `wanted`, with their ancestors before them, in passes of bounded size.
@@ -85,6 +102,21 @@ class Engine(ABC):
     @abstractmethod
     def _call(self, rows: Tensor, inputs: dict[str, Any]) -> Tensor:
         """One forward pass on `inputs` [B, T]; its output in fp32 at `rows` [N] of the B * T tokens -> [N, ...]."""
+
+
+def _label(model: nn.Module) -> str:
+    return f"{type(model).__name__} {getattr(model, 'name_or_path', '')}".rstrip()
+
+
+def check_numbers(model: nn.Module, numbers: Iterable[float]) -> None:
+    """Raise ValueError where one of `numbers` that `model` computed is NaN."""
+    if any(math.isnan(number) for number in numbers):
+        dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        ways = " or ".join(f"dtype={kind}" for kind in ("bfloat16", "float32") if kind != dtype)
+        raise ValueError(
+            f"{_label(model)} computes NaN in {dtype}: its numbers overflow, or its weights are damaged; "
+            f"load it with {ways}, or take another checkpoint"
+        )
 
 
 _WIDE: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor | None]] = WeakKeyDictionary()
@@ -132,9 +164,11 @@ class Logits(Engine):
         found: dict[Node, Tensor] = {}
 
         def read(asked: list[Node], logits: Tensor) -> None:
-            found.update(zip(asked, logits.log_softmax(-1)))
+            table = logits.log_softmax(-1)  # [asked, V]
+            check_numbers(self.model, table[:, 0].tolist())  # one NaN among the logits is in each of them
+            found.update(zip(asked, table))
 
-        self.compute(nodes, read)
+        self.run(nodes, read)
         return found
 
     def weigh(self, nodes: Iterable[Node]) -> None:
@@ -144,12 +178,13 @@ class Logits(Engine):
             table = logits.log_softmax(-1)  # [asked, V]
             index = [(i, c) for i, n in enumerate(asked) for c in n.children.values()]
             picked = table[[i for i, _ in index], [c.token for _, c in index]].tolist()
+            check_numbers(self.model, picked)
             for (_, child), value in zip(index, picked):
                 child.logprob = value
 
         wanted = [n for n in nodes if any(c.logprob is None for c in n.children.values())]
         if wanted:
-            self.compute(wanted, read)
+            self.run(wanted, read)
 
 
 class Hidden(Engine):
@@ -162,9 +197,11 @@ class Hidden(Engine):
         """Fill in `value` of `nodes`: what the scalar `head` makes of their hidden states."""
 
         def read(asked: list[Node], hidden: Tensor) -> None:
-            for node, value in zip(asked, head(hidden)[:, 0].tolist()):
+            values = head(hidden)[:, 0].tolist()
+            check_numbers(self.model, values)
+            for node, value in zip(asked, values):
                 node.value = value
 
         wanted = [n for n in dict.fromkeys(nodes) if n.value is None]
         if wanted:
-            self.compute(wanted, read)
+            self.run(wanted, read)

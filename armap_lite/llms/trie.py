@@ -59,11 +59,22 @@ class Walk:
 
     def next(self, temperature: float) -> np.ndarray:
         """log p of each token below, given that one of them comes next; their `logprob` is known by then."""
-        logits = np.array([self.node.child(token).logprob for token in self.branch.below], dtype=np.float64)
-        if temperature <= 0:
-            return np.where(np.arange(len(logits)) == logits.argmax(), 0.0, -np.inf)
-        shifted = (logits - logits.max()) / temperature
-        return shifted - np.log(np.exp(shifted).sum())
+        return tempered([self.node.child(token).logprob for token in self.branch.below], temperature)
+
+
+def tempered(logits: Sequence[float | None], temperature: float) -> np.ndarray:
+    """Log-probabilities that are proportional to `logits` / `temperature`; at 0, all for the highest.
+
+    Raises ValueError where each of `logits` is -inf.
+    """
+    found = np.array(logits, dtype=np.float64)
+    if found.max() == -np.inf:
+        raise ValueError(f"the model gives each of {len(found)} choices the probability 0; load it with dtype=float32")
+    if temperature == 0:
+        return np.where(np.arange(len(found)) == found.argmax(), 0.0, -np.inf)
+    with np.errstate(over="ignore"):
+        shifted = (found - found.max()) / temperature
+    return shifted - np.log(np.exp(shifted).sum())
 
 
 def weigh(forest: Logits, walks: Sequence[Walk]) -> None:

@@ -7,9 +7,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from armap_lite.trajectory import PreferencePair
+
+FEWEST_TOKENS = 8  # of an input that is cut: with fewer, hardly a word of either end is left
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class RewardConfig:
     # backbone, a vision-language model, brings. None: text only.
     vision_tokens: int = 4
     # Tokens a picture becomes, a square number; a vision-language model brings its own.
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < FEWEST_TOKENS:
+            raise ValueError(f"max_tokens={self.max_tokens!r}: expected at least {FEWEST_TOKENS}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,13 @@ class TrainingConfig:
     devices: int = 1
     gradient_checkpointing: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "checks", "devices"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out={self.held_out!r}: expected a share between 0 and 1, such as 0.2")
+
 
 def trained_on(
     pairs: Iterable[PreferencePair], reward: RewardConfig, training: TrainingConfig, seed: int
@@ -62,3 +76,25 @@ def trained_on(
         digest.update(json.dumps(pair.to_json(), sort_keys=True).encode() + b"\n")
     settings = {"reward": dataclasses.asdict(reward), "training": dataclasses.asdict(training)}
     return {"pairs_sha256": digest.hexdigest(), "seed": seed, **settings}
+
+
+def same_source(known: Any, mine: dict[str, Any]) -> bool:
+    """Whether `known`, of a file, and `mine` are one `trained_on`.
+
+    A field that a later version added has its default in what an earlier one wrote.
+    """
+    if not isinstance(known, dict):
+        return False
+    defaults = {"reward": dataclasses.asdict(RewardConfig()), "training": dataclasses.asdict(TrainingConfig())}
+    return {**known, **{kind: {**fields, **(known.get(kind) or {})} for kind, fields in defaults.items()}} == mine
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`, which training wrote. Raises ValueError, with its name, where it holds none."""
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is torn ({error}); delete it, and training starts anew") from error
+    if not isinstance(known, dict):
+        raise ValueError(f"{file} holds no JSON object; delete it, and training starts anew")
+    return known

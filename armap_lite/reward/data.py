@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
@@ -44,24 +46,37 @@ class PairDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.epochs = epochs
         self.seed = seed
-        self.train_pairs, self.val_pairs = split_by_task(pairs, held_out, seed)
-        if not self.train_pairs or not self.val_pairs:
-            raise ValueError(
-                f"{len(pairs)} pairs of {len({p.task_id for p in pairs})} tasks cannot be split by task "
-                f"with held_out={held_out}; collect more tasks"
-            )
         lines = LineTokenizer(tokenizer)
-        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.shortened = 0
+        # where it is masked, any token will do
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else lines.start
         self.done = 0  # training batches that were done before a resume
-
-        def tokens(pair: PreferencePair) -> Tokens:
+        tokens: dict[int, Tokens] = {}  # by the pair's identity: one pair may come twice
+        kept = []
+        self.shortened = 0
+        for pair in pairs:
             sides = [encode(lines, t, pair.instruction, max_tokens, pictures) for t in (pair.chosen, pair.rejected)]
-            self.shortened += sum(cut for _, cut in sides)
-            return sides[0][0], sides[1][0]
+            tokens[id(pair)] = sides[0][0], sides[1][0]
+            if sides[0][0] != sides[1][0]:
+                kept.append(pair)
+                self.shortened += sum(cut for _, cut in sides)
+        self.left_out = len(pairs) - len(kept)
+        if self.left_out:
+            self._say_what_is_left_out(pairs, max_tokens, pictures)
+        self.train_pairs, self.val_pairs = two_parts(kept, held_out, seed)
+        self.train_tokens = [tokens[id(p)] for p in self.train_pairs]
+        self.val_tokens = [tokens[id(p)] for p in self.val_pairs]
 
-        self.train_tokens = [tokens(p) for p in self.train_pairs]
-        self.val_tokens = [tokens(p) for p in self.val_pairs]
+    def _say_what_is_left_out(self, pairs: Sequence[PreferencePair], limit: int, pictures: Pictures | None) -> None:
+        unseen = (
+            " without pictures" if not pictures and any(p.chosen.pictures + p.rejected.pictures for p in pairs) else ""
+        )
+        said = f"{self.left_out} of {len(pairs)} pairs have two equal sides in max_tokens={limit}{unseen}"
+        if self.left_out == len(pairs):
+            raise ValueError(
+                f"{said}, so there is nothing to learn; {'give vision' if unseen else 'allow more tokens'}"
+            )
+        if not rank_zero_only.rank:
+            print(f"{said}, and are left out", file=sys.stderr)
 
     def train_dataloader(self) -> DataLoader:
         trainer = self.trainer
@@ -114,6 +129,19 @@ def split_by_task(
     random.Random(seed).shuffle(tasks)
     aside = set(tasks[: max(1, round(held_out * len(tasks)))]) if held_out > 0 else set()
     return [p for p in pairs if p.task_id not in aside], [p for p in pairs if p.task_id in aside]
+
+
+def two_parts(
+    pairs: Sequence[PreferencePair], held_out: float, seed: int
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """`split_by_task`. Raises ValueError where one of the two would be empty."""
+    parts = split_by_task(pairs, held_out, seed)
+    if not all(parts):
+        raise ValueError(
+            f"{len(pairs)} pairs of {len({p.task_id for p in pairs})} tasks cannot be split by task "
+            f"with held_out={held_out}; collect more tasks"
+        )
+    return parts
 
 
 class BucketSampler(Sampler[list[int]]):

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from armap_lite.assets import without_bars
+from armap_lite.reward import folders
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
@@ -40,6 +41,7 @@ def export(path: Path | str, out: Path | str) -> dict[str, Any]:
     path, out = Path(path), Path(out)
     if not (path / "reward.json").is_file():
         raise FileNotFoundError(f"{path} holds no reward model (no reward.json); give the folder of a trained one")
+    folders.check_named(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already; give a new folder, or delete that one")
     with without_bars(str(path)):
@@ -62,8 +64,7 @@ def _export(path: Path, out: Path) -> dict[str, Any]:
     texts = [transcript(trajectory, text) for text, trajectory in examples]
     written = _tokenizer(tokenizer, lines, texts, limit)
     model = _classifier(network, written.pad_token_id, bias)
-    part = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(part, ignore_errors=True)
+    part = folders.beside(out)
     try:
         model.save_pretrained(part)
         written.save_pretrained(part)

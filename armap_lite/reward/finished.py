@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from jinja2 import TemplateError
 from torch import Tensor, nn
 
-from armap_lite.assets import ASSETS, resolve_model, without_bars
+from armap_lite.assets import ASSETS, pretrained, resolve_model
+from armap_lite.llms import layers
 from armap_lite.reward.config import RewardConfig
-from armap_lite.reward.model import RewardNetwork, load_to
+from armap_lite.reward.model import at_end, hidden, load_to
 from armap_lite.trajectory import Trajectory, transcript
 
 LONGEST = 8192  # tokens, where neither tokenizer nor model states a limit
@@ -45,14 +47,26 @@ class FinishedNetwork(nn.Module):
         self.model, self.backbone, self.tokenizer = model, model.base_model, tokenizer
         score = getattr(model, "score", None)
         self.head = score if isinstance(score, nn.Linear) else None
-        stated = getattr(model.config.get_text_config(), "max_position_embeddings", None) or LONGEST
+        layers.check_vocabulary(model, tokenizer)
+        stated = min(filter(None, layers.context(model)), default=LONGEST)
         limit = min(tokenizer.model_max_length, stated, LONGEST)
         self.config = RewardConfig(backbone=name, keep=None, train="nothing", max_tokens=limit)
+
+    def pooled(self, ids: list[int]) -> list[int]:
+        """`ids` up to the token whose hidden state transformers reads: the last that is not padding.
+
+        A text that ends in `eos` loses it here where the model pads with `eos`, as most chat models do.
+        """
+        pad = self.model.config.get_text_config().pad_token_id
+        last = max((i for i, token in enumerate(ids) if token != pad), default=0)
+        return ids[: last + 1]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         if self.head is None:
             return self.model(input_ids=input_ids, attention_mask=attention_mask).logits[:, 0].float()  # [B]
-        return RewardNetwork.forward(self, input_ids, attention_mask)  # type: ignore[arg-type]
+        pad = self.model.config.get_text_config().pad_token_id
+        read = attention_mask if pad is None else attention_mask * (input_ids != pad)  # see `pooled`
+        return at_end(self.head, hidden(self.backbone, input_ids, attention_mask), read)
 
     def encode(self, instruction: str, trajectory: Trajectory) -> tuple[list[int], bool]:
         """The tokens of a trajectory, and whether it was too long and lost its middle."""
@@ -60,7 +74,13 @@ class FinishedNetwork(nn.Module):
         if getattr(self.tokenizer, "chat_template", None):
             asked, _, done = text.partition("\n")
             turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": done.rstrip("\n")}]
-            ids = self.tokenizer.apply_chat_template(turns, return_dict=False)
+            try:
+                ids = self.tokenizer.apply_chat_template(turns, return_dict=False)
+            except TemplateError as error:
+                raise ValueError(
+                    f"the chat template of {self.config.backbone} refuses a user's and an assistant's turn ({error}); "
+                    "correct the template, or remove it: the text is then read as it is"
+                ) from error
         else:
             ids = self.tokenizer(text, verbose=False)["input_ids"]
         limit = self.config.max_tokens
@@ -81,11 +101,9 @@ def load(spec: str, device: str = "auto", dtype: str = "auto") -> tuple[Finished
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     path = resolve_model(spec)
-    with without_bars(path):
-        tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
 
-        def make(kind: Any) -> FinishedNetwork:
-            model = AutoModelForSequenceClassification.from_pretrained(path, dtype=kind)
-            return FinishedNetwork(model, tokenizer, spec)
+    def make(kind: Any) -> FinishedNetwork:
+        return FinishedNetwork(pretrained(AutoModelForSequenceClassification, path, dtype=kind), tokenizer, spec)
 
-        return load_to(device, dtype, make), tokenizer
+    return load_to(device, dtype, make), tokenizer

@@ -17,13 +17,14 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from armap_lite.llms import layers
-from armap_lite.llms.device import pick
+from armap_lite.llms.device import pick, say_once
 from armap_lite.reward import towers
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.projector import WordProjector
@@ -40,6 +41,13 @@ class RewardNetwork(nn.Module):
     ):
         """`tower`: for pictures; `projector`: one that was trained with both. Without it, a new one learns."""
         super().__init__()
+        if config.max_tokens < 2:
+            raise ValueError(f"max_tokens={config.max_tokens} leaves nothing to read; use at least 2")
+        limit = layers.context(backbone)[0]
+        if limit is not None and limit < config.max_tokens:
+            kind = type(backbone).__name__
+            say_once(f"{config.backbone}: {kind} reads {limit} tokens at most, not max_tokens={config.max_tokens}")
+            config = dataclasses.replace(config, max_tokens=limit)
         self.config = config
         self.backbone = prepare(backbone, config)
         words = self.backbone.get_input_embeddings()  # type: ignore[operator]
@@ -63,11 +71,8 @@ class RewardNetwork(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, right_padded: bool = False) -> Tensor:
         """`right_padded`: the caller knows that padding stands on the right; then most backbones need no mask."""
-        masked = {} if right_padded and self._needs_no_mask else _masked(attention_mask)
-        hidden = self.backbone(input_ids=input_ids, use_cache=False, **masked).last_hidden_state  # [B, T, H]
-        last = hidden[torch.arange(len(hidden), device=hidden.device), last_attended(attention_mask)]  # [B, H]
-        with torch.autocast(last.device.type, enabled=False):  # two rewards may differ by less than bf16 resolves
-            return self.head(last.float())[:, 0]  # [B]
+        mask = None if right_padded and self._needs_no_mask else attention_mask
+        return at_end(self.head, hidden(self.backbone, input_ids, mask), attention_mask)
 
     @functools.cached_property
     def _needs_no_mask(self) -> bool:
@@ -83,10 +88,7 @@ class RewardNetwork(nn.Module):
         mask[0, 5:] = 0
         try:
             with torch.no_grad(), torch.autocast(device.type, enabled=False):
-                with_mask, without = (
-                    self.eval().backbone(input_ids=ids, use_cache=False, **masked).last_hidden_state[mask > 0]
-                    for masked in (_masked(mask), {})
-                )
+                with_mask, without = (hidden(self.eval().backbone, ids, some)[mask > 0] for some in (mask, None))
         finally:
             self.train(training)
         return torch.allclose(with_mask, without, rtol=1e-3, atol=1e-3 * float(with_mask.abs().max()))
@@ -121,9 +123,41 @@ class RewardNetwork(nn.Module):
         self.load_state_dict(tensors, strict=False)
 
 
-def _masked(attention_mask: Tensor) -> dict[str, Tensor]:
-    """What a backbone is told of padding on either side of the rows of `attention_mask` [B, T]."""
-    return {"attention_mask": attention_mask, "position_ids": (attention_mask.cumsum(-1) - 1).clamp(min=0)}
+def hidden(backbone: Any, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Hidden states [B, T, H] of `input_ids` [B, T], padded on either side; no mask: on the right, and unseen."""
+    told = {} if attention_mask is None else {"attention_mask": attention_mask}
+    if attention_mask is not None and _counts_from_zero(backbone):  # else padding on the left would shift positions
+        told["position_ids"] = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+    return backbone(input_ids=input_ids, use_cache=False, **told).last_hidden_state
+
+
+_POSITIONS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _counts_from_zero(backbone: nn.Module) -> bool:
+    """Whether `backbone` takes positions, and those it makes itself begin with 0 (RoBERTa's do not)."""
+    if backbone not in _POSITIONS:
+        device, training = next(backbone.parameters()).device, backbone.training
+        ids = torch.arange(3, 11, device=device)[None]
+        try:
+            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+                own, told = (
+                    backbone.eval()(input_ids=ids, use_cache=False, **some).last_hidden_state
+                    for some in ({}, {"position_ids": torch.arange(8, device=device)[None]})
+                )
+            _POSITIONS[backbone] = torch.allclose(own, told, rtol=1e-3, atol=1e-3 * float(own.abs().max()))
+        except TypeError:  # it takes none
+            _POSITIONS[backbone] = False
+        finally:
+            backbone.train(training)
+    return _POSITIONS[backbone]
+
+
+def at_end(head: Any, states: Tensor, attention_mask: Tensor) -> Tensor:
+    """What `head` says [B] of the hidden `states` [B, T, H] at the last token of each row that is attended to."""
+    last = states[torch.arange(len(states), device=states.device), last_attended(attention_mask)]  # [B, H]
+    with torch.autocast(last.device.type, enabled=False):  # two rewards may differ by less than bf16 resolves
+        return head(last.float())[:, 0]
 
 
 def last_attended(attention_mask: Tensor) -> Tensor:
@@ -198,7 +232,7 @@ def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") ->
     """
     from transformers import AutoModel, AutoTokenizer
 
-    from armap_lite.assets import resolve_model, without_bars
+    from armap_lite.assets import pretrained, resolve_model
 
     path = resolve_model(config.backbone)
     found: list[Any] = []  # the tokenizer
@@ -210,7 +244,9 @@ def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") ->
             found.append(tokenizer)
             return RewardNetwork(backbone, config, tower, projector)
         found.append(AutoTokenizer.from_pretrained(path))
-        return RewardNetwork(AutoModel.from_pretrained(path, dtype=kind), config)
+        return RewardNetwork(pretrained(AutoModel, path, dtype=kind), config)
 
-    with without_bars(path):
-        return load_to(device, dtype, make), found[0]
+    network = load_to(device, dtype, make)
+    words: Any = network.backbone
+    layers.check_vocabulary(words, found[0])
+    return network, found[0]

@@ -7,7 +7,9 @@ Imports nothing heavy: the process that waits needs none of it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -20,7 +22,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
+from armap_lite.llms.spec import parse_spec
+from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source, trained_on
 from armap_lite.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 
@@ -28,6 +31,8 @@ STEP = re.compile(r"step (\d+) of (\d+):? ?(.*)")  # what `training.Progress` pr
 PAIRS = "preference pairs (.jsonl, .json, .parquet, .csv): TRL's columns, published rows, or what stage 2 writes"
 PACKAGE = Path(__file__).resolve().parents[2]  # the folder that holds armap_lite
 DERIVED = ("margins.json", "plans.jsonl", "seconds.json", "control.jsonl", "evaluation.json")  # from a reward model
+SHOWN = {"backbone": "NAME"}  # of options, what stands for the value
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # set by those who start ranks; the first has 0 in all
 GRACE = 10.0  # seconds that a process has to end by itself
 
 
@@ -41,12 +46,12 @@ def is_current(
     """Whether training.json is there and names `pairs` and these settings; one without names is taken as it is."""
     if not file.is_file():
         return False
-    known = json.loads(file.read_text(encoding="utf-8"))
+    known = read_json(file)
     if "trained_on" not in known:
         if known.get("trained", True):
-            print(f"{file} names no pairs (an earlier version wrote it): its model is kept", file=sys.stderr)
+            _say_once(f"{file} names no pairs (an earlier version wrote it): its model is kept")
         return True
-    return known["trained_on"] == trained_on(pairs, reward, training, seed)
+    return same_source(known["trained_on"], trained_on(pairs, reward, training, seed))
 
 
 def stage(folder: Path, reward: RewardConfig, training: TrainingConfig, *, seed: int = 0, **options: Any) -> None:
@@ -58,14 +63,21 @@ def stage(folder: Path, reward: RewardConfig, training: TrainingConfig, *, seed:
     if file.is_file():
         print(f"{file} names other pairs or settings: a reward model is trained anew", file=sys.stderr)
     found = train(folder / "pairs.jsonl", folder / "reward_model", reward, training, seed=seed, **options)
+    if file.is_file() and read_json(file) == found:  # another process trained it, and plans with it by now
+        return
     for old in filter(Path.exists, map(folder.joinpath, DERIVED)):
         old.replace(old.with_name(f"{old.name}.old"))
     write_atomic(file, json.dumps(found, indent=1))
 
 
+@functools.cache
+def _say_once(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def metrics(file: Path) -> dict[str, float]:
     """What training.json says of the training, without what it was trained on."""
-    known = json.loads(file.read_text(encoding="utf-8"))
+    known = read_json(file)
     return {name: value for name, value in known.items() if name != "trained_on"}
 
 
@@ -94,6 +106,7 @@ def train(
         errors="replace", env=env,
     )  # fmt: skip
     assert process.stdin and process.stdout
+    threading.Thread(target=_close_after, args=(process,), daemon=True).start()
     last, found = "", ""
     try:
         with tqdm(desc="train", disable=not enable_progress_bar) as bar:
@@ -122,7 +135,14 @@ def train(
         ended = f"signal {-process.returncode}" if process.returncode < 0 else f"exit status {process.returncode}"
         more = " (out of memory, perhaps)" if process.returncode == -9 else ""
         raise TrainingError(f"training failed: {last.removeprefix('error: ') or 'no message'} [{ended}{more}]")
-    return json.loads((out / "training.json").read_text(encoding="utf-8"))
+    return read_json(out / "training.json")
+
+
+def _close_after(process: subprocess.Popen[str]) -> None:
+    """Close the stdin of `process` when it has ended: ranks that outlive it hold its stdout open, and end by this."""
+    process.wait()
+    assert process.stdin
+    process.stdin.close()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -135,7 +155,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         for field in dataclasses.fields(kind):
             named = {"keep": "all"}.get(field.name, "none") if field.default is None else field.default
             group.add_argument(
-                _flag(field.name), type=_reader(field), default=field.default, metavar="X", help=f"default: {named}"
+                _flag(field.name),
+                type=_reader(field),
+                default=field.default,
+                metavar=SHOWN.get(field.name, "X"),
+                help=f"default: {named}",
             )
     parser.add_argument("--trainer", type=json.loads, default={}, metavar="JSON", help="options of Lightning's Trainer")
     parser.add_argument("--attended", action="store_true", help=argparse.SUPPRESS)  # ends when stdin is closed
@@ -146,19 +170,35 @@ def main(options: argparse.Namespace) -> None:
     if options.attended:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warns of each worker that is forked
-    from armap_lite.reward import preferences
+    from armap_lite.reward import folders, preferences
 
     told = vars(options)
+    if parse_spec(options.backbone)[1]:
+        raise ValueError(f"--backbone={options.backbone!r}: expected a name without options")
     config = RewardConfig(**{field.name: told[field.name] for field in dataclasses.fields(RewardConfig)})
     settings = TrainingConfig(**{field.name: told[field.name] for field in dataclasses.fields(TrainingConfig)})
+    folders.log_of(options.out)
     pairs = preferences.read(options.pairs)
-    found, first = options.out / "training.json", os.environ.get("LOCAL_RANK", "0") == "0"
-    if found.is_file() and first:
-        known = json.loads(found.read_text(encoding="utf-8"))
-        if known["trained_on"] == trained_on(pairs, config, settings, options.seed):
-            print(f"{options.out} was trained on these pairs with these settings before")
+    first = not any(int(os.environ.get(name, "0")) for name in RANKS)
+    with folders.alone(options.out) if first else contextlib.nullcontext():  # the other ranks belong to the first
+        _train_here(pairs, config, settings, options, first)
+
+
+def _train_here(
+    pairs: list[PreferencePair],
+    config: RewardConfig,
+    settings: TrainingConfig,
+    options: argparse.Namespace,
+    first: bool,
+) -> None:
+    found = options.out / "training.json"
+    if found.is_file():
+        if same_source(read_json(found).get("trained_on"), trained_on(pairs, config, settings, options.seed)):
+            if first:
+                print(f"{options.out} was trained on these pairs with these settings before")
             return
-        print(f"{options.out} holds a model of other pairs or settings; it stays until the new one is complete")
+        if first:
+            print(f"{options.out} holds a model of other pairs or settings; it stays until the new one is complete")
     from armap_lite.reward import training
 
     progress = {"enable_progress_bar": False, "callbacks": [training.Progress()]}

@@ -28,7 +28,7 @@ def read_published(rows: Iterable[dict[str, Any]] | Path | str, pictures: Path |
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8-sig")
     if text.lstrip().startswith("["):
         return json.loads(text)
     return [json.loads(line) for line in text.split("\n") if line.strip()]  # only this ends a line, not U+2028
@@ -46,12 +46,15 @@ def _pair(row: dict[str, Any], folder: Path) -> PreferencePair:
             images = images * max(1, marks)
         if len(images) != marks:
             raise ValueError(f"it has {len(images)} pictures for {marks} marks {MARK}")
-        if row["preference"] not in (1, 2):
+        better = {"1": 1, "2": 2}.get(row["preference"], row["preference"])  # CSV holds texts alone
+        if isinstance(better, bool) or better not in (1, 2):
             raise ValueError(f"its preference is {row['preference']!r}, not 1 or 2")
         shown = iter([str(folder / image) for image in images])
         asked, *outputs = [list(_turns(turns, shown)) for turns in (asked, *outputs)]
+        if len({tuple((acts, *text.split(), shown) for acts, text, shown in output) for output in outputs}) == 1:
+            raise ValueError("its outputs are the same, but for white space")
         instruction = asked[0][1]
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"row {name}: {error!r}; it needs conversations, output_1, output_2 and preference") from error
     except ValueError as error:
         raise ValueError(f"row {name}: {error}; repair the row or leave it out") from error
@@ -60,7 +63,7 @@ def _pair(row: dict[str, Any], folder: Path) -> PreferencePair:
     sides = [_trajectory(task, asked, output) for output in outputs]
     same = [one == other for one, other in zip(*(side.actions for side in sides))]
     changed = same.index(False) if False in same else len(same)
-    chosen, rejected = sides if row["preference"] == 1 else sides[::-1]
+    chosen, rejected = sides if better == 1 else sides[::-1]
     return PreferencePair(name, key, instruction, chosen, rejected, "published", changed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import Forest
 from armap_lite.llms.plain import BothSidesError, Plain, engine
-from armap_lite.llms.tree import Hidden
+from armap_lite.llms.tree import Hidden, check_numbers
 from armap_lite.reward.finished import FinishedNetwork
 from armap_lite.reward.model import RewardNetwork, place
 from armap_lite.reward.vision import encode
@@ -79,20 +80,39 @@ class RewardModel:
         rows = [self.encode(text, trajectory)[0] for text, trajectory in zip(instructions, trajectories, strict=True)]
         if self.forest is None:
             return self._whole(rows)
-        ends = [self.forest.add(row) for row in rows]
+        ends = [self.forest.add(self.network.pooled(row) if self.finished else row) for row in rows]
         self.forest.values(ends, self.network.head)
         return np.array([end.value for end in ends], dtype=np.float64)
 
     def _whole(self, rows: Sequence[list[int]]) -> np.ndarray:
         """Rewards of `rows` of tokens by the whole model, in padded batches of like length."""
+        found = np.empty(len(rows))
+        batch: list[int] = []
+        for i in [*sorted(range(len(rows)), key=lambda i: len(rows[i])), None]:
+            other = i is None or (self._reads_padding and batch and len(rows[i]) != len(rows[batch[0]]))
+            if batch and (other or len(batch) == BATCH):
+                found[batch] = self._together([rows[k] for k in batch])
+                batch = []
+            if i is not None:
+                batch.append(i)
+        check_numbers(self.network.backbone, found)
+        return found
+
+    def _together(self, rows: Sequence[list[int]]) -> np.ndarray:
+        """Rewards of `rows`, padded on the right, by one forward pass of the whole model."""
         from armap_lite.reward.data import pad  # imports Lightning, which takes a second
 
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        found = np.empty(len(rows))
         device = next(self.network.parameters()).device
-        for i in range(0, len(rows), BATCH):
-            some = order[i : i + BATCH]
-            batch = {name: tensor.to(device) for name, tensor in pad([rows[k] for k in some], self.pad).items()}
-            with torch.inference_mode():
-                found[some] = self.network(**batch).cpu().numpy()
-        return found
+        batch = {name: tensor.to(device) for name, tensor in pad(rows, self.pad).items()}
+        with torch.inference_mode():
+            return self.network(**batch).cpu().numpy()
+
+    @functools.cached_property
+    def _reads_padding(self) -> bool:
+        """Whether a longer text beside it changes a text's reward: XLNet's is read at the end of the padded row."""
+        short, long = [*range(3, 9)], [*range(3, 19)]
+        try:
+            alone, beside = self._together([short])[0], self._together([short, long])[0]
+        except ValueError:  # Bart wants an eos in each text
+            return True
+        return not np.isclose(alone, beside, rtol=1e-3, atol=1e-5)

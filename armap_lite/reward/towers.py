@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from armap_lite.assets import converted, fetch, resolve_model
+from armap_lite.assets import converted, fetch, pretrained, resolve_model
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.vision import IMAGENET, Tower
 
@@ -108,7 +108,7 @@ def transformer(path: str, tokens: int) -> Tower:
     """Any vision model of transformers; its patches, or its map, pooled to a square of `tokens`."""
     from transformers import AutoModel
 
-    network = AutoModel.from_pretrained(path, dtype=torch.float32)
+    network = pretrained(AutoModel, path, dtype=torch.float32)
     network = network.vision_model if hasattr(network, "text_model") else network  # of two towers, the one that sees
     numbers = preparation(path, network.config)
     grid = square_root(tokens)
@@ -127,7 +127,7 @@ def own(path: str, dtype: torch.dtype) -> tuple[Any, Tower]:
     """The language model inside a vision-language model of transformers, and the rest of it as its tower."""
     from transformers import AutoModel
 
-    network = AutoModel.from_pretrained(path, dtype=dtype)
+    network = pretrained(AutoModel, path, dtype=dtype)
     language = network.get_decoder()
     asks = inspect.signature(network.forward).parameters
     # Positions in two dimensions, or pictures that see ahead: what plain ids in a row would not reproduce.
@@ -156,7 +156,7 @@ def load(config: RewardConfig, path: str, dtype: torch.dtype) -> tuple[Any, Any,
         embedded = config.vision == "efficientnet-lite0"
         k = config.vision_tokens
         tower = efficientnet(k) if embedded else transformer(resolve_model(str(config.vision)), k)
-        return AutoModel.from_pretrained(path, dtype=dtype), AutoTokenizer.from_pretrained(path), tower, None
+        return pretrained(AutoModel, path, dtype=dtype), AutoTokenizer.from_pretrained(path), tower, None
     settings = PretrainedConfig.get_config_dict(path)[0]
     if "mm_projector_cfg" in settings:
         return vila.load(path, settings, dtype)

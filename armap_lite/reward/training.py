@@ -28,8 +28,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from armap_lite.llms.device import cuda_has_bfloat16, pick, without_cudnn_attention
-from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
-from armap_lite.reward.data import CUDA_MULTIPLE, PairDataModule
+from armap_lite.reward import folders
+from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source, trained_on
+from armap_lite.reward.data import CUDA_MULTIPLE, PairDataModule, two_parts
 from armap_lite.reward.memory import activation_bytes, fit_batch, model_bytes
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.reward.projector import align
@@ -74,6 +75,13 @@ class RewardModule(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         return self._step("train", batch)
 
+    def setup(self, stage: str) -> None:
+        """Take the batch of the first rank: others may have found other memory free, or no file of it yet."""
+        trainer, data = self.trainer, self.trainer.datamodule  # type: ignore[attr-defined]
+        mine = (data.batch_size, trainer.accumulate_grad_batches, trainer.val_check_interval)
+        found = trainer.strategy.broadcast(mine)
+        data.batch_size, trainer.accumulate_grad_batches, trainer.val_check_interval = found
+
     def on_train_start(self) -> None:
         self._clock = time.perf_counter()
 
@@ -85,6 +93,11 @@ class RewardModule(L.LightningModule):
 
     def on_train_end(self) -> None:
         self._stop_clock()
+        step = self.trainer.global_step
+        if step % self.trainer.log_every_n_steps:  # of type int; the last step is a point of the curve too
+            last = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("train_")}
+            for logger in self.trainer.loggers:
+                logger.log_metrics(last, step - 1)
         tokens = torch.tensor(self.tokens, device=self.device)
         self.tokens = int(self.trainer.strategy.reduce(tokens, reduce_op="sum"))
 
@@ -205,17 +218,22 @@ def train(
     ones that `reward` names. `trainer_options`: of Lightning's Trainer.
 
     Returns accuracy and loss on the held-out tasks, tokens, seconds, steps, and numbers of pairs. Raises ValueError
-    where the pairs cannot be split by task, and where the held-out loss is never a finite number.
+    where `out` holds something other than a reward model, where the pairs cannot be split by task, and where the
+    held-out loss is never a finite number.
     """
     reward, training = reward or RewardConfig(), training or TrainingConfig()
     out = Path(out)
-    log = out.with_name(out.name + "-training")
+    log = folders.log_of(out)
     best, last = log / "best", log / "last.ckpt"
     for noisy in ("lightning.pytorch", "lightning.fabric"):  # which accelerators there are not, and tips
         logging.getLogger(noisy).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")  # on its own internals, and modules frozen on purpose
     L.seed_everything(seed, workers=True, verbose=False)
+    two_parts(pairs, training.held_out, seed)  # what cannot be split is said before a backbone is loaded
     model, tokenizer = network or build(reward, "cpu")
+    with_pictures = sum(bool(pair.chosen.pictures or pair.rejected.pictures) for pair in pairs)
+    if with_pictures and not model.pictures and not rank_zero_only.rank:
+        print(f"{with_pictures} of {len(pairs)} pairs have pictures, which only --vision reads", file=sys.stderr)
     trainer_options = {"accelerator": "auto", **trainer_options}
     cuda = trainer_options["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     data = PairDataModule(
@@ -227,7 +245,7 @@ def train(
         seed=seed,
         pictures=model.pictures,
     )
-    source = trained_on(pairs, model.config, training, seed)
+    source = trained_on(pairs, reward if network is None else model.config, training, seed)  # as asked for, uncapped
     training = _start(log, source, _for_cuda(training, model, data.longest()) if cuda else training)
     data.batch_size = training.batch_size
     if model.pictures and model.config.vision != "own":
@@ -246,7 +264,7 @@ def train(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         # Each logged value is read from the device. A GPU waits for that; a long run has enough points all the same.
-        log_every_n_steps=max(1, min(20, batches // training.accumulate // 50)) if cuda else 1,
+        log_every_n_steps=20 if cuda else 1,
         logger=[
             CSVLogger(log, name="", version=f"attempt-{attempt:03}", flush_logs_every_n_steps=1),
             TensorBoardLogger(log, name="", version=""),
@@ -283,13 +301,14 @@ def train(
         "train_pairs": len(data.train_pairs),
         "val_pairs": len(data.val_pairs),
         "shortened": data.shortened,
+        "left_out": data.left_out,
     }
     if trainer.is_global_zero:
         _gather_curves(log)
         said = json.dumps({**metrics, "trained_on": source}, indent=1, allow_nan=False)
         write_atomic(best / "training.json", said)
         last.unlink(missing_ok=True)  # finished: nothing to resume
-        _replace(out, best)
+        folders.replace(out, best)
     return metrics
 
 
@@ -298,14 +317,14 @@ def _start(log: Path, source: dict[str, Any], training: TrainingConfig) -> Train
 
     Ranks that Lightning starts find the file that the first rank wrote, and so take the same batch.
     """
-    file = log / "started.json"
-    if file.is_file() and (before := json.loads(file.read_text(encoding="utf-8")))["source"] == source:
+    file = log / folders.STARTED
+    if file.is_file() and same_source((before := read_json(file)).get("source"), source):
         return dataclasses.replace(training, **before["batch"])
     if rank_zero_only.rank:
         return training
     if (log / "last.ckpt").is_file():
         print(f"{log}: begun on other pairs or with other settings, so it starts anew", file=sys.stderr)
-    shutil.rmtree(log, ignore_errors=True)
+    folders.clear(log)
     batch = {"batch_size": training.batch_size, "accumulate": training.accumulate}
     write_atomic(file, json.dumps({"source": source, "batch": batch}))
     return training
@@ -341,16 +360,6 @@ def _gather_curves(log: Path) -> None:
     curves.groupby("step", as_index=False).last().to_csv(log / "metrics.csv", index=False)
     for file in files:
         shutil.rmtree(file.parent)
-
-
-def _replace(out: Path, new: Path) -> None:
-    """Put the folder `new` in the place of `out`, which stays whole until then."""
-    old = out.with_name(out.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: LineTokenizer, begun: bool) -> None:

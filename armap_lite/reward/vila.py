@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from armap_lite.assets import pretrained
 from armap_lite.reward.towers import preparation
 from armap_lite.reward.vision import Tower
 
@@ -29,9 +30,9 @@ def load(path: str, settings: dict[str, Any], dtype: torch.dtype) -> tuple[Any, 
     kind = settings["mm_projector_cfg"]["mm_projector_type"]
     if kind != "mlp_downsample" or settings.get("s2") or settings.get("dynamic_s2"):
         raise ValueError(f"{path}: projector {kind!r} or its S2 scales are not built here; take VILA1.5-3b")
-    language = AutoModel.from_pretrained(path, subfolder="llm", dtype=dtype)
+    language = pretrained(AutoModel, path, subfolder="llm", dtype=dtype)
     tokenizer = AutoTokenizer.from_pretrained(path, subfolder="llm")
-    siglip = AutoModel.from_pretrained(path, subfolder="vision_tower", dtype=dtype)
+    siglip = pretrained(AutoModel, path, subfolder="vision_tower", dtype=dtype)
     layer = settings.get("mm_vision_select_layer", -2)
 
     def read(pixels: Tensor) -> Tensor:

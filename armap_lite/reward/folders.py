@@ -1,0 +1,80 @@
+"""Folders that are written as a whole: nothing is deleted in them that this package did not write."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+MODEL = {"reward.json", "weights.safetensors", "training.json"}  # what the folder of a reward model holds
+STARTED = "started.json"  # what marks the folder of a training run
+LOCK = "lock"
+OURS = ("best", "best.partial", "last.ckpt*", "attempt-*", "metrics.csv", "events.out.tfevents.*")  # of a training run
+
+
+def log_of(out: Path) -> Path:
+    """The folder of curves and checkpoints that belongs to the reward model `out`.
+
+    Raises ValueError where training would replace what is no reward model, or would write into a folder of others.
+    """
+    check_named(out)
+    if out.exists() and not (out.is_dir() and {file.name for file in out.iterdir()} <= MODEL):
+        raise ValueError(f"{out} holds something other than a reward model; give a new folder, or move that one away")
+    log = out.with_name(f"{out.name}-training")
+    ours = (
+        not log.exists() or (log / STARTED).is_file() or (log.is_dir() and not {f.name for f in log.iterdir()} - {LOCK})
+    )
+    if not ours:
+        raise ValueError(f"{log} is needed for checkpoints, and training did not make it; give another name than {out}")
+    return log
+
+
+def check_named(folder: Path) -> None:
+    """Raise ValueError for a folder that cannot be replaced by its name, such as "."."""
+    if folder.name in ("", ".."):
+        raise ValueError(f"{str(folder)!r} is no name of a new folder; give one, such as my_model")
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Wait, and say so, until no other process trains `out`."""
+    log = log_of(out)
+    log.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(log / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{out} is being trained by another process; waiting for it", file=sys.stderr, flush=True)
+        lock.acquire()
+    except NotImplementedError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def clear(log: Path) -> None:
+    """Delete what an earlier training run left in `log`."""
+    for file in (file for pattern in OURS for file in log.glob(pattern)):
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+def beside(folder: Path) -> Path:
+    """A name next to `folder` that nothing else has, for what takes its place or makes room for it."""
+    return folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+
+
+def replace(out: Path, new: Path) -> None:
+    """Put the folder `new` in the place of the reward model `out`, which stays whole until then."""
+    log_of(out)
+    old = beside(out)
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
