@@ -64,8 +64,7 @@ class Run:
         envs.check_options(env, options)
         planners.check(settings.planners)
         policy, data_llm = policy or settings.policy, data_llm or settings.data_llm
-        for model in filter(None, (policy, data_llm)):
-            spec.check(model)
+        _ = [spec.check(model) for model in (policy, data_llm) if model]
         self.settings = dataclasses.replace(settings, policy=policy, data_llm=data_llm, env_options=options)
         self.name, self.profile, self.seed = env, profile, seed
         self.root = Path(run_dir or f"runs/{profile}")
@@ -391,8 +390,7 @@ class Run:
 
     def _say(self, file: Path, what: str) -> None:
         state, way = ("Incomplete", "finishing") if file.exists() else ("No", "making")
-        size = f"in the size of profile {self.profile!r}"
-        print(f"{state} {what} in {self.dir}: {way} them now, {size}.", file=sys.stderr)
+        print(f"{state} {what} in {self.dir}: {way} them now, as profile {self.profile!r} says.", file=sys.stderr)
 
 
 def evenly(tasks: Sequence[Task], n: int | None) -> list[Task]:

@@ -64,6 +64,10 @@ class ServerError(RuntimeError):
         self.answer = answer  # what the server said, in one line
 
 
+class UnreadableAnswersError(ServerError):
+    """Too many actions were drawn at random, because the model's answers named none."""
+
+
 class Client:
     """Requests to the server at `url`. A field that it refuses by name is renamed or left out from then on.
 

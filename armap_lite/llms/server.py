@@ -16,7 +16,7 @@ import numpy as np
 from armap_lite.answers import ENOUGH, too_random
 from armap_lite.llms import shapes
 from armap_lite.llms.base import Choice, Completion, LanguageModel
-from armap_lite.llms.client import BROKEN, REFUSED, STRUCTURED, Client, ServerError
+from armap_lite.llms.client import BROKEN, REFUSED, STRUCTURED, Client, ServerError, UnreadableAnswersError
 from armap_lite.llms.match import match
 from armap_lite.llms.replies import Reply, read
 from armap_lite.llms.scoring import SCORING, Scored, TextScorer, distribution
@@ -30,10 +30,6 @@ T = TypeVar("T")
 
 NO_ENDPOINT = REFUSED | {410, 501}
 THINKING_TRIES = 3  # answers to one question that hold nothing but a thought
-
-
-class UnreadableAnswersError(ServerError):
-    """Too many actions were drawn at random, because the model's answers named none."""
 
 
 class ServerLM(LanguageModel):
@@ -92,14 +88,11 @@ class ServerLM(LanguageModel):
         if not isinstance(timeout, int | float) or not timeout > 0:
             raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds above 0")
         refuse_keys(base_url, extra, api_key_env)
-        self._client = Client(
-            base_url, api_key_env=api_key_env, concurrency=concurrency, timeout=timeout, retries=retries
-        )
+        reached: dict[str, Any] = {"concurrency": concurrency, "timeout": timeout, "retries": retries}
+        self._client = Client(base_url, api_key_env=api_key_env, **reached)
         self.concurrency = concurrency
-        self.endpoint = endpoint
-        self.structured = structured
-        self.parse_retries = parse_retries
-        self.samples = samples
+        self.endpoint, self.structured = endpoint, structured
+        self.parse_retries, self.samples = parse_retries, samples
         self.extra = dict(extra or {})
         self.parsed = 0  # answers read out of free text
         self.misses = 0  # answers that were not admissible, and structured requests that were refused
@@ -141,7 +134,7 @@ class ServerLM(LanguageModel):
         """
         self._find_endpoint()
         schema = None if self.structured == "none" else schema
-        shape = self._shapes(schema, lambda fields: self._ask("A word:", None, None, fields, **shapes.SIZE).text)
+        shape = self._shapes(schema, lambda fields: self._ask("A word:", None, None, fields, False, **shapes.SIZE).text)
 
         def ask(i: int, k: int) -> Completion:
             seed = None if seeds is None else stream(seeds[i], k)
