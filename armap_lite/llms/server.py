@@ -103,8 +103,7 @@ class ServerLM(LanguageModel):
         self._unread: deque[str] = deque(maxlen=3)
         self._thinks = self._aloud = False  # whether the model was seen to think before it answers, and in its content
         self._failed = 0  # structured requests in a row at which the server failed
-        self._shapes = shapes.Shapes()
-        self._lock = threading.Lock()
+        self._shapes, self._lock = shapes.Shapes(), threading.Lock()
         self.name = self.model = model or self._only_model()
         self._client.where += f"#{self.model}"
         self._scorer = TextScorer(self._client, self.model, self.extra, scoring)
