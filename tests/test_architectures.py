@@ -77,7 +77,8 @@ def greedy(lm: LocalLM, prompt: str, count: int) -> str:
 
 
 def walk(actions: list[str]) -> Trajectory:
-    return Trajectory(puzzle(1, 3, 4, 8), "left: 1 3 4 8", tuple(Step(action, "left") for action in actions), True)
+    steps = tuple(Step(action, "left", show="never") for action in actions)
+    return Trajectory(puzzle(1, 3, 4, 8), "left: 1 3 4 8", steps, True, show="never")
 
 
 WALKS = [walk(["8 * 3 = 24"] * k) for k in (1, 2, 3)] + [walk(["1 + 3 = 4"] * 4), walk(["8 * 3 = 24"] * 4)]

@@ -58,7 +58,8 @@ print(json.dumps([score(text) for text in texts]))
 
 
 def walk(*actions: str, id: str = "t") -> Trajectory:
-    return Trajectory(puzzle(1, 3, 4, 8, id=id), "left: 1 3 4 8", tuple(Step(a, "left") for a in actions), True)
+    steps = tuple(Step(action, "left", show="never") for action in actions)
+    return Trajectory(puzzle(1, 3, 4, 8, id=id), "left: 1 3 4 8", steps, True, show="never")
 
 
 WALKS = [walk("8 * 3 = 24"), walk("8 - 3 = 5", "5 + 4 = 9"), walk(), walk(*["1 + 1 = 2"] * 60)]

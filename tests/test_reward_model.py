@@ -37,7 +37,8 @@ scored = st.lists(st.tuples(st.sampled_from(["obtain 24", "obtain 7\nnow", "é"]
 
 
 def walk(actions: list[str]) -> Trajectory:
-    return Trajectory(puzzle(1, 3, 4, 8), "left: 1 3 4 8", tuple(Step(action, "left") for action in actions), True)
+    steps = tuple(Step(action, "left", show="never") for action in actions)
+    return Trajectory(puzzle(1, 3, 4, 8), "left: 1 3 4 8", steps, True, show="never")
 
 
 def alone(network: RewardNetwork, row: list[int]) -> float:

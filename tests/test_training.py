@@ -39,10 +39,9 @@ def toy_pairs(tasks: int, each: int = 2) -> list[PreferencePair]:
     pairs = []
     for i, k in itertools.product(range(tasks), range(each)):
         task = puzzle(i % 5 + 1, 2, 3, 4, id=f"task-{i}", split="train")
-        first = Step(f"{k + 1} + {i} = {k + 1 + i}" * (1 + i % 3), "left")  # of different lengths
-        chosen, rejected = (
-            Trajectory(task, "left", (first, Step(f"6 {op} {i} = {k}", "left")), True) for op in ("+", "*")
-        )
+        first = Step(f"{k + 1} + {i} = {k + 1 + i}" * (1 + i % 3), "left", show="never")  # of different lengths
+        last = (Step(f"6 {op} {i} = {k}", "left", show="never") for op in ("+", "*"))
+        chosen, rejected = (Trajectory(task, "left", (first, step), True, show="never") for step in last)
         pairs.append(PreferencePair(f"{i}/{k}", task.id, task.instruction, chosen, rejected, "plain", 1))
     return pairs
 
