@@ -19,7 +19,7 @@ def pick(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch
         where = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     except RuntimeError:
         raise ValueError(f"unknown device {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:1'") from None
-    if where.type == "cuda" and (where.index or 0) >= (count := torch.cuda.device_count()):
+    if where.type == "cuda" and (where.index or 0) >= (count := cuda_devices()):
         raise ValueError(f"device {device!r} is not there: PyTorch finds {count} CUDA devices; use 'auto' or 'cpu'")
     if where.type == "cuda":
         without_cudnn_attention()
@@ -30,6 +30,11 @@ def pick(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ValueError(f"unknown dtype {dtype!r}; use 'auto', 'float32', 'bfloat16' or 'float16'")
     return where, getattr(torch, dtype)
+
+
+def cuda_devices() -> int:
+    """How many CUDA devices PyTorch finds."""
+    return torch.cuda.device_count()
 
 
 def without_cudnn_attention() -> None:
