@@ -136,8 +136,9 @@ def wait_for(server: subprocess.Popen, home: Path) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    path = chromium()  # before Playwright runs here: it looks for its own browser with a Playwright of its own
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"], timeout=PATIENCE)
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=PATIENCE)
         yield browser
         browser.close()
 
