@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from llama_server import serving
 
 from armap_lite import assets, llms
 from armap_lite.llms.device import pick
@@ -26,24 +24,8 @@ STEPS = ["8 * 3 = 24 (left: 2 24)", "8 * 3 = 24 (left: 24)", 'say "hi" \\ back',
 @pytest.fixture(scope="session")
 def url() -> Iterator[str]:
     """A llama.cpp server with the embedded model; it ends with this process, whatever happens to it."""
-    gguf = assets.fetch("smollm2-135m-instruct")
-    script = Path(__file__).with_name("llama_server.py")
-    command = [sys.executable, str(script), str(gguf), "smol"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
-    ) as server:
-        assert server.stdin and server.stdout
-        try:
-            address = server.stdout.readline().strip()
-            assert address, f"{script.name} ended with status {server.wait(10)}; run it by hand to see why"
-            yield f"{address}/v1"
-        finally:
-            server.stdin.close()
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
+    with serving(str(assets.fetch("smollm2-135m-instruct")), "smol") as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
