@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from armap_lite.reward import process
-from armap_lite.store import any_locale
+from armap_lite.pipeline import training_process
+from armap_lite.storage.store import any_locale
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--only", nargs="+", default=[], metavar="NOTEBOOK", help="some notebooks, e.g. 05_plan")
     run.add_argument("--ray", nargs="*", type=resource, metavar="RESOURCE=AMOUNT", help=spread)
     train = commands.add_parser("train", parents=[debug], help="train a reward model on preference pairs in a file")
-    process.add_arguments(train)
+    training_process.add_arguments(train)
     report = commands.add_parser("report", parents=[debug], help="write results.json, report.html and site/ again")
     report.add_argument("dir", type=Path)
     assets = commands.add_parser("assets", parents=[debug], help="list assets, or fetch the named ones")
@@ -48,9 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.command == "export":
             _export(options.model, options.out)
         elif options.command == "train":
-            process.main(options)
+            training_process.main(options)
         else:
-            from armap_lite import envs, reproduce
+            from armap_lite import envs
+            from armap_lite.pipeline import reproduce
 
             if options.command == "report":
                 _show(reproduce.gather(options.dir))
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
                     "only": options.only,
                 }
                 if options.ray is not None:
-                    from armap_lite import scale
+                    from armap_lite.pipeline import scale
 
                     for name in names:
                         models = options.seed, options.policy, options.reward, options.data_llm
@@ -98,7 +99,7 @@ def resource(text: str) -> tuple[str, float]:
 
 def _show(written: Path) -> None:
     """Say where the report is, and on stderr where the same is as a site, or what that needs; not all runs have one."""
-    from armap_lite import site
+    from armap_lite.display import site
 
     print(written, flush=True)
     if written.is_file() and site.missing():
@@ -108,7 +109,7 @@ def _show(written: Path) -> None:
 
 
 def _assets(names: list[str]) -> None:
-    from armap_lite import assets
+    from armap_lite.storage import assets
 
     if not names:
         print(assets.describe())
@@ -118,8 +119,8 @@ def _assets(names: list[str]) -> None:
 
 
 def _export(model: Path, out: Path) -> None:
-    from armap_lite import card
-    from armap_lite.reward.export import export
+    from armap_lite.exchange import card
+    from armap_lite.exchange.export import export
 
     exported = export(model, out)
     print(card.write(exported, model, out).parent)

@@ -14,10 +14,10 @@ from typing import Any
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment, SimulatorError
+from armap_lite.episode import World
 from armap_lite.rng import stream
-from armap_lite.store import JsonlStore, known_ids, read_jsonl
+from armap_lite.storage.store import JsonlStore, known_ids, read_jsonl
 from armap_lite.trajectory import Task, Trajectory
-from armap_lite.world import World
 
 
 async def collect(

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from armap_lite.envs.base import Environment
+from armap_lite.episode import State, World
 from armap_lite.trajectory import Trajectory
-from armap_lite.world import State, World
 
 CARRIED = 0.5  # of the attempts are carried on, and all those from which nothing else comes
 ALIKE = 0.7  # of the changes go to what is like the old action, where anything is

@@ -28,12 +28,12 @@ from typing import Any
 from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment
 from armap_lite.envs.hindsight import Goal, Hindsight, LLMHindsight, Reading
+from armap_lite.episode import World
 from armap_lite.executed import carried_on, carry_out, change, part
 from armap_lite.llms.base import LanguageModel
 from armap_lite.rng import stream
-from armap_lite.store import JsonlStore, known_ids, read_jsonl
+from armap_lite.storage.store import JsonlStore, known_ids, read_jsonl
 from armap_lite.trajectory import PreferencePair, Trajectory
-from armap_lite.world import World
 
 Work = Callable[[int], Awaitable[list[dict[str, Any]]]]  # the lines of one trajectory, by its index
 BLIND = {True: "blind check passed", False: "blind check wrong", None: "blind check undecided"}

@@ -13,12 +13,12 @@ from tiny import ScriptedLM, ScriptedReward
 
 from armap_lite import collect, envs, evaluate, planners
 from armap_lite.agent import Agent
+from armap_lite.display.play import Game, play
 from armap_lite.envs.base import Environment, Judge, Part, Term, actions_like
+from armap_lite.episode import World
+from armap_lite.pipeline.run import Run
 from armap_lite.planners import Budget, PlanResult, Sample
-from armap_lite.play import Game, play
-from armap_lite.run import Run
 from armap_lite.trajectory import Observation, Step, Task, Trajectory, transcript
-from armap_lite.world import World
 
 SHELVES = {"upper": ("jam", "rice"), "lower": ("honey", "tea")}
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from armap_lite import assets
-from armap_lite.assets import Asset, AssetError, describe, fetch, resolve_model
+from armap_lite.storage import assets
+from armap_lite.storage.assets import Asset, AssetError, describe, fetch, resolve_model
 
 DATA = random.Random(0).randbytes(100_000)
 MEMBER = "toy/data.bin"

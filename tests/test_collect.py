@@ -12,7 +12,7 @@ from tiny import Fragile, ScriptedLM, cuts, puzzle, tiny_lm
 from armap_lite import collect
 from armap_lite.agent import Agent
 from armap_lite.envs.game24 import Game24
-from armap_lite.store import read_jsonl
+from armap_lite.storage.store import read_jsonl
 from armap_lite.trajectory import Trajectory
 
 ENV = Game24()

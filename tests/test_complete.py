@@ -16,8 +16,8 @@ from datasets import Dataset
 from tiny import cuts, tiny_folder
 
 from armap_lite import collect, envs, planners, synthesize
+from armap_lite.pipeline.run import Run
 from armap_lite.reward import TrainingConfig
-from armap_lite.run import Run
 
 STAGES = {"trajectories.jsonl": "trajectories", "pairs.jsonl": "pairs", "plans.jsonl": "plans"}
 

@@ -16,8 +16,8 @@ from armap_lite.control import Objective, Weighted
 from armap_lite.envs.base import actions_like, length
 from armap_lite.envs.game24 import Game24
 from armap_lite.envs.webshop import WebShop
+from armap_lite.pipeline.run import Run
 from armap_lite.planners import Budget, PlanResult, Sample
-from armap_lite.run import Run
 from armap_lite.trajectory import Step, Task, Trajectory
 
 ACTIONS = ["8 * 3 = 24", "8 / 4 = 2", "9 - 3 = 6", "3 - 9 = -6", "1/2 + 1/2 = 1"]

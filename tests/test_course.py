@@ -23,10 +23,10 @@ import torch
 from armap_lite.course import EXERCISES, GAP, LampWords, check, find, grade, notebooks, random_trajectory
 from armap_lite.course.__main__ import main
 from armap_lite.course.toys import LAMPS
+from armap_lite.episode import World
 from armap_lite.planners.mcts import Node, backward, select
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Observation, Trajectory, transcript
-from armap_lite.world import World
 
 ROOT = Path(__file__).parents[1]
 BOOKS = {path.name[:2]: book for path, book in notebooks.course() if notebooks.tagged(book["cells"], "exercise")}

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armap_lite import evaluate, results
+from armap_lite import evaluate
 from armap_lite.envs.base import Judge
 from armap_lite.envs.game24 import Game24, Game24Judge
+from armap_lite.pipeline import results
 from armap_lite.planners.base import Budget, PlanResult, Sample
 from armap_lite.trajectory import Task, Trajectory
 

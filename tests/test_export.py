@@ -28,13 +28,13 @@ from transformers import (
 from armap_lite import envs, reward
 from armap_lite.__main__ import main
 from armap_lite.envs.base import Environment
+from armap_lite.exchange.export import export
+from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import RewardConfig
 from armap_lite.reward.data import pad
-from armap_lite.reward.export import export
 from armap_lite.reward.model import build
-from armap_lite.reward.vision import encode
-from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair, Step, Trajectory, transcript
+from armap_lite.vision.pictures import encode
 
 # What the card's four lines do, where armap_lite cannot be imported.
 ALONE = """

@@ -16,7 +16,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from armap_lite import evaluate, figures
+from armap_lite import evaluate
+from armap_lite.display import figures
 
 LOG = [{"step": str(i), "train_loss": str(0.7 - i / 100), "train_accuracy": "0.75", "val_loss": ""} for i in range(9)]
 LOG += [{"step": "4", "val_loss": "0.5", "val_accuracy": "0.8"}, {"step": 8, "val_loss": 0.4, "val_accuracy": 0.9}]

@@ -23,8 +23,8 @@ from transformers import (
 )
 
 from armap_lite import reward
-from armap_lite.reward.export import export
-from armap_lite.run import Run
+from armap_lite.exchange.export import export
+from armap_lite.pipeline.run import Run
 from armap_lite.trajectory import transcript
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<eos>{% endfor %}"

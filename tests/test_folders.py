@@ -12,7 +12,8 @@ from test_training import fit, toy_pairs
 from tiny import tiny_folder
 
 from armap_lite.__main__ import main
-from armap_lite.reward import folders, preferences
+from armap_lite.exchange import preferences
+from armap_lite.reward import folders
 from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
 
 SHORT = TrainingConfig(lr=1e-2, batch_size=4, checks=1)

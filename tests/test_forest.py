@@ -10,8 +10,8 @@ from tiny import puzzle, tiny_lm
 
 from armap_lite.agent import Agent
 from armap_lite.envs.game24 import Game24
+from armap_lite.episode import World
 from armap_lite.llms.forest import LogitForest
-from armap_lite.world import World
 
 LM = tiny_lm()
 LONG = 8  # tokens in a sequence of the property test

@@ -17,9 +17,9 @@ from tiny import puzzle
 from armap_lite import envs
 from armap_lite.__main__ import main
 from armap_lite.envs.game24 import Game24, Game24Judge, instruction
-from armap_lite.run import Run
+from armap_lite.episode import World
+from armap_lite.pipeline.run import Run
 from armap_lite.trajectory import Observation, Step, Task, Trajectory
-from armap_lite.world import World
 
 ENV = Game24()
 HINDSIGHT = ENV.hindsight

@@ -25,8 +25,9 @@ from transformers import (
     MistralModel,
 )
 
-from armap_lite import profiles, reward, run
+from armap_lite import reward
 from armap_lite.llms import device
+from armap_lite.pipeline import profiles, run
 from armap_lite.reward import model, scorer
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 from armap_lite.reward.data import PairDataModule, pad

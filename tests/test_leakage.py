@@ -11,12 +11,13 @@ import pytest
 from tiny import ScriptedLM, puzzle, tiny_folder
 
 import armap_lite
-from armap_lite import envs, profiles
+from armap_lite import envs
 from armap_lite.envs.game24 import Game24, Game24Judge
-from armap_lite.envs.scienceworld import ScienceWorldJudge
+from armap_lite.envs.scienceworld.environment import ScienceWorldJudge
 from armap_lite.envs.webshop import WebShopJudge
+from armap_lite.pipeline import profiles
+from armap_lite.pipeline.run import Run
 from armap_lite.reward.config import TrainingConfig
-from armap_lite.run import Run
 
 PACKAGE = Path(armap_lite.__file__).parent
 JUDGES = {"Game24Judge", "ScienceWorldJudge", "WebShopJudge"}

@@ -17,13 +17,15 @@ import pytest
 from boxes import FIRST, WALKS, Boxes, did, good, sees, shown, walks
 from tiny import ScriptedLM, cuts, puzzle, tiny_lm
 
-from armap_lite import profiles, report, synthesize
+from armap_lite import synthesize
 from armap_lite.batching import Batcher
+from armap_lite.display import report
 from armap_lite.envs import prompts
 from armap_lite.envs.game24 import Game24
 from armap_lite.envs.hindsight import LLMHindsight
+from armap_lite.pipeline import profiles
 from armap_lite.rng import stream
-from armap_lite.store import read_jsonl
+from armap_lite.storage.store import read_jsonl
 from armap_lite.trajectory import Trajectory
 
 

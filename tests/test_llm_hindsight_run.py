@@ -13,14 +13,15 @@ from boxes import Boxes, BoxesJudge, sees
 from llama_server import serving
 from tiny import ScriptedLM, tiny_folder
 
-from armap_lite import assets, envs, synthesize
+from armap_lite import envs, synthesize
 from armap_lite.envs import prompts
 from armap_lite.llms.base import Choice
 from armap_lite.llms.server import ServerLM
-from armap_lite.reproduce import gather
+from armap_lite.pipeline.reproduce import gather
+from armap_lite.pipeline.run import Run
 from armap_lite.reward.config import TrainingConfig
-from armap_lite.run import Run
-from armap_lite.store import read_jsonl
+from armap_lite.storage import assets
+from armap_lite.storage.store import read_jsonl
 
 
 class Fair(ServerLM):

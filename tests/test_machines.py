@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from armap_lite import assets, reproduce, store
-from armap_lite.envs.webshop import catalogue
+from armap_lite.envs.webshop.builtin import catalogue
+from armap_lite.pipeline import reproduce
+from armap_lite.storage import assets, store
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [p for p in sorted(ROOT.rglob("*.py")) if p.relative_to(ROOT).parts[0] in ("armap_lite", "tests")]
@@ -80,7 +81,9 @@ def test_commands_work_in_a_locale_without_utf_8(tmp_path: Path):
     assert ran.returncode == 0, ran.stderr
     copied = (tmp_path / "Übung" / NOTEBOOKS[0].name).read_text(encoding="utf-8")
     assert not copied.isascii()
-    code = "import sys; from armap_lite.store import any_locale; any_locale(); print('\\u03bb', sys.stdout.encoding)"
+    code = (
+        "import sys; from armap_lite.storage.store import any_locale as a; a(); print('\\u03bb', sys.stdout.encoding)"
+    )
     shown = subprocess.run([sys.executable, "-c", code], env=os.environ | plain, capture_output=True, check=True).stdout
     assert shown.split() == [b"\\u03bb", b"ascii"]
 
@@ -114,7 +117,7 @@ import armap_lite
 for module in pkgutil.walk_packages(armap_lite.__path__, "armap_lite."):
     if not module.name.endswith(("__main__", "scale")):  # scale needs Ray, which need not be there
         importlib.import_module(module.name)
-from armap_lite import store
+from armap_lite.storage import store
 assert store.fcntl is None
 with store.JsonlStore({str(tmp_path / "a.jsonl")!r}) as file:
     file.append({{"id": "x"}})

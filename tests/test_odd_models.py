@@ -23,13 +23,13 @@ from transformers import (
 )
 
 from armap_lite import llms, reward
-from armap_lite.assets import AssetError
 from armap_lite.llms.device import pick
 from armap_lite.llms.local import LocalLM
 from armap_lite.reward import RewardConfig
 from armap_lite.reward.data import PairDataModule
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.reward.scorer import RewardModel
+from armap_lite.storage.assets import AssetError
 from armap_lite.trajectory import PreferencePair
 
 ENDED = "{% for m in messages %}{{ m.content }}<eos>{% endfor %}"

@@ -15,7 +15,7 @@ from tiny import tiny_folder
 
 from armap_lite import envs, synthesize
 from armap_lite.course import notebooks, random_trajectory
-from armap_lite.run import Run
+from armap_lite.pipeline.run import Run
 
 [BOOK] = notebooks.NOTEBOOKS.glob("08_*.ipynb")
 CELLS = notebooks.read(BOOK)["cells"]

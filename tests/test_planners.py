@@ -14,17 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import Fragile, ScriptedLM, ScriptedReward, puzzle
 
-from armap_lite import envs, evaluate, planners, profiles
+from armap_lite import envs, evaluate, planners
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
 from armap_lite.control import Objective, Weighted
 from armap_lite.envs.base import actions_like
 from armap_lite.envs.game24 import Game24, Game24Judge
+from armap_lite.episode import World
+from armap_lite.pipeline import profiles
+from armap_lite.pipeline.run import Run
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
 from armap_lite.planners.mcts import Node, backward, select
-from armap_lite.run import Run
 from armap_lite.trajectory import Observation, Task, Trajectory
-from armap_lite.world import World
 
 TASK = puzzle(1, 4, 8, 8)
 OPTIONS = {

@@ -16,8 +16,8 @@ from tiny import tiny_folder
 
 from armap_lite import reward, synthesize
 from armap_lite.__main__ import main
-from armap_lite.reward.preferences import read
-from armap_lite.store import JsonlStore
+from armap_lite.exchange.preferences import read
+from armap_lite.storage.store import JsonlStore
 
 
 def said(role: str, content: Any) -> dict[str, Any]:

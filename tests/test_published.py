@@ -10,12 +10,12 @@ import pytest
 from test_vision import FAST, draw, network_with, siglip  # noqa: F401 (a fixture)
 from tiny import tiny_tokenizer
 
-from armap_lite.reward.published import read_published
-from armap_lite.reward.towers import transformer
+from armap_lite.exchange.published import read_published
+from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward.training import train
-from armap_lite.reward.vision import encode
-from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair, transcript
+from armap_lite.vision.pictures import encode
+from armap_lite.vision.towers import transformer
 
 
 def turn(who: str, value: str) -> dict[str, str]:

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from shop import make_shop
 
-from armap_lite import reproduce, results, site
 from armap_lite.__main__ import main
+from armap_lite.display import site
 from armap_lite.envs import ENVIRONMENTS
-from armap_lite.run import Run
+from armap_lite.pipeline import reproduce, results
+from armap_lite.pipeline.run import Run
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = "<script>alert('&\"1\"')</script>"

@@ -20,8 +20,9 @@ pytest.importorskip("ray", reason="Ray is not installed")
 import psutil
 from ray.cluster_utils import Cluster
 
-from armap_lite import collect, scale
-from armap_lite.run import Run
+from armap_lite import collect
+from armap_lite.pipeline import scale
+from armap_lite.pipeline.run import Run
 
 SEARCH: dict[str, Any] = {
     "sampling": {},

@@ -17,13 +17,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import ScriptedLM
 
-from armap_lite import collect, envs, profiles, synthesize
+from armap_lite import collect, envs, synthesize
 from armap_lite.agent import Agent
-from armap_lite.envs import java
-from armap_lite.envs.scienceworld import PER_FAMILY, SIMPLIFICATION, STEPS, ScienceWorld, ScienceWorldJudge, Tasks
-from armap_lite.run import evenly
+from armap_lite.envs.scienceworld import java
+from armap_lite.envs.scienceworld.environment import (
+    PER_FAMILY,
+    SIMPLIFICATION,
+    STEPS,
+    ScienceWorld,
+    ScienceWorldJudge,
+    Tasks,
+)
+from armap_lite.episode import World
+from armap_lite.pipeline import profiles
+from armap_lite.pipeline.run import evenly
 from armap_lite.trajectory import Step, Trajectory
-from armap_lite.world import World
 
 pytest.importorskip("scienceworld", reason="the simulator is an extra: pip install 'armap-lite[scienceworld]'")
 FEW = ("find-animal", "lifespan-longest-lived", "use-thermometer", "chemistry-mix-paint-secondary-color")
@@ -346,7 +354,7 @@ def test_leaving_the_context_ends_the_virtual_machine_also_by_an_exception(tmp_p
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_however_the_process_ends_no_virtual_machine_stays(how):
     code = (
-        "import time; from armap_lite.envs.scienceworld import ScienceWorld\n"
+        "import time; from armap_lite.envs.scienceworld.environment import ScienceWorld\n"
         "with ScienceWorld(['find-animal']) as env:\n"
         " env.reset(env.tasks('test')[0]); print(env._pool._process.pid, flush=True); time.sleep(60)"
     )

@@ -11,14 +11,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from armap_lite import synthesize
-from armap_lite.envs.science_events import ROOMS, circuits, kind, read
-from armap_lite.envs.science_facts import BOXES, LIMITS, achieved, satisfied
-from armap_lite.envs.science_made import plan
-from armap_lite.envs.science_tasks import STEPS
-from armap_lite.envs.science_wording import FORMS, PHRASINGS, SLOTS, parse, to_text
-from armap_lite.envs.scienceworld import ScienceWorld
+from armap_lite.envs.scienceworld.environment import ScienceWorld
+from armap_lite.envs.scienceworld.events import ROOMS, circuits, kind, read
+from armap_lite.envs.scienceworld.goals import BOXES, LIMITS, achieved, satisfied
+from armap_lite.envs.scienceworld.made import plan
+from armap_lite.envs.scienceworld.tasks import STEPS
+from armap_lite.envs.scienceworld.wording import FORMS, PHRASINGS, SLOTS, parse, to_text
+from armap_lite.episode import World
 from armap_lite.trajectory import Step, Task, Trajectory
-from armap_lite.world import World
 
 GOLD = science_gold.load()
 

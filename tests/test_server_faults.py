@@ -16,7 +16,7 @@ from scripted_server import failed, said, scripted
 
 from armap_lite import llms
 from armap_lite.llms.server import STRUCTURED, ServerError
-from armap_lite.run import Run
+from armap_lite.pipeline.run import Run
 
 KEY = "sk-sentinel-4711"
 STEPS = ["8 * 3 = 24 (left: 2 24)", 'say "hi" \\ back', "öffne die Tür"]

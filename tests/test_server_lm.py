@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llama_server import serving
 
-from armap_lite import assets, llms
+from armap_lite import llms
 from armap_lite.llms.device import pick
 from armap_lite.llms.server import ServerLM, match
+from armap_lite.storage import assets
 
 PROMPT = "Question: 2 + 3?\nAnswer: 5\nQuestion: 1 + 1?\nAnswer:"
 STEPS = ["8 * 3 = 24 (left: 2 24)", "8 * 3 = 24 (left: 24)", 'say "hi" \\ back', "öffne die Tür"]  # overlaps, escapes

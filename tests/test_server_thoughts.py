@@ -12,7 +12,7 @@ from scripted_server import chat, failed, refused, said, scripted
 from armap_lite import answers
 from armap_lite.llms import replies
 from armap_lite.llms.server import ServerError, UnreadableAnswersError
-from armap_lite.run import Run
+from armap_lite.pipeline.run import Run
 
 STEPS = ["6 - 4 = 2", "4 * 6 = 24"]
 THOUGHT = "\nFirst idea: 6 - 4 = 2 leaves nothing useful.\nSo the product is better.\n"

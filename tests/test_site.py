@@ -14,8 +14,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_reproduce import FINDINGS, HOSTILE, PIXEL
 
-from armap_lite import site
 from armap_lite.__main__ import main
+from armap_lite.display import site
 
 ELSEWHERE = "https://elsewhere.invalid/"
 TEXT = r"""# 00 · The first

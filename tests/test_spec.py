@@ -12,11 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scripted_server import said, scripted
 
-from armap_lite import assets, llms
+from armap_lite import llms
 from armap_lite.__main__ import main
 from armap_lite.llms import parse_spec
 from armap_lite.llms.spec import check, comparable, identity, label
-from armap_lite.run import Run
+from armap_lite.pipeline.run import Run
+from armap_lite.storage import assets
 
 URL = "http://127.0.0.1:8000/v1#m"
 

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armap_lite import store
-from armap_lite.store import JsonlStore, read_jsonl, write_atomic
+from armap_lite.storage import store
+from armap_lite.storage.store import JsonlStore, read_jsonl, write_atomic
 
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
     ["\u2028", "\x85", "\n", "é"]
@@ -80,7 +80,7 @@ def test_lines_are_compact_unicode_in_the_given_order(tmp_path):
 
 WRITER = """
 import sys
-from armap_lite.store import JsonlStore
+from armap_lite.storage.store import JsonlStore
 with JsonlStore(sys.argv[1]) as store:
     for i in range(400):
         if str(i) not in store.ids:
@@ -207,7 +207,7 @@ def test_write_atomic_leaves_the_old_file_where_it_is_killed(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old", encoding="utf-8")
     code = "import os, signal; os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
-    code += f"from armap_lite.store import write_atomic; write_atomic({str(path)!r}, 'new')"
+    code += f"from armap_lite.storage.store import write_atomic; write_atomic({str(path)!r}, 'new')"
     killed = subprocess.run([sys.executable, "-c", code], cwd=Path(store.__file__).parents[1])
     assert killed.returncode == -signal.SIGKILL and path.read_text(encoding="utf-8") == "old"
     mask = os.umask(0o022)

@@ -17,10 +17,10 @@ from tiny import Fragile, ScriptedLM, cuts, puzzle, tiny_lm
 from armap_lite import synthesize
 from armap_lite.batching import Batcher
 from armap_lite.envs.game24 import Game24, Game24Hindsight
-from armap_lite.store import read_jsonl
+from armap_lite.episode import World
+from armap_lite.storage.store import read_jsonl
 from armap_lite.synthesize import refine
 from armap_lite.trajectory import PreferencePair, Trajectory
-from armap_lite.world import World
 
 ENV = Game24()
 HINDSIGHT = ENV.hindsight

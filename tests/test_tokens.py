@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from armap_lite.llms.local import LocalLM
-from armap_lite.tokens import LineTokenizer
+from armap_lite.llms.tokens import LineTokenizer
 
 TEXT = [
     "Use the numbers (1 4).\n\n8 * 4 = 32\nclick[buy now]\n\n\nUse the door\nopen door!\n\n 8 * 4:\n  8\n \n\n"

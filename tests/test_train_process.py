@@ -26,11 +26,13 @@ from test_training import assert_same, break_at, toy_pairs, weights
 from tiny import tiny_folder
 
 from armap_lite import reward, synthesize
-from armap_lite.reward import preferences, process, training
+from armap_lite.exchange import preferences
+from armap_lite.pipeline import training_process
+from armap_lite.pipeline.run import Run
+from armap_lite.pipeline.training_process import TrainingError
+from armap_lite.reward import training
 from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
-from armap_lite.reward.process import TrainingError
-from armap_lite.run import Run
-from armap_lite.store import JsonlStore
+from armap_lite.storage.store import JsonlStore
 from armap_lite.trajectory import PreferencePair
 
 CPU = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -74,12 +76,12 @@ def trainings(out: Path) -> list[psutil.Process]:
 NOTEBOOK = """
 import json
 from pathlib import Path
-from armap_lite.reward import process
+from armap_lite.pipeline import training_process
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
 told = json.loads({settings!r})
 reward, training = RewardConfig(**told["reward"]), TrainingConfig(**told["training"])
-metrics = process.train(Path("pairs.jsonl"), Path("model"), reward, training, accelerator="cpu")
+metrics = training_process.train(Path("pairs.jsonl"), Path("model"), reward, training, accelerator="cpu")
 Path("metrics.json").write_text(json.dumps(metrics))
 """
 
@@ -103,7 +105,7 @@ def test_two_processes_started_from_a_notebook_return_real_metrics(
     assert 0 <= found["val_accuracy"] <= 1 and found["val_loss"] > 0 and found["seconds"] > 0
     assert (found["train_pairs"], found["val_pairs"]) == (32, 8)
     assert found["steps"] == 8  # 16 batches on two devices
-    single = process.train(tmp_path / "pairs.jsonl", tmp_path / "single", config, SHORT, **CPU)
+    single = training_process.train(tmp_path / "pairs.jsonl", tmp_path / "single", config, SHORT, **CPU)
     assert (found["tokens"], single["steps"]) == (single["tokens"], 16)
     outputs = nbformat.read(tmp_path / "ran.ipynb", 4).cells[0].outputs
     shown = "".join(output.get("text", "") for output in outputs)
@@ -117,7 +119,7 @@ def test_a_killed_process_gives_one_error_and_the_next_goes_on(config: RewardCon
 
     def attempt() -> None:
         try:
-            process.train(file, out, config, SLOW, **CPU)
+            training_process.train(file, out, config, SLOW, **CPU)
         except TrainingError as error:
             caught.append(error)
 
@@ -147,30 +149,31 @@ def test_a_process_that_fails_says_why_in_one_line(config: RewardConfig, tmp_pat
     file, deeper = stage_file(tmp_path, toy_pairs(10)), dataclasses.replace(config, keep=9)
     why = r"^training failed: keep=9, but the backbone has 3 layers.* \[exit status 1\]$"
     with pytest.raises(TrainingError, match=why):
-        process.train(file, tmp_path / "model", deeper, SHORT, **CPU)
+        training_process.train(file, tmp_path / "model", deeper, SHORT, **CPU)
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_an_interrupt_ends_it(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     out = tmp_path / "model"
 
-    class Interrupted(process.tqdm):
+    class Interrupted(training_process.tqdm):
         def update(self, n: float = 1) -> None:
             assert trainings(out)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(process, "tqdm", Interrupted)
+    monkeypatch.setattr(training_process, "tqdm", Interrupted)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        process.train(stage_file(tmp_path, toy_pairs(10)), out, config, SLOW, accelerator="cpu")
+        training_process.train(stage_file(tmp_path, toy_pairs(10)), out, config, SLOW, accelerator="cpu")
     assert not trainings(out) and time.monotonic() - start < 100
 
 
 def test_all_its_ranks_end_with_a_parent_that_is_killed(config: RewardConfig, tmp_path: Path):
     file, out = stage_file(tmp_path, toy_pairs(10)), tmp_path / "model"
     both = dataclasses.replace(SLOW, devices=2)
-    code = "from pathlib import Path\nfrom armap_lite.reward import process\nfrom armap_lite.reward.config import *\n"
-    code += f"process.train(Path({str(file)!r}), Path({str(out)!r}), {config!r}, {both!r}, **{CPU!r})"
+    code = "from pathlib import Path\nfrom armap_lite.pipeline import training_process as t\n"
+    code += "from armap_lite.reward.config import *\n"
+    code += f"t.train(Path({str(file)!r}), Path({str(out)!r}), {config!r}, {both!r}, **{CPU!r})"
     parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     wait_for((tmp_path / "model-training/last.ckpt").is_file)
     assert len(trainings(out)) == 2
@@ -186,7 +189,7 @@ def test_ranks_that_outlive_the_first_end_with_it(config: RewardConfig, tmp_path
     monkeypatch.setattr(sys, "executable", str(script))
     start = time.monotonic()
     with pytest.raises(TrainingError, match="no room .exit status 1"):
-        process.train(tmp_path / "pairs.jsonl", tmp_path / "model", config, SHORT, **CPU)
+        training_process.train(tmp_path / "pairs.jsonl", tmp_path / "model", config, SHORT, **CPU)
     assert time.monotonic() - start < 30
 
 
@@ -199,8 +202,8 @@ def test_plans_with_a_model_that_another_process_finished_are_kept(tmp_path: Pat
         (tmp_path / "plans.jsonl").touch()
         return found
 
-    monkeypatch.setattr(process, "train", wait)
-    process.stage(tmp_path, RewardConfig(), SHORT)
+    monkeypatch.setattr(training_process, "train", wait)
+    training_process.stage(tmp_path, RewardConfig(), SHORT)
     assert {file.name for file in tmp_path.iterdir()} == {"training.json", "plans.jsonl"}
 
 
@@ -226,7 +229,7 @@ def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     async def complete(run: Run) -> list[PreferencePair]:
         return synthesize.load(run.path("pairs.jsonl"))
 
-    monkeypatch.setattr(process, "train", here)
+    monkeypatch.setattr(training_process, "train", here)
     monkeypatch.setattr(Run, "pairs", complete)
     return stage
 
@@ -239,7 +242,7 @@ def test_other_pairs_train_anew_and_the_same_do_not(
     first = weights(folder / "reward_model")
     told = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     assert told["trained_on"]["pairs_sha256"] == trained_on(pairs, RewardConfig(), SHORT, 0)["pairs_sha256"]
-    assert process.metrics(folder / "training.json").keys() == told.keys() - {"trained_on"}
+    assert training_process.metrics(folder / "training.json").keys() == told.keys() - {"trained_on"}
     capsys.readouterr()
     assert not stage(pairs) and capsys.readouterr().err == ""
     (folder / "plans.jsonl").write_text("planned with the first model\n", encoding="utf-8")
@@ -266,7 +269,7 @@ def test_a_training_json_of_an_earlier_version_is_kept(
     (tmp_path / "run").mkdir()
     (tmp_path / "run/training.json").write_text('{"steps": 3}', encoding="utf-8")
     assert not stage(toy_pairs(10))
-    assert process.metrics(tmp_path / "run/training.json") == {"steps": 3}
+    assert training_process.metrics(tmp_path / "run/training.json") == {"steps": 3}
     assert not stage(toy_pairs(10))
     assert capsys.readouterr().err.count("earlier version") == 1
 
@@ -289,7 +292,7 @@ def test_a_torn_file_is_named(torn: str, tmp_path: Path, config: RewardConfig):
     file, log = tmp_path / "training.json", tmp_path / "model-training"
     file.write_text(torn, encoding="utf-8")
     with pytest.raises(ValueError, match=r"training.json .*delete it"):
-        process.is_current(file, [], config, SHORT, 0)
+        training_process.is_current(file, [], config, SHORT, 0)
     log.mkdir()
     (log / "started.json").write_text(torn, encoding="utf-8")
     with pytest.raises(ValueError, match=r"started.json .*delete it"):

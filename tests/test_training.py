@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tiny import puzzle, tiny_network, tiny_tokenizer
 
+from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import TrainingConfig
 from armap_lite.reward.data import BucketSampler, PairDataModule, split_by_task
 from armap_lite.reward.scorer import RewardModel
 from armap_lite.reward.training import RewardModule, pairwise_loss, train
-from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair, Step, Trajectory
 
 ROOT = Path(__file__).parents[1]

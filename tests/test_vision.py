@@ -35,23 +35,24 @@ from transformers import (
     SmolVLMConfig,
 )
 
-from armap_lite import assets, reward
+from armap_lite import reward
+from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import RewardConfig, TrainingConfig, training
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
-from armap_lite.reward.projector import align, spelled
 from armap_lite.reward.scorer import RewardModel
-from armap_lite.reward.towers import EfficientNetLite0, efficientnet, transformer
 from armap_lite.reward.training import train
-from armap_lite.reward.vision import (
+from armap_lite.storage import assets
+from armap_lite.storage.store import caption
+from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory, transcript
+from armap_lite.vision.pictures import (
     PictureError,
     Pictures,
     Tower,
     encode,
 )
-from armap_lite.store import caption
-from armap_lite.tokens import LineTokenizer
-from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory, transcript
+from armap_lite.vision.projector import align, spelled
+from armap_lite.vision.towers import EfficientNetLite0, efficientnet, transformer
 
 TOKENIZER = tiny_tokenizer()
 LINES = LineTokenizer(TOKENIZER)

@@ -18,20 +18,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from armap_lite import envs, figures, report, widgets
+from armap_lite import envs
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
 from armap_lite.control import Objective, Weighted
+from armap_lite.display import figures, report, widgets
+from armap_lite.display.play import Game, play
+from armap_lite.display.widgets import VIEW, Interactive, explore_n, explore_pairs, explore_tree, explore_weights
 from armap_lite.envs.base import actions_like, length
 from armap_lite.envs.game24 import Game24
 from armap_lite.envs.webshop.engine import SEP
 from armap_lite.envs.webshop.page import cut_parts, page
+from armap_lite.episode import World
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
 from armap_lite.planners.mcts import tree_after
-from armap_lite.play import Game, play
 from armap_lite.trajectory import Observation, PreferencePair, Step, Task, Trajectory
-from armap_lite.widgets import VIEW, Interactive, explore_n, explore_pairs, explore_tree, explore_weights
-from armap_lite.world import World
 from tests.shop import make_shop
 from tests.tiny import ScriptedLM, ScriptedReward, puzzle
 

@@ -11,9 +11,9 @@ from armap_lite import collect, envs
 from armap_lite.agent import Agent
 from armap_lite.envs.base import SimulatorError
 from armap_lite.envs.game24 import Game24
+from armap_lite.episode import World
 from armap_lite.llms.base import Choice, Completion, LanguageModel
 from armap_lite.trajectory import Observation, Task
-from armap_lite.world import World
 
 TASK = Task("t", "game24", "train", "Use the numbers 1 2 3 4 to obtain 24.", {"numbers": [1, 2, 3, 4], "target": 24})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 only where all of it worked; an error is one line on stderr."""
     from armap_lite.course import grade, notebooks
-    from armap_lite.store import any_locale
+    from armap_lite.storage.store import any_locale
 
     any_locale()
     parser = argparse.ArgumentParser(prog="armap_lite.course", description=__doc__)

@@ -36,7 +36,7 @@ from typing import Any
 
 from armap_lite.course import Result, check, find
 from armap_lite.course.notebooks import ID, course, read, tagged
-from armap_lite.store import read_jsonl, write_atomic
+from armap_lite.storage.store import read_jsonl, write_atomic
 
 STRAY = re.compile(r"\.ipynb_checkpoints$|__MACOSX$|\._")  # files and folders beside hand-ins that are none
 SHARE = 4  # no cell may take more than this part of a notebook's time

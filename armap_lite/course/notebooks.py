@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.course import GAP
-from armap_lite.store import write_atomic
+from armap_lite.storage.store import write_atomic
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 FOLDED = (  # what the text before the exercises says of solutions, where there are some

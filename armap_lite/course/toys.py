@@ -14,9 +14,9 @@ import numpy as np
 from armap_lite.envs.base import Environment
 from armap_lite.envs.game24 import Game24, instruction
 from armap_lite.envs.hindsight import Goal, Hindsight
+from armap_lite.episode import World
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Task, Trajectory
-from armap_lite.world import World
 
 
 def puzzle(*numbers: int, target: int = 24) -> Task:

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from armap_lite import assets
 from armap_lite.envs.base import Environment, Judge, Term, actions_like
 from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.envs.prompts import example
+from armap_lite.storage import assets
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 NUMBER = r"-?\d{1,12}(?:/\d{1,12})?"

@@ -27,9 +27,9 @@ def load(spec: str, **options: Any) -> LanguageModel:
         return ServerLM(url, model or None, **options)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from armap_lite.assets import pretrained, resolve_model
     from armap_lite.llms.device import pick
     from armap_lite.llms.local import LocalLM
+    from armap_lite.storage.assets import pretrained, resolve_model
 
     device, dtype = pick(options.pop("device", "auto"), options.pop("dtype", "auto"))
     path = resolve_model(source)

@@ -15,9 +15,9 @@ from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import LogitForest
 from armap_lite.llms.layers import check_vocabulary
 from armap_lite.llms.plain import PlainLogits, engine
+from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.llms.tree import Node
 from armap_lite.llms.trie import draw, grow, table, tempered
-from armap_lite.tokens import LineTokenizer
 
 
 class LocalLM(LanguageModel):

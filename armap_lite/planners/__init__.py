@@ -10,14 +10,14 @@ from typing import Any
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher, chunks, together
 from armap_lite.envs.base import Environment
+from armap_lite.episode import World
 from armap_lite.planners.base import Budget, PlanResult, Sample, Search
 from armap_lite.planners.best_of_n import best_of_n
 from armap_lite.planners.mcts import mcts
 from armap_lite.planners.reflexion import reflexion
 from armap_lite.planners.sampling import greedy, sampling
-from armap_lite.store import JsonlStore, known_ids, read_jsonl
+from armap_lite.storage.store import JsonlStore, known_ids, read_jsonl
 from armap_lite.trajectory import Task
-from armap_lite.world import World
 
 PLANNERS: dict[str, Callable[..., Awaitable[PlanResult]]] = {
     "sampling": sampling,

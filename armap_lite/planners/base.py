@@ -9,10 +9,10 @@ from typing import Any
 
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
+from armap_lite.episode import State, World
 from armap_lite.llms.base import Choice
 from armap_lite.rng import stream
 from armap_lite.trajectory import Record, Trajectory
-from armap_lite.world import State, World
 
 
 @dataclass(frozen=True)

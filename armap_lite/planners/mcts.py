@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from armap_lite.episode import State
 from armap_lite.planners.base import PlanResult, Sample, Search, best
 from armap_lite.rng import stream
-from armap_lite.world import State
 
 
 @dataclass(eq=False)

@@ -34,10 +34,10 @@ def load(path: Path | str, **options: Any) -> RewardModel:
     `options`: `device` (see `device.pick`), and those of `RewardModel`, such as `dtype`, `capacity` and `pack`.
     Raises FileNotFoundError where `path` holds none, OSError where a hub id cannot be looked up.
     """
-    from armap_lite.assets import AssetError
     from armap_lite.reward import finished
     from armap_lite.reward.model import build
     from armap_lite.reward.scorer import RewardModel
+    from armap_lite.storage.assets import AssetError
 
     folder = Path(path).expanduser()
     file = folder / "reward.json"

@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import TemplateError
 from torch import Tensor, nn
 
-from armap_lite.assets import ASSETS, pretrained, resolve_model
 from armap_lite.llms import layers
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.model import at_end, hidden, load_to
+from armap_lite.storage.assets import ASSETS, pretrained, resolve_model
 from armap_lite.trajectory import Trajectory, transcript
 
 LONGEST = 8192  # tokens, where neither tokenizer nor model states a limit

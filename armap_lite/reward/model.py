@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from armap_lite.llms import layers
 from armap_lite.llms.device import pick, say_once
-from armap_lite.reward import towers
 from armap_lite.reward.config import RewardConfig
-from armap_lite.reward.projector import WordProjector
-from armap_lite.reward.vision import PictureEmbedding, Pictures, Tower
+from armap_lite.vision import towers
+from armap_lite.vision.pictures import PictureEmbedding, Pictures, Tower
+from armap_lite.vision.projector import WordProjector
 
 LARGE = 50_000_000  # below it, fp32 takes little time and memory, and rewards may differ by less than bf16 resolves
 
@@ -232,7 +232,7 @@ def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") ->
     """
     from transformers import AutoModel, AutoTokenizer
 
-    from armap_lite.assets import pretrained, resolve_model
+    from armap_lite.storage.assets import pretrained, resolve_model
 
     path = resolve_model(config.backbone)
     found: list[Any] = []  # the tokenizer

@@ -12,12 +12,12 @@ import torch
 from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import Forest
 from armap_lite.llms.plain import BothSidesError, Plain, engine
+from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.llms.tree import Hidden, check_numbers
 from armap_lite.reward.finished import FinishedNetwork
 from armap_lite.reward.model import RewardNetwork, place
-from armap_lite.reward.vision import encode
-from armap_lite.tokens import LineTokenizer
 from armap_lite.trajectory import Trajectory
+from armap_lite.vision.pictures import encode
 
 BATCH = 16  # texts in one pass of a model that is run as a whole
 

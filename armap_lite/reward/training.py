@@ -28,15 +28,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from armap_lite.llms.device import cuda_has_bfloat16, pick, without_cudnn_attention
+from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import folders
 from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source, trained_on
 from armap_lite.reward.data import CUDA_MULTIPLE, PairDataModule, two_parts
 from armap_lite.reward.memory import activation_bytes, fit_batch, model_bytes
 from armap_lite.reward.model import RewardNetwork, build
-from armap_lite.reward.projector import align
-from armap_lite.store import caption, write_atomic
-from armap_lite.tokens import LineTokenizer
+from armap_lite.storage.store import caption, write_atomic
 from armap_lite.trajectory import PreferencePair
+from armap_lite.vision.projector import align
 
 FEWEST = 10  # pictures to align a projector with: there is nothing to learn from fewer
 WORST = {"val_accuracy": -1.0, "val_loss": math.inf}  # before the first validation, and where nothing is held out

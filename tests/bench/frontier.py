@@ -16,7 +16,8 @@ import sys
 import measured
 import numpy as np
 
-from armap_lite import envs, evaluate, profiles
+from armap_lite import envs, evaluate
+from armap_lite.pipeline import profiles
 
 LOST = 0.02  # of score: what a wish may cost
 NOTHING = 5  # hundred dollars: what a goal counts for which nothing is bought

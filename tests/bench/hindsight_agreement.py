@@ -24,10 +24,11 @@ from typing import Any
 import measured
 import numpy as np
 
-from armap_lite import collect, envs, llms, profiles, synthesize
+from armap_lite import collect, envs, llms, synthesize
 from armap_lite.envs.hindsight import LLMHindsight
-from armap_lite.run import evenly
-from armap_lite.store import read_jsonl
+from armap_lite.pipeline import profiles
+from armap_lite.pipeline.run import evenly
+from armap_lite.storage.store import read_jsonl
 from armap_lite.trajectory import PreferencePair, Trajectory
 
 GROUP = 8  # trajectories read side by side

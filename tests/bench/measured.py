@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from armap_lite import envs, evaluate, planners, results
+from armap_lite import envs, evaluate, planners
 from armap_lite.envs.base import Term
+from armap_lite.pipeline import results
 
 KEPT = Path(__file__).parent / "seeds"
 SPENT = ("llm_tokens", "env_steps", "reward_calls")

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 from armap_lite import envs
-from armap_lite.reproduce import NOTEBOOKS, NotebookError, execute, opening, promised
+from armap_lite.pipeline.reproduce import NOTEBOOKS, NotebookError, execute, opening, promised
 
 
 def alone(notebook: Path, env: str) -> int:

@@ -27,8 +27,8 @@ from armap_lite.envs.webshop.engine import WINDOW, Product
 from armap_lite.envs.webshop.environment import WebShop
 from armap_lite.envs.webshop.judge import WebShopJudge
 from armap_lite.envs.webshop.wishes import unlike
+from armap_lite.pipeline.run import Run
 from armap_lite.reward.training import train
-from armap_lite.run import Run
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
 MOST = 2  # pairs for each goal

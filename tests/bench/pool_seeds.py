@@ -12,7 +12,8 @@ import sys
 import measured
 import numpy as np
 
-from armap_lite import evaluate, results
+from armap_lite import evaluate
+from armap_lite.pipeline import results
 
 
 def main(env: str, sources: list[str]) -> None:

@@ -27,10 +27,10 @@ from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
 from armap_lite.collect import rollout
 from armap_lite.envs.base import Environment
+from armap_lite.episode import World
 from armap_lite.llms.base import Choice
-from armap_lite.run import evenly
+from armap_lite.pipeline.run import evenly
 from armap_lite.trajectory import Trajectory
-from armap_lite.world import World
 
 
 class Counting:

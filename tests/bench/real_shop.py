@@ -14,8 +14,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from armap_lite import evaluate, results
-from armap_lite.run import Run
+from armap_lite import evaluate
+from armap_lite.pipeline import results
+from armap_lite.pipeline.run import Run
 
 
 async def stages(run: Run) -> dict[str, Any]:

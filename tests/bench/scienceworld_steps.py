@@ -11,10 +11,10 @@ import random
 import statistics
 import time
 
-from armap_lite import results
-from armap_lite.envs.scienceworld import SIMPLIFICATION, ScienceWorld
+from armap_lite.envs.scienceworld.environment import SIMPLIFICATION, ScienceWorld
+from armap_lite.episode import World
+from armap_lite.pipeline import results
 from armap_lite.trajectory import Trajectory
-from armap_lite.world import World
 
 
 def walks(env: ScienceWorld, episodes: int, steps: int) -> list:

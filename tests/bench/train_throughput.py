@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from armap_lite import profiles
 from armap_lite.envs.game24 import Game24, instruction
+from armap_lite.pipeline import profiles
 from armap_lite.reward.data import PairDataModule
 from armap_lite.reward.model import build
 from armap_lite.reward.training import RewardModule

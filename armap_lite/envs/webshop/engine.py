@@ -187,7 +187,7 @@ def _missing(error: ImportError) -> ModuleNotFoundError:
 def load(folder: Path | str | None = None) -> Shop:
     """The shop of `folder`, loaded once per process; by default the catalogue that this package makes."""
     if folder is None:
-        from armap_lite.envs.webshop.catalogue import build
+        from armap_lite.envs.webshop.builtin.catalogue import build
 
         folder = build()
     return _load(Path(folder).absolute())

@@ -9,7 +9,7 @@ from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.envs.prompts import example
 from armap_lite.envs.webshop.engine import SEP, THANKS, Page, Product, Shop
 from armap_lite.envs.webshop.wishes import ANYTHING, Wishes, instruction, unlike
-from armap_lite.store import caption
+from armap_lite.storage.store import caption
 from armap_lite.trajectory import Task, Trajectory
 
 

@@ -6,8 +6,8 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from armap_lite.envs.science_events import Event, Story, bare, changes, circuits, kind, read, same, substance
-from armap_lite.envs.science_wording import parse, to_text
+from armap_lite.envs.scienceworld.events import Event, Story, bare, changes, circuits, kind, read, same, substance
+from armap_lite.envs.scienceworld.wording import parse, to_text
 from armap_lite.trajectory import Trajectory
 
 Goal = dict[str, str]

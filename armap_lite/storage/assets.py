@@ -26,7 +26,7 @@ from typing import Any
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from armap_lite.store import write_atomic
+from armap_lite.storage.store import write_atomic
 
 
 @dataclass(frozen=True)

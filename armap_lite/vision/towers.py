@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from armap_lite.assets import converted, fetch, pretrained, resolve_model
 from armap_lite.reward.config import RewardConfig
-from armap_lite.reward.vision import IMAGENET, Tower
+from armap_lite.storage.assets import converted, fetch, pretrained, resolve_model
+from armap_lite.vision.pictures import IMAGENET, Tower
 
 
 class EfficientNetLite0(nn.Module):
@@ -150,7 +150,7 @@ def load(config: RewardConfig, path: str, dtype: torch.dtype) -> tuple[Any, Any,
     """What `config` names: language model, tokenizer, tower, and the projector where one was trained with them."""
     from transformers import AutoModel, AutoTokenizer, PretrainedConfig
 
-    from armap_lite.reward import vila
+    from armap_lite.vision import vila
 
     if config.vision != "own":
         embedded = config.vision == "efficientnet-lite0"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from armap_lite.tokens import LineTokenizer
+from armap_lite.llms.tokens import LineTokenizer
 
 
 class WordProjector(nn.Module):

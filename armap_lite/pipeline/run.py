@@ -19,14 +19,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from armap_lite import answers, collect, envs, evaluate, llms, planners, profiles, synthesize
+from armap_lite import answers, collect, envs, evaluate, llms, planners, synthesize
 from armap_lite.agent import Agent
 from armap_lite.control import Objective, Weighted
 from armap_lite.envs.base import Environment
 from armap_lite.llms import spec
 from armap_lite.llms.base import LanguageModel
+from armap_lite.pipeline import profiles
 from armap_lite.planners.base import PlanResult
-from armap_lite.store import JsonlStore, read_jsonl, write_atomic
+from armap_lite.storage.store import JsonlStore, read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
 FORMAT = 2  # of the stage files: trajectories say what a transcript keeps of them
@@ -238,22 +239,23 @@ class Run:
         Other pairs than those that training.json names train anew; a finished reward model is not trained.
         `trainer_options`: see `reward.process.train`.
         """
-        from armap_lite.reward import is_finished, process
+        from armap_lite.pipeline import training_process
+        from armap_lite.reward import is_finished
 
         file, made, s = self.path("training.json"), self.path("pairs.jsonl"), self.settings
         if file.is_file() and not made.is_file():  # a worker of scale.py is sent the model alone
-            return process.metrics(file)
+            return training_process.metrics(file)
         if is_finished(s.reward.backbone):
             if not file.is_file():
                 print(f"{s.reward.backbone} is a finished reward model: nothing is trained.", file=sys.stderr)
                 write_atomic(file, json.dumps({"trained": False, "train_pairs": 0, "val_pairs": 0, "shortened": 0}))
-            return process.metrics(file)
+            return training_process.metrics(file)
         known = synthesize.load(made) if made.is_file() else []
-        if not process.is_current(file, known, s.reward, s.training, self.seed):
+        if not training_process.is_current(file, known, s.reward, s.training, self.seed):
             await self.pairs()
-            process.stage(self.dir, s.reward, s.training, seed=self.seed, **trainer_options)
+            training_process.stage(self.dir, s.reward, s.training, seed=self.seed, **trainer_options)
             vars(self).pop("reward", None)
-        return process.metrics(file)
+        return training_process.metrics(file)
 
     async def plan(self, only: Sequence[str] | None = None) -> list[PlanResult]:
         """Stage 4 into plans.jsonl."""

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from armap_lite.assets import pretrained
-from armap_lite.reward.towers import preparation
-from armap_lite.reward.vision import Tower
+from armap_lite.storage.assets import pretrained
+from armap_lite.vision.pictures import Tower
+from armap_lite.vision.towers import preparation
 
 
 def load(path: str, settings: dict[str, Any], dtype: torch.dtype) -> tuple[Any, Any, Tower, nn.Module]:

@@ -21,7 +21,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from armap_lite import evaluate, figures
+from armap_lite import evaluate
+from armap_lite.display import figures
 from armap_lite.envs.base import Term
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import tree_after

@@ -10,9 +10,9 @@ from __future__ import annotations
 import random
 import re
 
-from armap_lite.envs.science_events import ANIMAL, bare, read, substance
-from armap_lite.envs.science_facts import INSULATOR, LONG_LIVED, METAL, SHORT_LIVED, achieved
-from armap_lite.envs.science_wording import parse
+from armap_lite.envs.scienceworld.events import ANIMAL, bare, read, substance
+from armap_lite.envs.scienceworld.goals import INSULATOR, LONG_LIVED, METAL, SHORT_LIVED, achieved
+from armap_lite.envs.scienceworld.wording import parse
 from armap_lite.trajectory import Trajectory
 
 Goal = dict[str, str]

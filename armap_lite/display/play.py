@@ -13,12 +13,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from armap_lite import figures
+from armap_lite.display import figures
+from armap_lite.display.widgets import Interactive, choice, image, reward_chart, safe, table
 from armap_lite.envs.base import Environment, Part
+from armap_lite.episode import State, World
 from armap_lite.planners.base import PlanResult
 from armap_lite.trajectory import Task, Trajectory
-from armap_lite.widgets import Interactive, choice, image, reward_chart, safe, table
-from armap_lite.world import State, World
 
 SOON = 0.3  # seconds until what was just made stands on the page
 FEW = 12  # actions that are shown as buttons; more of them become a list with a filter

@@ -21,8 +21,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from armap_lite import collect, synthesize
-from armap_lite.run import COUNTED, Run
-from armap_lite.store import JsonlStore, read_jsonl, write_atomic
+from armap_lite.pipeline.run import COUNTED, Run
+from armap_lite.storage.store import JsonlStore, read_jsonl, write_atomic
 
 try:
     import ray

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite import evaluate
-from armap_lite.store import write_atomic
+from armap_lite.storage.store import write_atomic
 
 # The fields of a row and their types.
 TEXT, WHOLE, NUMBER, NOTHING = (str,), (int,), (int, float), (type(None),)

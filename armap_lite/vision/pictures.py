@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from armap_lite.assets import cache
-from armap_lite.store import write_memo
-from armap_lite.tokens import LineTokenizer
+from armap_lite.llms.tokens import LineTokenizer
+from armap_lite.storage.assets import cache
+from armap_lite.storage.store import write_memo
 from armap_lite.trajectory import Trajectory, transcript
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, standard deviation of red, green, blue

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from armap_lite.reward.published import read_published
+from armap_lite.exchange.published import read_published
 from armap_lite.trajectory import PreferencePair
 
 Row = dict[str, Any]

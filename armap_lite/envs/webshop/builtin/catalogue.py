@@ -19,11 +19,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from armap_lite import assets
-from armap_lite.envs.webshop import drawing, wares
-from armap_lite.envs.webshop.drawing import COLOURS, PATTERNS
-from armap_lite.envs.webshop.wares import BRANDS, CODES, Kind, kinds
+from armap_lite.envs.webshop.builtin import drawing, product_kinds
+from armap_lite.envs.webshop.builtin.drawing import COLOURS, PATTERNS
+from armap_lite.envs.webshop.builtin.product_kinds import BRANDS, CODES, Kind, kinds
 from armap_lite.rng import stream
+from armap_lite.storage import assets
 
 LINES = ["Classic", "Everyday", "Studio", "Weekend", "Heritage", "Coast", "City", "Nova", "Atelier", "Original"]
 UNSEEN = [
@@ -142,7 +142,7 @@ def build(seed: int = 0, cache: Path | None = None) -> Path:
     It lies in `cache` (by default that of the assets), under a name that changes with this code; a folder that is
     damaged is made again. Raises AssetError where the disk is full or cannot be written to.
     """
-    code = b"".join(Path(file).read_bytes() for file in (__file__, drawing.__file__, wares.__file__))
+    code = b"".join(Path(file).read_bytes() for file in (__file__, drawing.__file__, product_kinds.__file__))
     name = f"webshop-{seed}-{hashlib.sha256(code).hexdigest()[:12]}"
     folder = (assets.cache() if cache is None else Path(cache)) / name
     if assets._intact(folder):

@@ -22,17 +22,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from armap_lite.assets import cache
 from armap_lite.envs.base import Environment, Judge, SimulatorError
 from armap_lite.envs.hindsight import Goal, Hindsight
-from armap_lite.envs.java import Simulators, find_java
 from armap_lite.envs.prompts import example
-from armap_lite.envs.science_events import ROOMS
-from armap_lite.envs.science_facts import achieved, satisfied
-from armap_lite.envs.science_made import plan
-from armap_lite.envs.science_tasks import EXAMPLES, PER_FAMILY, STEPS, read_index
-from armap_lite.envs.science_wording import PHRASINGS, parse, to_text
-from armap_lite.store import write_memo
+from armap_lite.envs.scienceworld.events import ROOMS
+from armap_lite.envs.scienceworld.goals import achieved, satisfied
+from armap_lite.envs.scienceworld.java import Simulators, find_java
+from armap_lite.envs.scienceworld.made import plan
+from armap_lite.envs.scienceworld.tasks import EXAMPLES, PER_FAMILY, STEPS, read_index
+from armap_lite.envs.scienceworld.wording import PHRASINGS, parse, to_text
+from armap_lite.storage.assets import cache
+from armap_lite.storage.store import write_memo
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 SIMPLIFICATION = "easy"

@@ -10,7 +10,7 @@ from typing import Any
 
 from armap_lite import evaluate, synthesize
 from armap_lite.answers import misses
-from armap_lite.store import write_atomic
+from armap_lite.storage.store import write_atomic
 
 STYLE = """
 body { font: 17px/1.55 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from armap_lite.envs.science_events import ROOMS
+from armap_lite.envs.scienceworld.events import ROOMS
 
 # What each kind of goal asks for. Where a kind has two sentences with the same slots, the first is written and both are
 # read: in one task the benchmark names the secondary color again in its last sentence.

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from armap_lite import envs, profiles, results
+from armap_lite import envs
+from armap_lite.display.report import write_report
 from armap_lite.llms.spec import identity
-from armap_lite.report import write_report
-from armap_lite.run import Run
-from armap_lite.store import write_atomic
+from armap_lite.pipeline import profiles, results
+from armap_lite.pipeline.run import Run
+from armap_lite.storage.store import write_atomic
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 # The file that each notebook writes last, under the folder of its run.
 STAGE_FILES = {
     "03": "pairs.jsonl",

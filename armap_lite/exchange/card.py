@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from armap_lite.assets import ASSETS
 from armap_lite.evaluate import pair_metrics
 from armap_lite.reward.config import RewardConfig
-from armap_lite.store import write_atomic
+from armap_lite.storage.assets import ASSETS
+from armap_lite.storage.store import write_atomic
 
 CARD = """---
 library_name: transformers

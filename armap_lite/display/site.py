@@ -16,11 +16,11 @@ from typing import Any
 import bleach
 import nbformat
 
-from armap_lite import report
+from armap_lite.display import report
 
 NEEDS = ("sphinx", "myst_nb", "furo", "latex2mathml")
 CONFIG = {
-    "extensions": ["myst_nb", "armap_lite.site"],
+    "extensions": ["myst_nb", "armap_lite.display.site"],
     "html_title": "armap-lite",
     "html_theme": "furo",
     "html_static_path": ["armap.css"],

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from armap_lite.llms.spec import parse_spec
 from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source, trained_on
-from armap_lite.store import write_atomic
+from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 
 STEP = re.compile(r"step (\d+) of (\d+):? ?(.*)")  # what `training.Progress` prints
@@ -170,7 +170,8 @@ def main(options: argparse.Namespace) -> None:
     if options.attended:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warns of each worker that is forked
-    from armap_lite.reward import folders, preferences
+    from armap_lite.exchange import preferences
+    from armap_lite.reward import folders
 
     told = vars(options)
     if parse_spec(options.backbone)[1]:

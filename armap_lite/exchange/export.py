@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from armap_lite.assets import without_bars
+from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import folders
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
-from armap_lite.reward.vision import PictureEmbedding, encode
-from armap_lite.store import read_jsonl, write_atomic
-from armap_lite.tokens import LineTokenizer
+from armap_lite.storage.assets import without_bars
+from armap_lite.storage.store import read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory, transcript
+from armap_lite.vision.pictures import PictureEmbedding, encode
 
 TOLERANCE = 1e-4  # between the kit's score and that of the exported folder
 

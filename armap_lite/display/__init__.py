@@ -1,0 +1,1 @@
+"""What a reader sees: figures, widgets, the report and the site."""

@@ -1,0 +1,5 @@
+"""ScienceWorld: thirty science tasks in a simulated house (Wang et al., 2022)."""
+
+from armap_lite.envs.scienceworld.environment import ScienceWorld, ScienceWorldJudge
+
+__all__ = ["ScienceWorld", "ScienceWorldJudge"]

@@ -1,0 +1,1 @@
+"""Preference data and reward models that other tools write or read."""

@@ -1,0 +1,1 @@
+"""Pictures as tokens of a language model: vision tower, projector and their published weights."""
