@@ -21,7 +21,7 @@ def carried_on(env: Environment, attempt: Trajectory, world: World, seed: int) -
     rng = random.Random(seed)
     if hindsight.achieved(attempt) and rng.random() >= CARRIED:
         return None
-    if (way := hindsight.carry_on(attempt, seed)) is None:
+    if (way := hindsight.continuation(attempt, seed)) is None:
         return None
     kept, patterns = way
     state, known = world.start(), dict[str, str]()

@@ -5,7 +5,7 @@ facts that code read from the trajectory and puts them into words; a text that n
 is rejected, and where none passes a plain sentence is used. Negative: one action is changed and the rest is carried
 out again in the environment, so that it really ends differently; and an attempt of the agent's own at the same task
 that came to nothing, if there is one. Some attempts are first carried on in the environment, where hindsight knows how
-to (`Hindsight.carry_on`), so that instructions of several steps have chosen examples. No score is read anywhere.
+to (`Hindsight.continuation`), so that instructions of several steps have chosen examples. No score is read anywhere.
 
 With a data LLM that can read, `LLMHindsight` does what the paper says: the LLM reads the whole trajectory, refines the
 instruction, and names the action to change and another one to take in its place. The change is executed in the same
@@ -27,7 +27,7 @@ from typing import Any
 
 from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment
-from armap_lite.envs.hindsight import Goal, Hindsight, LLMHindsight, Reading
+from armap_lite.envs.hindsight import Assessment, Goal, Hindsight, LLMHindsight
 from armap_lite.episode import World
 from armap_lite.executed import carried_on, carry_out, change, part
 from armap_lite.llms.base import LanguageModel
@@ -162,7 +162,7 @@ def _by_llm(
     async def work(item: int) -> list[dict[str, Any]]:
         name, chosen, counts = ids[item], trajectories[item], Counter[str]()
         reading = await _read(hindsight, reader, batch, chosen, stream(seed, name), counts)
-        if not isinstance(reading, Reading):
+        if not isinstance(reading, Assessment):
             return [{"id": name, **reading, "counts": counts}]
         others = await _changed(env, reader, batch, chosen, reading, negatives, stream(seed, name), counts)
         ends = list({other.actions: other for other in others if other is not None}.values())
@@ -173,7 +173,7 @@ def _by_llm(
                 *(_read(hindsight, reader, batch, other, s, counts) for other, s in zip(ends, seeds))
             )
             for k, (other, twin) in enumerate(zip(ends, twins)):
-                if isinstance(twin, Reading) and not _does(hindsight, chosen, twin.instruction):
+                if isinstance(twin, Assessment) and not _does(hindsight, chosen, twin.instruction):
                     roles.append((f"{name}b{k}", other, chosen, twin.instruction))
         if hindsight is None:
             asked = (reader.prefers(batch, text, good, bad, stream(seed, id)) for id, good, bad, text in roles)
@@ -194,7 +194,7 @@ async def _read(
     trajectory: Trajectory,
     seed: int,
     counts: Counter[str],
-) -> Reading | dict[str, str]:
+) -> Assessment | dict[str, str]:
     """What the LLM reads in `trajectory`, where code agrees with it or there is no code; else why it is not used."""
     if not trajectory.steps:
         return {"skipped": "nothing to ask for"}
@@ -218,7 +218,7 @@ async def _changed(
     reader: LLMHindsight,
     batch: Batcher,
     chosen: Trajectory,
-    reading: Reading,
+    reading: Assessment,
     negatives: int,
     seed: int,
     counts: Counter[str],

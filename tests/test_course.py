@@ -214,10 +214,10 @@ def ends_with_target(env: Any, trajectory: Any) -> float:
 
 
 def by_result(env: Any, trajectory: Any, drafts: Any) -> tuple[str, str]:
-    facts = env.hindsight.achieved(trajectory)
-    fits = (d for d in drafts if (env.hindsight.parse(d) or {}).get("result") == facts["result"])
+    goal = env.hindsight.achieved(trajectory)
+    fits = (d for d in drafts if (env.hindsight.parse(d) or {}).get("result") == goal["result"])
     draft = next(fits, None)
-    return (draft, "llm") if draft else (env.hindsight.to_text(facts), "plain")
+    return (draft, "llm") if draft else (env.hindsight.to_text(goal), "plain")
 
 
 def luck_from_there(env: Any, trajectory: Any, rng: Any) -> Any:

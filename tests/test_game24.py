@@ -234,22 +234,22 @@ def test_invalid_actions_change_nothing(numbers, data):
 @given(hands, st.data())
 def test_what_a_trajectory_did_its_plain_sentence_states(numbers, data):
     trajectory = walk(data, puzzle(*numbers))
-    facts = HINDSIGHT.achieved(trajectory)
+    goal = HINDSIGHT.achieved(trajectory)
     [end] = left(Observation(trajectory.steps[-1].observation))
-    if facts:
-        assert facts == {"numbers": spelled(numbers), "result": str(end)}
-        text = HINDSIGHT.to_text(facts)
-        assert HINDSIGHT.parse(text) == facts
-        adopted = HINDSIGHT.retarget(trajectory.task, text)
-        assert Game24Judge().score(dataclasses.replace(trajectory, task=adopted)) == 1
+    if goal:
+        assert goal == {"numbers": spelled(numbers), "result": str(end)}
+        text = HINDSIGHT.to_text(goal)
+        assert HINDSIGHT.parse(text) == goal
+        retargeted = HINDSIGHT.retarget(trajectory.task, text)
+        assert Game24Judge().score(dataclasses.replace(trajectory, task=retargeted)) == 1
     else:
         assert end.denominator > 1 or end > 999
     assert HINDSIGHT.achieved(ENV.replay(trajectory.task, trajectory.actions[:2])) == {}
 
 
-def test_the_shown_phrasings_state_what_they_are_said_to():
-    for facts, text in HINDSIGHT.few_shot:
-        assert HINDSIGHT.parse(text) == facts and HINDSIGHT.start_text(facts) == at(facts["numbers"].split()).text
+def test_the_shown_few_shot_texts_state_what_they_are_said_to():
+    for goal, text in HINDSIGHT.few_shot:
+        assert HINDSIGHT.parse(text) == goal and HINDSIGHT.start_text(goal) == at(goal["numbers"].split()).text
 
 
 @pytest.mark.parametrize(
@@ -284,12 +284,12 @@ def test_an_instruction_with_an_impossible_number_is_not_read(text):
 def test_an_instruction_is_adopted_where_it_names_the_numbers_of_the_task(mine, named, target):
     task = puzzle(*mine, id="a")
     text = instruction(named, target)
-    adopted = HINDSIGHT.retarget(task, text)
+    retargeted = HINDSIGHT.retarget(task, text)
     if sorted(mine) == sorted(named):
-        assert adopted == dataclasses.replace(task, instruction=text, setup={"numbers": mine, "target": target})
+        assert retargeted == dataclasses.replace(task, instruction=text, setup={"numbers": mine, "target": target})
         assert task.setup["target"] == 24
     else:
-        assert adopted is None
+        assert retargeted is None
     assert HINDSIGHT.retarget(task, f"Use {spelled(mine)} to obtain {target}/7.") is None  # nobody asks for a fraction
 
 
@@ -392,7 +392,7 @@ def test_a_list_of_puzzles_that_cannot_be_used_is_one_line_before_any_work(
 
 @pytest.mark.parametrize("name", envs.ENVIRONMENTS)
 def test_judge_and_environment_have_the_same_options(name):
-    world, judge = (inspect.signature(made).parameters.values() for made in envs.named(name))
+    world, judge = (inspect.signature(made).parameters.values() for made in envs.lookup(name))
     named = {p.name for p in judge if p.kind is not p.VAR_KEYWORD}
     assert named == {p.name for p in world} or [p.kind for p in judge] == [inspect.Parameter.VAR_KEYWORD]
     for make in (envs.make, envs.make_judge, Run):

@@ -125,7 +125,7 @@ def long(n: int, size: int = 50) -> Trajectory:
 @pytest.mark.parametrize(("n", "size"), [(1, 5), (400, 50), (20, 5000), (3, 100_000), (2, 390), (1, 5000)])
 def test_a_long_trajectory_keeps_its_first_and_last_steps_and_says_what_is_left_out(n, size, limit):
     walk = long(n, size)
-    text, shortened = prompts.numbered(walk, limit)
+    text, shortened = prompts.format_steps(walk, limit)
     assert shortened == (
         sum(map(len, (walk.start, *walk.actions, *(s.observation for s in walk.steps)))) + 10 * n > limit
     )
@@ -154,7 +154,7 @@ def test_what_a_world_shows_stays_on_its_line():
     walk = Trajectory.begin(FIRST.task, Observation(attack)).then("look\nAnswer: B", Observation(attack))
     for prompt in (
         prompts.look_back(walk, (), 4000)[0],
-        prompts.blind("Do it.\n=== Trajectory A", walk, FIRST, 4000),
+        prompts.comparison("Do it.\n=== Trajectory A", walk, FIRST, 4000),
         prompts.replace(walk.then("go", Observation("")), 1, "Do\nit", ["a", "b"], 4000),
     ):
         lines = prompt.splitlines()

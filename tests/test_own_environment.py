@@ -184,13 +184,13 @@ def test_an_action_without_sense_changes_nothing(game: Any):
 
 def test_facts_and_instructions_agree_and_what_can_be_taken_is_told(game: Any):
     hindsight = game.hindsight
-    for facts, text in hindsight.few_shot:
-        assert hindsight.parse(text) == facts
+    for goal, text in hindsight.few_shot:
+        assert hindsight.parse(text) == goal
     for walk in walks(game, "train", 20):
-        if facts := hindsight.achieved(walk):
-            assert hindsight.parse(hindsight.to_text(facts)) == facts
+        if goal := hindsight.achieved(walk):
+            assert hindsight.parse(hindsight.to_text(goal)) == goal
             start, action = game.reset(walk.task), walk.actions[-1]
-            assert facts["thing"] in (start.text if action in start.admissible else walk.steps[-2].observation)
+            assert goal["thing"] in (start.text if action in start.admissible else walk.steps[-2].observation)
     for text in ("Find the coin and take the beret.", "Take it easy.", ""):
         assert game.hindsight.parse(text) is None
 

@@ -411,5 +411,5 @@ def test_a_negative_is_executed_and_ends_differently(env):
 @given(st.integers(0, len(FEW) - 1), st.integers(0, 1000))
 def test_a_trajectory_fulfils_the_instruction_made_of_it(env, family, seed):
     trajectory = walk(env, family, random.Random(seed), 10)
-    if facts := env.hindsight.achieved(trajectory):
-        assert env.hindsight.satisfied(trajectory, facts)
+    if goal := env.hindsight.achieved(trajectory):
+        assert env.hindsight.satisfied(trajectory, goal)

@@ -11,12 +11,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from armap_lite import synthesize
+from armap_lite.envs.scienceworld.continuations import plan
 from armap_lite.envs.scienceworld.environment import ScienceWorld
 from armap_lite.envs.scienceworld.events import ROOMS, circuits, kind, read
 from armap_lite.envs.scienceworld.goals import BOXES, LIMITS, achieved, satisfied
-from armap_lite.envs.scienceworld.made import plan
+from armap_lite.envs.scienceworld.instructions import FEW_SHOT, FORMS, SLOTS, parse, to_text
 from armap_lite.envs.scienceworld.tasks import STEPS
-from armap_lite.envs.scienceworld.wording import FORMS, PHRASINGS, SLOTS, parse, to_text
 from armap_lite.episode import World
 from armap_lite.trajectory import Step, Task, Trajectory
 
@@ -131,7 +131,7 @@ def test_a_goal_without_a_sentence_is_named():
 
 
 def test_other_words_are_read_where_they_say_one_thing_only():
-    for goal, text in PHRASINGS:
+    for goal, text in FEW_SHOT:
         assert parse(text) == goal
     assert parse("Do not focus on the axe. The axe is outside.") is None
     assert parse("First, focus on the axe. Then, focus on the dove egg. They are outside.") is None

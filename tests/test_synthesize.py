@@ -221,7 +221,7 @@ def test_a_negative_is_never_a_trajectory_that_broke_off(tmp_path):
 
 
 class Onward(Game24Hindsight):
-    def carry_on(self, trajectory, seed):
+    def continuation(self, trajectory, seed):
         return 1, [r"nothing fits this", r"(?P<it>\d+) .*", r"(?!<it> ).*"]
 
 

@@ -19,11 +19,11 @@ ENDS_AT_36 = ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")
 def refined(answer: Any) -> str:
     """an instruction, in your own words, for which `failed` is exactly right: its four numbers and where it ended"""
     env = Game24()
-    facts = env.hindsight.achieved(env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36))
+    goal = env.hindsight.achieved(env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36))
     expect(isinstance(answer, str), f"Expected a text, found {answer!r}.")
     read = env.hindsight.parse(answer)
-    expect(read, f"No clear facts can be read in {answer!r}: name the four numbers, and 'to obtain' the fifth.")
-    same(read, facts, "The facts that are read in your text")
+    expect(read, f"No clear goal can be read in {answer!r}: name the four numbers, and 'to obtain' the fifth.")
+    same(read, goal, "The goal that is read in your text")
     return "It failed at its own instruction, and is a perfect answer to yours."
 
 
@@ -33,7 +33,7 @@ def refined(answer: Any) -> str:
     "section 2: `hindsight.parse(draft)` reads the goal of a text, `hindsight.achieved(trajectory)` what was done",
 )
 def word(answer: Any) -> str:
-    """`word(env, trajectory, drafts)`: (the first draft that states the facts, "llm"), else (a plain one, "plain")"""
+    """`word(env, trajectory, drafts)`: (the first draft that states the goal, "llm"), else (a plain one, "plain")"""
     env = Game24()
     walk = env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36)
     plain = (env.hindsight.to_text(env.hindsight.achieved(walk)), "plain")

@@ -57,9 +57,9 @@ def toy_reward(n_pairs: int = 100, seed: int = 0) -> tuple[Callable[[Trajectory]
     gaps: list[np.ndarray] = []  # [2 n_pairs][3]: features of chosen less those of rejected
     while len(gaps) < 2 * n_pairs:
         walk = random_trajectory(env, puzzle(*(rng.randint(1, 13) for _ in range(4))), rng)
-        facts, other = hindsight.achieved(walk), change(env, walk, rng)
-        if facts and other:
-            told = dataclasses.replace(walk.task, instruction=hindsight.to_text(facts))
+        goal, other = hindsight.achieved(walk), change(env, walk, rng)
+        if goal and other:
+            told = dataclasses.replace(walk.task, instruction=hindsight.to_text(goal))
             gaps.append(np.subtract(*(features(dataclasses.replace(t, task=told)) for t in (walk, other))))
     learned, held_out = np.array(gaps[:n_pairs]), np.array(gaps[n_pairs:])
     weights = np.zeros(3)

@@ -19,24 +19,24 @@ ENVIRONMENTS: dict[str, tuple[type[Environment], type[Judge]]] = {
     "webshop": (WebShop, WebShopJudge),
 }
 
-OWN_FILES = {"folder", "index", "puzzles"}  # options of environments that name a user's files
+PATH_OPTIONS = {"folder", "index", "puzzles"}  # options of environments that name a user's files
 
 
 def make(name: str, **options: Any) -> Environment:
     """The environment called `name`. Raises ValueError for a name or an option that is not known."""
     check_options(name, options)
-    return named(name)[0](**options)
+    return lookup(name)[0](**options)
 
 
 def make_judge(name: str, **options: Any) -> Judge:
     """The judge of environment `name`, with the options of that environment, for the final evaluation alone."""
     check_options(name, options)
-    return named(name)[1](**options)
+    return lookup(name)[1](**options)
 
 
 def check_options(name: str, options: dict[str, Any]) -> None:
     """Raise ValueError for an option that environment `name` does not have."""
-    known = inspect.signature(named(name)[0]).parameters.values()
+    known = inspect.signature(lookup(name)[0]).parameters.values()
     names = [p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     unknown = sorted(options.keys() - names)
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in known):
@@ -44,7 +44,7 @@ def check_options(name: str, options: dict[str, Any]) -> None:
         raise ValueError(f"environment {name!r} has no option {unknown[0]!r}; {there}")
 
 
-def named(name: str) -> tuple[type[Environment], type[Judge]]:
+def lookup(name: str) -> tuple[type[Environment], type[Judge]]:
     """The classes registered as `name`. Raises ValueError for a name that is not known."""
     if name not in ENVIRONMENTS:
         raise ValueError(f"environment {name!r} is not known; there is {', '.join(sorted(ENVIRONMENTS))}")
@@ -62,7 +62,7 @@ def user_options(env: str) -> dict[str, Any]:
         mine = options.get(env, {})
         if unknown := options.keys() - ENVIRONMENTS.keys():
             raise ValueError(f"{sorted(unknown)[0]!r} is no environment")
-        for name in mine.keys() & OWN_FILES:
+        for name in mine.keys() & PATH_OPTIONS:
             if not Path(mine[name]).is_absolute():
                 raise ValueError(f"{mine[name]!r} is no absolute path")
     except (ValueError, AttributeError, TypeError) as error:

@@ -47,7 +47,7 @@ class Hindsight(ABC):
         """Actions in `others` that are easily confused with `action` after `trajectory`, used as hard negatives."""
         return []
 
-    def carry_on(self, trajectory: Trajectory, seed: int) -> tuple[int, Sequence[str]] | None:
+    def continuation(self, trajectory: Trajectory, seed: int) -> tuple[int, Sequence[str]] | None:
         """How an attempt can be continued until it achieved more; None where there is no way or no need.
 
         The number of its steps to keep, and regular expressions for the actions that follow, in order. Each is matched
@@ -65,7 +65,7 @@ class Hindsight(ABC):
         return "; ".join(f"{key} {value}" for key, value in goal.items())
 
 
-class Asks(Protocol):
+class BatchedLM(Protocol):
     """What is used of a `Batcher`: single requests, answered in batches by the data LLM."""
 
     async def generate(
@@ -78,7 +78,7 @@ class Asks(Protocol):
 
 
 @dataclass(frozen=True)
-class Reading:
+class Assessment:
     """What a data LLM says of one trajectory."""
 
     instruction: str  # what the trajectory does; "" where it did nothing that anyone would ask for
@@ -109,7 +109,7 @@ class LLMHindsight:
     ):
         """`examples`: the world's own (`Environment.look_back_examples`), shown after `prompts.EXAMPLES`.
 
-        `max_chars`: of a trajectory in a prompt; a longer one is shortened in the middle (`prompts.numbered`).
+        `max_chars`: of a trajectory in a prompt; a longer one is shortened in the middle (`prompts.format_steps`).
         `max_tokens`: of an answer. `retries`: further questions after one that cannot be read, drawn at `temperature`;
         the first is greedy. `max_options`: actions to choose a replacement from; of more, so many are drawn.
         """
@@ -119,7 +119,9 @@ class LLMHindsight:
         self.max_chars, self.max_tokens, self.max_options = max_chars, max_tokens, max_options
         self.retries, self.temperature = retries, temperature
 
-    async def look_back(self, lm: Asks, trajectory: Trajectory, seed: int) -> tuple[Reading | None, Counter[str]]:
+    async def look_back(
+        self, lm: BatchedLM, trajectory: Trajectory, seed: int
+    ) -> tuple[Assessment | None, Counter[str]]:
         """The LLM's reading of `trajectory`, None where no answer could be read, and what was counted on the way."""
         prompt, shortened = prompts.look_back(trajectory, self.examples, self.max_chars)
         counts = Counter({"looked back at": 1, "shortened": int(shortened)})
@@ -138,7 +140,7 @@ class LLMHindsight:
         return None, +counts
 
     async def replacement(
-        self, lm: Asks, trajectory: Trajectory, at: int, admissible: Sequence[str], instruction: str, seed: int
+        self, lm: BatchedLM, trajectory: Trajectory, at: int, admissible: Sequence[str], instruction: str, seed: int
     ) -> str:
         """One of `admissible` other than action `at` of `trajectory`: a plausible mistake. At least one is needed."""
         options = [action for action in dict.fromkeys(admissible) if action != trajectory.actions[at]]
@@ -150,14 +152,14 @@ class LLMHindsight:
         return str(choice.text)
 
     async def prefers(
-        self, lm: Asks, instruction: str, chosen: Trajectory, rejected: Trajectory, seed: int
+        self, lm: BatchedLM, instruction: str, chosen: Trajectory, rejected: Trajectory, seed: int
     ) -> bool | None:
         """Whether the LLM, not told which is which, says that `chosen` and not `rejected` does what `instruction` says.
 
         It is asked in both orders. None: the answer depends on the order.
         """
         orders = ((chosen, rejected), (rejected, chosen))
-        asked = [prompts.blind(instruction, a, b, self.max_chars) for a, b in orders]
+        asked = [prompts.comparison(instruction, a, b, self.max_chars) for a, b in orders]
         said = await asyncio.gather(
             *(lm.choose(prompt, prompts.PAIR, 1, 0.0, stream(seed, k)) for k, prompt in enumerate(asked))
         )
@@ -165,7 +167,7 @@ class LLMHindsight:
         return None if first == second else first == 0
 
 
-def read_answer(text: str, trajectory: Trajectory) -> Reading | None:
+def read_answer(text: str, trajectory: Trajectory) -> Assessment | None:
     """The reading in `text`: the first JSON object with the types and ranges asked for, whatever is written around it.
 
     Nothing is guessed: an object with another type, a step that `trajectory` does not have, or a broken object is not
@@ -185,17 +187,17 @@ def read_answer(text: str, trajectory: Trajectory) -> Reading | None:
     return None
 
 
-def _reading(answer: Mapping[str, Any], trajectory: Trajectory) -> Reading | None:
+def _reading(answer: Mapping[str, Any], trajectory: Trajectory) -> Assessment | None:
     fulfilled, text, steps = (answer.get(name) for name in ("fulfilled", "instruction", "change"))
     if not isinstance(fulfilled, bool) or not isinstance(text, str) or not isinstance(steps, list):
         return None
     if not all(type(step) is int and 1 <= step <= len(trajectory.steps) for step in steps):
         return None
-    text, asked = prompts.line(text), trajectory.task.instruction
+    text, asked = prompts.one_line(text), trajectory.task.instruction
     readable = len(text) <= LLMHindsight.LONGEST and text.isprintable()  # no control character, no half a character
-    if not fulfilled and (not readable or text == prompts.line(asked)):
+    if not fulfilled and (not readable or text == prompts.one_line(asked)):
         return None
     text = asked if fulfilled else text
     if text and not steps:
         return None
-    return Reading(text, fulfilled, tuple(dict.fromkeys(step - 1 for step in steps))[: LLMHindsight.MOST])
+    return Assessment(text, fulfilled, tuple(dict.fromkeys(step - 1 for step in steps))[: LLMHindsight.MOST])

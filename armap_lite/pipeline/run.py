@@ -55,7 +55,7 @@ class Run:
         data_llm: str | None = None,
         **changes: Any,
     ):
-        envs.named(env)
+        envs.lookup(env)
         settings = dataclasses.replace(profiles.get(profile, env), **changes)
         self.reward_options: dict[str, Any] = {}  # how the reward model is loaded
         if reward:
@@ -76,7 +76,7 @@ class Run:
     def _claim(self) -> None:
         """A folder belongs to one configuration: mixing two in it would make results that no one can repeat."""
         mine: dict[str, Any] = {"format": FORMAT, "env": self.name, "profile": self.profile, "seed": self.seed}
-        mine["version"] = getattr(envs.named(self.name)[0], "version", None)  # None: it is that of a package
+        mine["version"] = getattr(envs.lookup(self.name)[0], "version", None)  # None: it is that of a package
         named = [field.name for field in dataclasses.fields(self.settings) if field.name != "engine"]
         mine |= {name: getattr(self.settings, name) for name in named}
         mine["reward_options"] = " ".join(spec.meaning(self.reward_options))
@@ -358,7 +358,7 @@ class Run:
 
     def _split(self) -> str:
         """The name of the test split; with a user's own files it is another one, and says so."""
-        own = [f"{name} {Path(p).name}" for name, p in self.settings.env_options.items() if name in envs.OWN_FILES]
+        own = [f"{name} {Path(p).name}" for name, p in self.settings.env_options.items() if name in envs.PATH_OPTIONS]
         return ", ".join([self.settings.split, *own])
 
     def add(self, name: str, counts: Mapping[str, float]) -> None:

@@ -44,7 +44,7 @@ class Plan:
 
 def terms(env: str) -> Mapping[str, Term]:
     """The terms that control can weigh in environment `env`; the shop's last one mixes the others."""
-    return envs.named(env)[0].terms
+    return envs.lookup(env)[0].terms
 
 
 def settings(folder: Path, env: str) -> dict[str, Any]:

@@ -25,12 +25,12 @@ from typing import Any
 from armap_lite.envs.base import Environment, Judge, SimulatorError
 from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.envs.prompts import example
+from armap_lite.envs.scienceworld.continuations import plan
 from armap_lite.envs.scienceworld.events import ROOMS
 from armap_lite.envs.scienceworld.goals import achieved, satisfied
+from armap_lite.envs.scienceworld.instructions import FEW_SHOT, parse, to_text
 from armap_lite.envs.scienceworld.java import Simulators, find_java
-from armap_lite.envs.scienceworld.made import plan
 from armap_lite.envs.scienceworld.tasks import EXAMPLES, PER_FAMILY, STEPS, read_index
-from armap_lite.envs.scienceworld.wording import PHRASINGS, parse, to_text
 from armap_lite.storage.assets import cache
 from armap_lite.storage.store import write_memo
 from armap_lite.trajectory import Observation, Task, Trajectory
@@ -55,9 +55,9 @@ def idle(action: str) -> bool:
 
 
 class ScienceWorldHindsight(Hindsight):
-    """Goals as `science_facts.py` reads and words them."""
+    """Goals as `goals` reads and `instructions` words them."""
 
-    few_shot = PHRASINGS
+    few_shot = FEW_SHOT
 
     def achieved(self, trajectory: Trajectory) -> Goal:
         return achieved(trajectory)
@@ -75,7 +75,7 @@ class ScienceWorldHindsight(Hindsight):
         nearby = goal.get("room") or goal.get("at") or "art studio"
         return f"This room is called the hallway. Nearby: the {nearby}."
 
-    def carry_on(self, trajectory: Trajectory, seed: int) -> tuple[int, Sequence[str]] | None:
+    def continuation(self, trajectory: Trajectory, seed: int) -> tuple[int, Sequence[str]] | None:
         return plan(trajectory, seed)
 
 

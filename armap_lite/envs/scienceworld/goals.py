@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 
 from armap_lite.envs.scienceworld.events import Event, Story, bare, changes, circuits, kind, read, same, substance
-from armap_lite.envs.scienceworld.wording import parse, to_text
+from armap_lite.envs.scienceworld.instructions import parse, to_text
 from armap_lite.trajectory import Trajectory
 
 Goal = dict[str, str]

@@ -112,7 +112,7 @@ class WebShop(Environment):
         else:
             chosen = {value for _, value in self._page.options}
             offered = [f"click[{value}]" for value in self._shop.links(self._page) if value not in chosen]
-        done = frozenset() if self.freely else self._done
+        done = frozenset() if self.allow_repeats else self._done
         return tuple(action for action in offered if (self._page, action) not in done) or tuple(offered)
 
     def _observe(self, note: str = "") -> Observation:

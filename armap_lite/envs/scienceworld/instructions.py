@@ -102,7 +102,7 @@ open:
 read:
     Your task is to read the {thing}. The {thing} is located around the {at}.
 """
-PHRASINGS = (
+FEW_SHOT = (
     (
         {"do": "find", "thing": "animal", "into": "red box", "room": "kitchen"},
         "Your task is to find a(n) animal. First, focus on the thing. Then, move it to the red box in the kitchen.",

@@ -12,7 +12,7 @@ import re
 
 from armap_lite.envs.scienceworld.events import ANIMAL, bare, read, substance
 from armap_lite.envs.scienceworld.goals import INSULATOR, LONG_LIVED, METAL, SHORT_LIVED, achieved
-from armap_lite.envs.scienceworld.wording import parse
+from armap_lite.envs.scienceworld.instructions import parse
 from armap_lite.trajectory import Trajectory
 
 Goal = dict[str, str]
