@@ -12,9 +12,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from armap_lite.envs.scienceworld.environment import SIMPLIFICATION, ScienceWorld, Tasks
+from armap_lite.envs.scienceworld.data import MAX_STEPS
+from armap_lite.envs.scienceworld.environment import SIMPLIFICATION, ScienceWorld
 from armap_lite.envs.scienceworld.instructions import to_text
-from armap_lite.envs.scienceworld.tasks import STEPS
+from armap_lite.envs.scienceworld.tasks import Tasks
 from armap_lite.trajectory import Step, Task, Trajectory
 
 FILE = Path(__file__).with_name("science_gold.json")
@@ -60,8 +61,8 @@ def gold(env: ScienceWorld, task: Task) -> list[str]:
     """The simulator's solution, without what it does only to look for things."""
     env.reset(task)
     start = (task.family, task.setup["variation"], SIMPLIFICATION, True)
-    env._do(lambda sim: sim.load(*start))
-    found = [str(action) for action in env._do(lambda sim: sim.getGoldActionSequence())]
+    env._call(lambda sim: sim.load(*start))
+    found = [str(action) for action in env._call(lambda sim: sim.getGoldActionSequence())]
     if task.family.startswith("identify"):
         return found  # each step lets the animals grow older
     looks = "conductivity" in task.family  # there, the lamp has to be seen
@@ -107,7 +108,7 @@ def load() -> dict[str, tuple[Trajectory, Trajectory]]:
 def main() -> None:
     lines = []
     with ScienceWorld(simulators=1) as env:
-        for family in STEPS:
+        for family in MAX_STEPS:
             good, bad = record(env, family)
             rows = [[[s.action, s.observation] for s in t.steps] for t in (good, bad)]
             kept = next(i for i, (x, y) in enumerate(zip(*rows)) if x[0] != y[0])

@@ -20,14 +20,9 @@ from tiny import ScriptedLM
 from armap_lite import collect, envs, synthesize
 from armap_lite.agent import Agent
 from armap_lite.envs.scienceworld import java
-from armap_lite.envs.scienceworld.environment import (
-    PER_FAMILY,
-    SIMPLIFICATION,
-    STEPS,
-    ScienceWorld,
-    ScienceWorldJudge,
-    Tasks,
-)
+from armap_lite.envs.scienceworld.data import MAX_STEPS
+from armap_lite.envs.scienceworld.environment import SIMPLIFICATION, ScienceWorld, ScienceWorldJudge
+from armap_lite.envs.scienceworld.tasks import PER_FAMILY, Tasks
 from armap_lite.episode import World
 from armap_lite.pipeline import profiles
 from armap_lite.pipeline.run import evenly
@@ -81,13 +76,13 @@ def test_splits_are_those_of_the_paper_and_disjoint(env):
     with ScienceWorld() as whole:
         sizes = {split: len(whole.tasks(split)) for split in ("train", "dev", "test")}
         test = whole.tasks("test")
-        first = {family: sum(place[0] == family for place in test._places) for family in STEPS}
-        assert sizes["test"] == 211 and len(STEPS) == 24
-        assert set(first) == set(STEPS) and max(first.values()) == PER_FAMILY
+        first = {family: sum(place[0] == family for place in test._places) for family in MAX_STEPS}
+        assert sizes["test"] == 211 and len(MAX_STEPS) == 24
+        assert set(first) == set(MAX_STEPS) and max(first.values()) == PER_FAMILY
         places = {split: set(whole.tasks(split)._places) for split in sizes}
         assert len(set.union(*places.values())) == sum(sizes.values())
         half = profiles.get("laptop", "scienceworld").test_tasks
-        assert {family for family, _ in evenly(test._places, half)} == set(STEPS)  # every family is played at size
+        assert {family for family, _ in evenly(test._places, half)} == set(MAX_STEPS)  # every family is played at size
     tasks = env.tasks("test")
     assert [t.id for t in tasks[:2]] == [tasks[0].id, tasks[1].id]
     task = tasks[0]
@@ -138,15 +133,15 @@ KNOWN = ("freeze", "power-component", "power-component-renewable-vs-nonrenewable
 
 @pytest.fixture(scope="module")
 def steady():
-    with ScienceWorld([family for family in STEPS if family not in KNOWN], simulators=3) as env:
+    with ScienceWorld([family for family in MAX_STEPS if family not in KNOWN], simulators=3) as env:
         yield env
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, len(STEPS) - len(KNOWN) - 1), st.integers(0, 1000))
+@given(st.integers(0, len(MAX_STEPS) - len(KNOWN) - 1), st.integers(0, 1000))
 def test_a_replay_scores_what_the_first_run_scored_here_and_in_another_virtual_machine(steady, judge, family, seed):
     def score(env: ScienceWorld) -> float:
-        return float(env._do(lambda sim: sim.getScore()))
+        return float(env._call(lambda sim: sim.getScore()))
 
     rng, places = random.Random(seed), [p for p in steady.tasks("train")._places if p[0] == steady.families[family]]
     task = Tasks("train", [rng.choice(places)], steady._describe)[0]
@@ -181,13 +176,13 @@ def test_done_is_what_the_simulator_calls_completed_or_failed(env):
         task = next(t for t in env.tasks("train") if t.family == family)
         start = (family, task.setup["variation"], SIMPLIFICATION, True)
         env.reset(task)
-        env._do(lambda sim, start=start: sim.load(*start))
-        gold = [str(action) for action in env._do(lambda sim: sim.getGoldActionSequence())]
+        env._call(lambda sim, start=start: sim.load(*start))
+        gold = [str(action) for action in env._call(lambda sim: sim.getGoldActionSequence())]
         for actions in (gold, ["teleport to outside", "focus on axe"]):
             env.reset(task)
             for action in actions:
                 done = env.step(action).done
-                completed, score = env._do(lambda sim: (bool(sim.getCompleted()), float(sim.getScore())))
+                completed, score = env._call(lambda sim: (bool(sim.getCompleted()), float(sim.getScore())))
                 assert completed == (score >= 1) and done == (completed or score < 0)
                 if done:
                     ends.add(completed)
@@ -243,10 +238,10 @@ def test_more_episodes_than_simulators_take_turns_and_none_loses_its_place(env):
 
 def test_an_episode_that_ended_takes_no_simulator_from_one_under_way(env):
     tasks = [env.tasks("train")[i] for i in range(6)]
-    loads, begin = [], env._begin
+    loads, begin = [], env._load
     for task in tasks:  # one after the other beside one that goes on
         world = World(env.fork(), task)
-        world.env._begin = lambda sim, env=world.env: (loads.append(env), type(env)._begin(env, sim))
+        world.env._load = lambda sim, env=world.env: (loads.append(env), type(env)._load(env, sim))
         if task is tasks[0]:
             long, at = world, world.start()
         else:
@@ -335,7 +330,7 @@ def test_as_many_training_tasks_of_each_family_as_can_be():
     with ScienceWorld() as whole:
         drawn = whole.draw(50, seed=3)
         families = Counter(task.family for task in drawn)
-        assert set(families) == set(STEPS) and max(families.values()) - min(families.values()) <= 1
+        assert set(families) == set(MAX_STEPS) and max(families.values()) - min(families.values()) <= 1
         assert len({task.id for task in drawn}) == 50 and drawn == whole.draw(50, seed=3) != whole.draw(50, seed=4)
         assert whole.draw(10, 3) == drawn[:10]
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from armap_lite import synthesize
 from armap_lite.envs.scienceworld.continuations import plan
+from armap_lite.envs.scienceworld.data import DATA, MAX_STEPS, kind
 from armap_lite.envs.scienceworld.environment import ScienceWorld
-from armap_lite.envs.scienceworld.events import ROOMS, circuits, kind, read
-from armap_lite.envs.scienceworld.goals import BOXES, LIMITS, achieved, satisfied
-from armap_lite.envs.scienceworld.instructions import FEW_SHOT, FORMS, SLOTS, parse, to_text
-from armap_lite.envs.scienceworld.tasks import STEPS
+from armap_lite.envs.scienceworld.events import circuits, read
+from armap_lite.envs.scienceworld.goals import BOXES, achieved, satisfied
+from armap_lite.envs.scienceworld.instructions import FEW_SHOT, FORMS, parse, slots, to_text
 from armap_lite.episode import World
 from armap_lite.trajectory import Step, Task, Trajectory
 
@@ -46,7 +46,7 @@ def ways(trajectory: Trajectory) -> list[dict[str, str]]:
 # The 24 families
 
 
-@pytest.mark.parametrize("family", STEPS)
+@pytest.mark.parametrize("family", MAX_STEPS)
 def test_a_gold_path_becomes_an_instruction_that_it_fulfils_and_a_near_miss_does_not(family):
     good, bad = GOLD[family]
     asked = parse(good.task.instruction)
@@ -59,7 +59,7 @@ def test_a_gold_path_becomes_an_instruction_that_it_fulfils_and_a_near_miss_does
     assert miss != achieved(good) and satisfied(bad, miss or {"do": "open", "thing": "", "at": ""}) == bool(miss)
 
 
-@pytest.mark.parametrize("family", STEPS)
+@pytest.mark.parametrize("family", MAX_STEPS)
 def test_the_start_alone_and_another_familys_path_do_not_fulfil_it(family):
     good, _ = GOLD[family]
     goal = achieved(good)
@@ -99,9 +99,9 @@ WORDS = st.sampled_from(
     ("axe", "dove egg", "unknown substance B", "salt water", "violet-red paint", "metal pot", "drain")
 )
 VALUES = {
-    "at": st.sampled_from(ROOMS.split(", ")),
-    "room": st.sampled_from(ROOMS.split(", ")),
-    "limit": st.sampled_from(LIMITS),
+    "at": st.sampled_from(DATA["rooms"]),
+    "room": st.sampled_from(DATA["rooms"]),
+    "limit": st.sampled_from(DATA["thresholds"]),
     "count": st.sampled_from("345"),
     "source": st.sampled_from(("renewable", "nonrenewable")),
     **dict.fromkeys(("above", "below", "yes", "no"), st.sampled_from(BOXES)),
@@ -110,8 +110,8 @@ VALUES = {
 
 @given(st.data())
 def test_every_goal_is_read_back_from_its_sentence(data):
-    do, slots, _ = data.draw(st.sampled_from([form for form in SLOTS if "{}" not in form[2]]))
-    goal = {"do": do, **{slot: data.draw(VALUES.get(slot, WORDS)) for slot in sorted(slots)}}
+    do, sentence = data.draw(st.sampled_from([form for form in FORMS if "{}" not in form[1]]))
+    goal = {"do": do, **{slot: data.draw(VALUES.get(slot, WORDS)) for slot in sorted(slots(sentence))}}
     assume(
         len({goal.get("above"), goal.get("below")}) + len({goal.get("yes"), goal.get("no")}) != 2 or "limit" not in goal
     )
@@ -329,7 +329,7 @@ def test_an_attempt_that_did_what_its_task_asks_is_left_alone():
 
 def test_what_is_kept_of_an_attempt_ends_before_its_first_focus_and_fits_the_limit():
     for good, _ in GOLD.values():
-        steps = STEPS[good.task.family]
+        steps = MAX_STEPS[good.task.family]
         wrong = Step("focus on axe", "You focus on the axe.")
         attempt = dataclasses.replace(good, steps=(*[Step("wait", "You decide to wait.")] * 2, wrong), done=True)
         ways = [way for way in (plan(attempt, seed) for seed in range(8)) if way]
@@ -376,7 +376,7 @@ def test_attempts_are_carried_on_in_the_simulator_until_they_do_what_has_several
     task = next(t for t in live.tasks("train") if t.family == family)
     attempt = live.replay(task, ("teleport to hallway",))
     made = synthesize.carried_on(live, attempt, World(live, task), seed=1)
-    assert made is not None and len(made.steps) <= STEPS[family]
+    assert made is not None and len(made.steps) <= MAX_STEPS[family]
     goal = achieved(made)
     assert goal["do"] in kinds and ("into" in goal) == (goal["do"] == "find")
     assert satisfied(made, goal) and not satisfied(attempt, goal)

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import permutations, product
 
-from armap_lite.envs.scienceworld.events import Event, Story, bare, changes, circuits, kind, read, same, substance
-from armap_lite.envs.scienceworld.instructions import parse, to_text
+from armap_lite.envs.hindsight import Goal
+from armap_lite.envs.scienceworld.data import DATA, WORDS, default_state, kind, same_thing, substance
+from armap_lite.envs.scienceworld.events import Event, EventLog, circuits, read, state_changes
+from armap_lite.envs.scienceworld.instructions import parse
 from armap_lite.trajectory import Trajectory
 
-Goal = dict[str, str]
-
-LIMITS = ("-50.0", "-10.0", "0.0", "10.0", "50.0", "100.0", "200.0")  # degrees celsius, as the benchmark has them
-BOXES = ("red box", "green box", "blue box", "orange box", "yellow box", "purple box")
-# The benchmark puts three animals outside: one of the first kind, one of the second, and one that lives in between.
-LONG_LIVED = re.compile(r"\b(?:brown bear|crocodile|elephant|parrot|tortoise)\b")  # over 20 years
-SHORT_LIVED = re.compile(r"\b(?:ant|chameleon|dragonfly|hedgehog|mouse)\b")  # under 6 years
-METAL = re.compile(r"\b(?:aluminum|brass|bronze|copper|gold|iron|lead|metal|platinum|silver|steel|tin|zinc)\b")
-INSULATOR = re.compile(r"\b(?:apricot|avocado|book|ceramic|glass|paper|plastic|rubber|sodium chloride|wood|wooden)\b")
+BOXES = DATA["boxes"]
 SECONDARY = re.compile(r"(?:green|orange|violet|purple) paint")
-PLANT_STAGES = (("seed", "seedling", "adult", "reproducing"),)
-ANIMAL_STAGES = (
-    ("baby", "juvenile", "adult"),
-    ("egg", "hatchling", "juvenile", "adult"),
-    ("egg", "caterpillar", "pupa", "adult"),
-    ("egg", "tadpole", "adult"),
-)
+SOURCES = {"renewable": "solar panel|wind turbine", "nonrenewable": "(?:gas|nuclear) generator", "": ""}
 
 
 def achieved(trajectory: Trajectory) -> Goal:
@@ -36,256 +26,258 @@ def achieved(trajectory: Trajectory) -> Goal:
     the others it is one with the most steps, chosen by the task's id and the number of steps taken: that gives all
     sorts of instructions, and the same trajectory always the same.
     """
-    story = read(trajectory)
-    asked = parse(trajectory.task.instruction) or {}
-    reached = [goal for goal in candidates(story, asked) if holds(story, goal)]
-    if not reached:
-        return {}
+    log, asked = read(trajectory), parse(trajectory.task.instruction) or {}
 
     def rank(goal: Goal) -> tuple[bool, bool, int]:
-        alike = goal["do"] == asked.get("do")
-        return alike, alike and goal.keys() == asked.keys(), WORTH[goal["do"]] + ("into" in goal)
+        as_asked = goal["do"] == asked.get("do")
+        priority = DATA["goals"][goal["do"]]["priority"] + ("into" in goal)
+        return as_asked, as_asked and goal.keys() == asked.keys(), priority
 
+    reached = [goal for goal in candidates(log, asked) if is_reached(log, goal)]
+    if not reached:
+        return {}
     best = max(map(rank, reached))
     reached = [goal for goal in reached if rank(goal) == best]
     return reached[zlib.crc32(f"{trajectory.task.id}/{len(trajectory.steps)}".encode()) % len(reached)]
 
 
 def satisfied(trajectory: Trajectory, goal: Goal) -> bool:
-    """Does `trajectory` do what `goal` asks for, in its order, whatever else it does besides?"""
-    return holds(read(trajectory), goal)
+    """Whether `trajectory` does what `goal` asks for, in its order, whatever else it does besides."""
+    return is_reached(read(trajectory), goal)
 
 
-# What may be asked for: the more steps, the rather. What is only done on the way to something else comes last.
-WORTH = {
-    **dict.fromkeys(("open", "activate", "deactivate", "read", "connect", "pour"), 0),
-    **dict.fromkeys(("place", "measure", "mix"), 1),
-    **dict.fromkeys(("find", "focus"), 2),
-    **dict.fromkeys(("longest lived", "shortest lived", "create", "grow fruit"), 4),
-    **dict.fromkeys(("power", "conductivity", "grow plant", "longest, then shortest lived"), 5),
-    **dict.fromkeys(("boil", "melt", "freeze", "change", "temperature", "melting point"), 6),
-    **dict.fromkeys(("create in two steps", "life stages"), 6),
-}
+def is_reached(log: EventLog, goal: Goal) -> bool:
+    """Whether `goal` is reached in `log`."""
+    return CHECKS.get(goal["do"], _did)(log, goal)
 
 
-def candidates(story: Story, asked: Goal) -> Iterator[Goal]:
-    """Goals that `story` may have reached; `holds` says which of them it did."""
-    focused = story.of("focus")
+def candidates(log: EventLog, asked: Goal) -> Iterator[Goal]:
+    """Goals that `log` may have reached; `is_reached` says which of them it did."""
+    focused = log.of("focus")
     for event in focused[-1:]:
-        for name in dict.fromkeys((event.thing, kind(event.thing), kind(event.thing, broad=True))):
+        for name in _names(event.thing):
             yield {"do": "focus" if name == event.thing else "find", "thing": name, "at": event.room}
     for event in focused:
-        for name in dict.fromkeys((event.thing, kind(event.thing), kind(event.thing, broad=True))):
-            for put in story.of("put", after=event.at):
-                yield {"do": "find", "thing": name, "into": put.into, "room": put.room}
-        thing, room = event.thing, event.room
+        thing, room, puts = event.thing, event.room, log.of("put", after=event.at)
+        for name, put in product(_names(thing), puts):
+            yield {"do": "find", "thing": name, "into": put.into, "room": put.room}
         for do in ("boil", "melt", "freeze", "change"):
             yield {"do": do, "thing": thing if thing == "ice" else substance(thing)[0]}
-        for put in story.of("put", after=event.at):
-            if put.into in BOXES:
-                two = put.into, other(put.into, asked)
-                for yes, no in (two, two[::-1]):
-                    yield {"do": "conductivity", "thing": thing, "at": room, "yes": yes, "no": no}
-        yield {"do": "power", "thing": thing}
-        yield {"do": "power", "thing": thing, "source": "renewable"}
-        yield {"do": "power", "thing": thing, "source": "nonrenewable"}
-        yield {"do": "grow fruit", "thing": thing, "at": seeds(story, thing)}
-        yield {"do": "grow plant", "thing": thing.removesuffix(" seed"), "at": seeds(story, thing)}
+        for put in puts:
+            for yes, no in _boxes(put.into, asked):
+                yield {"do": "conductivity", "thing": thing, "at": room, "yes": yes, "no": no}
+        for source in ({}, {"source": "renewable"}, {"source": "nonrenewable"}):
+            yield {"do": "power", "thing": thing, **source}
+        yield {"do": "grow fruit", "thing": thing, "at": _seed_room(log)}
+        yield {"do": "grow plant", "thing": thing.removesuffix(" seed"), "at": _seed_room(log)}
         yield {"do": "create", "thing": thing}
-        yield {"do": "create", "thing": thing, "at": ingredients(story)}
+        yield {"do": "create", "thing": thing, "at": _recipe_room(log)}
         yield {"do": "create in two steps", "thing": thing}
-        for count in "34":
-            yield {"do": "life stages", "count": count, "thing": animal(thing)}
-        yield {"do": "life stages", "thing": animal(thing)}
-        for put in [*story.of("put", after=event.at), *story.of("focus", after=event.at)]:
-            box, do = (put.into, "temperature") if put.verb == "put" else (put.thing, "melting point")
-            if box in BOXES:
-                slots = {"do": do, "thing": thing, "at": room}
-                for limit in LIMITS:
-                    for above, below in ((box, other(box, asked)), (other(box, asked), box)):
-                        yield {**slots, "limit": limit, "above": above, "below": below, "room": put.room}
+        for count in ({"count": "3"}, {"count": "4"}, {}):
+            yield {"do": "life stages", **count, "thing": _species(thing)}
+        for end in [*puts, *log.of("focus", after=event.at)]:
+            do, box = ("temperature", end.into) if end.verb == "put" else ("melting point", end.thing)
+            for limit, (above, below) in product(DATA["thresholds"], _boxes(box, asked)):
+                sides = {"limit": limit, "above": above, "below": below}
+                yield {"do": do, "thing": thing, "at": room, **sides, "room": end.room}
     if "lived" in asked.get("do", ""):  # elsewhere nobody knows which animals there are to compare
-        yield {"do": asked["do"]}
-        yield {"do": "longest lived"}
-        yield {"do": "shortest lived"}
-    for event in story.events:
+        for do in (asked["do"], "longest lived", "shortest lived"):
+            yield {"do": do}
+    for event in log.events:
         if event.verb == "put":
             yield {"do": "place", "thing": event.thing, "into": event.into, "room": event.room}
         elif event.verb in ("pour", "connect"):
             yield {"do": event.verb, "thing": event.thing, "into": event.into, "at": event.room}
-        elif event.verb in WORTH and event.verb != "focus":
+        elif event.verb in DATA["goals"] and event.verb != "focus":
             yield {"do": event.verb, "thing": event.thing, "at": event.room}
 
 
-def other(box: str, asked: Goal) -> str:
-    """Another box than `box`: the one that the task names beside it, where it names two."""
+def _names(thing: str) -> list[str]:
+    """What a task may call `thing`: its own name, its kind, and whether it lives."""
+    return list(dict.fromkeys((thing, kind(thing), kind(thing, broad=True))))
+
+
+def _boxes(box: str, asked: Goal) -> list[tuple[str, ...]]:
+    """`box` and another one, in both orders: the one that the task names beside it, where it names two."""
     named = [asked[key] for key in ("above", "below", "yes", "no") if key in asked]
-    return next((b for b in [*named, *BOXES] if b != box), box)
+    return list(permutations((box, next(b for b in [*named, *BOXES] if b != box)))) if box in BOXES else []
 
 
-def holds(story: Story, goal: Goal) -> bool:
-    """Is `goal` reached in `story`?"""
-    do, thing = goal["do"], goal.get("thing", "")
-    focused = story.of("focus")
-    if do in ("find", "focus"):
-        return any(found(story, event, goal) for event in focused)
-    if do in ("boil", "melt", "freeze", "change"):
-        first = [e.at for e in focused if substance(e.thing)[0] == substance(thing)[0]]
-        done = changes(story, thing)
-        return bool(first) and any(at > first[0] and do in (verb, "change") for at, verb in done)
-    if do in ("temperature", "melting point"):
-        return measured(story, goal)
-    if do == "power":
-        return powered(story, goal)
-    if do == "conductivity":
-        return conducted(story, goal)
-    seeded = [e for e in story.of("put", "pour") if e.thing == f"{thing} seed" and re.search("pot|soil", e.into)]
-    if do == "grow fruit":
-        return any(e.thing == thing and e.room == p.room and e.at > p.at for e in focused for p in seeded)
-    if do == "grow plant":
-        seed = [e.at for e in focused if e.thing == f"{thing} seed"]
-        grown = rf"{thing} (?:tree|plant) in the reproducing stage|reproducing {thing} (?:tree|plant)"
-        seen = [at for at, text in story.texts if re.search(grown, text)]
-        rooms = {e.room for e in seeded}  # a plant that flowers is in its reproduction stage
-        seen += [e.at for e in story.of("take", "focus") if e.thing.endswith("flower") and e.room in rooms]
-        return bool(seed and seeded) and any(at > seed[0] for at in seen)
-    if do == "create":
-        return any(e.thing == thing and e.at > mix.at for e in focused for mix in made(story, thing))
-    if do == "create in two steps":
-        return any(
-            e.thing == thing and first.at < half.at < last.at < e.at
-            for e in focused
-            for last in made(story, thing)
-            for half in focused
-            if SECONDARY.fullmatch(half.thing) and half.thing != thing
-            for first in made(story, half.thing)
-        )
-    if do == "life stages":
-        return staged(story, goal)
-    if do.endswith("lived"):
-        kinds = [LONG_LIVED] * ("longest" in do) + [SHORT_LIVED] * ("shortest" in do)
-        at = -1
-        for which in kinds:
-            at = next((e.at for e in focused if e.at > at and which.search(e.thing)), len(story.texts))
-        return at < len(story.texts)
-    verb = {"place": "put"}.get(do, do)
-    return any(
-        e.thing == thing and e.into == goal.get("into", e.into) and e.room == goal.get("at", e.room)
-        for e in story.of(verb)
-    )
+def _seed_room(log: EventLog) -> str:
+    """The room where seeds were taken or first moved."""
+    return next((e.room for e in log.of("take", "put") if "seed" in e.thing), "greenhouse")
 
 
-def found(story: Story, event: Event, goal: Goal) -> bool:
-    """Is what was focused on what `goal` asks to find, in the right room, or moved into the right thing later?"""
-    names = {event.thing, kind(event.thing), kind(event.thing, broad=True)}
-    if goal["do"] == "focus":
-        return event.thing == goal["thing"]  # by name: one that was carried elsewhere is the same thing
-    if "into" not in goal:
-        return goal["thing"] in names and event.room == goal["at"]
-    moved = (put for put in story.of("put", after=event.at) if put.into == goal["into"])
-    return goal["thing"] in names and any(same(put.thing, event.thing) or potted(story, event, put) for put in moved)
+def _recipe_room(log: EventLog) -> str:
+    """The room where the recipe was, or else where things were mixed."""
+    recipes = [e for e in log.of("take", "read") if "recipe" in e.thing]
+    return next((e.room for e in [*recipes, *log.of("mix")]), "kitchen")
 
 
-def potted(story: Story, event: Event, put: Event) -> bool:
-    """Was a plant moved in the pot it stands in? The action says what the pot contains."""
-    return "pot" in put.thing and kind(event.thing) == "plant" and f"containing {event.thing}" in put.action
-
-
-def names_it(name: str, thing: str) -> bool:
-    """May the words of an action, like "unknown substance", mean `thing`?"""
-    state, base = substance(name)[1], substance(thing)[0]
-    return name == thing or (bool(state) and substance(name)[0] == base) or same(name, thing)
-
-
-def readings(story: Story, thing: str, before: int) -> list[tuple[int, str]]:
-    """Temperatures of `thing` in degrees celsius, and the words by which it was called."""
-    return [(int(e.into), e.thing) for e in story.of("measure") if e.at < before and names_it(e.thing, thing)]
-
-
-def measured(story: Story, goal: Goal) -> bool:
-    """Thermometer, then thing, then the box on the right side of the limit, as readings say that came before it."""
-    thing, limit = goal["thing"], float(goal["limit"])
-    tool = next((e.at for e in story.of("focus") if e.thing == "thermometer"), len(story.texts))
-    start = next((e.at for e in story.of("focus", after=tool) if e.thing == thing), len(story.texts))
-    if goal["do"] == "temperature":
-        ends = [(e.at, e.into) for e in story.of("put", after=start) if same(e.thing, thing)]
-    else:
-        ends = [(e.at, e.thing) for e in story.of("focus", after=start)]
-    for at, box in ends:
-        seen = readings(story, thing, at)
-        if not seen or box not in (goal["above"], goal["below"]):
-            continue
-        if goal["do"] == "temperature":
-            return box == (goal["above"] if seen[-1][0] > limit else goal["below"])
-        called = [(t, substance(name)[1] or bare(thing)) for t, name in seen]
-        above = any(state == "solid" and t > limit for t, state in called)
-        below = any(state == "liquid" and t < limit for t, state in called)
-        return above != below and box == (goal["above"] if above else goal["below"])
-    return False
-
-
-def powered(story: Story, goal: Goal) -> bool:
-    """Was the thing focused on, and then a circuit closed that powers it?"""
-    first = next((e.at for e in story.of("focus") if e.thing == goal["thing"]), len(story.texts))
-    wanted = {
-        "renewable": re.compile("solar panel|wind turbine"),
-        "nonrenewable": re.compile("(?:gas|nuclear) generator"),
-        "": re.compile(""),
-    }[goal.get("source", "")]
-    return any(at > first and part == goal["thing"] and wanted.search(src) for at, src, part in circuits(story))
-
-
-def conducted(story: Story, goal: Goal) -> bool:
-    """Was the thing focused on, and then put into the box that fits what it is made of, or what a lamp showed?"""
-    thing = goal["thing"]
-    first = next((e.at for e in story.of("focus") if e.thing == thing), len(story.texts))
-    put = next((e for e in story.of("put", after=first) if e.thing == thing and "box" in e.into), None)
-    if put is None:
-        return False
-    flows = True if METAL.search(thing) else False if INSULATOR.search(thing) else None
-    for at, _, lamp in circuits(story, through=thing):
-        shown = [re.search(rf"{lamp}, which is (on|off)", text) for i, text in story.texts if at < i < put.at]
-        lit = [match[1] for match in shown if match]
-        if lit and flows is None:
-            flows = "on" in lit
-    return flows is not None and put.into == (goal["yes"] if flows else goal["no"])
-
-
-def staged(story: Story, goal: Goal) -> bool:
-    """Were all stages of one living thing focused on, from the first to the last, and none before its time?"""
-    kinds = ANIMAL_STAGES if "count" in goal else PLANT_STAGES
-    named = re.compile(rf"\b({'|'.join(sorted({stage for stages in kinds for stage in stages}))})\b(?! jar)")
-    stages = []
-    for event in story.of("focus"):
-        if animal(event.thing) == animal(goal["thing"]):
-            # of a plant, the action alone says in which stage it is; what it stands in may be named behind that
-            found = named.search(f"{event.action} {event.thing}" if kinds is PLANT_STAGES else event.thing)
-            stages.append(found[1] if found else "")
-    return tuple(stages) in kinds and goal.get("count", "4") == str(len(stages))
-
-
-def animal(name: str) -> str:
+def _species(name: str) -> str:
     """The animal or plant, without its stage."""
     name = {"tadpole": "frog", "caterpillar": "butterfly"}.get(name, name.replace("common toad", "frog"))
     name = re.sub(r"^(?:(?:baby|hatchling|juvenile|adult) )+", "", name)
     return re.sub(r" (?:egg|pupa|seed|tree|plant)$", "", name)
 
 
-def made(story: Story, thing: str) -> list[Event]:
-    """The mixings that produced `thing`: "blue green paint" is the "green-blue paint" of other texts."""
-    return [e for e in story.of("mix") if set(re.split("[- ]", e.thing)) == set(re.split("[- ]", thing))]
+# Checks, one for each kind of goal. A step that never comes is at infinity: nothing comes after it.
 
 
-def seeds(story: Story, thing: str) -> str:
-    """The room where the seeds were found; where none was taken, the one in which they were planted."""
-    took = [e.room for e in story.of("take", "put") if "seed" in e.thing]
-    return took[0] if took else "greenhouse"
+def _focus(log: EventLog, thing: str, after: float = -1) -> float:
+    """The first step later than `after` at which `thing` was focused on."""
+    return next((e.at for e in log.of("focus", after=after) if e.thing == thing), math.inf)
 
 
-def ingredients(story: Story) -> str:
-    """The room where the recipe was, or else where things were mixed."""
-    rooms = [e.room for e in story.of("take", "read") if "recipe" in e.thing] + [e.room for e in story.of("mix")]
-    return rooms[0] if rooms else "kitchen"
+def _did(log: EventLog, goal: Goal) -> bool:
+    """One event of the goal's own verb."""
+    return any(
+        e.thing == goal["thing"] and e.into == goal.get("into", e.into) and e.room == goal.get("at", e.room)
+        for e in log.of({"place": "put"}.get(goal["do"], goal["do"]))
+    )
 
 
-__all__ = ["achieved", "kind", "parse", "satisfied", "to_text"]
+def _focused(log: EventLog, goal: Goal) -> bool:
+    """By name alone: a thing that was carried elsewhere is the same thing."""
+    return _focus(log, goal["thing"]) < math.inf
+
+
+def _found(log: EventLog, goal: Goal) -> bool:
+    """Focused on in the right room, or moved into the right thing later, alone or (a plant) in the pot it stands in."""
+
+    def moved(event: Event, put: Event) -> bool:  # the action says what the pot contains
+        potted = "pot" in put.thing and kind(event.thing) == "plant" and f"containing {event.thing}" in put.action
+        return put.into == goal["into"] and (potted or same_thing(put.thing, event.thing))
+
+    fitting = [e for e in log.of("focus") if goal["thing"] in _names(e.thing)]
+    if "into" not in goal:
+        return any(e.room == goal["at"] for e in fitting)
+    return any(moved(e, put) for e in fitting for put in log.of("put", after=e.at))
+
+
+def _changed(log: EventLog, goal: Goal) -> bool:
+    """Focused on, and then boiled, melted or frozen."""
+    base = substance(goal["thing"])[0]
+    start = next((e.at for e in log.of("focus") if substance(e.thing)[0] == base), math.inf)
+    return any(at > start and goal["do"] in (verb, "change") for at, verb in state_changes(log, goal["thing"]))
+
+
+def _measured(log: EventLog, goal: Goal) -> bool:
+    """Thermometer, then thing, then the box on the right side of the limit, as readings say that came before it."""
+    thing, limit, placed = goal["thing"], float(goal["limit"]), goal["do"] == "temperature"
+    start = _focus(log, thing, after=_focus(log, "thermometer"))
+    for end in log.of("put" if placed else "focus", after=start):
+        box = end.into if placed else end.thing
+        # "unknown substance" or "solid lead" may be what the thermometer was used on: (degrees, name)
+        readings = [(int(e.into), e.thing) for e in log.of("measure") if e.at < end.at and _means(e.thing, thing)]
+        if not readings or box not in (goal["above"], goal["below"]) or (placed and not same_thing(end.thing, thing)):
+            continue
+        if placed:
+            return box == goal["above" if readings[-1][0] > limit else "below"]
+        states = [(degrees, substance(name)[1] or default_state(thing)) for degrees, name in readings]
+        above = any(state == "solid" and degrees > limit for degrees, state in states)
+        below = any(state == "liquid" and degrees < limit for degrees, state in states)
+        return above != below and box == goal["above" if above else "below"]
+    return False
+
+
+def _means(name: str, thing: str) -> bool:
+    """Whether the words of an action, like "unknown substance", may mean `thing`."""
+    base, state = substance(name)
+    return name == thing or (bool(state) and base == substance(thing)[0]) or same_thing(name, thing)
+
+
+def _powered(log: EventLog, goal: Goal) -> bool:
+    """Focused on, and then a circuit closed that powers it."""
+    start, sources = _focus(log, goal["thing"]), SOURCES[goal.get("source", "")]
+    return any(at > start and part == goal["thing"] and re.search(sources, src) for at, src, part in circuits(log))
+
+
+def _conducted(log: EventLog, goal: Goal) -> bool:
+    """Focused on, and then put into the box that fits what it is made of, or what a lamp showed."""
+    thing = goal["thing"]
+    put = next((e for e in log.of("put", after=_focus(log, thing)) if e.thing == thing and "box" in e.into), None)
+    if put is None:
+        return False
+    flows = True if WORDS["metal"].search(thing) else False if WORDS["insulator"].search(thing) else None
+    if flows is None:
+        for at, _, lamp in circuits(log, through=thing):
+            shown = [re.search(rf"{lamp}, which is (on|off)", text) for i, text in log.texts if at < i < put.at]
+            if (lit := [match[1] for match in shown if match]) and flows is None:
+                flows = "on" in lit
+    return flows is not None and put.into == goal["yes" if flows else "no"]
+
+
+def _planted(log: EventLog, goal: Goal) -> list[Event]:
+    soil = re.compile("pot|soil")
+    return [e for e in log.of("put", "pour") if e.thing == f"{goal['thing']} seed" and soil.search(e.into)]
+
+
+def _grew_fruit(log: EventLog, goal: Goal) -> bool:
+    focused = [e for e in log.of("focus") if e.thing == goal["thing"]]
+    return any(e.room == seed.room and e.at > seed.at for e in focused for seed in _planted(log, goal))
+
+
+def _grew_plant(log: EventLog, goal: Goal) -> bool:
+    """A seed was focused on and one planted; later the plant reproduces, or has a flower."""
+    thing, planted = goal["thing"], _planted(log, goal)
+    grown = rf"{thing} (?:tree|plant) in the reproducing stage|reproducing {thing} (?:tree|plant)"
+    seen = [at for at, text in log.texts if re.search(grown, text)]
+    rooms = {e.room for e in planted}
+    seen += [e.at for e in log.of("take", "focus") if e.thing.endswith("flower") and e.room in rooms]
+    return bool(planted) and any(at > _focus(log, f"{thing} seed") for at in seen)
+
+
+def _mixed(log: EventLog, thing: str) -> list[int]:
+    """The steps that produced `thing`: "blue green paint" is the "green-blue paint" of other texts."""
+    return [e.at for e in log.of("mix") if set(re.split("[- ]", e.thing)) == set(re.split("[- ]", thing))]
+
+
+def _created(log: EventLog, goal: Goal) -> bool:
+    """Mixed, and focused on later; in two steps: first a secondary color, which is focused on in between."""
+    thing = goal["thing"]
+    mixed = _mixed(log, thing)
+    if goal["do"] == "create in two steps":
+        halves = [e for e in log.of("focus") if SECONDARY.fullmatch(e.thing) and e.thing != thing]
+        ready = [e.at for e in halves if any(at < e.at for at in _mixed(log, e.thing))]
+        mixed = [last for last in mixed if any(half < last for half in ready)]
+    return any(_focus(log, thing, after=at) < math.inf for at in mixed)
+
+
+def _staged(log: EventLog, goal: Goal) -> bool:
+    """All stages of one living thing focused on, from the first to the last, and none before its time."""
+    plant = "count" not in goal
+    kinds = [tuple(stages) for stages in DATA["life_stages"]["plant" if plant else "animal"]]
+    named = re.compile(rf"\b({'|'.join(sorted({stage for stages in kinds for stage in stages}))})\b(?! jar)")
+    stages = []
+    for event in log.of("focus"):
+        if _species(event.thing) == _species(goal["thing"]):
+            # of a plant, the action alone says in which stage it is; what it stands in may be named behind that
+            found = named.search(f"{event.action} {event.thing}" if plant else event.thing)
+            stages.append(found[1] if found else "")
+    return tuple(stages) in kinds and goal.get("count", "4") == str(len(stages))
+
+
+def _compared(log: EventLog, goal: Goal) -> bool:
+    """The benchmark puts three animals outside: a long-lived one, a short-lived one, and one that lives in between."""
+    at: float = -1
+    for word in ("long", "short"):
+        if f"{word}est" in goal["do"]:
+            lived = WORDS[f"{word}-lived"]
+            at = next((e.at for e in log.of("focus", after=at) if lived.search(e.thing)), math.inf)
+    return at < math.inf
+
+
+CHECKS: dict[str, Callable[[EventLog, Goal], bool]] = {
+    "focus": _focused,
+    "find": _found,
+    **dict.fromkeys(("boil", "melt", "freeze", "change"), _changed),
+    **dict.fromkeys(("temperature", "melting point"), _measured),
+    "power": _powered,
+    "conductivity": _conducted,
+    "grow fruit": _grew_fruit,
+    "grow plant": _grew_plant,
+    **dict.fromkeys(("create", "create in two steps"), _created),
+    "life stages": _staged,
+    **dict.fromkeys(("longest lived", "shortest lived", "longest, then shortest lived"), _compared),
+}

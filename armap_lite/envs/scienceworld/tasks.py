@@ -1,106 +1,53 @@
-"""The episodes of ScienceWorld that are played: families, limits, worked examples, and a user's own splits."""
+"""The episodes of ScienceWorld: tasks of a split, and a user's own splits."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-# The 24 task families of the paper and how many steps an episode may take.
-STEPS = {
-    "boil": 100,
-    "change-the-state-of-matter-of": 80,
-    "freeze": 80,
-    "melt": 80,
-    "measure-melting-point-known-substance": 120,
-    "use-thermometer": 30,
-    "power-component": 20,
-    "power-component-renewable-vs-nonrenewable-energy": 30,
-    "test-conductivity": 30,
-    "test-conductivity-of-unknown-substances": 30,
-    "find-animal": 15,
-    "find-living-thing": 15,
-    "find-non-living-thing": 15,
-    "find-plant": 15,
-    "grow-fruit": 60,
-    "grow-plant": 30,
-    "chemistry-mix": 60,
-    "chemistry-mix-paint-secondary-color": 15,
-    "chemistry-mix-paint-tertiary-color": 30,
-    "lifespan-longest-lived": 10,
-    "lifespan-longest-lived-then-shortest-lived": 12,
-    "lifespan-shortest-lived": 10,
-    "identify-life-stages-1": 30,
-    "identify-life-stages-2": 30,
-}
-EXAMPLES = (  # worked by hand, in training variations
-    (
-        "power-component",
-        1,
-        (
-            "teleport to workshop",
-            "focus on red light bulb",
-            "connect anode in battery to terminal 1 in yellow wire",
-            "connect battery cathode to red wire terminal 1",
-            "connect terminal 2 in yellow wire to cathode in red light bulb",
-            "connect red wire terminal 2 to anode in red light bulb",
-            "wait",
-        ),
-    ),
-    ("lifespan-longest-lived", 4, ("teleport to outside", "focus on egg parrot")),
-    (
-        "chemistry-mix-paint-secondary-color",
-        3,
-        (
-            "teleport to art studio",
-            "pour cup containing blue paint in art studio into cup containing nothing",
-            "pour cup containing yellow paint in art studio into cup containing blue paint in table",
-            "mix cup containing blue paint and yellow paint",
-            "focus on green paint",
-        ),
-    ),
-    (
-        "use-thermometer",
-        8,
-        (
-            "teleport to kitchen",
-            "pick up thermometer",
-            "focus on thermometer",
-            "teleport to living room",
-            "pick up unknown substance",
-            "focus on unknown substance",
-            "use thermometer on unknown substance",
-            "teleport to bedroom",
-            "move unknown substance to red box",
-        ),
-    ),
-    (
-        "find-animal",
-        3,
-        (
-            "teleport to outside",
-            "focus on butterfly",
-            "pick up butterfly",
-            "teleport to kitchen",
-            "move butterfly to orange box",
-        ),
-    ),
-)
+from armap_lite.envs.scienceworld.data import DATA, MAX_STEPS
+from armap_lite.trajectory import Task
+
 PER_FAMILY = 10  # test and dev: the first ten variations of each family, or all there are
+Place = tuple[str, int]  # family, variation
 
 
-def read_index(file: Path) -> dict[str, list[tuple[str, int]]]:
-    """The episodes that a user's file gives to splits. Raises ValueError for one that there is not, or given twice."""
+class Tasks(Sequence[Task]):
+    """The tasks of a split. The simulator is asked for a task's instruction when the task is looked at, not before."""
+
+    def __init__(self, split: str, places: Sequence[Place], describe: Callable[[str, int], str]):
+        self._split, self._places, self._describe = split, places, describe
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Tasks(self._split, self._places[at], self._describe)
+        family, variation = self._places[at]
+        asked, setup = self._describe(family, variation), {"variation": variation}
+        return Task(f"{family}-{variation}", "scienceworld", self._split, asked, setup, family, MAX_STEPS[family])
+
+
+def read_index(file: Path) -> dict[str, list[Place]]:
+    """The episodes that a user's file gives to splits. Raises ValueError for an unknown one, or one given twice."""
     index = json.loads(file.read_text(encoding="utf-8"))
-    seen: dict[tuple[str, int], str] = {}
+    shown = {(family, variation) for family, variation, _ in DATA["examples"]}
+    seen: dict[Place, str] = {}
     for split, places in index.items():
         if split not in ("train", "dev", "test") or not places:
             raise ValueError(f"{file}: {split!r} has {places!r}; expected 'train', 'dev' or 'test', each with episodes")
         for place in places:
-            if not (isinstance(place, list) and len(place) == 2 and place[0] in STEPS and isinstance(place[1], int)):
-                raise ValueError(f"{file}: {place!r} in {split!r} is no episode; expected one like ['boil', 1]")
-            if other := seen.get(tuple(place)):
-                raise ValueError(f"{file}: {place!r} is in {other!r} and in {split!r}; give it to one of them")
-            if split != "train" and any(tuple(place) == example[:2] for example in EXAMPLES):
+            match place:
+                case [str(family), int()] if family in MAX_STEPS:
+                    key = tuple(place)
+                case _:
+                    raise ValueError(f"{file}: {place!r} in {split!r} is no episode; expected one like ['boil', 1]")
+            if key in seen:
+                raise ValueError(f"{file}: {place!r} is in {seen[key]!r} and in {split!r}; give it to one of them")
+            if split != "train" and key in shown:
                 raise ValueError(f"{file}: {place!r} in {split!r} is worked out in the agent's prompt; give another")
-            seen[tuple(place)] = split
-    return {split: [tuple(place) for place in places] for split, places in index.items()}
+            seen[key] = split
+    return {split: [place for place, of in seen.items() if of == split] for split in index}
