@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from armap_lite.course import EXERCISES, GAP, LampWords, check, find, grade, notebooks, random_trajectory
+from armap_lite.course import EXERCISES, GAP, LampsBase, check, find, grade, notebooks, random_trajectory
 from armap_lite.course.__main__ import main
 from armap_lite.course.toys import LAMPS
 from armap_lite.episode import World
@@ -43,9 +43,9 @@ def copies(kind: str) -> Path:
 
 
 @functools.cache
-def marks(kind: str, number: str) -> grade.Marks:
+def marks(kind: str, number: str) -> grade.NotebookGrade:
     [path] = copies(kind).glob(f"{number}_*.ipynb")
-    return grade.mark(path, kind, seconds=120)
+    return grade.grade_notebook(path, kind, seconds=120)
 
 
 # Every exercise.
@@ -58,7 +58,7 @@ def test_a_stub_fails_its_check_and_is_told_what_is_expected(id: str):
     assert stub.reason == ""  # neither the stub nor the check raised
     assert (result.points, result.of) == (0, find(id).points)
     assert "Not solved yet" in result.message and len(result.message) > 150
-    assert f"Asked for: {find(id).test.__doc__}" in result.message and f"Look at: {find(id).look}" in result.message
+    assert f"Asked for: {find(id).test.__doc__}" in result.message and f"Look at: {find(id).hint}" in result.message
     assert repr(result).startswith(f"✗ {id}: 0 of {result.of} points\n")
 
 
@@ -73,7 +73,7 @@ def test_a_solution_passes_its_check(id: str):
 @pytest.mark.parametrize("id", IDS)
 def test_whatever_the_answer_is_a_check_explains_and_never_raises(id: str):
     nonsense = [None, 42, -1.5, "text", [], (0, 0), {}, object(), lambda *a, **k: None, lambda *a, **k: 1 / 0, object]
-    for answer in [*nonsense, lambda *a: a[0], lambda *a: [], LampWords]:
+    for answer in [*nonsense, lambda *a: a[0], lambda *a: [], LampsBase]:
         result = check(id, lambda answer=answer: answer)
         assert result.points == 0 and "Asked for: " in result.message
     result = check(id, lambda: not_defined)  # noqa: F821
@@ -189,7 +189,7 @@ def mean_up(leaf: Any, reward: float, gamma: float) -> None:
         node, reward = node.parent, reward * gamma
 
 
-class Counting(LampWords):
+class Counting(LampsBase):
     """Counts what makes no sense as a switch."""
 
     def reset(self, task: Any) -> Observation:
@@ -399,7 +399,7 @@ MISTAKES = [
     ("08-2", lambda text, things: {"bag": " ".join(t for t in things if t in text)}, "expected"),
     ("08-3", lambda env: [t for f, t in env.hindsight.few_shot if env.hindsight.parse(t) != f], "expected"),
     ("08-4", Counting, "without sense"),
-    ("08-4", LampWords, "no admissible, reset, step"),
+    ("08-4", LampsBase, "no admissible, reset, step"),
 ]
 
 

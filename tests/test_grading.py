@@ -75,7 +75,7 @@ def test_a_perfect_an_empty_a_crashing_and_an_endless_notebook_get_the_right_row
     hand_in(folder / "dan/02.ipynb", "02", endless)
     hand_in(folder / "eve/02.ipynb", "02", stubborn)
     start = time.perf_counter()
-    assert grade.mark(folder / "ann/02.ipynb", "ann", 300).points == 8
+    assert grade.grade_notebook(folder / "ann/02.ipynb", "ann", 300).points == 8
     limit = max(6, round(4 * (time.perf_counter() - start)))  # a machine that is busy gives everybody more time
     assert main(["grade", str(folder), "--csv", str(out), "--seconds", str(limit)]) == 0
     rows = list(csv.reader(out.open(newline="", encoding="utf-8")))
@@ -191,7 +191,7 @@ def test_points_come_from_our_checks_alone(tmp_path: Path):
         by["setup"][next(iter(by["setup"]))]["source"] = "three = None"
 
     hand_in(tmp_path / "cheat.ipynb", "06", cheat)
-    found = grade.mark(tmp_path / "cheat.ipynb", "cheat", 60)
+    found = grade.grade_notebook(tmp_path / "cheat.ipynb", "cheat", 60)
     assert found.points == 0 and set(found.results) == set(found.of) == {"06-1", "06-2", "06-3", "06-4"}
 
     def honest(cells: list[Any], by: Any) -> None:
@@ -205,7 +205,7 @@ def test_points_come_from_our_checks_alone(tmp_path: Path):
         cells.insert(at + 2, code(f"%matplotlib inline\nimport asyncio\nawait asyncio.sleep(0)\n{more}"))
 
     hand_in(tmp_path / "honest.ipynb", "06", honest)
-    found = grade.mark(tmp_path / "honest.ipynb", "honest", 60)
+    found = grade.grade_notebook(tmp_path / "honest.ipynb", "honest", 60)
     assert {id: result.points for id, result in found.results.items()} == {"06-1": 1, "06-2": 0, "06-3": 2, "06-4": 3}
 
 
@@ -232,9 +232,9 @@ def test_what_is_no_hand_in_gets_a_row_with_a_reason(tmp_path: Path):
 
 
 def test_points_of_several_notebooks_add_up_by_student():
-    def marks(notebook: str, student: str, points: int) -> grade.Marks:
+    def marks(notebook: str, student: str, points: int) -> grade.NotebookGrade:
         id = f"{notebook[:2]}-1"
-        return grade.Marks(notebook, student, {id: 3}, {id: Result(id, points, 3, "")})
+        return grade.NotebookGrade(notebook, student, {id: 3}, {id: Result(id, points, 3, "")})
 
     rows = [marks("01.ipynb", "ann", 3), marks("01.ipynb", "ben", 2), marks("04.ipynb", "ann", 1)]
     assert grade.totals(rows) == ["  4 of   6  ann: 01, 04"]

@@ -168,7 +168,7 @@ def test_nothing_is_offered_a_second_time_on_the_same_page_while_anything_else_i
 
 def test_forks_share_the_shop_and_nothing_else(env, task):
     one, two = env.fork(), env.fork()
-    assert one._shop is two._shop and one._wishes is two._wishes
+    assert one._shop is two._shop and one._parser is two._parser
     one.reset(task)
     two.reset(task)
     for action in STRIPED[:3]:
@@ -332,7 +332,7 @@ def test_the_environment_holds_no_label(folder):
     task = env.tasks("train")[0]
     env.replay(task, STRIPED)
     env.hindsight.achieved(env.replay(task, STRIPED))
-    held = repr([vars(env), vars(env._shop), vars(env._wishes), env.tasks("test"), env._tasks])
+    held = repr([vars(env), vars(env._shop), vars(env._parser), env.tasks("test"), env._tasks])
     assert "dishwasher safe" in held.lower() and SECRET not in held and "goal_options" not in held
     assert SECRET in repr(goals(env._shop))
     words = ("reward", "score", "judge", "success", "gold")
@@ -434,7 +434,7 @@ def test_an_instruction_is_adopted_where_the_shop_understands_it(env, task):
 def test_every_product_of_the_catalogue_is_called_what_it_is():
     env = envs.make("webshop")
     for product in env._shop.products.values():
-        assert env._wishes._seen(product.title, [], "")[0] == product.query, product.title
+        assert env._parser._describe(product.title, [], "")[0] == product.query, product.title
 
 
 def test_the_worked_examples_are_training_tasks_and_buy_what_they_name(env):
@@ -492,7 +492,7 @@ def test_what_was_bought_fulfils_all_that_it_is_and_nothing_else(env, task):
     hindsight = env.hindsight
     bought = env.replay(task, STRIPED)
     title, options, _, look = hindsight._bought(bought)
-    kind, chosen, said = env._wishes._seen(title, options, look)
+    kind, chosen, said = env._parser._describe(title, options, look)
     assert chosen and said, "an instruction names only some of what a title says: any other of it is fulfilled too"
     for detail in chosen + said:
         asked = {"product": kind, "details": detail, "price": "40"}

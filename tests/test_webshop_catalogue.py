@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from rapidfuzz import fuzz, utils
 
-from armap_lite.envs.webshop.builtin import catalogue, drawing, product_kinds
+from armap_lite.envs.webshop.builtin import catalogue, drawing, product_kinds, sources
 from armap_lite.envs.webshop.engine import Page, Shop
 from armap_lite.envs.webshop.goals import goals
 from armap_lite.envs.webshop.judge import COLOURS as COLOUR_WORDS
@@ -26,6 +26,7 @@ FOLDER = catalogue.build()
 PRODUCTS = {p["asin"]: p for p in json.loads((FOLDER / "items_shuffle.json").read_bytes())}
 TRUTH = {asin: entry["attributes"] for asin, entry in json.loads((FOLDER / "items_ins_v2.json").read_bytes()).items()}
 GOALS = [g for told in json.loads((FOLDER / "items_human_ins.json").read_bytes()).values() for g in told]
+STYLE_NAMES = product_kinds.TABLES["style_names"]
 SHELVES: dict[str, list[str]] = defaultdict(list)
 for product in PRODUCTS.values():
     SHELVES[product["query"]].append(product["asin"])
@@ -64,7 +65,7 @@ def paid(asin: str, goal: dict) -> list[dict[str, str]]:
 
 def wording(asin: str) -> str:
     """What tells a product from others by its text, but for the brand: features, price, names of options."""
-    brands = sorted(product_kinds.BRANDS, key=len, reverse=True)
+    brands = sorted(product_kinds.TABLES["brands"], key=len, reverse=True)
     text = texts(asin)
     for brand in brands:
         text = text.replace(brand.lower(), "*")
@@ -167,12 +168,12 @@ def test_goals_that_need_the_picture_are_at_chance_without_it():
         twins = [a for a in shelf if wording(a) == wording(goal["asin"])]
         assert len({price(a) for a in twins if price(a) > 0.8 * max(map(price, twins))}) == 1
         assert max(map(price, twins)) < goal["price_upper"]  # so the cap does not tell either
-        styles = set(product_kinds.CODES) & set(goal["instruction_options"])
+        styles = set(STYLE_NAMES) & set(goal["instruction_options"])
         right, tries = 0, 0
         for asin in twins:
             page = texts(asin) + str(options(asin)).lower()
             assert not [word for word in shown if word in page]
-            assert not [code for code in product_kinds.CODES if code in texts(asin)]
+            assert not [code for code in STYLE_NAMES if code in texts(asin)]
             good = paid(asin, goal)
             for value in next((v for name, v in options(asin).items() if name != "size"), [""]):
                 right += any(value in choice.values() or not value for choice in good)
@@ -183,14 +184,14 @@ def test_goals_that_need_the_picture_are_at_chance_without_it():
 
 def test_names_of_styles_say_nothing():
     for shelf in SHELVES.values():
-        names = [v for a in shelf for vs in options(a).values() for v in vs if v in product_kinds.CODES]
+        names = [v for a in shelf for vs in options(a).values() for v in vs if v in STYLE_NAMES]
         assert len(set(names)) == len(names) >= 12  # one name, one style of one product
-    for code in product_kinds.CODES:
+    for code in STYLE_NAMES:
         assert not [word for word in COLOUR_WORDS if word in code]
     meant = defaultdict(set)
     for p in PRODUCTS.values():
         for choice in itertools.chain(*p["customization_options"].values()):
-            if choice["value"].lower() in product_kinds.CODES:
+            if choice["value"].lower() in STYLE_NAMES:
                 meant[choice["value"]].add(tuple(look(choice["image"]).split()[:2]))
     assert min(map(len, meant.values())) > 5
 
@@ -212,7 +213,7 @@ def test_colors_in_the_text_are_those_of_the_picture_and_styles_look_different()
 
 
 def kind_of(record: dict) -> str:
-    return next(kind.name for kind in product_kinds.kinds() if kind.many == record["query"])
+    return next(kind.name for kind in product_kinds.KINDS if kind.plural == record["query"])
 
 
 @pytest.mark.parametrize("kind", drawing.SHAPES)
@@ -252,8 +253,7 @@ def test_shoppers_word_it_in_many_ways():
 @pytest.fixture
 def small(monkeypatch):
     """A shop of one kind, for what need not be seen on all."""
-    kinds = list(product_kinds.kinds())[10:11]
-    monkeypatch.setattr(catalogue, "kinds", lambda: iter(kinds))
+    monkeypatch.setattr(catalogue, "KINDS", product_kinds.KINDS[10:11])
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -264,7 +264,7 @@ def test_another_process_makes_the_same_bytes_and_another_seed_another_shop(smal
     here = contents(catalogue.build(3, tmp_path / "here"))
     code = (
         "import sys; from pathlib import Path; from armap_lite.envs.webshop.builtin import catalogue as c\n"
-        "kinds = list(c.kinds())[10:11]; c.kinds = lambda: iter(kinds); print(c.build(3, Path(sys.argv[1])))"
+        "c.KINDS = c.KINDS[10:11]; print(c.build(3, Path(sys.argv[1])))"
     )
     env = os.environ | {"PYTHONHASHSEED": "1"}
     made = subprocess.run([sys.executable, "-c", code, tmp_path / "there"], env=env, capture_output=True, check=True)
@@ -293,3 +293,11 @@ def test_it_lies_in_the_cache_of_the_assets(small, tmp_path, monkeypatch):
     assert catalogue.build().parent == tmp_path
     digests = json.loads((catalogue.build() / "sha256.json").read_text(encoding="utf-8"))
     assert all(hashlib.sha256((catalogue.build() / f).read_bytes()).hexdigest() == d for f, d in digests.items())
+
+
+def test_its_name_changes_with_each_table(tmp_path, small, monkeypatch):
+    for name in ("catalogue.json", "drawing.json", "drawing.py"):
+        assert (Path(catalogue.__file__).with_name(name)).read_bytes() in sources()
+    first = catalogue.build(0, tmp_path)
+    monkeypatch.setattr(catalogue, "sources", lambda: sources() + b" ")
+    assert catalogue.build(0, tmp_path) != first

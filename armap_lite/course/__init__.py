@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from armap_lite.course.toys import LampWords, puzzle, random_trajectory, toy_reward
+from armap_lite.course.toys import LampsBase, puzzle, random_trajectory, toy_reward
 from armap_lite.trajectory import Trajectory
 
-__all__ = ["LampWords", "Result", "check", "puzzle", "random_trajectory", "toy_reward"]
+__all__ = ["LampsBase", "Result", "check", "puzzle", "random_trajectory", "toy_reward"]
 
 GAP = "YOUR CODE HERE"  # in the one line of a stub that the solution takes the place of
 
@@ -34,7 +34,7 @@ class Exercise:
     """`test(answer)` raises `WrongAnswerError`, or returns a closing remark; its docstring says what is asked."""
 
     points: int  # as many as the exercise has stars
-    look: str  # where to look when it does not work out
+    hint: str  # where to look when it does not work out
     test: Callable[[Any], str | None]
 
 
@@ -75,7 +75,7 @@ def check(id: str, answer: Callable[[], Any]) -> Result:
         why = f"Not solved yet. Put your own code where {GAP} is, run that cell, then this one again."
     except Exception as error:
         why = _stopped(error, given)
-    return Result(id, 0, known.points, f"{why}\nAsked for: {known.test.__doc__}\nLook at: {known.look}")
+    return Result(id, 0, known.points, f"{why}\nAsked for: {known.test.__doc__}\nLook at: {known.hint}")
 
 
 def find(id: str) -> Exercise:
@@ -87,11 +87,11 @@ def find(id: str) -> Exercise:
         raise ValueError(f"exercise {id!r} is not known; an exercise is named like '05-3'") from None
 
 
-def exercise(id: str, points: int, look: str) -> Callable[[Callable[[Any], str | None]], Callable[[Any], str | None]]:
+def exercise(id: str, points: int, hint: str) -> Callable[[Callable[[Any], str | None]], Callable[[Any], str | None]]:
     """Makes the function below it the test of exercise `id`."""
 
     def keep(test: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
-        EXERCISES[id] = Exercise(points, look, test)
+        EXERCISES[id] = Exercise(points, hint, test)
         return test
 
     return keep
@@ -103,18 +103,18 @@ def expect(good: Any, message: str) -> None:
         raise WrongAnswerError(message)
 
 
-def same(found: Any, wanted: Any, case: str, tell: bool = True) -> None:
+def equal(found: Any, wanted: Any, case: str, reveal: bool = True) -> None:
     """Raise `WrongAnswerError` unless `found` is `wanted`; numbers to six digits, a list may be a tuple or an array.
 
-    `tell`: say what was expected. Not where the exercise is to find just that one number, which may then be rounded.
+    `reveal`: say what was expected. Not where the exercise is to find just that one number, which may then be rounded.
     """
-    if tell:
+    if reveal:
         expect(_same(found, wanted), f"{case}: expected {_short(wanted)}, found {_short(found)}.")
     else:
         expect(_same(found, wanted, 0.005), f"{case}: {_short(found)} is not right.")
 
 
-def listed(answer: Any, n: int) -> list[Any]:
+def as_list(answer: Any, n: int) -> list[Any]:
     """`answer` as a list of `n` things, be it a list, a tuple, an array or a tensor; else `WrongAnswerError`."""
     found = answer.tolist() if hasattr(answer, "tolist") else answer
     good = isinstance(found, (tuple, list)) and len(found) == n

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from armap_lite.course import WrongAnswerError, exercise, expect, listed, puzzle, same
+from armap_lite.course import WrongAnswerError, as_list, equal, exercise, expect, puzzle
 from armap_lite.envs.game24 import Game24
 
 SOLVED = ("10 - 4 = 6", "6 * 5 = 30", "30 - 6 = 24")
@@ -14,10 +14,13 @@ SOLVED = ("10 - 4 = 6", "6 * 5 = 30", "30 - 6 = 24")
 @exercise("01-1", 1, "the `admissible` of the two observations: `len(game.reset(task).admissible)` is the first number")
 def counts(answer: Any) -> str:
     """two numbers: how many actions are admissible at the start of 4 5 6 10, and how many after `10 - 4 = 6`"""
-    env, (start, later) = Game24(), listed(answer, 2)
-    same(start, len(env.reset(puzzle(4, 5, 6, 10)).admissible), "Before the first step", tell=False)
-    same(
-        later, len(env.step("10 - 4 = 6").admissible), "After it the numbers 5 6 6 are left; actions there", tell=False
+    env, (start, later) = Game24(), as_list(answer, 2)
+    equal(start, len(env.reset(puzzle(4, 5, 6, 10)).admissible), "Before the first step", reveal=False)
+    equal(
+        later,
+        len(env.step("10 - 4 = 6").admissible),
+        "After it the numbers 5 6 6 are left; actions there",
+        reveal=False,
     )
     return "At the start six pairs of five actions each. Later 5 and 6 are one pair, though there are two sixes."
 
@@ -45,9 +48,9 @@ def replay(answer: Any) -> str:
     for case, (task, actions) in cases.items():
         wanted, found = Game24().replay(task, actions), answer(WithoutReplay(), task, actions)
         expect(hasattr(found, "steps"), f"{case}: expected a Trajectory, found {found!r}.")
-        same(found.actions, wanted.actions, f"{case}: the actions in the trajectory")
-        same([s.observation for s in found.steps], [s.observation for s in wanted.steps], f"{case}: what was seen")
-        same(found, wanted, f"{case}: the whole trajectory")
+        equal(found.actions, wanted.actions, f"{case}: the actions in the trajectory")
+        equal([s.observation for s in found.steps], [s.observation for s in wanted.steps], f"{case}: what was seen")
+        equal(found, wanted, f"{case}: the whole trajectory")
     return "So a search can come back to any state, in any simulator that can start again."
 
 
@@ -78,7 +81,7 @@ def judged(answer: Any) -> str:
         "One that does get there by way of 1/3": (env.replay(puzzle(3, 3, 8, 8), thirds), 1.0),
     }
     for case, (trajectory, wanted) in cases.items():
-        same(answer(Game24(), trajectory), wanted, case)
+        equal(answer(Game24(), trajectory), wanted, case)
     return "A judge that believes what is written is a judge one can talk into anything."
 
 
@@ -94,6 +97,6 @@ def solutions(answer: Any) -> str:
         for actions in found:
             end = env.replay(task, actions)
             expect(end.done and end.steps[-1].observation == f"left: {target}", f"{actions} does not end at {target}.")
-        same(len(set(found)), n, f"{numbers} to {target}: different sequences")
-        same(len(found), n, f"{numbers} to {target}: sequences, each of them once")
+        equal(len(set(found)), n, f"{numbers} to {target}: different sequences")
+        equal(len(found), n, f"{numbers} to {target}: sequences, each of them once")
     return "3 3 8 8 has a single one among 680: no wonder that luck does not find it."

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from armap_lite.course import exercise, expect, listed, puzzle, same
+from armap_lite.course import as_list, equal, exercise, expect, puzzle
 from armap_lite.envs.game24 import Game24
 from armap_lite.trajectory import Observation, Trajectory, transcript
 
@@ -16,9 +16,9 @@ from armap_lite.trajectory import Observation, Trajectory, transcript
 )
 def kept_and_ends(answer: Any) -> str:
     """two numbers: how many of the six walks stage 1 keeps, and how many different ends they come to"""
-    kept, ends = listed(answer, 2)
-    same(kept, 5, "Trajectories kept (an exact repeat is left out)", tell=False)
-    same(ends, 3, "Different ends", tell=False)
+    kept, ends = as_list(answer, 2)
+    equal(kept, 5, "Trajectories kept (an exact repeat is left out)", reveal=False)
+    equal(ends, 3, "Different ends", reveal=False)
     return "Different trajectories with the same end are kept: they are different ways to do the same."
 
 
@@ -27,13 +27,15 @@ def with_temperature(answer: Any) -> str:
     """`with_temperature(logprobs, temperature)`: the probabilities P_T, as a list, of choices with these `logprob`"""
     logs = [math.log(p) for p in (0.6, 0.3, 0.1)]
     roots = [math.sqrt(p) for p in (0.6, 0.3, 0.1)]
-    same(answer(given := list(logs), 1.0), [0.6, 0.3, 0.1], "T = 1 leaves probabilities that add up to one as they are")
+    equal(
+        answer(given := list(logs), 1.0), [0.6, 0.3, 0.1], "T = 1 leaves probabilities that add up to one as they are"
+    )
     expect(given == logs, f"Your function changed the list that it was given to {given}; make a new one.")
-    same(answer(logs, 2.0), [r / sum(roots) for r in roots], "T = 2 takes square roots")
-    same(answer([math.log(0.02), math.log(0.06)], 1.0), [0.25, 0.75], "0.02 and 0.06 are to add up to one")
-    same(answer(logs, 1e9), [1 / 3] * 3, "A very high T makes all alike")
-    same(answer(logs, 0.01), [1.0, 0.0, 0.0], "A very low T leaves the favourite alone")
-    same(answer([-2000.0, -2000.0], 1.0), [0.5, 0.5], "exp(-2000) is 0 for a computer; take the highest off first")
+    equal(answer(logs, 2.0), [r / sum(roots) for r in roots], "T = 2 takes square roots")
+    equal(answer([math.log(0.02), math.log(0.06)], 1.0), [0.25, 0.75], "0.02 and 0.06 are to add up to one")
+    equal(answer(logs, 1e9), [1 / 3] * 3, "A very high T makes all alike")
+    equal(answer(logs, 0.01), [1.0, 0.0, 0.0], "A very low T leaves the favourite alone")
+    equal(answer([-2000.0, -2000.0], 1.0), [0.5, 0.5], "exp(-2000) is 0 for a computer; take the highest off first")
     return "The order never changes, whatever the temperature: it decides how often second best gets its chance."
 
 
@@ -41,10 +43,10 @@ def with_temperature(answer: Any) -> str:
 def sides(answer: Any) -> str:
     """`sides(probabilities)`: the number of sides of a fair die with the same entropy"""
     for k in (1, 2, 6, 30):
-        same(answer([1 / k] * k), k, f"{k} choices, all equally likely")
-    same(answer([0.5, 0.25, 0.25]), 2 * math.sqrt(2), "One half and two quarters")
-    same(answer([0.25, 0.5, 0.25]), 2 * math.sqrt(2), "The same in another order")
-    same(answer([0.5, 0.0, 0.5]), 2, "A choice with probability 0 changes nothing (0 ln 0 counts as 0)")
+        equal(answer([1 / k] * k), k, f"{k} choices, all equally likely")
+    equal(answer([0.5, 0.25, 0.25]), 2 * math.sqrt(2), "One half and two quarters")
+    equal(answer([0.25, 0.5, 0.25]), 2 * math.sqrt(2), "The same in another order")
+    equal(answer([0.5, 0.0, 0.5]), 2, "A choice with probability 0 changes nothing (0 ln 0 counts as 0)")
     return "A policy with 30 admissible actions may well roll a die with three sides."
 
 
@@ -89,16 +91,18 @@ def rollout(answer: Any) -> str:
         env, task = Game24(), puzzle(*numbers)
         found = answer(Game24(), task, middle)
         expect(isinstance(found, Trajectory), f"Expected a Trajectory, found {found!r}.")
-        same(found, env.replay(task, found.actions), f"{numbers}: what the same actions lead to when they are replayed")
-        same(found.done, True, f"{numbers}: played until the episode was over")
+        equal(
+            found, env.replay(task, found.actions), f"{numbers}: what the same actions lead to when they are replayed"
+        )
+        equal(found.done, True, f"{numbers}: played until the episode was over")
         seen = [env.replay(task, found.actions[:i]) for i in range(3)]
-        same([prompt for prompt, _ in asked], [transcript(t) for t in seen], f"{numbers}: the prompts")
+        equal([prompt for prompt, _ in asked], [transcript(t) for t in seen], f"{numbers}: the prompts")
         offered = [env.replay(task, t.actions) and env.admissible() for t in seen]
-        same([admissible for _, admissible in asked], offered, f"{numbers}: the actions that were offered")
-    same(
+        equal([admissible for _, admissible in asked], offered, f"{numbers}: the actions that were offered")
+    equal(
         len(answer(Treadmill(), puzzle(1, 2), middle).steps),
         4,
         "A world that never ends, with env.max_steps = 4: steps",
     )
-    same(len(answer(DeadEnd(), puzzle(1, 2), middle).steps), 1, "A world with nothing admissible after a step: steps")
+    equal(len(answer(DeadEnd(), puzzle(1, 2), middle).steps), 1, "A world with nothing admissible after a step: steps")
     return "That is the whole agent: a loop. All its wit is in the policy."

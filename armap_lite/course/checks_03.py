@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from armap_lite.course import exercise, expect, puzzle, random_trajectory, same
+from armap_lite.course import equal, exercise, expect, puzzle, random_trajectory
 from armap_lite.envs.game24 import Game24
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Observation, PreferencePair, Trajectory
@@ -23,7 +23,7 @@ def refined(answer: Any) -> str:
     expect(isinstance(answer, str), f"Expected a text, found {answer!r}.")
     read = env.hindsight.parse(answer)
     expect(read, f"No clear goal can be read in {answer!r}: name the four numbers, and 'to obtain' the fifth.")
-    same(read, goal, "The goal that is read in your text")
+    equal(read, goal, "The goal that is read in your text")
     return "It failed at its own instruction, and is a perfect answer to yours."
 
 
@@ -48,7 +48,7 @@ def word(answer: Any) -> str:
         "No draft": ([], plain),
     }
     for case, (drafts, wanted) in cases.items():
-        same(answer(Game24(), walk, drafts), wanted, case)
+        equal(answer(Game24(), walk, drafts), wanted, case)
     return "The LLM may say it as it likes, as long as it says what is true."
 
 
@@ -66,11 +66,11 @@ def mirror(answer: Any) -> str:
         pair = PreferencePair("p", task.id, env.hindsight.to_text(env.hindsight.achieved(walk)), walk, other, "llm", 2)
         twin = answer(Game24(), pair)
         expect(isinstance(twin, PreferencePair), f"Expected a PreferencePair, found {twin!r}.")
-        same((twin.chosen, twin.rejected), (other, walk), "Chosen and rejected, exchanged")
-        same(env.hindsight.parse(twin.instruction), env.hindsight.achieved(other), "What the new instruction asks for")
-        same(twin.origin, "plain", "The origin of a sentence that no LLM wrote")
+        equal((twin.chosen, twin.rejected), (other, walk), "Chosen and rejected, exchanged")
+        equal(env.hindsight.parse(twin.instruction), env.hindsight.achieved(other), "What the new instruction asks for")
+        equal(twin.origin, "plain", "The origin of a sentence that no LLM wrote")
         back = answer(Game24(), twin)
-        same((back.chosen, back.rejected), (walk, other), "The twin of the twin: chosen and rejected")
+        equal((back.chosen, back.rejected), (walk, other), "The twin of the twin: chosen and rejected")
     fraction = env.replay(task, (*ENDS_AT_36[:1], "6 / 5 = 6/5", "6/5 * 6 = 36/5"))
     pair = PreferencePair("p", task.id, env.hindsight.to_text(env.hindsight.achieved(walk)), walk, fraction, "llm", 1)
     expect(answer(Game24(), pair) is None, "The rejected one ends at 36/5; nobody asks for that: expected None.")
@@ -104,7 +104,7 @@ def negative(answer: Any) -> str:
     for seed, walk in enumerate(walks):
         other = answer(Game24(), walk, random.Random(seed))
         expect(isinstance(other, Trajectory), f"{walk.actions}: expected a Trajectory, found {other!r}.")
-        same(other, env.replay(walk.task, other.actions), "What its actions lead to when they are replayed")
+        equal(other, env.replay(walk.task, other.actions), "What its actions lead to when they are replayed")
         expect(other.done, f"{other.actions} stops before the episode is over.")
         expect(
             hindsight.achieved(other) != hindsight.achieved(walk),
@@ -116,7 +116,7 @@ def negative(answer: Any) -> str:
             env.replay(walk.task, other.actions[:i])
             kept = other.actions[i] == walk.actions[i] or walk.actions[i] not in env.admissible()
             expect(kept, f"{walk.actions[i]!r} was still possible and should be kept, found {other.actions}.")
-        same(answer(Game24(), walk, random.Random(seed)), other, "The same rng twice")
+        equal(answer(Game24(), walk, random.Random(seed)), other, "The same rng twice")
     expect(len(places) > 1, f"The change is always at action {min(places) + 1}; draw its place too.")
     zeros, stubborn = random_trajectory(env, puzzle(0, 0, 0, 0), random.Random(0)), Tired()
     expect(change(env, zeros, random.Random(0)) is None, "a puzzle of zeros ends at 0")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from armap_lite.course import exercise, expect, puzzle, same, toy_reward
+from armap_lite.course import equal, exercise, expect, puzzle, toy_reward
 from armap_lite.envs.game24 import Game24
 from armap_lite.trajectory import Trajectory
 
@@ -22,7 +22,7 @@ def accuracy(answer: Any) -> str:
     good = not isinstance(answer, (str, bytes)) and 0 <= float(answer) <= 1
     expect(good, f"Expected a share between 0 and 1, found {answer!r}.")
     expect(not math.isclose(float(answer), 5 / 6), "The pair with equal rewards is not in the right order: a tie.")
-    same(answer, 4 / 6, "Margins 1.0, -0.2, 2.0, 5.0, 0.0, 0.1; the share above 0", tell=False)
+    equal(answer, 4 / 6, "Margins 1.0, -0.2, 2.0, 5.0, 0.0, 0.1; the share above 0", reveal=False)
     return "The margin of 5 counts no more than that of 0.1: accuracy sees the order, the loss sees the size too."
 
 
@@ -33,11 +33,11 @@ def pair_loss(answer: Any) -> str:
     """`pair_loss(chosen, rejected)`: the mean of -log sigmoid(chosen - rejected), for two tensors [B]"""
     for margin in (-4.0, -0.5, 0.0, 1.0, 3.0):
         m = torch.tensor([margin])
-        same(answer(m, torch.zeros(1)), math.log1p(math.exp(-margin)), f"One pair with margin {margin:+g}")
-        same(answer(m + 7, torch.full((1,), 7.0)), math.log1p(math.exp(-margin)), f"Margin {margin:+g}, both 7 higher")
+        equal(answer(m, torch.zeros(1)), math.log1p(math.exp(-margin)), f"One pair with margin {margin:+g}")
+        equal(answer(m + 7, torch.full((1,), 7.0)), math.log1p(math.exp(-margin)), f"Margin {margin:+g}, both 7 higher")
     batch = answer(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0]))
-    same(batch, (math.log1p(math.exp(-1)) + math.log1p(math.exp(2))) / 2, "Margins 1 and -2: the mean of two losses")
-    same(
+    equal(batch, (math.log1p(math.exp(-1)) + math.log1p(math.exp(2))) / 2, "Margins 1 and -2: the mean of two losses")
+    equal(
         answer(torch.tensor([-900.0]), torch.tensor([100.0])), 1000.0, "Margin -1000 (log of a sigmoid that became 0?)"
     )
     chosen = torch.zeros(3, requires_grad=True)
@@ -46,7 +46,7 @@ def pair_loss(answer: Any) -> str:
     expect(learns, "The loss has no gradient: use torch functions alone, not `.item()`, `float` or `math`.")
     loss.backward()
     slopes = [-float(torch.sigmoid(-m)) / 3 for m in torch.tensor([0.0, -1.0, 1.0])]
-    same([float(g) for g in chosen.grad], slopes, "The gradient of the rewards of chosen")  # type: ignore[union-attr]
+    equal([float(g) for g in chosen.grad], slopes, "The gradient of the rewards of chosen")  # type: ignore[union-attr]
     return "Its pull is strongest on pairs in the wrong order, and never quite 0."
 
 
@@ -64,9 +64,9 @@ def last_token(answer: Any) -> str:
         found = answer(torch.tensor([row]))
         kind = f"a {type(found).__name__}: {found!r}"
         expect(tuple(getattr(found, "shape", ())) == (1,), f"Expected a tensor of shape [1], found {kind}.")
-        same(found.tolist(), [wanted], f"{row}, {case}")
+        equal(found.tolist(), [wanted], f"{row}, {case}")
     together = answer(torch.tensor([row for row, _ in rows.values()]))
-    same(together.tolist(), [wanted for _, wanted in rows.values()], "The same five rows as one batch")
+    equal(together.tolist(), [wanted for _, wanted in rows.values()], "The same five rows as one batch")
     return "Whoever takes position -1 instead asks a padding token for its opinion of the trajectory."
 
 
@@ -79,11 +79,11 @@ def split(answer: Any) -> str:
     drawn = set()
     for share, seed in ((0.2, 0), (0.2, 1), (0.33, 2), (0.5, 3)):
         learn, aside = answer(list(pairs), share, random.Random(seed))
-        same(sorted(p.id for p in [*learn, *aside]), sorted(p.id for p in pairs), "All pairs together, each once")
+        equal(sorted(p.id for p in [*learn, *aside]), sorted(p.id for p in pairs), "All pairs together, each once")
         held = {p.task_id for p in aside}
         both = sorted(held & {p.task_id for p in learn})
         expect(not both, f"{len(both)} tasks have pairs on both sides, {both[:3]} for example: expected none.")
-        same(len(held), round(share * 20), f"share = {share} of 20 tasks: tasks held out")
+        equal(len(held), round(share * 20), f"share = {share} of 20 tasks: tasks held out")
         drawn.add(frozenset(held))
     expect(len(drawn) == 4, "Two different rng gave the same tasks: draw them with `rng`.")
     return "A model that knows a task's numbers by heart can no longer pass for one that reads."
@@ -102,7 +102,7 @@ def fool(answer: Any) -> str:
         right = env.replay(puzzle(*numbers), actions)
         found = answer(Game24(), right, reward)
         expect(isinstance(found, Trajectory), f"{numbers}: expected a Trajectory, found {found!r}.")
-        same(found, env.replay(right.task, found.actions), f"{numbers}: what its actions really lead to")
+        equal(found, env.replay(right.task, found.actions), f"{numbers}: what its actions really lead to")
         expect(found.done, f"{numbers}: {found.actions} is not finished.")
         end = found.steps[-1].observation
         expect(end != "left: 24", f"{numbers}: {found.actions} is right, so nobody is fooled.")

@@ -7,8 +7,8 @@ import math
 import random
 from typing import Any
 
-from armap_lite.course import exercise, expect, listed, puzzle, random_trajectory, same
-from armap_lite.course.toys import results
+from armap_lite.course import as_list, equal, exercise, expect, puzzle, random_trajectory
+from armap_lite.course.toys import step_results
 from armap_lite.envs.game24 import Game24
 from armap_lite.planners.mcts import Node, select
 from armap_lite.trajectory import Trajectory
@@ -18,8 +18,8 @@ from armap_lite.trajectory import Trajectory
 def answers(answer: Any) -> str:
     """three numbers: the answer of Best-of-N for n = 4 and for n = 8, and the trial at which Reflexion stops"""
     asked = ("Best of the first 4", "Best of all 8", "Reflexion's last trial")
-    for found, wanted, what in zip(listed(answer, 3), (3, 3, 1), asked):
-        same(found, wanted, what, tell=False)
+    for found, wanted, what in zip(as_list(answer, 3), (3, 3, 1), asked):
+        equal(found, wanted, what, reveal=False)
     return (
         "Four more attempts brought nothing new. And Reflexion stopped at the first reward above 0, better ones ahead."
     )
@@ -43,12 +43,12 @@ def best_of_n(answer: Any) -> str:
             return value[trajectory.actions]
 
         rewards = [value[attempt.actions] for attempt in attempts]
-        same(
+        equal(
             answer(attempts, reward),
             rewards.index(max(rewards)),
             f"Rewards {[round(r, 1) for r in rewards]}: the index",
         )
-        same(
+        equal(
             len(asked),
             len(set(rewards)),
             f"{len(attempts)} attempts, {len(set(rewards))} of them different: calls of `reward`",
@@ -74,11 +74,11 @@ def uct(answer: Any) -> str:
         wonder = c * old.prior * len(node.children) * math.sqrt(math.log(node.visits + 1)) / (1 + old.visits)
         value = (old.value - low) / (high - low)
         known = f"value {old.value:.2f} between {low:.2f} and {high:.2f}, n = {old.visits}, {about}"
-        same(answer(old, node, c, low, high), value + wonder, f"A child with {known}")
-        same(answer(old, node, 0.0, low, high), value, "With c = 0 only the scaled value is left")
+        equal(answer(old, node, c, low, high), value + wonder, f"A child with {known}")
+        equal(answer(old, node, 0.0, low, high), value, "With c = 0 only the scaled value is left")
         wonder = c * new.prior * len(node.children) * math.sqrt(math.log(node.visits + 1))
-        same(answer(new, node, c, low, high), wonder, "A child never visited (value -inf) counts as the lowest, 0")
-        same(answer(old, node, 0.0, old.value, old.value), 0.0, "One reward so far, low = high: there is no scale, 0")
+        equal(answer(new, node, c, low, high), wonder, "A child never visited (value -inf) counts as the lowest, 0")
+        equal(answer(old, node, 0.0, old.value, old.value), 0.0, "One reward so far, low = high: there is no scale, 0")
         chosen = max(node.children, key=lambda child: answer(child, node, c, low, high))
         expect(chosen is select(node, c, low, high), "Your rule does not take the child that `select` takes.")
     return "Two wishes in one number; `c` is the exchange rate."
@@ -93,16 +93,16 @@ def carried(answer: Any) -> str:
         leaves = [Node(parent=left), Node(parent=left), Node(parent=right)]
         for leaf, reward in zip(leaves, (1.0, -2.0, 3.0)):
             answer(leaf, reward, gamma)
-        same(
+        equal(
             [n.visits for n in (*leaves, left, right, root)], [1, 1, 1, 2, 1, 3], "Visits of 3 leaves, 2 parents, root"
         )
-        same([n.value for n in leaves], [1.0, -2.0, 3.0], "Values of the leaves, after rewards 1, -2 and 3")
-        same(
+        equal([n.value for n in leaves], [1.0, -2.0, 3.0], "Values of the leaves, after rewards 1, -2 and 3")
+        equal(
             (left.value, right.value),
             (gamma, 3 * gamma),
             f"gamma = {gamma}: the parents, one discount up (the maximum)",
         )
-        same(root.value, 3 * gamma**2, f"gamma = {gamma}: the root, two discounts up")
+        equal(root.value, 3 * gamma**2, f"gamma = {gamma}: the root, two discounts up")
     return "The maximum, not the mean: one good end is enough to make a beginning worth while."
 
 
@@ -120,7 +120,7 @@ def tree_search(answer: Any) -> str:
         return reward
 
     def near(trajectory: Trajectory) -> float:
-        return -abs(float(results(trajectory)[-1]) - trajectory.task.setup["target"])
+        return -abs(float(step_results(trajectory)[-1]) - trajectory.task.setup["target"])
 
     for numbers, rollouts in (((2, 3, 4), 500), ((2, 5, 7, 9), 20)):
         task = puzzle(*numbers)
@@ -137,9 +137,9 @@ def tree_search(answer: Any) -> str:
         different = len({t.actions for t in asked})
         again = f"{numbers}: {different} different walks in {len(asked)} attempts; a closed node is not walked again."
         expect(different == len(asked), again)
-        same(near(found), max(map(near, asked)), f"{numbers}: the reward of the answer (the highest of all asked for)")
+        equal(near(found), max(map(near, asked)), f"{numbers}: the reward of the answer (the highest of all asked for)")
     answer(Game24(), puzzle(2, 3, 4), watched(near), 500)
-    same(len(asked), 75, "2 3 4 with 500 rollouts: there are 75 walks, and a search that closes branches tries each")
+    equal(len(asked), 75, "2 3 4 with 500 rollouts: there are 75 walks, and a search that closes branches tries each")
     first = "7 + 2 = 9"
     answer(Game24(), puzzle(2, 5, 7, 9), watched(lambda t: 0.01 * (t.actions[0] == first)), 60)
     share = sum(t.actions[0] == first for t in asked) / len(asked)

@@ -6,14 +6,14 @@ import random
 from typing import Any
 
 from armap_lite.control import Objective, Weighted
-from armap_lite.course import exercise, expect, listed, puzzle, same
+from armap_lite.course import as_list, equal, exercise, expect, puzzle
 from armap_lite.envs.game24 import Game24
 
 
 @exercise("06-1", 1, "section 1: take weight times t off each reward, and compare")
 def winners(answer: Any) -> str:
     """three letters: the attempt with the highest objective for the weights 0, 0.5 and 3"""
-    letters = listed(list(answer) if isinstance(answer, str) else answer, 3)
+    letters = as_list(list(answer) if isinstance(answer, str) else answer, 3)
     for found, wanted, weight in zip(letters, "ABC", (0, 0.5, 3)):
         sums = f"its objective is lower than another one's (that of A is 3 - {weight} * 3)"
         expect(str(found).strip().upper() == wanted, f"λ = {weight}: not {found!r}; {sums}.")
@@ -32,10 +32,10 @@ def largest(answer: Any) -> str:
     }
     found = {actions: env.replay(puzzle(4, 5, 6, 10), actions) for actions in walks}
     for actions, wanted in walks.items():
-        same(answer(found[actions]), wanted, f"{'; '.join(actions) or 'No step'}")
+        equal(answer(found[actions]), wanted, f"{'; '.join(actions) or 'No step'}")
     objective = Objective() - 0.1 * Weighted(answer)
     calm, wild = (found[actions] for actions in list(walks)[1:3])
-    same(objective(wild, 2.0), 2.0 - 6.1, "Reward 2.0 less 0.1 times your term, for the walk by way of 60")
+    equal(objective(wild, 2.0), 2.0 - 6.1, "Reward 2.0 less 0.1 times your term, for the walk by way of 60")
     expect(objective(calm, 1.0) > objective(wild, 2.0), "The wish should make the calm walk win.")
     return "An ordinary function, and the reward has a new wish. Nothing was trained."
 
@@ -75,5 +75,5 @@ def frontier(answer: Any) -> str:
                 wanted.append((cost, reward))
         found = answer(list(points))
         expect(isinstance(found, (list, tuple)), f"Expected a list from cheap to dear, found a {type(found).__name__}.")
-        same(found, wanted, f"The points {points}")
+        equal(found, wanted, f"The points {points}")
     return "Everything else is waste: more of both could be had."

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from armap_lite.course import exercise, expect, listed, same
+from armap_lite.course import as_list, equal, exercise, expect
 from armap_lite.evaluate import best_of_n_curve, bootstrap_mean, paired_difference
 
 
 @exercise("07-1", 1, "section 5: the formula of the gap, and below the picture where the points are lost")
 def lost(answer: Any) -> str:
     """three numbers: the gap closed, what was lost for want of a good attempt, and what by choosing another one"""
-    closed, policy, reward = listed(answer, 3)
-    same(closed, 0.75, "The gap closed, counted from `mean`", tell=False)
-    same(policy, 0.58, "What lies above the ceiling: the policy never did it", tell=False)
-    same(reward, 0.08, "Between ceiling and choice: the reward model's part", tell=False)
+    closed, policy, reward = as_list(answer, 3)
+    equal(closed, 0.75, "The gap closed, counted from `mean`", reveal=False)
+    equal(policy, 0.58, "What lies above the ceiling: the policy never did it", reveal=False)
+    equal(reward, 0.08, "Between ceiling and choice: the reward model's part", reveal=False)
     return "Here a better policy has seven times as much to win as a better reward model."
 
 
@@ -28,13 +28,13 @@ def interval(answer: Any) -> str:
         scores = [1.0] * successes + [0.0] * (n - successes)
         found = answer(scores, np.random.default_rng(0))
         _, low, high = bootstrap_mean(scores)
-        for end, wanted, name in zip(listed(found, 2), (low, high), ("low", "high")):
+        for end, wanted, name in zip(as_list(found, 2), (low, high), ("low", "high")):
             near = abs(float(end) - wanted) < 0.06
             expect(near, f"{successes} successes in {n} tasks: expected {name} about {wanted:.2f}, found {end:.3f}.")
     scores = [random.Random(i).random() for i in range(200)]
-    found, (_, low, high) = listed(answer(scores, np.random.default_rng(2)), 2), bootstrap_mean(scores)
+    found, (_, low, high) = as_list(answer(scores, np.random.default_rng(2)), 2), bootstrap_mean(scores)
     wide = f"The middle 95 % of the means of 200 tasks is {high - low:.3f} wide; found {found[1] - found[0]:.3f}."
-    again = listed(answer(scores, np.random.default_rng(3)), 2)
+    again = as_list(answer(scores, np.random.default_rng(3)), 2)
     expect(again != found, "Another `rng` draws other tasks: use it.")
     expect(0.92 < (found[1] - found[0]) / (high - low) < 1.08, wide)
     width = [high - low for low, high in (answer([1.0] * n + [0.0] * n, np.random.default_rng(1)) for n in (10, 40))]
@@ -42,7 +42,7 @@ def interval(answer: Any) -> str:
         1.5 < width[0] / width[1] < 2.6,
         f"Four times the tasks should halve the width; found {width[0]} and {width[1]}.",
     )
-    same(answer([0.5] * 9, np.random.default_rng(0)), (0.5, 0.5), "Nine tasks that all scored 0.5: no width at all")
+    equal(answer([0.5] * 9, np.random.default_rng(0)), (0.5, 0.5), "Nine tasks that all scored 0.5: no width at all")
     return "Twenty tasks leave a lot of room. Say so whenever you show a mean of twenty."
 
 
@@ -54,10 +54,10 @@ def expected_best(answer: Any) -> str:
         rewards, golds = [rng.uniform(-3, 3) for _ in range(m)], [rng.choice((0.0, 0.5, 1.0)) for _ in range(m)]
         curve = best_of_n_curve([rewards], [golds])["selected"]
         about = f"rewards {[round(r, 1) for r in rewards]}, golds {golds}"
-        same(answer(rewards, golds, 1), sum(golds) / m, f"n = 1 is a random pick; {about}")
-        same(answer(rewards, golds, m), golds[rewards.index(max(rewards))], f"n = {m} takes them all; {about}")
+        equal(answer(rewards, golds, 1), sum(golds) / m, f"n = 1 is a random pick; {about}")
+        equal(answer(rewards, golds, m), golds[rewards.index(max(rewards))], f"n = {m} takes them all; {about}")
         for n in range(1, m + 1):
-            same(answer(rewards, golds, n), curve[n - 1], f"n = {n}; {about}")
+            equal(answer(rewards, golds, n), curve[n - 1], f"n = {n}; {about}")
     return "One run with seven attempts tells what every smaller N would have got: no need to run it again."
 
 
@@ -75,5 +75,5 @@ def p_value(answer: Any) -> str:
     ]
     for a, b in cases:
         about = "; ".join(f"{x - y:+.2f}" for x, y in zip(a, b))
-        same(answer(a, b), paired_difference(a, b, resamples=10)["p_value"], f"The differences {about}")
+        equal(answer(a, b), paired_difference(a, b, resamples=10)["p_value"], f"The differences {about}")
     return "Five wins in five tasks: p = 2 / 32 = 0.06. With so few tasks even a clean sweep may be luck."

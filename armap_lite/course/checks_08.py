@@ -6,19 +6,19 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from armap_lite.course import LampWords, exercise, expect, listed, random_trajectory, same
+from armap_lite.course import LampsBase, as_list, equal, exercise, expect, random_trajectory
 from armap_lite.course.toys import LAMPS, LampHindsight
 from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Observation, Trajectory
 
 
-class Words(LampWords):
+class Words(LampsBase):
     """The lamps without their world, and with another `hindsight` where one is given."""
 
     reset = step = admissible = None  # type: ignore[assignment]
 
-    def __init__(self, hindsight: Hindsight = LampWords.hindsight):
+    def __init__(self, hindsight: Hindsight = LampsBase.hindsight):
         self.hindsight = hindsight
 
 
@@ -40,9 +40,9 @@ class Mumbling(LampHindsight):
 @exercise("08-1", 1, "`math.comb(6, 3)` counts without order, `math.perm(6, 3)` with it; which is which here?")
 def bags_and_walks(answer: Any) -> str:
     """two numbers: how many different bags a table of six things allows, and how many sequences of actions"""
-    bags, walks = listed(answer, 2)
-    same(bags, 20, "Bags of three out of six things (the order in the bag does not matter)", tell=False)
-    same(walks, 120, "Sequences: six things first, then five, then four", tell=False)
+    bags, walks = as_list(answer, 2)
+    equal(bags, 20, "Bags of three out of six things (the order in the bag does not matter)", reveal=False)
+    equal(walks, 120, "Sequences: six things first, then five, then four", reveal=False)
     return "Six walks for each bag, and only one bag is right: luck packs it once in twenty times."
 
 
@@ -63,7 +63,7 @@ def parse(answer: Any) -> str:
         "Do not pack a thing.": None,
     }
     for text, wanted in cases.items():
-        same(answer(text, things), wanted, f"{text!r}")
+        equal(answer(text, things), wanted, f"{text!r}")
     return "A sentence that is read wrongly becomes a wrong lesson; one that cannot be read is merely left out."
 
 
@@ -74,13 +74,13 @@ def misread(answer: Any) -> str:
     def told(env: Any) -> Iterator[str]:
         return (task.instruction for split in ("train", "dev", "test") for task in env.tasks(split))
 
-    same(list(answer(Words())), [], "A world in which all is well")
+    equal(list(answer(Words())), [], "A world in which all is well")
     shown = [text for _, text in LampHindsight.few_shot]
     blind = [shown[0], shown[2], "Light these lamps and no other: red."]
-    same(list(answer(Words(BlindToRed()))), blind, "One that is blind to red")
-    same(list(answer(Words(Mumbling()))), ["Do the usual."], "One whose tasks mumble once")
+    equal(list(answer(Words(BlindToRed()))), blind, "One that is blind to red")
+    equal(list(answer(Words(Mumbling()))), ["Do the usual."], "One whose tasks mumble once")
     deaf = Words(Deaf())
-    same(list(answer(deaf)), shown + list(told(deaf)), "One that reads nothing")
+    equal(list(answer(deaf)), shown + list(told(deaf)), "One that reads nothing")
     return "Keep this check: it costs a second. Where it finds something, good drafts are lost, or bad ones kept."
 
 
@@ -100,14 +100,14 @@ def lamps(answer: Any) -> str:
         lit = [" ".join(lamp for lamp in LAMPS if plan[:i].count(f"switch {lamp}") % 2) for i in range(len(plan) + 1)]
         found = env.replay(task, plan)
         seen = [found.start, *(step.observation for step in found.steps)]
-        same(seen, [f"lit: {lamps or 'none'}" for lamps in lit], f"{plan}: what is seen, the start first")
-        same(found.done, over, f"{plan}: the episode is over")
-        same(sorted(env.admissible()), [] if over else switches, f"{plan}: admissible then")
+        equal(seen, [f"lit: {lamps or 'none'}" for lamps in lit], f"{plan}: what is seen, the start first")
+        equal(found.done, over, f"{plan}: the episode is over")
+        equal(sorted(env.admissible()), [] if over else switches, f"{plan}: admissible then")
         odd = env.replay(task, ["fly to the moon", *plan])
-        same([step.observation for step in odd.steps], seen, f"{plan} after an action without sense: what is seen")
-        same(odd.done, over, f"{plan} after an action without sense: the episode is over")
+        equal([step.observation for step in odd.steps], seen, f"{plan} after an action without sense: what is seen")
+        equal(odd.done, over, f"{plan} after an action without sense: the episode is over")
     walk = random_trajectory(env, task, random.Random(0))
     goal = env.hindsight.achieved(walk)
-    same(env.hindsight.parse(env.hindsight.to_text(goal)), goal, "What was achieved, put into words and read again")
+    equal(env.hindsight.parse(env.hindsight.to_text(goal)), goal, "What was achieved, put into words and read again")
     expect(isinstance(change(env, walk, random.Random(0)), Trajectory), "Stage 2 found no negative in your world.")
     return "Stage 2 has just made its first negative here: your world can be learned from."

@@ -1,4 +1,4 @@
-"""Marks for a folder of handed-in notebooks, as CSV: each runs in a process of its own, for so many seconds at most.
+"""Grades for a folder of handed-in notebooks, as CSV: each runs in a process of its own, for so many seconds at most.
 
 Of a hand-in only the part with its exercises is run, and of that only what a student writes. The
 cells tagged `setup` and `check` are those of this checkout, found by the exercise's id: who edits, deletes or copies
@@ -45,7 +45,7 @@ Cells = list[tuple[str, str]]  # (what it is: "setup", "code", "code of 05-3", o
 
 
 @dataclass
-class Marks:
+class NotebookGrade:
     """What came out of one hand-in; `results` holds the exercises whose check ran."""
 
     notebook: str
@@ -70,8 +70,10 @@ class Marks:
         return f"{self.points:3} of {sum(self.of.values()):3}  {self.notebook}  {self.student}{said}"
 
 
-def grade(folder: Path, out: Path, seconds: float = 60, progress: Callable[[Marks], Any] = print) -> list[Marks]:
-    """Marks of every notebook under `folder`, a row for each student and notebook, written to the CSV file `out`.
+def grade(
+    folder: Path, out: Path, seconds: float = 60, progress: Callable[[NotebookGrade], Any] = print
+) -> list[NotebookGrade]:
+    """Grade every notebook under `folder`, a row for each student and notebook, written to the CSV file `out`.
 
     The file is written after each notebook, and `progress` called with the row it stands in.
 
@@ -83,10 +85,10 @@ def grade(folder: Path, out: Path, seconds: float = 60, progress: Callable[[Mark
     paths = [p for p in sorted(folder.rglob("*.ipynb")) if not any(map(STRAY.match, p.relative_to(folder).parts))]
     if not paths:
         raise ValueError(f"no notebooks (*.ipynb) under {folder}")
-    rows: list[Marks] = []
+    rows: list[NotebookGrade] = []
     for path in paths:
         inside = path.relative_to(folder)
-        row = mark(path, "/".join(inside.parts[:-1]) or path.stem, seconds)
+        row = grade_notebook(path, "/".join(inside.parts[:-1]) or path.stem, seconds)
         before = next((r for r in rows if r.of and (r.student, r.of) == (row.student, row.of)), None)
         if before is None:
             rows.append(row)
@@ -97,23 +99,23 @@ def grade(folder: Path, out: Path, seconds: float = 60, progress: Callable[[Mark
     return rows
 
 
-def better(one: Marks, other: Marks) -> Marks:
+def better(one: NotebookGrade, other: NotebookGrade) -> NotebookGrade:
     """The attempt with more points, the first of equal ones, which names the other."""
     best, rest = (other, one) if other.points > one.points else (one, other)
     best.others = [*one.others, *other.others, rest.notebook]
     return best
 
 
-def mark(path: Path, student: str, seconds: float) -> Marks:
-    """Marks of one hand-in."""
+def grade_notebook(path: Path, student: str, seconds: float) -> NotebookGrade:
+    """The grade of one hand-in."""
     try:
         cells = read(path)["cells"]
     except (ValueError, OSError) as error:
-        return Marks(path.name, student, reason=str(error))
+        return NotebookGrade(path.name, student, reason=str(error))
     ids = list(tagged(cells, "exercise"))
     number = (ids or [path.name])[0][:2]  # a file may have been renamed, but an exercise knows where it belongs
     ours: list[Any] = next((book["cells"] for origin, book in course() if origin.name[:2] == number), [])
-    marks = Marks(path.name, student, {id: find(id).points for id in tagged(ours, "check")})
+    marks = NotebookGrade(path.name, student, {id: find(id).points for id in tagged(ours, "check")})
     if not set(ids) & set(marks.of):
         empty = bool(ours) and not marks.of
         marks.reason = "this one has no exercises" if empty else "no cell is tagged as an exercise of this course"
@@ -230,7 +232,7 @@ def play(script: Path, notes: Path, seconds: float) -> None:
         note(end=True)
 
 
-def totals(rows: Sequence[Marks]) -> list[str]:
+def totals(rows: Sequence[NotebookGrade]) -> list[str]:
     """A line for each student who handed in more than one notebook: points, and in which notebooks of the course."""
     lines = []
     for student in dict.fromkeys(row.student for row in rows):
@@ -242,7 +244,7 @@ def totals(rows: Sequence[Marks]) -> list[str]:
     return lines
 
 
-def as_csv(rows: Sequence[Marks]) -> str:
+def as_csv(rows: Sequence[NotebookGrade]) -> str:
     """The rows as CSV; the exercises of all notebooks among them are columns."""
     ids = sorted({id for row in rows for id in row.of})
     text = io.StringIO()

@@ -34,7 +34,7 @@ def random_trajectory(env: Environment, task: Task, rng: random.Random) -> Traje
     return state.trajectory
 
 
-def results(trajectory: Trajectory) -> list[Fraction]:
+def step_results(trajectory: Trajectory) -> list[Fraction]:
     """The number each step of a Game of 24 came to."""
     return [Fraction(action.split(" = ")[1]) for action in trajectory.actions]
 
@@ -49,7 +49,7 @@ def toy_reward(n_pairs: int = 100, seed: int = 0) -> tuple[Callable[[Trajectory]
     env, hindsight, rng = Game24(), Game24.hindsight, random.Random(seed)
 
     def features(trajectory: Trajectory) -> np.ndarray:
-        target, values = (hindsight.parse(trajectory.task.instruction) or {}).get("result"), results(trajectory)
+        target, values = (hindsight.parse(trajectory.task.instruction) or {}).get("result"), step_results(trajectory)
         hits = sum(str(value) == target for value in values)
         fractions = sum(value.denominator > 1 for value in values)
         return np.array([hits, fractions, math.log1p(max(map(abs, values), default=0))])  # [3]
@@ -91,7 +91,7 @@ class LampHindsight(Hindsight):
         return {"lit": " ".join(found)} if found else None
 
 
-class LampWords(Environment):
+class LampsBase(Environment):
     """Four lamps, off at first, each with a switch; three switches, and the episode is over. The tasks are here:
     `reset`, `step` and `admissible`, the world itself, are exercise 08-4."""
 

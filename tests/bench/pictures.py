@@ -23,10 +23,10 @@ import measured
 import numpy as np
 
 from armap_lite import evaluate, reward
-from armap_lite.envs.webshop.engine import WINDOW, Product
+from armap_lite.envs.webshop.engine import PRODUCTS_PER_PAGE, Product
 from armap_lite.envs.webshop.environment import WebShop
+from armap_lite.envs.webshop.instruction_parser import word_difference
 from armap_lite.envs.webshop.judge import WebShopJudge
-from armap_lite.envs.webshop.wishes import unlike
 from armap_lite.pipeline.run import Run
 from armap_lite.reward.training import train
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
@@ -46,7 +46,7 @@ def look_alikes(split: str) -> Iterator[PreferencePair]:
         if chosen is None or judge.score(chosen) < 1:
             continue
         shelf = [p for p in shop.products.values() if p.query == meant.query]
-        shelf.sort(key=lambda p: unlike(meant.title, p.title))
+        shelf.sort(key=lambda p: word_difference(meant.title, p.title))
         wrong = []
         for product in shelf[:SHELF]:
             styles = [value for values in product.options.values() for value in values if value in product.images]
@@ -63,11 +63,11 @@ def look_alikes(split: str) -> Iterator[PreferencePair]:
 
 def _buy(env: WebShop, task: Task, product: Product, options: list[str]) -> Trajectory | None:
     """Search as the agent would, find `product`, click what it has of `options`, buy; None where no search shows it."""
-    searches = [*env._wishes.queries(task.instruction)[:1], product.query]
+    searches = [*env._parser.queries(task.instruction)[:1], product.query]
     words = next((words for words in searches if product.asin in env._shop.search(words)), None)
     if words is None:
         return None
-    pages = env._shop.search(words).index(product.asin) // WINDOW
+    pages = env._shop.search(words).index(product.asin) // PRODUCTS_PER_PAGE
     clicks = [value for values in product.options.values() for value in values if value in options]
     clicks = [*["next >"] * pages, product.asin.lower(), *clicks, "buy now"]
     return env.replay(task, [f"search[{words}]", *(f"click[{value}]" for value in clicks)])

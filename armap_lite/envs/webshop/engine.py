@@ -20,7 +20,7 @@ import numpy as np
 
 from armap_lite.rng import stream
 
-HITS, WINDOW = 50, 10  # products that a search finds, and those shown on one page
+MAX_RESULTS, PRODUCTS_PER_PAGE = 50, 10  # products that a search finds, and those shown on one page
 THANKS = "Thank you for shopping with us!"
 SEP = " [SEP] "
 TOKEN = r"(?u)\w+(?:[.']\w+)*"  # as Lucene cuts English: "8", "b" and "12.5" are words, too
@@ -81,12 +81,12 @@ class Shop:
         self.links = functools.lru_cache(256)(self._links)
 
     def _search(self, words: str) -> tuple[str, ...]:
-        """The asins that fit `words`, best first, at most HITS."""
+        """The asins that fit `words`, best first, at most MAX_RESULTS."""
         [tokens] = self._cut(words, return_ids=False)
         if not tokens:
             return ()
         scores = self._index.get_scores(tokens)  # [products]
-        best = np.argsort(-scores, kind="stable")[:HITS]
+        best = np.argsort(-scores, kind="stable")[:MAX_RESULTS]
         return tuple(self.asins[i] for i in best if scores[i] > 0)
 
     def _links(self, page: Page) -> dict[str, Page]:
@@ -98,7 +98,7 @@ class Shop:
             found = self.search(page.words)
             if page.number > 1:
                 links["< prev"] = page._replace(number=page.number - 1)
-            if page.number * WINDOW < len(found):
+            if page.number * PRODUCTS_PER_PAGE < len(found):
                 links["next >"] = page._replace(number=page.number + 1)
             links |= {asin.lower(): page._replace(kind="item", asin=asin) for asin in self._shown(page)}
         elif page.kind == "item":
@@ -115,7 +115,7 @@ class Shop:
         return links
 
     def _shown(self, page: Page) -> tuple[str, ...]:
-        return self.search(page.words)[(page.number - 1) * WINDOW : page.number * WINDOW]
+        return self.search(page.words)[(page.number - 1) * PRODUCTS_PER_PAGE : page.number * PRODUCTS_PER_PAGE]
 
     def text(self, page: Page) -> str:
         """The visible strings of `page` joined by [SEP], without the instruction, which stands first in a trajectory.

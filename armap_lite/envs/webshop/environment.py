@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from armap_lite.envs.base import Environment, Part, Term, length
-from armap_lite.envs.webshop.engine import SEP, WINDOW, Page, Shop, load, step
+from armap_lite.envs.webshop.engine import PRODUCTS_PER_PAGE, SEP, Page, Shop, load, step
 from armap_lite.envs.webshop.goals import goals, split_of
-from armap_lite.envs.webshop.hindsight import LOOK_BACK, WebShopHindsight, price_paid
+from armap_lite.envs.webshop.hindsight import LOOK_BACK_EXAMPLES, WebShopHindsight, price_paid
+from armap_lite.envs.webshop.instruction_parser import InstructionParser, option_phrase
 from armap_lite.envs.webshop.page import page
-from armap_lite.envs.webshop.wishes import Wishes, option_words
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 RESULTS = "(Total results: "  # ends the heading of a page of hits
@@ -48,7 +48,7 @@ class WebShop(Environment):
         "price and 10 $ an action, in 100 $": lambda trajectory: price(trajectory) + length(trajectory) / 10,
     }
     guide = "Search the shop, open a product that fits the instruction, click its options and then buy it."
-    look_back_examples = LOOK_BACK
+    look_back_examples = LOOK_BACK_EXAMPLES
 
     def __init__(self, folder: Path | str | None = None, goals: str | None = None):
         """`folder`: WebShop's own files (see `engine.Shop`); by default the catalogue that this package makes.
@@ -72,8 +72,8 @@ class WebShop(Environment):
         ]
 
     @functools.cached_property
-    def _wishes(self) -> Wishes:
-        return Wishes(self._shop, [task.instruction for task in self.tasks("train")])
+    def _parser(self) -> InstructionParser:
+        return InstructionParser(self._shop, [task.instruction for task in self.tasks("train")])
 
     def tasks(self, split: str) -> list[Task]:
         if split not in ("train", "dev", "test"):
@@ -82,7 +82,7 @@ class WebShop(Environment):
 
     @functools.cached_property
     def hindsight(self) -> WebShopHindsight:  # type: ignore[override]
-        return WebShopHindsight(self._shop, self._wishes)
+        return WebShopHindsight(self._shop, self._parser)
 
     def fork(self) -> WebShop:
         self.hindsight  # noqa: B018 (loaded once, so that all forks share it)
@@ -108,7 +108,7 @@ class WebShop(Environment):
         where it led then, and a small policy goes in circles otherwise), as long as anything else is left.
         """
         if self._page.kind == "search":
-            offered = [f"search[{words}]" for words in self._wishes.queries(self._task.instruction)]
+            offered = [f"search[{words}]" for words in self._parser.queries(self._task.instruction)]
         else:
             chosen = {value for _, value in self._page.options}
             offered = [f"click[{value}]" for value in self._shop.links(self._page) if value not in chosen]
@@ -132,11 +132,11 @@ class WebShop(Environment):
 
     def _read(self, task: Task) -> tuple[str, ...]:
         """A search, the first hit that says it has all of `task`, its options, Buy Now; empty where none does."""
-        asked, words = self._wishes.states(task.instruction) or {}, self._wishes.queries(task.instruction)[0]
-        for product in (self._shop.products[asin] for asin in self._shop.search(words)[:WINDOW]):
-            missing = set(asked.get("details", "").split(", ")) - set(self._wishes.named(product.title)[1])
+        asked, words = self._parser.parse(task.instruction) or {}, self._parser.queries(task.instruction)[0]
+        for product in (self._shop.products[asin] for asin in self._shop.search(words)[:PRODUCTS_PER_PAGE]):
+            missing = set(asked.get("details", "").split(", ")) - set(self._parser.extract(product.title)[1])
             pairs = [(name, value) for name, values in product.options.items() for value in values]
-            clicks = {option_words(name, value): value for name, value in pairs}
+            clicks = {option_phrase(name, value): value for name, value in pairs}
             if missing and missing <= clicks.keys() and product.price <= float(asked.get("price", "inf")):
                 chosen = (f"click[{clicks[words]}]" for words in sorted(missing))
                 return (f"search[{words}]", f"click[{product.asin.lower()}]", *chosen, "click[buy now]")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.envs.prompts import example
 from armap_lite.envs.webshop.engine import SEP, THANKS, Page, Product, Shop
-from armap_lite.envs.webshop.wishes import ANYTHING, Wishes, instruction, unlike
+from armap_lite.envs.webshop.instruction_parser import ANYTHING, InstructionParser, instruction, word_difference
 from armap_lite.storage.store import caption
 from armap_lite.trajectory import Task, Trajectory
 
@@ -25,7 +25,7 @@ def price_paid(trajectory: Trajectory) -> float | None:
     return float(told[2].removeprefix("$")) if told else None
 
 
-LOOK_BACK = (
+LOOK_BACK_EXAMPLES = (
     example(
         "find me a green mug that is dishwasher safe, size 12 oz, for less than $20",
         "WebShop [SEP] Search",
@@ -69,28 +69,28 @@ class WebShopHindsight(Hindsight):
         ),
     )
 
-    def __init__(self, shop: Shop, words: Wishes):
-        self._shop, self._words = shop, words
+    def __init__(self, shop: Shop, parser: InstructionParser):
+        self._shop, self._parser = shop, parser
 
     def achieved(self, trajectory: Trajectory) -> Goal:
         told = self._bought(trajectory)
-        return self._words.facts(*told) if told else {}
+        return self._parser.achieved(*told) if told else {}
 
     def to_text(self, goal: Goal) -> str:
         return instruction(goal)
 
     def parse(self, instruction: str) -> Goal | None:
-        return self._words.states(instruction)
+        return self._parser.parse(instruction)
 
     def satisfied(self, trajectory: Trajectory, goal: Goal) -> bool:
         told = self._bought(trajectory)
-        return told is not None and self._words.fulfilled(goal, *told)
+        return told is not None and self._parser.satisfied(goal, *told)
 
     def similar_actions(self, trajectory: Trajectory, action: str, others: Sequence[str]) -> list[str]:
         """The three products whose titles are most like that of the one clicked; of an option, its other values."""
         product = self._clicked(action)
         if product:
-            apart = {a: unlike(product.title, p.title) for a in others if (p := self._clicked(a))}
+            apart = {a: word_difference(product.title, p.title) for a in others if (p := self._clicked(a))}
             return sorted(apart, key=apart.__getitem__)[:3]
         here = next(filter(None, map(self._clicked, reversed(trajectory.actions))), None)
         groups = ({f"click[{value}]" for value in values} for values in here.options.values()) if here else ()

@@ -37,7 +37,7 @@ def tokens(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
-def unlike(title: str, other: str) -> int:
+def word_difference(title: str, other: str) -> int:
     """How many words stand in one of two titles and not in the other."""
     return len(set(tokens(title)) ^ set(tokens(other)))
 
@@ -67,7 +67,7 @@ def _key(text: str) -> Key:
     return tuple(map(stem, tokens(text)))
 
 
-class Wishes:
+class InstructionParser:
     """What can be asked for in `shop`, in the words of `instructions`."""
 
     def __init__(self, shop: Shop, instructions: Iterable[str]):
@@ -87,25 +87,25 @@ class Wishes:
         self.kinds = {_key(name): " ".join(tokens(name)) for name in shelves if tokens(name)}
         self.details = {key: text for key, text in reversed(told) if key in sold}
         for name, value in sorted({(n, v) for p in products for n, values in p.options.items() for v in values}):
-            words = option_words(name, value)
+            words = option_phrase(name, value)
             self.details |= dict.fromkeys((_key(f"{name} {value}"), _key(f"{value} {name}"), _key(words)), words)
         known.update(word for key in self.details for word in key)
         self.talk = filler() | {stem("made")} | {k[0] for k in self.said if len(k) == 1 and k[0] not in known}
         self.queries = functools.lru_cache(1024)(self._queries)
         self._longest = max(map(len, (*self.details, *self.kinds)), default=1)
 
-    def named(self, text: str) -> tuple[list[str], list[str], list[str]]:
+    def extract(self, text: str) -> tuple[list[str], list[str], list[str]]:
         """The kinds of things, the details, and the words of neither sort that `text` has; longer phrases first."""
         words, kinds = _matched(tokens(text), self.kinds, self._longest)
         words, details = _matched(words, self.details, self._longest)
         return kinds, details, [word for word in words if word and stem(word) not in self.talk]
 
-    def states(self, instruction: str) -> dict[str, str] | None:
+    def parse(self, instruction: str) -> dict[str, str] | None:
         """The facts that `instruction` names; None where it denies something, or has words that are not known here."""
         text = instruction.lower()
         amounts = AMOUNT.findall(text)
         rest = AMOUNT.sub(" ", CAPPING.sub(" ", text))
-        kinds, details, strange = self.named(rest)
+        kinds, details, strange = self.extract(rest)
         if (
             len(amounts) > 1
             or strange
@@ -118,24 +118,24 @@ class Wishes:
         cap = float(amounts[0][0] or amounts[0][1]) if amounts else 0.0
         return {k: v for k, v in (facts | {"price": f"{cap:g}" if amounts else ""}).items() if v}
 
-    def facts(self, title: str, options: Sequence[tuple[str, str]], price: float, look: str) -> dict[str, str]:
+    def achieved(self, title: str, options: Sequence[tuple[str, str]], price: float, look: str) -> dict[str, str]:
         """What one could have asked for who bought this. `look`: what the picture shows, in words.
 
         An option whose value no instruction would name (a style called "aurelia") is told by its look alone.
         """
-        kind, details, more = self._seen(title, options, look)
+        kind, details, more = self._describe(title, options, look)
         random = Random(stream(0, title, *options))
         chosen = random.sample(more, min(random.randint(1, NAMED), len(more)))
         cap = str(int(price // 10 + 1) * 10)
-        facts = self.states(instruction({"product": kind, "details": ", ".join(details + chosen), "price": cap}))
-        plain = facts and self.states(instruction(facts)) == facts
-        return facts if facts and plain and self.fulfilled(facts, title, options, price, look) else {}
+        facts = self.parse(instruction({"product": kind, "details": ", ".join(details + chosen), "price": cap}))
+        plain = facts and self.parse(instruction(facts)) == facts
+        return facts if facts and plain and self.satisfied(facts, title, options, price, look) else {}
 
-    def fulfilled(
+    def satisfied(
         self, asked: dict[str, str], title: str, options: Sequence[tuple[str, str]], price: float, look: str
     ) -> bool:
         """Is what was bought all that `asked` names, whatever else it is?"""
-        kind, details, more = self._seen(title, options, look)
+        kind, details, more = self._describe(title, options, look)
         words = {_key(detail) for detail in details + more}
         wanted = [_key(detail) for detail in asked.get("details", "").split(", ") if detail]
         return (
@@ -144,15 +144,15 @@ class Wishes:
             and price < float(asked.get("price", "inf"))
         )
 
-    def _seen(self, title: str, options: Sequence[tuple[str, str]], look: str) -> tuple[str, list[str], list[str]]:
+    def _describe(self, title: str, options: Sequence[tuple[str, str]], look: str) -> tuple[str, list[str], list[str]]:
         """The kind of thing, what was chosen of it or shows in the picture, and what else its title says."""
-        kinds, said, _ = self.named(title)
+        kinds, said, _ = self.extract(title)
         if not kinds:  # its words may stand apart: "women's summer dress" is one of "women's dresses"
             stems = set(_key(title))
             kinds = [self.kinds[key] for key in sorted(self.kinds, key=len, reverse=True) if stems.issuperset(key)]
-        details = list(dict.fromkeys(self.named(look)[1]))
+        details = list(dict.fromkeys(self.extract(look)[1]))
         for name, value in options:
-            told = option_words(name, value)
+            told = option_phrase(name, value)
             if told not in details and (not look or self.said & {_key(told), _key(value), _key(f"{value} {name}")}):
                 details.append(told)
         kind = kinds[0] if kinds else ANYTHING
@@ -162,7 +162,7 @@ class Wishes:
     def _queries(self, text: str) -> list[str]:
         """Up to eight ways to search for what `text` asks for, from all of its words to the kind of thing alone."""
         text = AMOUNT.sub(" ", CAPPING.sub(" ", text.lower()))
-        kinds, details, strange = self.named(text)
+        kinds, details, strange = self.extract(text)
         words = [w for w in tokens(text) if stem(w) not in self.talk]
         kind = " ".join(kinds)
         few = [f"{detail} {kind}".strip() for detail in details]
@@ -170,7 +170,7 @@ class Wishes:
         return [q for q in dict.fromkeys(map(str.strip, every)) if q][:8] or ["item"]
 
 
-def option_words(name: str, value: str) -> str:
+def option_phrase(name: str, value: str) -> str:
     """How an option is asked for: by its value, and by its name, too, where that says too little ("size 11")."""
     told = tokens(value)
     clear = len("".join(told)) > 2 and bool(re.search("[a-z]", value)) and not filler().issuperset(map(stem, told))
