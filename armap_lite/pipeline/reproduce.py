@@ -90,7 +90,7 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     key = {"parameters": parameters | models, "source": hashlib.sha256(notebook.read_bytes()).hexdigest()}
     if target.is_file() and stamp.is_file():
         done = json.loads(stamp.read_text(encoding="utf-8"))
-        if done["key"] == key and done.get("files") == stage_files(target):
+        if done["key"] == key and done.get("files") == stage_fingerprints(target):
             print(f"    done before, {done['seconds']:.0f} s", flush=True)
             return
     unknown = set(parameters) - set(papermill.inspect_notebook(str(notebook)))
@@ -99,7 +99,7 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     try:
-        with own_kernel() as kernel:
+        with current_interpreter_kernel() as kernel:
             papermill.execute_notebook(
                 str(notebook), str(target), parameters, kernel_name=kernel, cwd=str(notebook.parent), progress_bar=True
             )
@@ -110,14 +110,14 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     except (PapermillException, RuntimeError) as error:  # RuntimeError: the kernel died, of too little memory say
         raise NotebookError(f"{notebook.name}: {error}") from error
     took = time.perf_counter() - start
-    write_atomic(stamp, json.dumps({"key": key, "seconds": took, "files": stage_files(target)}))
-    said = promised(notebook, parameters["ENV"]) if parameters["PROFILE"] == "fast" else None
+    write_atomic(stamp, json.dumps({"key": key, "seconds": took, "files": stage_fingerprints(target)}))
+    said = stated_minutes(notebook, parameters["ENV"]) if parameters["PROFILE"] == "fast" else None
     print(f"    {took:.0f} s{f', it says {said} min' if said else ''}", flush=True)
     if said and took > 90 * said:
         print("    more than 1.5 times what it says: a slow machine, or a line to correct", flush=True)
 
 
-def stage_files(target: Path) -> dict[str, str]:
+def stage_fingerprints(target: Path) -> dict[str, str]:
     """The stage files that are there when the notebook `target` has run, up to its own.
 
     Of pairs and training, on which all that follows depends, the SHA-256; of the others that they exist.
@@ -131,7 +131,7 @@ def stage_files(target: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def own_kernel() -> Iterator[str]:
+def current_interpreter_kernel() -> Iterator[str]:
     """The name of a kernel that runs in this interpreter, whichever other kernels of that name are installed."""
     from ipykernel.kernelspec import write_kernel_spec
 
@@ -148,13 +148,13 @@ def own_kernel() -> Iterator[str]:
                 os.environ["JUPYTER_PATH"] = before
 
 
-def promised(notebook: Path, env: str) -> int | None:
+def stated_minutes(notebook: Path, env: str) -> int | None:
     """The minutes that the opening of `notebook` says it takes in `env` on two cores; None where it says none."""
-    found = re.search(rf"Time:.*?`{re.escape(env)}` (\d+)", opening(notebook))
+    found = re.search(rf"Time:.*?`{re.escape(env)}` (\d+)", title_cell(notebook))
     return int(found[1]) if found else None
 
 
-def opening(notebook: Path) -> str:
+def title_cell(notebook: Path) -> str:
     """The first cell of `notebook`: what one learns, what one needs, how long it takes."""
     return "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
 

@@ -45,7 +45,7 @@ class Asset:
     @property
     def path(self) -> Path:
         """Where the file lies once fetched."""
-        return cache() / self.name / Path(self.member).name
+        return cache_dir() / self.name / Path(self.member).name
 
 
 ASSETS = {
@@ -89,7 +89,7 @@ class AssetError(RuntimeError):
     """A file that could not be had; the message is one line that says why and what to do."""
 
 
-def cache() -> Path:
+def cache_dir() -> Path:
     """The folder of everything fetched or converted: `$ARMAP_CACHE`, else `~/.cache/armap-lite`."""
     return Path(os.environ.get("ARMAP_CACHE") or "~/.cache/armap-lite").expanduser().absolute()
 
@@ -224,7 +224,7 @@ def converted(source: Path) -> Path:
 
     It is named after the hash of `source`, so that a changed file is converted anew.
     """
-    folder = cache() / "models" / f"{source.stem}-{_sha256(source)[:16]}"
+    folder = cache_dir() / "models" / f"{source.stem}-{_sha256(source)[:16]}"
     if _intact(folder):
         return folder
     with _workshop(folder, need=4 * source.stat().st_size) as work:  # 4-bit weights become 16-bit ones
@@ -266,7 +266,7 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     logging.set_verbosity_error()
     modeling_gguf_pytorch_utils.tqdm = lambda items, **_: items  # this one does not ask `logging`
     try:
-        with without_bars(str(gguf.parent)):
+        with no_progress_bars(str(gguf.parent)):
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
             model = pretrained(
                 AutoModelForCausalLM,
@@ -283,7 +283,7 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def without_bars(path: str) -> Iterator[None]:
+def no_progress_bars(path: str) -> Iterator[None]:
     """No progress bars of transformers while a model is loaded from a folder; a download of gigabytes keeps its bar."""
     from transformers.utils import logging
 
@@ -314,7 +314,7 @@ def pretrained(kind: Any, path: str, **options: Any) -> Any:
 
     log.addFilter(hold)
     try:
-        with without_bars(path):
+        with no_progress_bars(path):
             model, found = kind.from_pretrained(path, output_loading_info=True, **options)
     except BaseException:
         log.removeFilter(hold)

@@ -137,7 +137,7 @@ def write_atomic(path: str | Path, data: str | bytes) -> None:
         raise
 
 
-def any_locale() -> None:
+def escape_unencodable_output() -> None:
     """Let standard output print any text: what the locale's encoding lacks is escaped instead of an error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -31,7 +31,7 @@ from armap_lite.envs.scienceworld.java import Simulators, find_java
 from armap_lite.envs.scienceworld.made import plan
 from armap_lite.envs.scienceworld.tasks import EXAMPLES, PER_FAMILY, STEPS, read_index
 from armap_lite.envs.scienceworld.wording import PHRASINGS, parse, to_text
-from armap_lite.storage.assets import cache
+from armap_lite.storage.assets import cache_dir
 from armap_lite.storage.store import write_memo
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -156,7 +156,7 @@ class ScienceWorld(Environment):
 
     def _cached(self, key: str, read: Any) -> Any:
         """What the simulator says of a task (a load of 0.1 s each), kept on disk from one run to the next."""
-        file = cache() / f"scienceworld-{self.version}-tasks.json"
+        file = cache_dir() / f"scienceworld-{self.version}-tasks.json"
         known = _notes(file)
         if key not in known:
             family, _, variation = key.partition("/")

@@ -144,7 +144,7 @@ def build(seed: int = 0, cache: Path | None = None) -> Path:
     """
     code = b"".join(Path(file).read_bytes() for file in (__file__, drawing.__file__, product_kinds.__file__))
     name = f"webshop-{seed}-{hashlib.sha256(code).hexdigest()[:12]}"
-    folder = (assets.cache() if cache is None else Path(cache)) / name
+    folder = (assets.cache_dir() if cache is None else Path(cache)) / name
     if assets._intact(folder):
         return folder
     with assets._workshop(folder, need=20_000_000) as work:
