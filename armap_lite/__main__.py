@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     assets = command("assets", _assets, "list assets, or fetch the named ones")
     assets.add_argument("names", nargs="*", metavar="NAME")
     export = command("export", _export, "write a reward model as a Hugging Face folder")
-    export.add_argument("model", type=Path, metavar="REWARD_MODEL", help="e.g. runs/fast/game24/reward_model")
+    export.add_argument("model", type=Path, metavar="REWARD_MODEL", help="e.g. runs/fast/ENV/reward_model")
     export.add_argument("out", type=Path, metavar="OUT", help="a new folder")
     return parser
 
