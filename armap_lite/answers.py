@@ -41,7 +41,7 @@ def taken(lm: Any) -> dict[str, int]:
     return {name: n for name, n in counts.items() if n or name not in ("unfinished", "asked")}
 
 
-def misses(counts: Mapping[str, int]) -> str:
+def invalid_action_summary(counts: Mapping[str, int]) -> str:
     """`counts` in words: answers of a server that is not held to the admissible actions."""
     read, missed, drawn, unfinished, asked = (counts.get(name, 0) for name in COUNTS)
     said = f"{read} actions read out of free text, {missed} answers not admissible, {drawn} actions drawn instead"

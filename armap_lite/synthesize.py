@@ -51,7 +51,7 @@ async def synthesize(
     temperature: float = 0.7,
     seed: int = 0,
     group: int = 32,
-    share: slice = slice(None),
+    item_slice: slice = slice(None),
     look_back: str | LLMHindsight = "code",
     progress: Any = lambda n: None,
 ) -> Counter[str]:
@@ -59,7 +59,7 @@ async def synthesize(
 
     `texts`: how often the LLM may try to word an instruction. `mirror`: the negative, too, is what *some* instruction
     asks for; with the roles exchanged each trajectory is seen as chosen and as rejected, so that nothing about its
-    style tells which it is, and only the instruction decides. `share`: of the trajectories, those done here.
+    style tells which it is, and only the instruction decides. `item_slice`: the trajectories to process in this call.
     `look_back`: who looks back. "code": the world's code reads trajectories, and the LLM only puts into words what code
     read (`texts` drafts at `temperature`). "llm", or an `LLMHindsight` with other settings: the LLM reads them. In a
     world without such code, it always does.
@@ -75,7 +75,7 @@ async def synthesize(
         work = _by_llm(env, reader, batch, trajectories, ids, *size)
     with JsonlStore(out) as store:
         await run_groups(
-            range(len(trajectories))[share],
+            range(len(trajectories))[item_slice],
             work,
             lambda _, lines: store.extend(lines),
             lambda item: ids[item] in store.ids,  # the line with the item's own id comes last: the item is complete

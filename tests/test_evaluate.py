@@ -403,7 +403,7 @@ QUALITY = {
 def test_results_are_written_and_read_back(plans, tmp_path):
     path, rows = tmp_path / "results.json", result_rows(plans)
     control = [{"weight": 0.5, "score": 0.25, "steps": 3.0}]
-    results.write(path, results.versions(), rows, [QUALITY], control)
+    results.write(path, results.versions(), rows=rows, reward_model=[QUALITY], control=control)
     found = json.loads(path.read_text(encoding="utf-8"))
     assert list(found) == ["schema", "versions", "rows", "reward_model", "control"]
     assert found["schema"] == 1 and found["rows"] == rows and found["reward_model"] == [QUALITY]
@@ -415,7 +415,7 @@ def test_invalid_results_leave_the_old_file_alone(plans, tmp_path):
     path = tmp_path / "results.json"
     path.write_text("old", encoding="utf-8")
     with pytest.raises(ValueError, match="rows\\[0\\]: mean is nan"):
-        results.write(path, {}, [{**result_rows(plans)[0], "mean": math.nan}], [], [])
+        results.write(path, {}, rows=[{**result_rows(plans)[0], "mean": math.nan}], reward_model=[], control=[])
     assert path.read_text(encoding="utf-8") == "old" and list(tmp_path.iterdir()) == [path]
 
 

@@ -69,7 +69,7 @@ def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_doe
         assert {(p.planner, p.task_id) for p in plans} == {(name, t.id) for name in planners for t in run.test_tasks}
         weights, terms = run.settings.control_weights, run.env.terms
         assert weights.keys() <= terms.keys()
-        each = sum(len(weights.get(label, profiles.WEIGHTS)) for label in terms)
+        each = sum(len(weights.get(label, profiles.DEFAULT_CONTROL_WEIGHTS)) for label in terms)
         assert len(await run.control()) == 2 * len(run.test_tasks) * each
         with pytest.raises(JudgeAskedError):
             await run.evaluate()

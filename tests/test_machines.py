@@ -82,7 +82,8 @@ def test_commands_work_in_a_locale_without_utf_8(tmp_path: Path):
     copied = (tmp_path / "Übung" / NOTEBOOKS[0].name).read_text(encoding="utf-8")
     assert not copied.isascii()
     code = (
-        "import sys; from armap_lite.storage.store import any_locale as a; a(); print('\\u03bb', sys.stdout.encoding)"
+        "import sys; from armap_lite.storage import store; store.escape_unencodable_output(); "
+        "print('\\u03bb', sys.stdout.encoding)"
     )
     shown = subprocess.run([sys.executable, "-c", code], env=os.environ | plain, capture_output=True, check=True).stdout
     assert shown.split() == [b"\\u03bb", b"ascii"]

@@ -224,7 +224,7 @@ def test_a_parameter_that_no_cell_names_is_an_error(notebooks: Path, tmp_path: P
 
 @pytest.mark.parametrize("notebook", sorted(reproduce.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")), ids=lambda path: path.stem)
 def test_each_notebook_says_how_long_it_takes_in_each_world(notebook: Path):
-    minutes = [reproduce.promised(notebook, env) for env in ENVIRONMENTS]
+    minutes = [reproduce.stated_minutes(notebook, env) for env in ENVIRONMENTS]
     assert all(1 <= (one or 0) <= 5 for one in minutes)
 
 
@@ -240,7 +240,7 @@ def test_a_notebook_that_takes_longer_than_it_says_is_named(notebooks: Path, tmp
         reproduce.execute(path, tmp_path / f"{step}.ipynb", parameters)
         shown = capsys.readouterr().out
         assert f"{step:.0f} s, it says 2 min" in shown and ("more than 1.5 times" in shown) == late
-    assert reproduce.promised(path, "elsewhere") is None
+    assert reproduce.stated_minutes(path, "elsewhere") is None
 
 
 # Notebooks run in order, as far as they have to.

@@ -92,7 +92,7 @@ def test_collect_on_two_nodes_with_a_worker_killed(cluster: Cluster, whole: Run,
     run, killed = started(models, tmp_path), list[int]()
     killer = threading.Thread(target=kill_one_worker, args=(run.path("trajectories.jsonl.parts"), killed), daemon=True)
     killer.start()
-    nodes = scale.spread(run, "collect")
+    nodes = scale.run_stage(run, "collect")
     assert killed
     assert len(nodes) == 2 and sum(nodes.values()) == 4  # groups of 16 tasks
     assert run.path("trajectories.jsonl").read_bytes() == whole.path("trajectories.jsonl").read_bytes()
@@ -104,7 +104,7 @@ def test_synthesize_goes_on_from_what_one_process_left(cluster: Cluster, whole: 
     shutil.copy(whole.path("trajectories.jsonl"), run.dir)
     data = whole.path("pairs.jsonl").read_bytes()
     run.path("pairs.jsonl").write_bytes(data[: len(data) // 2])
-    nodes = scale.spread(run, "synthesize")
+    nodes = scale.run_stage(run, "synthesize")
     assert 1 <= sum(nodes.values()) <= 3  # of 4 groups of 32 trajectories
     assert run.path("pairs.jsonl").read_bytes() == data
 
@@ -123,11 +123,11 @@ def test_plan_goes_on_from_what_the_workers_finished(
     scale_read = scale.read_jsonl
     monkeypatch.setattr(scale, "read_jsonl", stopped)
     with pytest.raises(KeyboardInterrupt):
-        scale.spread(run, "plan")
+        scale.run_stage(run, "plan")
     monkeypatch.undo()
     data, finished = whole.path("plans.jsonl").read_bytes(), len(list(run.path("plans.jsonl.parts").iterdir()))
     assert data.startswith(run.path("plans.jsonl").read_bytes())  # at any moment what one process may have left
-    nodes = scale.spread(run, "plan")
+    nodes = scale.run_stage(run, "plan")
     assert sum(nodes.values()) == 6 - finished
     assert run.path("plans.jsonl").read_bytes() == data
     assert run.path("seconds.json").exists()
@@ -146,7 +146,7 @@ def javas() -> set[int]:
 def test_scienceworld_on_two_nodes_leaves_no_java(cluster: Cluster, models: Path, tmp_path: Path):
     pytest.importorskip("scienceworld", reason="ScienceWorld is not installed")
     run, before = started(models, tmp_path, "scienceworld", collect_tasks=17, samples=1), javas()
-    nodes = scale.spread(run, "collect")
+    nodes = scale.run_stage(run, "collect")
     assert len(nodes) == 2  # groups of 16 tasks and of 1, each with simulators of its node
     kept = collect.load(run.path("trajectories.jsonl"))
     assert {t.task.id for t in kept} == {t.id for t in run.train_tasks}

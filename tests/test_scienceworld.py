@@ -25,7 +25,7 @@ from armap_lite.envs.scienceworld.environment import SIMPLIFICATION, ScienceWorl
 from armap_lite.envs.scienceworld.tasks import PER_FAMILY, Tasks
 from armap_lite.episode import World
 from armap_lite.pipeline import profiles
-from armap_lite.pipeline.run import evenly
+from armap_lite.pipeline.run import evenly_spaced
 from armap_lite.trajectory import Step, Trajectory
 
 pytest.importorskip("scienceworld", reason="the simulator is an extra: pip install 'armap-lite[scienceworld]'")
@@ -82,7 +82,7 @@ def test_splits_are_those_of_the_paper_and_disjoint(env):
         places = {split: set(whole.tasks(split)._places) for split in sizes}
         assert len(set.union(*places.values())) == sum(sizes.values())
         half = profiles.get("laptop", "scienceworld").test_tasks
-        assert {family for family, _ in evenly(test._places, half)} == set(MAX_STEPS)  # every family is played at size
+        assert {family for family, _ in evenly_spaced(test._places, half)} == set(MAX_STEPS)  # every family is played at size
     tasks = env.tasks("test")
     assert [t.id for t in tasks[:2]] == [tasks[0].id, tasks[1].id]
     task = tasks[0]

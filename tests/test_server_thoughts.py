@@ -238,8 +238,8 @@ def test_a_small_run_that_is_mostly_random_stops_at_the_end_of_a_stage(tmp_path)
             asyncio.run(run.collect())
         assert len(server.seen) == asked  # what is in the folder does not get better
     part = Run("game24", "fast", tmp_path, policy=policy, **sizes)
-    part.share = slice(0, 1)
-    part.check_answers()  # a worker's part is judged with the others
+    part.item_slice = slice(0, 1)
+    part.check_invalid_actions()  # a worker's part is judged with the others
 
 
 def test_a_few_actions_drawn_at_random_are_too_few_to_judge():

@@ -89,7 +89,7 @@ with JsonlStore(sys.argv[1]) as store:
 
 
 def test_kills_at_random_moments_lose_and_double_nothing(tmp_path):
-    root = Path(store.__file__).parents[1]
+    root = Path(store.__file__).parents[2]
     path, calm = tmp_path / "killed.jsonl", tmp_path / "calm.jsonl"
     subprocess.run([sys.executable, "-c", WRITER, calm], cwd=root, check=True)
     rng, before, midway = random.Random(0), b"", 0
@@ -165,7 +165,7 @@ def test_a_broken_line_in_the_middle_is_an_error_that_names_it(tmp_path, second,
 
 def test_one_writer_at_a_time_and_any_number_of_readers(tmp_path):
     path = tmp_path / "a.jsonl"
-    root = Path(store.__file__).parents[1]
+    root = Path(store.__file__).parents[2]
     with JsonlStore(path) as items:
         items.append({"id": "0"})
         with pytest.raises(RuntimeError, match=r"a.jsonl is being written by another"):
@@ -208,7 +208,7 @@ def test_write_atomic_leaves_the_old_file_where_it_is_killed(tmp_path):
     path.write_text("old", encoding="utf-8")
     code = "import os, signal; os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
     code += f"from armap_lite.storage.store import write_atomic; write_atomic({str(path)!r}, 'new')"
-    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(store.__file__).parents[1])
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(store.__file__).parents[2])
     assert killed.returncode == -signal.SIGKILL and path.read_text(encoding="utf-8") == "old"
     mask = os.umask(0o022)
     os.umask(mask)

@@ -196,7 +196,7 @@ def test_an_attempt_whose_steps_ran_out_on_nothing_is_rejected_against_its_sibli
     assert {p.id: p for p in synthesize.load(whole) if p not in added} == before  # nothing else changes
     assert counts["rejected: an attempt that came to nothing"] == 1 and counts["pairs"] == plain["pairs"] + 1
     # a share of the trajectories knows the siblings outside of it too
-    run(tmp_path / "r.jsonl", trajectories=[good, stranger, stuck, broken], share=slice(0, 2))
+    run(tmp_path / "r.jsonl", trajectories=[good, stranger, stuck, broken], item_slice=slice(0, 2))
     assert added[0] in synthesize.load(tmp_path / "r.jsonl")
 
 

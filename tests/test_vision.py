@@ -67,7 +67,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """No test sees what another run kept of its towers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARMAP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield assets.cache()
+        yield assets.cache_dir()
 
 
 def draw(path: Path, colour: str = "red", place: int = 0) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 only where all of it worked; an error is one line on stderr."""
     from armap_lite.course import grade, notebooks
-    from armap_lite.storage.store import any_locale
+    from armap_lite.storage.store import escape_unencodable_output
 
-    any_locale()
+    escape_unencodable_output()
     parser = argparse.ArgumentParser(prog="armap_lite.course", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for kind, what in (("student", "without solutions"), ("instructor", "with the gaps filled")):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite import evaluate, synthesize
-from armap_lite.answers import misses
+from armap_lite.answers import invalid_action_summary
 from armap_lite.storage.store import write_atomic
 
 STYLE = """
@@ -76,7 +76,8 @@ def findings(out: Path, env: str, results: dict[str, Any]) -> list[str]:
     parts += looked_back(out / env / "pairs.jsonl")
     answers = out / env / "answers.json"
     if answers.is_file():
-        parts.append(f"<p>The policy's server: {misses(json.loads(answers.read_text(encoding='utf-8')))}.</p>")
+        summary = invalid_action_summary(json.loads(answers.read_text(encoding="utf-8")))
+        parts.append(f"<p>The policy's server: {summary}.</p>")
     return parts + [figure(picture) for picture in sorted((out / env / "figures").glob("*.png"))]
 
 

@@ -22,7 +22,7 @@ from armap_lite.reward import folders
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
-from armap_lite.storage.assets import without_bars
+from armap_lite.storage.assets import no_progress_bars
 from armap_lite.storage.store import read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory, transcript
 from armap_lite.vision.pictures import PictureEmbedding, encode
@@ -44,7 +44,7 @@ def export(path: Path | str, out: Path | str) -> dict[str, Any]:
     folders.check_named(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already; give a new folder, or delete that one")
-    with without_bars(str(path)):
+    with no_progress_bars(str(path)):
         return _export(path, out)
 
 

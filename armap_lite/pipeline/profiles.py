@@ -10,7 +10,7 @@ from armap_lite.envs.base import Environment
 from armap_lite.envs.hindsight import LLMHindsight
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
-WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+DEFAULT_CONTROL_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Profile:
     planners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # Planner name -> its options, in the order they are run and shown.
     control_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    # Extra reward term, by its name in control.py -> its weights in notebook 06; of those not named here WEIGHTS.
+    # Extra reward term, by its name in control.py -> its weights in notebook 06 (default: DEFAULT_CONTROL_WEIGHTS).
     group: int = 25
     # Tasks planned side by side; also what is planned again, at most, after a run was broken off.
 

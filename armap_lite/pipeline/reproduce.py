@@ -1,4 +1,4 @@
-"""Runs the notebooks with papermill, one environment after the other, and gathers what they found in one report."""
+"""Runs the notebooks with papermill, one environment after the other, and gathers their results in one report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from armap_lite import envs
 from armap_lite.display.report import write_report
 from armap_lite.llms.spec import identity
-from armap_lite.pipeline import profiles, results
+from armap_lite.pipeline import results
 from armap_lite.pipeline.run import Run
 from armap_lite.storage.store import write_atomic
 
@@ -32,7 +32,7 @@ STAGE_FILES = {
 
 
 class NotebookError(RuntimeError):
-    """A notebook that failed: which, at which cell, and with what."""
+    """A notebook failed; the message names the notebook, the cell and the error."""
 
 
 def reproduce(
@@ -48,30 +48,25 @@ def reproduce(
 ) -> Path:
     """Run every notebook for each environment in `names`, then write `results.json` and `report.html` under `out`.
 
-    What an earlier call finished is not run again. Raises ValueError for an unknown name, NotebookError at the first
-    notebook that fails. Returns the report's path, or `out` where the notebooks in `only` left nothing to report on.
+    Notebooks that an earlier call finished are skipped. Raises ValueError for an unknown name, NotebookError at the
+    first notebook that fails. Returns the report's path, or `out` if the notebooks in `only` left nothing to report.
     """
-    for name in names:
-        profiles.get(profile, name)
-        # Said before any work: a name that is not known, a folder of another run, no Java.
-        options = envs.user_options(name)
-        with envs.make(name, **{**profiles.get(profile, name).env_options, **options}) as env:
-            if options:
-                env.tasks("test")  # a user's own files are read now, not by the first notebook
-        Run(name, profile, out, seed, policy, reward, data_llm)
+    for name in names:  # an unknown name, a folder of another run or a missing Java is reported before any work
+        with Run(name, profile, out, seed, policy, reward, data_llm).env as env:
+            if envs.user_options(name):
+                env.tasks("test")  # reads a user's own files
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
         raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")
     if missing := sorted(set(only) - {n.stem for n in notebooks}):
         raise ValueError(f"notebook {missing[0]!r} is not known; there is {', '.join(n.stem for n in notebooks)}")
     for name in names:
-        for i, notebook in enumerate(notebooks):
-            if only and notebook.stem not in only:
-                continue
-            parameters = {"ENV": name, "PROFILE": profile, "RUN_DIR": str(out.resolve()), "SEED": seed}
-            parameters |= {"POLICY": policy, "REWARD": reward, "DATA_LLM": data_llm}
-            print(f"[{name} {i + 1}/{len(notebooks)}] {notebook.stem}", flush=True)
-            execute(notebook, out / name / "notebooks" / notebook.name, parameters)
+        parameters = {"ENV": name, "PROFILE": profile, "RUN_DIR": str(out.resolve()), "SEED": seed}
+        parameters |= {"POLICY": policy, "REWARD": reward, "DATA_LLM": data_llm}
+        for i, notebook in enumerate(notebooks, 1):
+            if not only or notebook.stem in only:
+                print(f"[{name} {i}/{len(notebooks)}] {notebook.stem}", flush=True)
+                execute(notebook, out / name / "notebooks" / notebook.name, parameters)
     reportable = not only or any((out / name / "evaluation.json").is_file() for name in envs.ENVIRONMENTS)
     return gather(out) if reportable else out
 
@@ -79,48 +74,47 @@ def reproduce(
 def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     """Run `notebook` into `target`, saved after each cell.
 
-    It is left alone where it ran whole with these parameters, and the stage files up to its own are as it left them.
+    It is skipped if it was completed with the same source and parameters, and the stage files up to its own have not
+    changed since. Raises NotebookError if it fails, ValueError for a parameter that it does not have.
     """
     import papermill
     from papermill.exceptions import PapermillException, PapermillExecutionError
 
     stamp = target.with_suffix(".done.json")
-    # what may change while a run goes on, such as a server's port, is no reason to run a notebook again
+    # A change that leaves a model's identity the same, such as a server's port, is no reason to run a notebook again.
     models = {name: identity(m) for name in ("POLICY", "REWARD", "DATA_LLM") if (m := parameters.get(name))}
     key = {"parameters": parameters | models, "source": hashlib.sha256(notebook.read_bytes()).hexdigest()}
     if target.is_file() and stamp.is_file():
         done = json.loads(stamp.read_text(encoding="utf-8"))
-        if done["key"] == key and done.get("files") == stage_files(target):
+        if done["key"] == key and done.get("files") == stage_fingerprints(target):
             print(f"    done before, {done['seconds']:.0f} s", flush=True)
             return
-    unknown = set(parameters) - set(papermill.inspect_notebook(str(notebook)))
-    if unknown:
-        raise ValueError(f"{notebook.name} has no parameter {sorted(unknown)[0]!r}; its parameters cell must name it")
+    if unknown := sorted(set(parameters) - set(papermill.inspect_notebook(str(notebook)))):
+        raise ValueError(f"{notebook.name} has no parameter {unknown[0]!r}; its parameters cell must name it")
     target.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     try:
-        with own_kernel() as kernel:
-            papermill.execute_notebook(
-                str(notebook), str(target), parameters, kernel_name=kernel, cwd=str(notebook.parent), progress_bar=True
-            )
+        with current_interpreter_kernel() as kernel:
+            places = {"kernel_name": kernel, "cwd": str(notebook.parent)}
+            papermill.execute_notebook(str(notebook), str(target), parameters, progress_bar=True, **places)
     except PapermillExecutionError as error:
         raise NotebookError(
             f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (all cells so far: {target})"
         ) from error
-    except (PapermillException, RuntimeError) as error:  # RuntimeError: the kernel died, of too little memory say
+    except (PapermillException, RuntimeError) as error:  # RuntimeError: the kernel died, perhaps for lack of memory
         raise NotebookError(f"{notebook.name}: {error}") from error
     took = time.perf_counter() - start
-    write_atomic(stamp, json.dumps({"key": key, "seconds": took, "files": stage_files(target)}))
-    said = promised(notebook, parameters["ENV"]) if parameters["PROFILE"] == "fast" else None
-    print(f"    {took:.0f} s{f', it says {said} min' if said else ''}", flush=True)
-    if said and took > 90 * said:
+    write_atomic(stamp, json.dumps({"key": key, "seconds": took, "files": stage_fingerprints(target)}))
+    stated = stated_minutes(notebook, parameters["ENV"]) if parameters["PROFILE"] == "fast" else None
+    print(f"    {took:.0f} s{f', it says {stated} min' if stated else ''}", flush=True)
+    if stated and took > 90 * stated:
         print("    more than 1.5 times what it says: a slow machine, or a line to correct", flush=True)
 
 
-def stage_files(target: Path) -> dict[str, str]:
-    """The stage files that are there when the notebook `target` has run, up to its own.
+def stage_fingerprints(target: Path) -> dict[str, str]:
+    """The stage files that exist when the notebook `target` has run, up to its own.
 
-    Of pairs and training, on which all that follows depends, the SHA-256; of the others that they exist.
+    For pairs and training, on which everything later depends, their SHA-256; for the others only that they exist.
     """
     found = {}
     for number, name in STAGE_FILES.items():
@@ -131,13 +125,13 @@ def stage_files(target: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def own_kernel() -> Iterator[str]:
-    """The name of a kernel that runs in this interpreter, whichever other kernels of that name are installed."""
+def current_interpreter_kernel() -> Iterator[str]:
+    """The name of a kernel that runs in this interpreter, whichever kernels of that name are installed."""
     from ipykernel.kernelspec import write_kernel_spec
 
     before = os.environ.get("JUPYTER_PATH")
-    with tempfile.TemporaryDirectory() as folder:
-        # Jupyter looks there first. Below errors, a kernel logs only that its loopback connection is not encrypted.
+    with tempfile.TemporaryDirectory() as folder:  # the first place where Jupyter searches
+        # Below errors, a kernel logs only that its loopback connection is not encrypted.
         write_kernel_spec(os.path.join(folder, "kernels", "python3"), extra_arguments=["--log-level=ERROR"])
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
         try:
@@ -148,13 +142,13 @@ def own_kernel() -> Iterator[str]:
                 os.environ["JUPYTER_PATH"] = before
 
 
-def promised(notebook: Path, env: str) -> int | None:
-    """The minutes that the opening of `notebook` says it takes in `env` on two cores; None where it says none."""
-    found = re.search(rf"Time:.*?`{re.escape(env)}` (\d+)", opening(notebook))
+def stated_minutes(notebook: Path, env: str) -> int | None:
+    """The minutes that the title cell of `notebook` states for `env` on two cores, if any."""
+    found = re.search(rf"Time:.*?`{re.escape(env)}` (\d+)", title_cell(notebook))
     return int(found[1]) if found else None
 
 
-def opening(notebook: Path) -> str:
+def title_cell(notebook: Path) -> str:
     """The first cell of `notebook`: what one learns, what one needs, how long it takes."""
     return "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
 

@@ -1,4 +1,4 @@
-"""`results.json`, schema 1: what a row holds, and with what it was made. Written whole and valid, or not at all."""
+"""`results.json`, schema 1: the fields of its rows, and the versions and machine that made it."""
 
 from __future__ import annotations
 
@@ -7,36 +7,37 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from inspect import formatannotation
 from pathlib import Path
 from typing import Any
 
 from armap_lite import evaluate
 from armap_lite.storage.store import write_atomic
 
-# The fields of a row and their types.
-TEXT, WHOLE, NUMBER, NOTHING = (str,), (int,), (int, float), (type(None),)
-ROW: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("env", "env_version", "split", "metric", "planner", "policy"), TEXT),
-    "reward_model": TEXT + NOTHING,
-    "profile": TEXT,
-    **dict.fromkeys(("seed", "n"), WHOLE),
+NUMBER = int | float
+SCHEMA: dict[str, Any] = {"schema": int, "versions": dict, "rows": list, "reward_model": list, "control": list}
+ROW: dict[str, Any] = {
+    **dict.fromkeys(("env", "env_version", "split", "metric", "planner", "policy"), str),
+    "reward_model": str | None,
+    "profile": str,
+    **dict.fromkeys(("seed", "n"), int),
     **dict.fromkeys(("mean", "ci_low", "ci_high"), NUMBER),
-    **dict.fromkeys(("llm_tokens", "env_steps", "reward_calls", "failures"), WHOLE),
+    **dict.fromkeys(("llm_tokens", "env_steps", "reward_calls", "failures"), int),
     "seconds": NUMBER,
-    "device": TEXT,
+    "device": str,
 }
-REWARD_ROW: dict[str, tuple[type, ...]] = {
-    "env": TEXT,
+REWARD_ROW: dict[str, Any] = {
+    "env": str,
     **dict.fromkeys(("pair_accuracy", "ci_low", "ci_high"), NUMBER),
-    **dict.fromkeys(("n_pairs", "n_tasks"), WHOLE),
-    "baseline": NUMBER + NOTHING,  # pair accuracy of a scorer that learned nothing
+    **dict.fromkeys(("n_pairs", "n_tasks"), int),
+    "baseline": NUMBER | None,  # pair accuracy of the same network before training
     "shortened": NUMBER,  # share of the trajectories in its training pairs that lost their middle
-    "shortened_planned": NUMBER,  # the same of the attempts that it scored in planning
+    "shortened_planned": NUMBER,  # the same share of the attempts that it scored in planning
 }
 
 
 def versions() -> dict[str, str | None]:
-    """What the figures were made with: Python, machine, and the packages that matter (None: not there)."""
+    """Python, machine, and the versions of the packages that matter (None: not installed)."""
     import torch
 
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
@@ -57,24 +58,16 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
 
 
-def write(
-    path: str | Path,
-    versions: Mapping[str, str | None],
-    rows: Sequence[Mapping[str, Any]],
-    reward_model: Sequence[Mapping[str, Any]],
-    control: Sequence[Mapping[str, Any]],
-) -> None:
-    """Write `results.json`, schema 1, whole or not at all. Raises ValueError where it would not be valid."""
-    lists = {"rows": list(rows), "reward_model": list(reward_model), "control": list(control)}
+def write(path: Path, versions: Mapping[str, str | None], **lists: Sequence[Mapping[str, Any]]) -> None:
+    """Write `results.json` atomically; `lists`: rows, reward_model, control. Raises ValueError if it is not valid."""
     results = {"schema": 1, "versions": dict(versions), **lists}
     validate(results)
     write_atomic(path, json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def validate(results: Mapping[str, Any]) -> None:
-    """Raise one ValueError where `results` is not schema 1: fields, types, planners, order of intervals, NaN."""
-    lists = dict.fromkeys(("rows", "reward_model", "control"), (list,))
-    _check("results", results, {"schema": WHOLE, "versions": (dict,), **lists})
+    """Raise ValueError if `results` is not schema 1: fields, types, planners, order of intervals, NaN."""
+    _check("results", results, SCHEMA)
     if results["schema"] != 1:
         raise ValueError(f"results: schema {results['schema']} is not known; expected 1")
     for name, fields, middle in (("rows", ROW, "mean"), ("reward_model", REWARD_ROW, "pair_accuracy")):
@@ -84,23 +77,22 @@ def validate(results: Mapping[str, Any]) -> None:
             if not low <= mean <= high <= 1:
                 raise ValueError(f"{name}[{i}]: ci_low {low} <= {middle} {mean} <= ci_high {high} <= 1 does not hold")
             if name == "rows" and row["planner"] not in evaluate.PLANNERS:
-                raise ValueError(
-                    f"{name}[{i}]: planner {row['planner']!r} is not known; expected one of {evaluate.PLANNERS}"
-                )
+                known = ", ".join(evaluate.PLANNERS)
+                raise ValueError(f"{name}[{i}]: planner {row['planner']!r} is not known; expected one of {known}")
     try:
         json.dumps(results["control"], allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"control: {error}; expected plain JSON with finite numbers") from error
 
 
-def _check(where: str, record: Mapping[str, Any], fields: Mapping[str, tuple[type, ...]]) -> None:
+def _check(where: str, record: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     if record.keys() != fields.keys():
         missing, unknown = sorted(fields.keys() - record.keys()), sorted(record.keys() - fields.keys())
         raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")
-    for name, kinds in fields.items():
+    for name, kind in fields.items():
         value = record[name]
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            expected = " or ".join(kind.__name__ for kind in kinds)
-            raise ValueError(f"{where}: {name} is {value!r}, {type(value).__name__}; expected {expected}")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            expected = f"{value!r}, {type(value).__name__}; expected {formatannotation(kind)}"
+            raise ValueError(f"{where}: {name} is {expected}")
         if isinstance(value, (int, float)) and not 0 <= value < math.inf:
             raise ValueError(f"{where}: {name} is {value}; expected a finite number, not negative")

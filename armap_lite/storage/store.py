@@ -1,4 +1,4 @@
-"""Files that survive a crash: append-only JSONL with resume, and whole files written at once."""
+"""Files that survive a crash: append-only JSONL with resume, and atomic replacement of whole files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any
 
 try:
     import fcntl
-except ImportError:  # Windows: a second writer is then not noticed
+except ImportError:  # Windows: a second writer goes unnoticed
     fcntl = None  # type: ignore[assignment]
 
 
 class JsonlStore:
-    """An append-only file of one JSON object a line, each with its own "id".
+    """An append-only file with one JSON object per line, each with a unique "id".
 
-    Opening it is resuming: whole lines stay as they are, byte for byte; a last line that a crash tore is cut off.
-    Raises ValueError where another line is broken or an id comes twice, RuntimeError where someone else writes here.
+    Opening the file resumes it: whole lines stay as they are, byte for byte, and a last line that a crash tore is cut
+    off. Raises ValueError for any other broken line or a repeated id, RuntimeError if another process writes here.
     """
 
     def __init__(self, path: str | Path):
@@ -39,11 +39,10 @@ class JsonlStore:
                 try:
                     self._register(record)
                 except ValueError as error:
-                    raise ValueError(
-                        f"{self.path}, line {number}: {error}; repair the file or start a new one"
-                    ) from error
+                    message = f"{self.path}, line {number}: {error}; repair the file or start a new one"
+                    raise ValueError(message) from error
                 whole = end
-            if whole < self._size():
+            if whole < self._file.seek(0, os.SEEK_END):
                 self._file.truncate(whole)
                 os.fsync(self._file.fileno())
         except BaseException:
@@ -53,11 +52,11 @@ class JsonlStore:
     def append(self, record: dict[str, Any]) -> None:
         """Write `record` as one line that is on the disk when this returns.
 
-        Raises ValueError where its id is missing or taken, or where it is not plain JSON (no NaN); OSError where the
-        line could not be written whole. In each case the file is as it was.
+        Raises ValueError if its id is missing or taken, or if it is not plain JSON (no NaN); OSError if the line could
+        not be written whole. In each case the file is left as it was.
         """
         line = (json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n").encode()
-        start = self._size()
+        start = self._file.seek(0, os.SEEK_END)
         new = self._register(record)
         try:
             if self._file.write(line) != len(line):
@@ -69,13 +68,13 @@ class JsonlStore:
             raise
 
     def extend(self, records: Iterable[dict[str, Any]]) -> None:
-        """`append` those of `records` that are not there yet."""
+        """`append` those of `records` whose ids are new."""
         for record in records:
             if record.get("id") not in self.ids:
                 self.append(record)
 
     def close(self) -> None:
-        """Let others write. Safe to call twice."""
+        """Release the file to other writers. Safe to call twice."""
         self._file.close()
 
     def __enter__(self) -> JsonlStore:
@@ -97,20 +96,17 @@ class JsonlStore:
     def _register(self, record: dict[str, Any]) -> str:
         new = record.get("id")
         if not isinstance(new, str):
-            raise ValueError(f"'id' is {new!r}; every record needs a text there that no other record has")
+            raise ValueError(f"'id' is {new!r}; every record needs a unique string there")
         if new in self.ids:
             raise ValueError(f"'id' {new!r} is there already; every record needs its own")
         self.ids.add(new)
         return new
 
-    def _size(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
-
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The records of a JSONL file, one by one; no lock needed. A torn last line is left out.
+    """The records of a JSONL file, one by one; needs no lock. A torn last line is left out.
 
-    Raises ValueError, with the line's number, where any other line is not a JSON object.
+    Raises ValueError, with the line's number, if any other line is not a JSON object.
     """
     return (record for _, record, _ in _whole_lines(Path(path)))
 
@@ -121,10 +117,10 @@ def known_ids(path: str | Path) -> set[str]:
 
 
 def write_atomic(path: str | Path, data: str | bytes) -> None:
-    """Write a whole file so that readers see the old one or the new one, never a part. Text becomes UTF-8."""
+    """Replace a whole file, so that readers see the old one or the new one, never a part. Text becomes UTF-8."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # same folder: a rename does not cross file systems
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # same folder: a rename cannot cross file systems
     try:
         with open(part, "xb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -132,21 +128,20 @@ def write_atomic(path: str | Path, data: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
+        part.unlink(missing_ok=True)
         raise
 
 
-def any_locale() -> None:
-    """Let standard output print any text: what the locale's encoding lacks is escaped instead of an error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
 def write_memo(path: str | Path, data: str | bytes) -> None:
-    """`write_atomic` for what can be computed again: where the folder is read-only or full, nothing is kept."""
+    """`write_atomic` for what can be computed again: if the folder is read-only or full, nothing is kept."""
     with contextlib.suppress(OSError):
         write_atomic(path, data)
+
+
+def escape_unencodable_output() -> None:
+    """Let standard output print any text: characters that the locale's encoding lacks are escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any], int]]:
@@ -170,7 +165,7 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, dict[str, Any], int]]:
 
 @functools.lru_cache(4096)
 def caption(picture: str) -> str:
-    """The alternative text inside a picture's file: what it shows, for one without eyes; "" where none can be read."""
+    """The alternative text stored in a picture's file; "" if none can be read."""
     from PIL import Image
 
     try:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from armap_lite.llms.tokens import LineTokenizer
-from armap_lite.storage.assets import cache
+from armap_lite.storage.assets import cache_dir
 from armap_lite.storage.store import write_memo
 from armap_lite.trajectory import Trajectory, transcript
 
@@ -78,7 +78,7 @@ class Pictures:
     def __init__(self, tower: Tower, vocabulary: int, folder: Path | None = None):
         self.tower = tower
         self.vocabulary = vocabulary
-        self.folder = folder or cache() / "pictures" / f"{tower.name}-{tower.fingerprint()}"
+        self.folder = folder or cache_dir() / "pictures" / f"{tower.name}-{tower.fingerprint()}"
         self.paths: list[str] = []
         self._numbers: dict[str, int] = {}
         self._features: dict[int, Tensor] = {}  # [K, C] each

@@ -53,7 +53,7 @@ def main(env: str, sources: list[str]) -> None:
         )
         print(f"{planner}, n = {len(plain)}: {means}")
         for wish in plans[0].costs:
-            for weight in wishes.get(wish, profiles.WEIGHTS)[1:]:
+            for weight in wishes.get(wish, profiles.DEFAULT_CONTROL_WEIGHTS)[1:]:
                 wished = answers(plans, wish, weight, names)
                 groups = {"all": np.ones(len(plain), dtype=bool)}
                 if env == "webshop":

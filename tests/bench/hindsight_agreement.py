@@ -27,7 +27,7 @@ import numpy as np
 from armap_lite import collect, envs, llms, synthesize
 from armap_lite.envs.hindsight import LLMHindsight
 from armap_lite.pipeline import profiles
-from armap_lite.pipeline.run import evenly
+from armap_lite.pipeline.run import evenly_spaced
 from armap_lite.storage.store import read_jsonl
 from armap_lite.trajectory import PreferencePair, Trajectory
 
@@ -41,8 +41,8 @@ def look_back(
     end, reader = time.monotonic() + seconds, LLMHindsight(env.look_back_examples, max_chars=chars)
     for first in range(0, len(some), GROUP):
         if time.monotonic() < end:
-            share = slice(first, first + GROUP)
-            made = synthesize.synthesize(env, lm, some, out, share=share, group=GROUP, look_back=reader, **sizes)
+            part = slice(first, first + GROUP)
+            made = synthesize.synthesize(env, lm, some, out, item_slice=part, group=GROUP, look_back=reader, **sizes)
             print(f"{min(first + GROUP, len(some))} of {len(some)}: {dict(asyncio.run(made))}", flush=True)
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     profile = profiles.get(measured.settings(options.run, options.env)["profile"], options.env)
     kept = collect.load(folder / "trajectories.jsonl")
     places = {(t.task.id, t.actions): i for i, t in enumerate(kept)}
-    some = evenly(kept, options.n)
+    some = evenly_spaced(kept, options.n)
     out = folder / f"hindsight-{re.sub(r'[^a-z0-9]+', '-', options.spec.lower())[-40:]}.jsonl"
     sizes = {"negatives": profile.negatives, "mirror": profile.mirror}
     with envs.make(options.env, **profile.env_options) as env:

@@ -22,13 +22,13 @@ import time
 from pathlib import Path
 
 from armap_lite import envs
-from armap_lite.pipeline.reproduce import NOTEBOOKS, NotebookError, execute, opening, promised
+from armap_lite.pipeline.reproduce import NOTEBOOKS, NotebookError, execute, stated_minutes, title_cell
 
 
 def alone(notebook: Path, env: str) -> int:
     """The minutes that `notebook` says it takes in `env` where no stage before it was done."""
-    listed = re.search(r"with nothing there (\d+), (\d+) and (\d+)", opening(notebook))  # in the order of the others
-    return int(listed[1 + list(envs.ENVIRONMENTS).index(env)]) if listed else promised(notebook, env) or 0
+    listed = re.search(r"with nothing there (\d+), (\d+) and (\d+)", title_cell(notebook))  # in the order of the others
+    return int(listed[1 + list(envs.ENVIRONMENTS).index(env)]) if listed else stated_minutes(notebook, env) or 0
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ from armap_lite.collect import rollout
 from armap_lite.envs.base import Environment
 from armap_lite.episode import World
 from armap_lite.llms.base import Choice
-from armap_lite.pipeline.run import evenly
+from armap_lite.pipeline.run import evenly_spaced
 from armap_lite.trajectory import Trajectory
 
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 def compare(env: Environment, count: int, samples: int, every: int = 1) -> dict[str, Any]:
     lm = llms.load("smollm2-135m-instruct", dtype="float32")
-    agent, tasks = Agent(lm, env), evenly(env.tasks("dev"), count)
+    agent, tasks = Agent(lm, env), evenly_spaced(env.tasks("dev"), count)
     lm.choose(["warm"], [["up"]])
 
     async def act(counting: Counting, together: bool, every: int = 1) -> list[Trajectory]:

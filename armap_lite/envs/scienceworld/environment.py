@@ -31,7 +31,7 @@ from armap_lite.envs.scienceworld.continuations import plan
 from armap_lite.envs.scienceworld.data import DATA, MAX_STEPS
 from armap_lite.envs.scienceworld.java import Simulators
 from armap_lite.envs.scienceworld.tasks import PER_FAMILY, Place, Tasks, read_index
-from armap_lite.storage.assets import cache
+from armap_lite.storage.assets import cache_dir
 from armap_lite.storage.store import write_memo
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -133,7 +133,7 @@ class ScienceWorld(Environment):
 
     def _cached(self, key: str, read: Callable[[Any], Any]) -> Any:
         """What the simulator says of a task (a load of 0.1 s each), kept on disk from one run to the next."""
-        file = cache() / f"scienceworld-{self.version}-tasks.json"
+        file = cache_dir() / f"scienceworld-{self.version}-tasks.json"
         known = _memo(file)
         if key not in known:
             family, variation = key.split("/")[:2]

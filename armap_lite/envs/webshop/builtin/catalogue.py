@@ -57,7 +57,7 @@ def build(seed: int = 0, cache: Path | None = None) -> Path:
     damaged folder is made again. Raises AssetError where the disk is full or cannot be written to.
     """
     name = f"webshop-{seed}-{hashlib.sha256(sources()).hexdigest()[:12]}"
-    folder = (assets.cache() if cache is None else Path(cache)) / name
+    folder = (assets.cache_dir() if cache is None else Path(cache)) / name
     if assets._intact(folder):
         return folder
     with assets._workshop(folder, need=20_000_000) as work:
