@@ -89,11 +89,11 @@ WALKS = [walk(["8 * 3 = 24"] * k) for k in (1, 2, 3)] + [walk(["1 + 3 = 4"] * 4)
 def test_scores_are_those_of_the_plain_backbone(name: str, train: str):
     body = backbone(name)
     if name == "mamba2" and train == "lora:2":
-        with pytest.raises(ValueError, match="train='lora:2' does not fit this backbone; use 'top:8' or 'all'"):
-            RewardNetwork(body, RewardConfig(keep=2, train=train))
+        with pytest.raises(ValueError, match="trainable='lora:2' does not fit this backbone; use 'top:8' or 'all'"):
+            RewardNetwork(body, RewardConfig(num_layers=2, trainable=train))
         return
     whole = len(list(body.parameters()))
-    network = RewardNetwork(body, RewardConfig(keep=2, train=train))
+    network = RewardNetwork(body, RewardConfig(num_layers=2, trainable=train))
     assert sum("lora" not in n for n, _ in network.backbone.named_parameters()) < whole  # it was cut
     learned = network.learned()
     assert {n.partition("layers.")[2][:2] for n in learned if "layers." in n} <= {"0.", "1."}
@@ -131,7 +131,9 @@ def padded(rows: list[list[int]]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_backbone_that_reads_from_both_sides_scores_what_it_scores_alone(dtype: str, capsys: pytest.CaptureFixture):
-    network = seeded(0, lambda: RewardNetwork(BertModel(bert_config()).eval(), RewardConfig(keep=2, train="top:1")))
+    network = seeded(
+        0, lambda: RewardNetwork(BertModel(bert_config()).eval(), RewardConfig(num_layers=2, trainable="top:1"))
+    )
     network.head.weight.data.mul_(50)
     model = RewardModel(network, tiny_tokenizer(), dtype=dtype)
     assert model.forest is None

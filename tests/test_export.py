@@ -86,7 +86,12 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(
-    "config", [{"keep": 2, "train": "top:1"}, {"keep": None, "train": "lora:4"}, {"train": "all", "keep": 1}]
+    "config",
+    [
+        {"num_layers": 2, "trainable": "top:1"},
+        {"num_layers": None, "trainable": "lora:4"},
+        {"trainable": "all", "num_layers": 1},
+    ],
 )
 def test_padded_batches_score_as_the_kit_does(config: dict, backbone: str, tmp_path: Path):
     model = saved(tmp_path / "model", backbone=backbone, max_tokens=64, **config)
@@ -100,7 +105,7 @@ def test_padded_batches_score_as_the_kit_does(config: dict, backbone: str, tmp_p
     assert rows == [loaded.encode(text, t)[0] for t, text in zip(WALKS[:3], TEXTS)]
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert classifier.num_labels == 1 and classifier.dtype == torch.float32
-    assert classifier.base_model.config.num_hidden_layers == (config["keep"] or 3)
+    assert classifier.base_model.config.num_hidden_layers == (config["num_layers"] or 3)
     with torch.inference_mode():
         found = classifier(**tokenizer(texts, padding=True, return_tensors="pt")).logits[:, 0]
     assert found.tolist() == pytest.approx(expected[:3], abs=1e-4)
@@ -110,7 +115,7 @@ def test_padded_batches_score_as_the_kit_does(config: dict, backbone: str, tmp_p
 def test_each_world_in_a_process_without_the_kit(name: str, backbone: str, tmp_path: Path):
     if name == "scienceworld":
         pytest.importorskip("scienceworld", reason="the simulator is an extra")
-    model = saved(tmp_path / "model", backbone=backbone, max_tokens=200, keep=2, train="lora:4")
+    model = saved(tmp_path / "model", backbone=backbone, max_tokens=200, num_layers=2, trainable="lora:4")
     export(model, tmp_path / "out")
     with envs.make(name) as env:
         walks = wander(env, 50)
@@ -155,7 +160,9 @@ def test_other_architectures(make, tmp_path: Path):
     tokenizer = tiny_tokenizer()
     make(len(tokenizer)).save_pretrained(tmp_path / "backbone")
     tokenizer.save_pretrained(tmp_path / "backbone")
-    model = saved(tmp_path / "model", backbone=str(tmp_path / "backbone"), keep=None, train="all", max_tokens=64)
+    model = saved(
+        tmp_path / "model", backbone=str(tmp_path / "backbone"), num_layers=None, trainable="all", max_tokens=64
+    )
     assert export(model, tmp_path / "out")["difference"] < 1e-4
     network, _ = build(RewardConfig(**json.loads((model / "reward.json").read_text(encoding="utf-8"))), "cpu")
     network.load_learned(model)
@@ -173,7 +180,7 @@ def test_an_architecture_without_sequence_classification_is_one_line(tmp_path: P
                           num_hidden_layers=2, chunk_size=16)  # fmt: skip
     Mamba2Model(config).save_pretrained(tmp_path / "backbone")
     tokenizer.save_pretrained(tmp_path / "backbone")
-    saved(tmp_path / "model", backbone=str(tmp_path / "backbone"), keep=None, train="all")
+    saved(tmp_path / "model", backbone=str(tmp_path / "backbone"), num_layers=None, trainable="all")
     capsys.readouterr()
     assert main(["export", str(tmp_path / "model"), str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
@@ -182,7 +189,7 @@ def test_an_architecture_without_sequence_classification_is_one_line(tmp_path: P
 
 
 def test_an_old_model_s_bias_is_named_and_the_kit_still_adds_it(backbone: str, tmp_path: Path, capsys):
-    model = saved(tmp_path / "model", backbone=backbone, keep=2, train="top:1", bias=-1.25)
+    model = saved(tmp_path / "model", backbone=backbone, num_layers=2, trainable="top:1", bias=-1.25)
     assert main(["export", str(model), str(tmp_path / "out")]) == 0
     assert "plus -1.25" in capsys.readouterr().err
     assert json.loads((tmp_path / "out/config.json").read_text(encoding="utf-8"))["armap_bias"] == -1.25
@@ -201,7 +208,7 @@ def test_padding_is_not_read_as_the_last_token(last: str | None, tmp_path: Path)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.pad_token = last
     tokenizer.save_pretrained(folder)
-    export(saved(tmp_path / "model", backbone=str(folder), keep=2, train="top:1"), tmp_path / "out")
+    export(saved(tmp_path / "model", backbone=str(folder), num_layers=2, trainable="top:1"), tmp_path / "out")
     found = AutoTokenizer.from_pretrained(tmp_path / "out")
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert found.pad_token_id == classifier.config.pad_token_id is not None
@@ -232,7 +239,7 @@ def test_blank_lines_are_read_as_the_kit_does_and_no_chat_template_is_left(tmp_p
     tokenizer.save_pretrained(folder)
     text, lines = "a\n\nb\n\n\nc\n", LineTokenizer(tokenizer)
     kit = [lines.start, *lines(text)]
-    export(saved(tmp_path / "model", backbone=str(folder), keep=2, train="top:1"), tmp_path / "out")
+    export(saved(tmp_path / "model", backbone=str(folder), num_layers=2, trainable="top:1"), tmp_path / "out")
     found = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert found(text)["input_ids"] == kit
     assert found.chat_template is None
@@ -248,7 +255,7 @@ def pair(i: int) -> PreferencePair:
 
 def test_the_card_s_figures_come_from_the_run(backbone: str, tmp_path: Path):
     run = tmp_path / "game24"
-    saved(run / "reward_model", backbone=backbone, keep=2, train="lora:4", max_tokens=100)
+    saved(run / "reward_model", backbone=backbone, num_layers=2, trainable="lora:4", max_tokens=100)
     (run / "run.json").write_text(json.dumps({"env": "'game24'", "profile": "'fast'", "seed": "3"}), encoding="utf-8")
     (run / "training.json").write_text(
         json.dumps({"train_pairs": 1234, "val_pairs": 56, "val_accuracy": 0.875}), encoding="utf-8"
@@ -287,7 +294,7 @@ def test_the_card_s_figures_come_from_the_run(backbone: str, tmp_path: Path):
 
 
 def test_a_folder_that_is_in_use_is_left_as_it_is(backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture):
-    model = saved(tmp_path / "model", backbone=backbone, keep=2)
+    model = saved(tmp_path / "model", backbone=backbone, num_layers=2)
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine", encoding="utf-8")
     assert main(["export", str(model), str(tmp_path / "out")]) == 1

@@ -97,7 +97,7 @@ def test_one_that_reads_from_both_sides_is_run_as_a_whole(tmp_path: Path):
 
 def test_an_exported_model_is_taken_back(tmp_path: Path):
     backbone = tiny_folder(tmp_path / "backbone")
-    model = saved(tmp_path / "model", backbone=backbone, keep=2, train="lora:4", max_tokens=64)
+    model = saved(tmp_path / "model", backbone=backbone, num_layers=2, trainable="lora:4", max_tokens=64)
     export(model, tmp_path / "out")
     kit, back = reward.load(model), reward.load(tmp_path / "out")
     assert [back.encode(x, t) for x, t in zip(TEXTS, WALKS)] == [kit.encode(x, t) for x, t in zip(TEXTS, WALKS)]
@@ -106,7 +106,7 @@ def test_an_exported_model_is_taken_back(tmp_path: Path):
 
 def test_what_is_finished_and_what_is_not(tmp_path: Path):
     backbone = tiny_folder(tmp_path / "backbone")
-    trained = saved(tmp_path / "model", backbone=backbone, keep=2, train="top:1")
+    trained = saved(tmp_path / "model", backbone=backbone, num_layers=2, trainable="top:1")
     assert reward.is_finished(str(trained)) and reward.is_finished(classifier(tmp_path / "finished"))
     assert not reward.is_finished(backbone) and not reward.is_finished("smollm2-135m-instruct")
     with pytest.raises(ValueError, match="finished has 3 labels; a reward model has one"):
@@ -119,7 +119,7 @@ def test_what_is_finished_and_what_is_not(tmp_path: Path):
 def test_a_run_uses_it_without_training(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     policy = tiny_folder(tmp_path / "policy", layers=1)
     if kind == "ours":
-        spec = str(saved(tmp_path / "model", backbone=policy, keep=1, train="top:1"))
+        spec = str(saved(tmp_path / "model", backbone=policy, num_layers=1, trainable="top:1"))
     else:
         spec = classifier(tmp_path / "finished", "bert" if kind == "bert" else "llama")
     sizes: dict[str, Any] = {"collect_tasks": 2, "samples": 2, "proposals": 1, "dev_tasks": 3, "test_tasks": 3}

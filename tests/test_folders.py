@@ -16,7 +16,7 @@ from armap_lite.exchange import preferences
 from armap_lite.reward import folders
 from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
 
-SHORT = TrainingConfig(lr=1e-2, batch_size=4, checks=1)
+SHORT = TrainingConfig(lr=1e-2, batch_size=4, num_validations=1)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -68,15 +68,24 @@ def test_a_second_training_waits_and_uses_the_first_one_s_model(tmp_path: Path, 
     rows = [{"prompt": f"{i}?", "chosen": "four", "rejected": "five"} for i in range(10)]
     file.write_text(json.dumps(rows), encoding="utf-8")
     command = ["train", "--pairs", str(file), "--out", str(out), "--backbone", tiny_folder(tmp_path / "tiny")]
-    command += ["--keep", "2", "--train", "top:1", "--checks", "1", "--trainer", '{"accelerator": "cpu"}']
+    command += [
+        "--num-layers",
+        "2",
+        "--trainable",
+        "top:1",
+        "--num-validations",
+        "1",
+        "--trainer",
+        '{"accelerator": "cpu"}',
+    ]
     with folders.alone(out):
         second = subprocess.Popen(
             [sys.executable, "-m", "armap_lite", *command], stderr=subprocess.PIPE, text=True, encoding="utf-8"
         )
         assert second.stderr and "is being trained by another process" in second.stderr.readline()
         out.mkdir()  # by the first one, as soon as it is complete
-        pairs, config = preferences.read(file), RewardConfig(backbone=command[6], keep=2, train="top:1")
-        source = trained_on(pairs, config, TrainingConfig(checks=1), 0)
+        pairs, config = preferences.read(file), RewardConfig(backbone=command[6], num_layers=2, trainable="top:1")
+        source = trained_on(pairs, config, TrainingConfig(num_validations=1), 0)
         (out / "training.json").write_text(json.dumps({"trained_on": source}), encoding="utf-8")
     assert second.wait(60) == 0 and second.stderr.read() == ""
     assert {file.name for file in out.iterdir()} == {"training.json"}  # nothing was trained

@@ -74,7 +74,7 @@ def test_a_card_without_bfloat16_gets_float16_and_that_is_said_once(card, capsys
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
 def test_a_reward_model_has_its_dtype_before_it_is_moved(card, stored, tmp_path, monkeypatch: pytest.MonkeyPatch):
     card("NVIDIA A100", (8, 0))
-    config = RewardConfig(backbone=tiny_folder(tmp_path), keep=2, train="top:1")
+    config = RewardConfig(backbone=tiny_folder(tmp_path), num_layers=2, trainable="top:1")
     seeded(0, lambda: LlamaForCausalLM(tiny_config())).to(stored).save_pretrained(tmp_path)
     moved = []
     monkeypatch.setattr(RewardNetwork, "to", lambda net, where: moved.append((where.type, net.backbone.dtype)) or net)
@@ -103,12 +103,12 @@ def test_the_dtype_that_is_asked_for_is_kept(tmp_path, monkeypatch: pytest.Monke
 
 
 def test_a_small_card_takes_more_passes_and_that_is_said(card, capsys: pytest.CaptureFixture):
-    network, _ = tiny_network(0, train="all")
+    network, _ = tiny_network(0, trainable="all")
     each = activation_bytes(2, 32, network.config, CONFIG)
-    whole = TrainingConfig(batch_size=12, accumulate=2)
+    whole = TrainingConfig(batch_size=12, accumulate_grad_batches=2)
     card("one", (9, 0), (model_bytes(network) + 2 * 5 * 128 * each / SHARE) / 1e9)  # room for five pairs
     fitted = _for_cuda(whole, network, 100)  # padded to 128
-    assert (fitted.batch_size, fitted.accumulate) == (4, 6)
+    assert (fitted.batch_size, fitted.accumulate_grad_batches) == (4, 6)
     assert "4 pairs a pass and 6 passes a step instead of 12 and 2" in capsys.readouterr().err
     card("one", (9, 0))
     assert _for_cuda(whole, network, 100) == whole and capsys.readouterr().err == ""
@@ -116,8 +116,8 @@ def test_a_small_card_takes_more_passes_and_that_is_said(card, capsys: pytest.Ca
 
 @given(st.integers(1, 96), st.integers(1, 8), st.integers(1, 40), st.integers(0, 10**6))
 def test_a_batch_is_split_no_further_than_it_has_to_be(size: int, accumulate: int, tokens: int, free: int):
-    fitted = fit_batch(TrainingConfig(batch_size=size, accumulate=accumulate), tokens, 100, free)
-    assert fitted.batch_size * fitted.accumulate == size * accumulate
+    fitted = fit_batch(TrainingConfig(batch_size=size, accumulate_grad_batches=accumulate), tokens, 100, free)
+    assert fitted.batch_size * fitted.accumulate_grad_batches == size * accumulate
 
     def fits(pairs: int) -> bool:
         return 2 * pairs * tokens * 100 <= SHARE * free
@@ -128,21 +128,24 @@ def test_a_batch_is_split_no_further_than_it_has_to_be(size: int, accumulate: in
 
 
 def test_the_estimate_is_what_was_measured_and_profile_gpu_fits_80_gb_in_every_world():
-    whole = RewardConfig(keep=None, train="all")
+    whole = RewardConfig(num_layers=None, trainable="all")
     assert activation_bytes(*SMOL, whole, TrainingConfig()) == pytest.approx(1.18e6, rel=0.01)
     for env, longest in {"game24": 128, "scienceworld": 1024, "webshop": 1024}.items():
         settings = profiles.get("gpu", env)
         assert longest <= settings.reward.max_tokens
         each = activation_bytes(*SMOL, settings.reward, settings.training)
         assert fit_batch(settings.training, longest, each, int(75e9)) == settings.training
-        assert settings.training.batch_size * settings.training.accumulate == 64
+        assert settings.training.batch_size * settings.training.accumulate_grad_batches == 64
 
 
 def test_frozen_layers_and_checkpointing_keep_less():
-    full = activation_bytes(30, 576, RewardConfig(train="all"), TrainingConfig())
-    assert activation_bytes(30, 576, RewardConfig(train="lora:8"), TrainingConfig()) == full
-    assert activation_bytes(30, 576, RewardConfig(train="top:6"), TrainingConfig()) == full // 5
-    assert activation_bytes(30, 576, RewardConfig(train="all"), TrainingConfig(gradient_checkpointing=True)) < full / 10
+    full = activation_bytes(30, 576, RewardConfig(trainable="all"), TrainingConfig())
+    assert activation_bytes(30, 576, RewardConfig(trainable="lora:8"), TrainingConfig()) == full
+    assert activation_bytes(30, 576, RewardConfig(trainable="top:6"), TrainingConfig()) == full // 5
+    assert (
+        activation_bytes(30, 576, RewardConfig(trainable="all"), TrainingConfig(gradient_checkpointing=True))
+        < full / 10
+    )
 
 
 def test_batches_for_a_gpu_have_lengths_in_multiples_of_64_and_come_from_workers():
@@ -164,11 +167,11 @@ def test_batches_for_a_gpu_have_lengths_in_multiples_of_64_and_come_from_workers
 def backbone(kind: str) -> tuple[torch.nn.Module, RewardConfig]:
     if kind == "bidirectional":
         shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-        return BertModel(BertConfig(vocab_size=340, **shape)), RewardConfig(keep=None, train="all")
+        return BertModel(BertConfig(vocab_size=340, **shape)), RewardConfig(num_layers=None, trainable="all")
     if kind == "window":
         shape = {k: v for k, v in tiny_config().to_dict().items() if k in MistralConfig().to_dict()}
-        return MistralModel(MistralConfig(**shape | {"sliding_window": 3})), RewardConfig(keep=2, train="all")
-    return LlamaModel(tiny_config()), RewardConfig(keep=2, train="all")
+        return MistralModel(MistralConfig(**shape | {"sliding_window": 3})), RewardConfig(num_layers=2, trainable="all")
+    return LlamaModel(tiny_config()), RewardConfig(num_layers=2, trainable="all")
 
 
 @pytest.mark.parametrize(("kind", "needless"), [("causal", True), ("window", True), ("bidirectional", False)])
@@ -201,7 +204,7 @@ def test_a_profile_says_how_models_compute_here(monkeypatch: pytest.MonkeyPatch,
 def test_every_path_on_a_simulated_gpu():
     here = Path(__file__).parents[1]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (TOOLS, here, here / "tests")))}
-    command = [sys.executable, str(TOOLS / "smoke.py"), "--fake"]
+    command = [sys.executable, "tests/former_names.py", str(TOOLS / "smoke.py"), "--fake"]
     ran = subprocess.run(command, env=env, cwd=here, capture_output=True, text=True, timeout=1200, encoding="utf-8")
     assert ran.returncode == 0, ran.stderr[-3000:]
     failed = [line for line in ran.stdout.splitlines() if line.startswith("FAIL")]

@@ -54,7 +54,7 @@ def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_doe
         "reflexion": {"trials": 2, "threshold": 1e9},
         "mcts": {"rollouts": 3, "finish": True, "draws": None if env == "game24" else 3},
     }
-    training = TrainingConfig(batch_size=4, checks=1, held_out=0.5)
+    training = TrainingConfig(batch_size=4, num_validations=1, val_fraction=0.5)
     if env == "scienceworld":
         sizes["env_options"] = {"families": SHORT, "simulators": 4}
     run = Run(env, "fast", tmp_path / "run", policy=model, reward=model, **sizes, planners=planners, training=training)

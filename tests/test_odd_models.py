@@ -76,9 +76,9 @@ def test_a_model_with_missing_weights_is_refused(tmp_path: Path, caplog: pytest.
         llms.load(cut, device="cpu")
     for vision in (None, "efficientnet-lite0"):
         with pytest.raises(AssetError, match="lacks 9 of the weights of a LlamaModel"):
-            build(RewardConfig(backbone=cut, keep=2, train="top:1", vision=vision), "cpu")
+            build(RewardConfig(backbone=cut, num_layers=2, trainable="top:1", vision=vision), "cpu")
     caplog.clear()
-    build(RewardConfig(backbone=tiny_folder(tmp_path / "whole"), keep=2, train="top:1"), "cpu")
+    build(RewardConfig(backbone=tiny_folder(tmp_path / "whole"), num_layers=2, trainable="top:1"), "cpu")
     assert "lm_head" not in caplog.text  # that a backbone leaves it out is no news
 
 
@@ -266,5 +266,5 @@ def test_pairs_are_padded_without_a_padding_token_or_an_eos():
     tokenizer = tiny_tokenizer()
     tokenizer.eos_token = tokenizer.pad_token = None
     pairs = [PreferencePair(str(i), str(i), text, WALKS[0], WALKS[1], "plain", 0) for i, text in enumerate(TEXTS)]
-    data = PairDataModule(pairs, tokenizer, held_out=0.5)
+    data = PairDataModule(pairs, tokenizer, val_fraction=0.5)
     assert data.pad == tokenizer.bos_token_id

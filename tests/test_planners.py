@@ -596,9 +596,9 @@ def test_every_profile_gives_each_planner_options_that_it_has(profile, env):
 def test_profile_paper_has_the_published_constants(env, lr, epochs, batch, tokens, n, threshold, rollouts, temperature):
     settings = profiles.get("paper", env)
     t, options = settings.training, settings.planners
-    assert (t.lr, t.epochs, t.clip, t.weight_decay, t.schedule) == (lr, epochs, 0.3, 0.0, "constant")
-    assert t.batch_size * t.accumulate * t.devices == batch
-    assert (settings.reward.max_tokens, settings.reward.train) == (tokens, "lora:64")
+    assert (t.lr, t.epochs, t.gradient_clip_val, t.weight_decay, t.schedule) == (lr, epochs, 0.3, 0.0, "constant")
+    assert t.batch_size * t.accumulate_grad_batches * t.devices == batch
+    assert (settings.reward.max_tokens, settings.reward.trainable) == (tokens, "lora:64")
     assert options["best_of_n"] == {"n": n, "temperature": 0.7 if env == "game24" else 0.5}
     assert (options["reflexion"]["trials"], options["reflexion"]["threshold"]) == (10, threshold)
     tree = options["mcts"]

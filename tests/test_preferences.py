@@ -214,15 +214,26 @@ def test_other_columns_are_named_with_what_is_expected(tmp_path: Path):
 def test_the_command_trains_on_trl_rows(tmp_path: Path, capsys: pytest.CaptureFixture):
     rows = [{"prompt": f"{i} + 1?", "chosen": f"{i + 1}", "rejected": "no idea"} for i in range(12)]
     file, model = write(tmp_path / "rows.jsonl", rows), tiny_folder(tmp_path / "tiny")
-    command = ["train", "--pairs", str(file), "--out", str(tmp_path / "out"), "--backbone", model, "--keep", "2"]
-    command += ["--train", "all", "--epochs", "2", "--seed", "3", "--lr", "1e-3", "--trainer", '{"accelerator": "cpu"}']
+    command = ["train", "--pairs", str(file), "--out", str(tmp_path / "out"), "--backbone", model, "--num-layers", "2"]
+    command += [
+        "--trainable",
+        "all",
+        "--epochs",
+        "2",
+        "--seed",
+        "3",
+        "--lr",
+        "1e-3",
+        "--trainer",
+        '{"accelerator": "cpu"}',
+    ]
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert "step 1 of 4" in shown and "10 pairs" in shown.splitlines()[-1]
     told = json.loads((tmp_path / "out/training.json").read_text(encoding="utf-8"))
     assert told["steps"] == 4 and told["trained_on"]["seed"] == 3
     settings = told["trained_on"]["training"], told["trained_on"]["reward"]
-    assert (settings[0]["lr"], settings[1]["keep"], settings[1]["train"]) == (1e-3, 2, "all")
+    assert (settings[0]["lr"], settings[1]["num_layers"], settings[1]["trainable"]) == (1e-3, 2, "all")
     scores = reward.load(tmp_path / "out").score(["1 + 1?"], [read(file)[1].chosen])
     assert scores.shape == (1,)
     assert main(command) == 0 and "before" in capsys.readouterr().out
@@ -233,5 +244,5 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: pyte
     assert main(["train", "--pairs", str(file), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.startswith("error: ") and not (tmp_path / "out").exists()
     with pytest.raises(SystemExit):
-        main(["train", "--pairs", str(file), "--out", str(tmp_path / "out"), "--keep", "many"])
+        main(["train", "--pairs", str(file), "--out", str(tmp_path / "out"), "--num-layers", "many"])
     assert "'many' is no int" in capsys.readouterr().err

@@ -93,14 +93,16 @@ def test_keep_cuts_the_layers_above():
     with torch.inference_mode():
         hidden = full(ids, output_hidden_states=True).hidden_states  # embeddings, then each layer's output
         expected = full.norm(hidden[2])
-        short = RewardNetwork(full, RewardConfig(keep=2, train="all"))
+        short = RewardNetwork(full, RewardConfig(num_layers=2, trainable="all"))
         assert torch.equal(short.backbone(ids).last_hidden_state, expected)
-    assert seeded(3, lambda: RewardNetwork(LlamaModel(tiny_config()), RewardConfig(keep=None))).backbone.layers[2:]
+    assert seeded(3, lambda: RewardNetwork(LlamaModel(tiny_config()), RewardConfig(num_layers=None))).backbone.layers[
+        2:
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_train_names_what_learns(kind: str):
-    network, _ = tiny_network(train=kind)
+    network, _ = tiny_network(trainable=kind)
     learned, every = network.learned().keys(), dict(network.named_parameters()).keys()
     if kind == "all":
         assert learned == every
@@ -116,9 +118,12 @@ def test_train_names_what_learns(kind: str):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"keep": 0}, "keep=0, but the backbone has 3 layers; choose 1 to that many"),
-        ({"keep": 4}, "keep=4, but the backbone has 3 layers"),
-        *(({"train": kind}, f"train='{kind}' is not known; use") for kind in ("some", "top", "top:0", "lora:x", "")),
+        ({"num_layers": 0}, "num_layers=0, but the backbone has 3 layers; choose 1 to that many"),
+        ({"num_layers": 4}, "num_layers=4, but the backbone has 3 layers"),
+        *(
+            ({"trainable": kind}, f"trainable='{kind}' is not known; use")
+            for kind in ("some", "top", "top:0", "lora:x", "")
+        ),
     ],
 )
 def test_wrong_options_are_named(config: dict, message: str):
@@ -136,7 +141,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def trained(backbone: str, kind: str) -> RewardNetwork:
     """A network all of whose learned tensors differ from those it was built with."""
-    network, _ = build(RewardConfig(backbone=backbone, keep=2, train=kind), "cpu")
+    network, _ = build(RewardConfig(backbone=backbone, num_layers=2, trainable=kind), "cpu")
 
     def move() -> None:
         for tensor in network.learned().values():
@@ -192,7 +197,7 @@ def test_a_save_that_breaks_off_leaves_the_model_before(backbone: str, tmp_path:
 
 @pytest.mark.parametrize("other", [{"layers": 2}, {"hidden_size": 48}])
 def test_weights_of_another_backbone_are_refused(other: dict, backbone: str, tmp_path: Path):
-    config = RewardConfig(backbone=backbone, keep=None, train="all")
+    config = RewardConfig(backbone=backbone, num_layers=None, trainable="all")
     build(config, "cpu")[0].save(tmp_path / "model")
     wrong = str(tmp_path / "other")
     if "layers" in other:

@@ -31,18 +31,19 @@ from armap_lite.pipeline import training_process
 from armap_lite.pipeline.run import Run
 from armap_lite.pipeline.training_process import TrainingError
 from armap_lite.reward import training
-from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
+from armap_lite.reward.config import FORMER_NAMES, RewardConfig, TrainingConfig, trained_on
 from armap_lite.storage.store import JsonlStore
 from armap_lite.trajectory import PreferencePair
 
 CPU = {"accelerator": "cpu", "enable_progress_bar": False}
-SLOW = TrainingConfig(lr=1e-3, batch_size=1, epochs=40, checks=320, patience=9999)  # it never ends before it is ended
-SHORT = TrainingConfig(lr=1e-2, batch_size=4, epochs=2, checks=4, patience=99)
+# It never ends before it is ended.
+SLOW = TrainingConfig(lr=1e-3, batch_size=1, epochs=40, num_validations=320, patience=9999)
+SHORT = TrainingConfig(lr=1e-2, batch_size=4, epochs=2, num_validations=4, patience=99)
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> RewardConfig:
-    return RewardConfig(backbone=tiny_folder(tmp_path / "tiny"), keep=2, train="top:1")
+    return RewardConfig(backbone=tiny_folder(tmp_path / "tiny"), num_layers=2, trainable="top:1")
 
 
 def stage_file(folder: Path, pairs: list[PreferencePair]) -> Path:
@@ -146,8 +147,8 @@ def test_a_killed_process_gives_one_error_and_the_next_goes_on(config: RewardCon
 
 
 def test_a_process_that_fails_says_why_in_one_line(config: RewardConfig, tmp_path: Path, capsys: pytest.CaptureFixture):
-    file, deeper = stage_file(tmp_path, toy_pairs(10)), dataclasses.replace(config, keep=9)
-    why = r"^training failed: keep=9, but the backbone has 3 layers.* \[exit status 1\]$"
+    file, deeper = stage_file(tmp_path, toy_pairs(10)), dataclasses.replace(config, num_layers=9)
+    why = r"^training failed: num_layers=9, but the backbone has 3 layers.* \[exit status 1\]$"
     with pytest.raises(TrainingError, match=why):
         training_process.train(file, tmp_path / "model", deeper, SHORT, **CPU)
     assert "Traceback" not in capsys.readouterr().err
@@ -280,11 +281,24 @@ def test_a_field_that_a_later_version_adds_trains_nothing_anew(
     file = tmp_path / "run/training.json"
     assert stage(toy_pairs(10))
     known = json.loads(file.read_text(encoding="utf-8"))
-    for kind, field in (("training", "clip"), ("reward", "vision_tokens")):  # as if they were new
+    for kind, field in (("training", "gradient_clip_val"), ("reward", "vision_tokens")):  # as if they were new
         del known["trained_on"][kind][field]
     file.write_text(json.dumps(known), encoding="utf-8")
     assert not stage(toy_pairs(10))
-    assert stage(toy_pairs(10), clip=0.5)
+    assert stage(toy_pairs(10), gradient_clip_val=0.5)
+
+
+def test_a_field_that_has_another_name_now_trains_nothing_anew(stage: Callable[..., bool], tmp_path: Path):
+    file = tmp_path / "run/training.json"
+    assert stage(toy_pairs(10))
+    known = json.loads(file.read_text(encoding="utf-8"))
+    former = {name: was for was, name in FORMER_NAMES.items()}
+    for kind in ("training", "reward"):
+        known["trained_on"][kind] = {former.get(k, k): value for k, value in known["trained_on"][kind].items()}
+    assert known["trained_on"]["training"]["checks"] == SHORT.num_validations
+    file.write_text(json.dumps(known), encoding="utf-8")
+    assert not stage(toy_pairs(10))
+    assert stage(toy_pairs(10), num_validations=2)
 
 
 @pytest.mark.parametrize("torn", ['{"trained_on": {', "[1]"])
@@ -308,7 +322,7 @@ def test_what_a_training_depends_on():
         trained_on(
             [dataclasses.replace(pairs[0], instruction="other"), *pairs[1:]], RewardConfig(), TrainingConfig(), 0
         ),
-        trained_on(pairs, RewardConfig(keep=None), TrainingConfig(), 0),
+        trained_on(pairs, RewardConfig(num_layers=None), TrainingConfig(), 0),
         trained_on(pairs, RewardConfig(), TrainingConfig(lr=1.0), 0),
         trained_on(pairs, RewardConfig(), TrainingConfig(), 1),
     ]

@@ -31,7 +31,7 @@ from armap_lite.trajectory import PreferencePair, Step, Trajectory
 
 ROOT = Path(__file__).parents[1]
 CPU = {"accelerator": "cpu", "enable_progress_bar": False}
-CONFIG = TrainingConfig(lr=3e-3, batch_size=4, checks=4, patience=99)
+CONFIG = TrainingConfig(lr=3e-3, batch_size=4, num_validations=4, patience=99)
 
 
 def toy_pairs(tasks: int, each: int = 2) -> list[PreferencePair]:
@@ -146,7 +146,7 @@ def test_too_few_batches_for_the_devices():
 
 def test_a_batch_holds_the_chosen_first_then_their_rejected():
     tokenizer = tiny_tokenizer()
-    data = PairDataModule(toy_pairs(10), tokenizer, batch_size=4, held_out=0.2, seed=3)
+    data = PairDataModule(toy_pairs(10), tokenizer, batch_size=4, val_fraction=0.2, seed=3)
     assert (len(data.train_pairs), len(data.val_pairs)) == (16, 4)
     lines, texts = LineTokenizer(tokenizer), Counter()
     for batch in data.train_dataloader():
@@ -163,12 +163,14 @@ def test_a_batch_holds_the_chosen_first_then_their_rejected():
 
 
 def test_tasks_that_cannot_be_split_are_named():
-    with pytest.raises(ValueError, match="3 pairs of 1 tasks cannot be split by task with held_out=0.2"):
+    with pytest.raises(ValueError, match="3 pairs of 1 tasks cannot be split by task with val_fraction=0.2"):
         PairDataModule(toy_pairs(1, 3), tiny_tokenizer())
 
 
 def test_long_pairs_are_shortened_and_counted(tmp_path: Path):
-    metrics = fit(tmp_path / "model", dataclasses.replace(CONFIG, checks=1), toy_pairs(4), network={"max_tokens": 24})
+    metrics = fit(
+        tmp_path / "model", dataclasses.replace(CONFIG, num_validations=1), toy_pairs(4), network={"max_tokens": 24}
+    )
     assert metrics["shortened"] == 16  # two sides of eight pairs
 
 
@@ -176,14 +178,14 @@ def test_long_pairs_are_shortened_and_counted(tmp_path: Path):
 
 
 def test_the_rule_is_learned_and_carries_over_to_held_out_tasks(tmp_path: Path):
-    metrics = fit(tmp_path / "model", dataclasses.replace(CONFIG, epochs=4, lr=1e-2), network={"train": "all"})
+    metrics = fit(tmp_path / "model", dataclasses.replace(CONFIG, epochs=4, lr=1e-2), network={"trainable": "all"})
     loss, accuracy = curves(tmp_path / "model", "train_loss"), curves(tmp_path / "model", "train_accuracy")
     assert metrics["steps"] == len(loss) == 32
     assert sum(list(loss.values())[-4:]) < 0.2 * sum(list(loss.values())[:4])
     assert list(accuracy.values())[-4:] == [1.0] * 4
     assert metrics["val_accuracy"] == 1.0 == max(curves(tmp_path / "model", "val_accuracy").values())
     assert (metrics["train_pairs"], metrics["val_pairs"]) == (32, 8)
-    fresh, tokenizer = tiny_network(0, train="all")
+    fresh, tokenizer = tiny_network(0, trainable="all")
     fresh.load_learned(tmp_path / "model")
     model = RewardModel(fresh, tokenizer)
     pairs = toy_pairs(30)[-10:]  # of tasks that were in neither part
@@ -199,7 +201,7 @@ def test_tokens_counted_are_the_attended_ones(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", ["top:1", "lora:4", "all"])
 def test_only_what_should_learns(kind: str, tmp_path: Path):
-    network, tokenizer = tiny_network(0, train=kind)
+    network, tokenizer = tiny_network(0, trainable=kind)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     train(toy_pairs(10), tmp_path / "model", training=CONFIG, network=(network, tokenizer), **CPU)
     learned = network.learned().keys()
@@ -211,7 +213,7 @@ def test_only_what_should_learns(kind: str, tmp_path: Path):
 def test_gradient_checkpointing_computes_layers_again_and_changes_nothing(tmp_path: Path):
     runs = []
     for again in (False, True):
-        network, tokenizer = tiny_network(0, train="all")
+        network, tokenizer = tiny_network(0, trainable="all")
         passes: list[str] = []
         network.backbone.layers[0].mlp.register_forward_pre_hook(
             lambda module, *_, passes=passes: passes.append("train" if torch.is_grad_enabled() else "val")
@@ -228,7 +230,7 @@ def test_gradient_checkpointing_computes_layers_again_and_changes_nothing(tmp_pa
 
 @pytest.mark.parametrize("checks", [10, 20])  # every second batch; each batch
 def test_training_stops_early_when_held_out_accuracy_stands_still(checks: int, tmp_path: Path):
-    config = TrainingConfig(lr=0.0, batch_size=1, checks=checks, patience=2)
+    config = TrainingConfig(lr=0.0, batch_size=1, num_validations=checks, patience=2)
     metrics = fit(tmp_path / "model", config, toy_pairs(25, 1))
     assert metrics["steps"] == 3 * 20 // checks  # the first validation is the best, two more are no better
 
@@ -249,7 +251,7 @@ def test_the_best_model_is_kept_not_the_last(monitor: str, kept: int, tmp_path: 
 def test_the_learning_rate_warms_up_and_goes_down(tmp_path: Path):
     seen: dict[str, list[float]] = {}
     for schedule in ("linear", "constant"):
-        config = dataclasses.replace(CONFIG, batch_size=1, schedule=schedule, warmup=0.25, accumulate=2)
+        config = dataclasses.replace(CONFIG, batch_size=1, schedule=schedule, warmup=0.25, accumulate_grad_batches=2)
         module = RewardModule(tiny_network()[0], config, tmp_path)
         module.trainer = SimpleNamespace(estimated_stepping_batches=8)  # type: ignore[assignment]
         made = module.configure_optimizers()
@@ -336,7 +338,8 @@ def test_a_finished_run_is_not_mixed_into_the_next(tmp_path: Path):
 def test_checkpoints_come_with_each_validation_also_where_gradients_are_accumulated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    config = dataclasses.replace(CONFIG, batch_size=1, accumulate=3, checks=4)  # 32 batches; checks after 6, 12, ...
+    # 32 batches; validations after 6, 12, ...
+    config = dataclasses.replace(CONFIG, batch_size=1, accumulate_grad_batches=3, num_validations=4)
     whole = fit(tmp_path / "whole", config)
     break_at(monkeypatch, RewardModule, "training_step", 15)
     with pytest.raises(InterruptedError):
@@ -388,7 +391,7 @@ def test_two_processes_end_with_one_model_that_of_one_process_with_the_double_ba
 
     # Two batches side by side make the same step as two batches one after the other, whose gradients are averaged.
     network, tokenizer = tiny_network(0)
-    config = dataclasses.replace(DDP, devices=1, accumulate=2)
+    config = dataclasses.replace(DDP, devices=1, accumulate_grad_batches=2)
     single = train(toy_pairs(20), tmp_path / "single", training=config, seed=1, network=(network, tokenizer), **CPU)
     # Sums in another order differ in the last bits, which Adam makes larger: up to 1/30 of one step (lr) is allowed.
     assert_same(ends[0], network.learned(), DDP.lr / 30)

@@ -61,8 +61,8 @@ def test_pictures_that_no_one_looks_at_are_said(seeing: bool, tmp_path: Path, ca
     [
         (RewardConfig, {"max_tokens": 7}),
         (TrainingConfig, {"batch_size": 0}),
-        (TrainingConfig, {"held_out": 0.0}),
-        (TrainingConfig, {"held_out": 1.0}),
+        (TrainingConfig, {"val_fraction": 0.0}),
+        (TrainingConfig, {"val_fraction": 1.0}),
         (TrainingConfig, {"epochs": 0}),
     ],
 )

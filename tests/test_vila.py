@@ -251,7 +251,7 @@ def read(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
 
 def test_vila_s_numbers(checkpoint: tuple[Path, Weights], tmp_path: Path):
     folder, weights = checkpoint
-    config = RewardConfig(backbone=str(folder), keep=None, train="lora:2", vision="own", max_tokens=400)
+    config = RewardConfig(backbone=str(folder), num_layers=None, trainable="lora:2", vision="own", max_tokens=400)
     network, tokenizer = build(config, "cpu")
     pictures = network.pictures
     assert pictures and (pictures.tower.tokens, pictures.tower.size) == (9, 4 * C)
@@ -285,10 +285,10 @@ def test_the_squares_come_as_vila_was_trained():
 
 def test_tower_and_projector_stay_as_they_are_unless_all_learns(checkpoint: tuple[Path, Weights], tmp_path: Path):
     folder, _ = checkpoint
-    config = RewardConfig(backbone=str(folder), keep=2, train="lora:2", vision="own")
+    config = RewardConfig(backbone=str(folder), num_layers=2, trainable="lora:2", vision="own")
     network, tokenizer = build(config, "cpu")
     assert all("lora_" in name or name.startswith("head.") for name in network.learned())
-    whole, _ = build(RewardConfig(backbone=str(folder), keep=2, train="all", vision="own"), "cpu")
+    whole, _ = build(RewardConfig(backbone=str(folder), num_layers=2, trainable="all", vision="own"), "cpu")
     assert sum("projector" in name for name in whole.learned()) == 6
     seeded(1, lambda: [t.add_(torch.randn_like(t), alpha=0.1) for t in network.learned().values()])
     some = [walk(draw(tmp_path / "a.png")), walk(None)]
@@ -303,4 +303,4 @@ def test_another_build_is_refused(change: dict, checkpoint: tuple[Path, Weights]
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (tmp_path / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
     with pytest.raises(ValueError, match=f"{tmp_path}: .* not built here; take VILA1.5-3b"):
-        build(RewardConfig(backbone=str(tmp_path), keep=2, vision="own"), "cpu")
+        build(RewardConfig(backbone=str(tmp_path), num_layers=2, vision="own"), "cpu")

@@ -38,6 +38,7 @@ from transformers import (
 from armap_lite import reward
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import RewardConfig, TrainingConfig, training
+from armap_lite.reward.config import FORMER_NAMES
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.reward.scorer import RewardModel
@@ -97,7 +98,7 @@ def siglip(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def network_with(tower: Tower | None, **config: Any) -> RewardNetwork:
-    options = RewardConfig(**{"backbone": "tiny", "keep": 2, "train": "top:1", **config})
+    options = RewardConfig(**{"backbone": "tiny", "num_layers": 2, "trainable": "top:1", **config})
     return seeded(0, lambda: RewardNetwork(LlamaModel(tiny_config()), options, tower).eval())
 
 
@@ -229,12 +230,14 @@ def test_text_stays_as_it_was(siglip: str, network: RewardNetwork, album: list[s
 
 
 def test_a_text_model_saved_before_there_were_pictures_loads(tmp_path: Path):
-    config = RewardConfig(backbone=tiny_folder(tmp_path / "backbone"), keep=2, train="top:1")
+    config = RewardConfig(backbone=tiny_folder(tmp_path / "backbone"), num_layers=2, trainable="top:1")
     network, tokenizer = build(config, "cpu")
     network.save(tmp_path / "model")
     before = RewardModel(network, tokenizer).score(["go"], [walk(None)])
     file = tmp_path / "model/reward.json"
     old = {k: v for k, v in json.loads(file.read_text(encoding="utf-8")).items() if not k.startswith("vision")}
+    former = {name: was for was, name in FORMER_NAMES.items()}
+    old = {former.get(name, name): value for name, value in old.items()}
     assert old.keys() == {"backbone", "keep", "train", "max_tokens"}
     file.write_text(json.dumps(old), encoding="utf-8")
     assert reward.load(tmp_path / "model").score(["go"], [walk(None)]).tolist() == before.tolist()
@@ -246,7 +249,7 @@ def test_a_text_model_saved_before_there_were_pictures_loads(tmp_path: Path):
 @pytest.mark.parametrize("kind", ["top:1", "lora:4", "all"])
 def test_a_saved_model_gives_the_same_scores(kind: str, siglip: str, album: list[str], tmp_path: Path):
     backbone = tiny_folder(tmp_path / "backbone")
-    network, tokenizer = build(RewardConfig(backbone=backbone, keep=2, train=kind, vision=siglip), "cpu")
+    network, tokenizer = build(RewardConfig(backbone=backbone, num_layers=2, trainable=kind, vision=siglip), "cpu")
     learned = network.learned()
     assert {n.split(".projector.")[1] for n in learned if ".projector." in n} >= {"first.weight", "last.weight"}
     assert not any("words" in n for n in learned) or kind == "all"
@@ -365,7 +368,7 @@ def test_what_another_tower_saw_is_not_used(siglip: str, own_cache: Path, tmp_pa
 # Training.
 
 CPU = {"accelerator": "cpu", "enable_progress_bar": False}
-FAST = TrainingConfig(lr=3e-3, batch_size=4, checks=2, patience=99)
+FAST = TrainingConfig(lr=3e-3, batch_size=4, num_validations=2, patience=99)
 
 
 def colour_pairs(folder: Path, n: int) -> list[PreferencePair]:
@@ -389,7 +392,7 @@ def test_a_colour_is_learned_from_pictures_alone(
     tower = transformer(siglip, 1)
     before = {name: tensor.clone() for name, tensor in tower.network.state_dict().items()}
     seen = counted(tower)
-    network = network_with(tower, train=kind)
+    network = network_with(tower, trainable=kind)
     frozen = {n: t.clone() for n, t in network.state_dict().items() if n not in network.learned()}
     config = dataclasses.replace(FAST, batch_size=16, epochs=8, lr=2e-2)
     found = train(pairs, tmp_path / "model", training=config, network=(network, TOKENIZER), seed=2, **CPU)
@@ -685,7 +688,7 @@ def test_a_vision_language_model_reads_as_it_does_itself(family: str, album: lis
     config, tokens = FAMILIES[family]
     path = save_model(tmp_path / "vlm", config)
     TOKENIZER.save_pretrained(path)
-    network, _ = build(RewardConfig(backbone=path, keep=None, train="top:1", vision="own"), "cpu")
+    network, _ = build(RewardConfig(backbone=path, num_layers=None, trainable="top:1", vision="own"), "cpu")
     network.eval()
     pictures = network.pictures
     assert pictures and pictures.tower.tokens == tokens
@@ -717,4 +720,4 @@ def test_a_model_that_reads_pictures_otherwise_is_refused(tmp_path: Path):
     TOKENIZER.save_pretrained(path)
     for spec in (path, tiny_folder(tmp_path / "llm")):
         with pytest.raises(ValueError, match="does not read pictures as LLaVA does.*vision='efficientnet-lite0'"):
-            build(RewardConfig(backbone=spec, keep=None, vision="own"), "cpu")
+            build(RewardConfig(backbone=spec, num_layers=None, vision="own"), "cpu")

@@ -82,7 +82,7 @@ def tiny_lm(seed: int = 0, **options: Any) -> LocalLM:
 
 def tiny_network(seed: int = 0, **config: Any) -> tuple[RewardNetwork, PreTrainedTokenizerFast]:
     """An untrained reward network on a random Llama, and its tokenizer; `config` are fields of `RewardConfig`."""
-    settings = RewardConfig(**{"backbone": "tiny", "keep": 2, "train": "top:1", **config})
+    settings = RewardConfig(**{"backbone": "tiny", "num_layers": 2, "trainable": "top:1", **config})
     return seeded(seed, lambda: RewardNetwork(LlamaModel(tiny_config()), settings)), tiny_tokenizer()
 
 

@@ -77,9 +77,10 @@ def write(exported: dict[str, Any], model: Path | str, out: Path | str) -> Path:
     pairs = f"{training['train_pairs']:,} preference pairs" if "train_pairs" in training else "preference pairs"
     made = f"{pairs} of `{world}` (armap-lite, stages 1 and 2)" if world else f"{pairs}; run not known"
     facts = {
-        "backbone": f"`{config.backbone}`" + (f", its lower {config.keep} layers" if config.keep else ""),
+        "backbone": f"`{config.backbone}`" + (f", its lower {config.num_layers} layers" if config.num_layers else ""),
         "licence of the backbone": licence or "not stated where it was loaded from; see its own page",
-        "what learned": f"the head and `{config.train}`" + ("; adapters are merged" if "lora" in config.train else ""),
+        "what learned": f"the head and `{config.trainable}`"
+        + ("; adapters are merged" if "lora" in config.trainable else ""),
         "data": made,
         "seed": ast.literal_eval(run["seed"]) if "seed" in run else "not known",
         "pair accuracy": _accuracy(model.parent),

@@ -49,7 +49,7 @@ def export(path: Path | str, out: Path | str) -> dict[str, Any]:
 
 
 def _export(path: Path, out: Path) -> dict[str, Any]:
-    config = RewardConfig(**json.loads((path / "reward.json").read_text(encoding="utf-8")))
+    config = RewardConfig.read(path / "reward.json")
     network, tokenizer = build(config, "cpu")
     network.load_learned(path)
     network.eval().requires_grad_(False)

@@ -23,19 +23,22 @@ def find(model: Any) -> tuple[nn.Module, str] | None:
     return max(fitting, key=lambda item: item[0])[1:] if fitting else None
 
 
-def cut(model: Any, keep: int) -> Callable[[], None]:
-    """Leave only the first `keep` layers, in the model and in its config. Returns a function that undoes it.
+def cut(model: Any, num_layers: int) -> Callable[[], None]:
+    """Leave only the first `num_layers` layers, in the model and in its config. Returns a function that undoes it.
 
-    Raises ValueError where the layers are not found, or `keep` is not between 1 and their number.
+    Raises ValueError where the layers are not found, or `num_layers` is not between 1 and their number.
     """
     place = find(model)
     if place is None:
-        raise ValueError(f"keep={keep}: the layers of {type(model).__name__} were not found; use keep=None, all of it")
+        raise ValueError(
+            f"num_layers={num_layers}: the layers of {type(model).__name__} were not found; "
+            "use num_layers=None, all of it"
+        )
     parent, name = place
     layers, config = getattr(parent, name), model.config.get_text_config()
     total = len(layers)
-    if not 0 < keep <= total:
-        raise ValueError(f"keep={keep}, but the backbone has {total} layers; choose 1 to that many")
+    if not 0 < num_layers <= total:
+        raise ValueError(f"num_layers={num_layers}, but the backbone has {total} layers; choose 1 to that many")
     lists = {k: v for k, v in vars(config).items() if isinstance(v, list | tuple) and len(v) == total}  # of each layer
 
     def set_to(some: nn.Module, count: int) -> None:
@@ -44,7 +47,7 @@ def cut(model: Any, keep: int) -> Callable[[], None]:
         for key, value in lists.items():
             setattr(config, key, value[:count])
 
-    set_to(layers[:keep], keep)
+    set_to(layers[:num_layers], num_layers)
     return lambda: set_to(layers, total)
 
 
@@ -52,7 +55,7 @@ def top(model: Any, count: int) -> list[nn.Module]:
     """The last `count` layers and what follows them: the final norm. Raises ValueError where they are not found."""
     place = find(model)
     if place is None:
-        raise ValueError(f"the layers of {type(model).__name__} were not found; use train='lora:16' or 'all'")
+        raise ValueError(f"the layers of {type(model).__name__} were not found; use trainable='lora:16' or 'all'")
     parent, name = place
     after, found = False, list(getattr(parent, name)[-count:])
     for own, module in parent.named_children():

@@ -96,7 +96,7 @@ def _planners(
 # last: of what lies between most can go. A picture is four tokens, the words of its caption. Of 136 pairs of
 # look-alikes (development goals) 0.53 came out right with one token, their sum; 0.72 with four; 0.89 with four that
 # stay as captions taught them; 0.92 where the caption itself is read. One training run each.
-_TERSE = RewardConfig(keep=12, train="top:6", max_tokens=192)
+_TERSE = RewardConfig(num_layers=12, trainable="top:6", max_tokens=192)
 _LOOKING = replace(_TERSE, vision="efficientnet-lite0", vision_tokens=4, max_tokens=104)
 # Rewards of one task differ by a few units: what an action more (of 4, or of 10 to 40) or 100 dollars more may weigh.
 _DOLLARS = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0)
@@ -125,23 +125,23 @@ _EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "finish": True, "llm_tokens": {"spent
 _DRAWN_MCTS = {**_EQUAL_MCTS, "c": 1.0, "finish": False, "draws": 6}
 
 _VILA = RewardConfig(
-    backbone="Efficient-Large-Model/VILA1.5-3b", keep=None, train="lora:64", max_tokens=4096, vision="own"
+    backbone="Efficient-Large-Model/VILA1.5-3b", num_layers=None, trainable="lora:64", max_tokens=4096, vision="own"
 )
 _PAPER_TRAINING = TrainingConfig(
     lr=1e-5,
     epochs=10,
     batch_size=4,
-    accumulate=16,
+    accumulate_grad_batches=16,
     schedule="constant",
-    clip=0.3,
+    gradient_clip_val=0.3,
     precision="bf16-mixed",
     gradient_checkpointing=True,
     patience=10,
-    checks=10,
+    num_validations=10,
 )
 
-_GPU_TRAINING = TrainingConfig(batch_size=64, lr=1e-4, precision="bf16-mixed", checks=10)
-_LONG = replace(_GPU_TRAINING, batch_size=16, accumulate=4)
+_GPU_TRAINING = TrainingConfig(batch_size=64, lr=1e-4, precision="bf16-mixed", num_validations=10)
+_LONG = replace(_GPU_TRAINING, batch_size=16, accumulate_grad_batches=4)
 
 PROFILES: dict[str, Profile] = {
     # CI and a first look: ten minutes on two CPU cores.
@@ -162,7 +162,7 @@ PROFILES: dict[str, Profile] = {
         samples=8,
         negatives=2,
         texts=2,
-        reward=RewardConfig(keep=None, train="all", max_tokens=1024),
+        reward=RewardConfig(num_layers=None, trainable="all", max_tokens=1024),
         training=_GPU_TRAINING,
         test_tasks=None,
         planners=_planners(64, 10, 1.0, 2.0, _EQUAL_MCTS),
@@ -220,7 +220,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("laptop", "webshop"): {
         "reward": _LOOKING,
-        "training": TrainingConfig(epochs=2, monitor="val_loss", checks=10, patience=5),  # one is too short
+        "training": TrainingConfig(epochs=2, monitor="val_loss", num_validations=10, patience=5),  # one is too short
         "collect_tasks": 64,
         "negatives": 3,
         "dev_tasks": 20,
@@ -230,16 +230,18 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
     ("gpu", "scienceworld"): {"training": _LONG, "planners": _planners(64, 10, 1.0, 1.0, _DRAWN_MCTS)},
     ("gpu", "webshop"): {
         "training": _LONG,
-        "reward": RewardConfig(keep=None, train="all", max_tokens=1024, vision="efficientnet-lite0", vision_tokens=4),
+        "reward": RewardConfig(
+            num_layers=None, trainable="all", max_tokens=1024, vision="efficientnet-lite0", vision_tokens=4
+        ),
         "planners": _planners(64, 10, 1.0, 1.0, _DRAWN_MCTS),
     },
     ("paper", "scienceworld"): {
-        "training": replace(_PAPER_TRAINING, accumulate=4, devices=8),
+        "training": replace(_PAPER_TRAINING, accumulate_grad_batches=4, devices=8),
         "planners": _planners(10, 10, 0.5, 0.5, _PAPER_DRAWN, threshold=7.25),
     },
     ("paper", "webshop"): {
         "reward": replace(_VILA, max_tokens=8192),
-        "training": replace(_PAPER_TRAINING, lr=2e-5, epochs=3, accumulate=1),
+        "training": replace(_PAPER_TRAINING, lr=2e-5, epochs=3, accumulate_grad_batches=1),
         "planners": _planners(10, 10, 0.5, 0.5, _PAPER_DRAWN),
     },
     ("paper", "game24"): {

@@ -153,7 +153,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind in (RewardConfig, TrainingConfig):
         group = parser.add_argument_group(f"fields of {kind.__name__}, see reward/config.py")
         for field in dataclasses.fields(kind):
-            named = {"keep": "all"}.get(field.name, "none") if field.default is None else field.default
+            named = {"num_layers": "all"}.get(field.name, "none") if field.default is None else field.default
             group.add_argument(
                 _flag(field.name),
                 type=_reader(field),

@@ -5,7 +5,6 @@ A finished one, published or exported, needs no training (see `finished.py`).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +54,7 @@ def load(path: Path | str, **options: Any) -> RewardModel:
                 "train one, or give the folder of one"
             )
         return RewardModel(*finished.load(str(path), **where), **options)
-    network, tokenizer = build(RewardConfig(**json.loads(file.read_text(encoding="utf-8"))), **where)
+    network, tokenizer = build(RewardConfig.read(file), **where)
     network.load_learned(folder)
     return RewardModel(network, tokenizer, **options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,20 @@ from typing import Any
 from armap_lite.trajectory import PreferencePair
 
 FEWEST_TOKENS = 8  # of an input that is cut: with fewer, hardly a word of either end is left
+FORMER_NAMES = {  # of fields, in files that an earlier version wrote
+    "keep": "num_layers",
+    "train": "trainable",
+    "accumulate": "accumulate_grad_batches",
+    "clip": "gradient_clip_val",
+    "centring": "center_rewards_coefficient",
+    "held_out": "val_fraction",
+    "checks": "num_validations",
+}
+
+
+def current_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`fields` of a configuration in a file, under the names they have now."""
+    return {FORMER_NAMES.get(name, name): value for name, value in fields.items()}
 
 
 @dataclass(frozen=True)
@@ -21,9 +35,9 @@ class RewardConfig:
 
     backbone: str = "smollm2-135m-instruct"
     # An asset's name, a Hugging Face id or folder, or a GGUF file.
-    keep: int | None = 16
+    num_layers: int | None = 16
     # Layers kept of the backbone, from the bottom; None keeps all.
-    train: str = "top:8"
+    trainable: str = "top:8"
     # What learns besides the head: "top:K" layers, "lora:R" adapters of rank R, or "all".
     max_tokens: int = 512
     # Longer inputs lose their middle; how many did is counted.
@@ -37,6 +51,11 @@ class RewardConfig:
         if self.max_tokens < FEWEST_TOKENS:
             raise ValueError(f"max_tokens={self.max_tokens!r}: expected at least {FEWEST_TOKENS}")
 
+    @classmethod
+    def read(cls, file: Path) -> RewardConfig:
+        """The configuration in `file`, a reward.json."""
+        return cls(**current_names(json.loads(file.read_text(encoding="utf-8"))))
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -45,14 +64,14 @@ class TrainingConfig:
     lr: float = 3e-4
     epochs: int = 1
     batch_size: int = 8  # pairs in one forward pass, on each device
-    accumulate: int = 1  # passes to one step of the optimiser
+    accumulate_grad_batches: int = 1  # passes to one step of the optimiser
     warmup: float = 0.1  # share of the steps in which the learning rate rises from 0
     schedule: str = "linear"  # afterwards: "constant", or "linear" down to 0
     weight_decay: float = 0.0
-    clip: float = 1.0
-    centring: float = 1e-3
-    held_out: float = 0.2  # share of the tasks whose pairs are only tested on
-    checks: int = 5  # validations in the run, evenly spread; each writes a checkpoint to resume from
+    gradient_clip_val: float = 1.0
+    center_rewards_coefficient: float = 1e-3
+    val_fraction: float = 0.2  # share of the tasks whose pairs are only tested on
+    num_validations: int = 5  # validations in the run, evenly spread; each writes a checkpoint to resume from
     monitor: str = "val_accuracy"  # what the best validation is told by; or "val_loss", which few pairs blur less
     patience: int = 3  # validations without a better one before training stops early
     precision: str = "32-true"  # Lightning's name: "bf16-mixed" where the device is fast at it
@@ -60,11 +79,11 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "checks", "devices"):
+        for name in ("epochs", "batch_size", "accumulate_grad_batches", "num_validations", "devices"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out={self.held_out!r}: expected a share between 0 and 1, such as 0.2")
+        if not 0 < self.val_fraction < 1:
+            raise ValueError(f"val_fraction={self.val_fraction!r}: expected a share between 0 and 1, such as 0.2")
 
 
 def trained_on(
@@ -86,7 +105,8 @@ def same_source(known: Any, mine: dict[str, Any]) -> bool:
     if not isinstance(known, dict):
         return False
     defaults = {"reward": dataclasses.asdict(RewardConfig()), "training": dataclasses.asdict(TrainingConfig())}
-    return {**known, **{kind: {**fields, **(known.get(kind) or {})} for kind, fields in defaults.items()}} == mine
+    now = {kind: {**fields, **current_names(known.get(kind) or {})} for kind, fields in defaults.items()}
+    return {**known, **now} == mine
 
 
 def read_json(file: Path) -> dict[str, Any]:

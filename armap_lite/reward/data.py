@@ -23,7 +23,7 @@ CUDA_MULTIPLE = 64  # of a batch's length on a GPU
 
 
 class PairDataModule(L.LightningDataModule):
-    """Tokenised pairs, `held_out` of the *tasks* kept aside for validation.
+    """Tokenised pairs, `val_fraction` of the *tasks* kept aside for validation.
 
     Each batch is a dict of `input_ids` and `attention_mask`, [2B, T]: the B chosen first, then their B rejected,
     padded on the right to the longest of them. On CUDA the length is a multiple of 64, so that few shapes occur, and
@@ -38,7 +38,7 @@ class PairDataModule(L.LightningDataModule):
         batch_size: int = 8,
         epochs: int = 1,
         max_tokens: int = 512,
-        held_out: float = 0.2,
+        val_fraction: float = 0.2,
         seed: int = 0,
         pictures: Pictures | None = None,
     ):
@@ -62,7 +62,7 @@ class PairDataModule(L.LightningDataModule):
         self.left_out = len(pairs) - len(kept)
         if self.left_out:
             self._say_what_is_left_out(pairs, max_tokens, pictures)
-        self.train_pairs, self.val_pairs = two_parts(kept, held_out, seed)
+        self.train_pairs, self.val_pairs = two_parts(kept, val_fraction, seed)
         self.train_tokens = [tokens[id(p)] for p in self.train_pairs]
         self.val_tokens = [tokens[id(p)] for p in self.val_pairs]
 
@@ -122,24 +122,24 @@ def pad(rows: Sequence[list[int]], value: int, multiple: int = 1) -> dict[str, T
 
 
 def split_by_task(
-    pairs: Sequence[PreferencePair], held_out: float, seed: int
+    pairs: Sequence[PreferencePair], val_fraction: float, seed: int
 ) -> tuple[list[PreferencePair], list[PreferencePair]]:
     """Training and held-out pairs; no task has pairs in both."""
     tasks = sorted({pair.task_id for pair in pairs})
     random.Random(seed).shuffle(tasks)
-    aside = set(tasks[: max(1, round(held_out * len(tasks)))]) if held_out > 0 else set()
+    aside = set(tasks[: max(1, round(val_fraction * len(tasks)))]) if val_fraction > 0 else set()
     return [p for p in pairs if p.task_id not in aside], [p for p in pairs if p.task_id in aside]
 
 
 def two_parts(
-    pairs: Sequence[PreferencePair], held_out: float, seed: int
+    pairs: Sequence[PreferencePair], val_fraction: float, seed: int
 ) -> tuple[list[PreferencePair], list[PreferencePair]]:
     """`split_by_task`. Raises ValueError where one of the two would be empty."""
-    parts = split_by_task(pairs, held_out, seed)
+    parts = split_by_task(pairs, val_fraction, seed)
     if not all(parts):
         raise ValueError(
             f"{len(pairs)} pairs of {len({p.task_id for p in pairs})} tasks cannot be split by task "
-            f"with held_out={held_out}; collect more tasks"
+            f"with val_fraction={val_fraction}; collect more tasks"
         )
     return parts
 

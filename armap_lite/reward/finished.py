@@ -50,7 +50,7 @@ class FinishedNetwork(nn.Module):
         layers.check_vocabulary(model, tokenizer)
         stated = min(filter(None, layers.context(model)), default=LONGEST)
         limit = min(tokenizer.model_max_length, stated, LONGEST)
-        self.config = RewardConfig(backbone=name, keep=None, train="nothing", max_tokens=limit)
+        self.config = RewardConfig(backbone=name, num_layers=None, trainable="nothing", max_tokens=limit)
 
     def pooled(self, ids: list[int]) -> list[int]:
         """`ids` up to the token whose hidden state transformers reads: the last that is not padding.

@@ -20,7 +20,7 @@ SHARE = 0.8  # of the free memory that activations may take; the rest is for wor
 
 def activation_bytes(layers: int, hidden: int, reward: RewardConfig, training: TrainingConfig) -> int:
     """Bytes kept for the backward pass for each padded token, of a backbone of `layers` layers of `hidden` units."""
-    kind, _, number = reward.train.partition(":")
+    kind, _, number = reward.trainable.partition(":")
     learning = min(int(number), layers) if kind == "top" else layers  # frozen layers below those that learn keep none
     if training.gradient_checkpointing:
         return hidden * (CHECKPOINT_BYTES * learning + BYTES)
@@ -41,4 +41,4 @@ def fit_batch(training: TrainingConfig, tokens: int, token_bytes: int, free: int
         size, left_over = divmod(training.batch_size, parts)
         if not left_over and 2 * size * tokens * token_bytes <= SHARE * free:
             break
-    return replace(training, batch_size=size, accumulate=training.accumulate * parts)
+    return replace(training, batch_size=size, accumulate_grad_batches=training.accumulate_grad_batches * parts)

@@ -1,7 +1,7 @@
 """The reward model: a language model without its vocabulary, and one number at the last token.
 
 R(instruction, trajectory) = w . h, h the hidden state of the last *attended* token. The backbone is the policy's
-own kind of transformer, cut after `keep` layers: telling a good trajectory from a bad one needs less depth than
+own kind of transformer, cut after `num_layers` layers: telling a good trajectory from a bad one needs less depth than
 writing one, and half the layers cost half the time. Only the top layers (or LoRA adapters) learn; what is saved are
 the learned tensors, and the name of the backbone they belong to. Pictures come in through the input embedding
 (see `vision.py`).
@@ -65,7 +65,7 @@ class RewardNetwork(nn.Module):
             if projector is None:
                 projector = WordProjector(tower.tokens, tower.size, size)
             else:
-                projector.requires_grad_(config.train == "all")
+                projector.requires_grad_(config.trainable == "all")
             embedding = PictureEmbedding(words, self.pictures, projector)
             self.backbone.set_input_embeddings(embedding)  # type: ignore[operator]
 
@@ -94,7 +94,7 @@ class RewardNetwork(nn.Module):
         return torch.allclose(with_mask, without, rtol=1e-3, atol=1e-3 * float(with_mask.abs().max()))
 
     def learned(self) -> dict[str, Tensor]:
-        """The tensors that are not the backbone's own, by name: head, new projector, and what `config.train` names."""
+        """The tensors that are not the backbone's own, by name: head, new projector, what `config.trainable` names."""
         made = [n for n, module in self.named_modules() if isinstance(module, WordProjector)]
         kept = tuple(f"{name}." for name in made)
         return {n: p.detach() for n, p in self.named_parameters() if p.requires_grad or n.startswith(kept)}
@@ -167,12 +167,14 @@ def last_attended(attention_mask: Tensor) -> Tensor:
 
 
 def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
-    """Cut `backbone` after `config.keep` layers and leave only what `config.train` names to learn."""
-    if config.keep is not None:
-        layers.cut(backbone, config.keep)
-    kind, _, number = config.train.partition(":")
+    """Cut `backbone` after `config.num_layers` layers and leave only what `config.trainable` names to learn."""
+    if config.num_layers is not None:
+        layers.cut(backbone, config.num_layers)
+    kind, _, number = config.trainable.partition(":")
     if kind not in ("all", "top", "lora") or (kind != "all" and not (number.isdigit() and int(number) > 0)):
-        raise ValueError(f"train={config.train!r} is not known; use 'top:8' (layers), 'lora:64' (rank) or 'all'")
+        raise ValueError(
+            f"trainable={config.trainable!r} is not known; use 'top:8' (layers), 'lora:64' (rank) or 'all'"
+        )
     backbone.requires_grad_(kind == "all")
     if kind == "top":
         for module in layers.top(backbone, int(number)):
@@ -188,7 +190,7 @@ def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
                 backbone = inject_adapter_in_model(lora, backbone)
         except ValueError as error:  # such as Mamba, whose fused kernels go around the adapters
             raise ValueError(
-                f"train={config.train!r} does not fit this backbone; use 'top:8' or 'all' ({error})"
+                f"trainable={config.trainable!r} does not fit this backbone; use 'top:8' or 'all' ({error})"
             ) from error
     return backbone
 

@@ -1,6 +1,6 @@
 """Stage 3: train the reward model on preference pairs, with Lightning.
 
-loss = -log sigmoid(R(x, chosen) - R(x, rejected)) + centring * |mean(R(x, chosen) + R(x, rejected))|
+loss = -log sigmoid(R(x, chosen) - R(x, rejected)) + center_rewards_coefficient * |mean(R(x, chosen) + R(x, rejected))|
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from armap_lite.llms.device import cuda_has_bfloat16, pick, without_cudnn_attention
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import folders
-from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source, trained_on
+from armap_lite.reward.config import RewardConfig, TrainingConfig, current_names, read_json, same_source, trained_on
 from armap_lite.reward.data import CUDA_MULTIPLE, PairDataModule, two_parts
 from armap_lite.reward.memory import activation_bytes, fit_batch, model_bytes
 from armap_lite.reward.model import RewardNetwork, build
@@ -42,9 +42,9 @@ FEWEST = 10  # pictures to align a projector with: there is nothing to learn fro
 WORST = {"val_accuracy": -1.0, "val_loss": math.inf}  # before the first validation, and where nothing is held out
 
 
-def pairwise_loss(chosen: Tensor, rejected: Tensor, centring: float = 0.0) -> Tensor:
-    """Mean of -log sigmoid(chosen - rejected) [B], plus `centring` times |mean(chosen + rejected)|."""
-    return -F.logsigmoid(chosen - rejected).mean() + centring * (chosen + rejected).mean().abs()
+def pairwise_loss(chosen: Tensor, rejected: Tensor, center_rewards_coefficient: float = 0.0) -> Tensor:
+    """Mean of -log sigmoid(chosen - rejected) [B], plus |mean(chosen + rejected)| times the coefficient."""
+    return -F.logsigmoid(chosen - rejected).mean() + center_rewards_coefficient * (chosen + rejected).mean().abs()
 
 
 class RewardModule(L.LightningModule):
@@ -150,7 +150,7 @@ class RewardModule(L.LightningModule):
     def _step(self, name: str, batch: dict[str, Tensor]) -> Tensor:
         rewards = self(**batch)  # [2B], chosen first
         chosen, rejected = rewards.chunk(2)  # [B] each
-        loss = pairwise_loss(chosen, rejected, self.config.centring)
+        loss = pairwise_loss(chosen, rejected, self.config.center_rewards_coefficient)
         margin = (chosen - rejected).detach()
         metrics = {
             "loss": loss.detach(),
@@ -229,7 +229,7 @@ def train(
         logging.getLogger(noisy).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")  # on its own internals, and modules frozen on purpose
     L.seed_everything(seed, workers=True, verbose=False)
-    two_parts(pairs, training.held_out, seed)  # what cannot be split is said before a backbone is loaded
+    two_parts(pairs, training.val_fraction, seed)  # what cannot be split is said before a backbone is loaded
     model, tokenizer = network or build(reward, "cpu")
     with_pictures = sum(bool(pair.chosen.pictures or pair.rejected.pictures) for pair in pairs)
     if with_pictures and not model.pictures and not rank_zero_only.rank:
@@ -241,7 +241,7 @@ def train(
         tokenizer,
         epochs=training.epochs,
         max_tokens=model.config.max_tokens,
-        held_out=training.held_out,
+        val_fraction=training.val_fraction,
         seed=seed,
         pictures=model.pictures,
     )
@@ -252,12 +252,15 @@ def train(
         _open_eyes(model, data.train_pairs, LineTokenizer(tokenizer), begun=last.is_file())
     module = RewardModule(model, training, best)
     batches = -(-len(data.train_pairs) // training.batch_size) * training.epochs // training.devices
-    check = max(1, batches // training.checks // training.accumulate) * training.accumulate
+    check = (
+        max(1, batches // training.num_validations // training.accumulate_grad_batches)
+        * training.accumulate_grad_batches
+    )
     attempt = len(list(log.glob("attempt-*")))  # a run that goes on does not lose the curves it had
     trainer = L.Trainer(
         max_epochs=1,  # the sampler strings the epochs together, so that a checkpoint knows its place by batches alone
-        accumulate_grad_batches=training.accumulate,
-        gradient_clip_val=training.clip,
+        accumulate_grad_batches=training.accumulate_grad_batches,
+        gradient_clip_val=training.gradient_clip_val,
         precision=training.precision,  # type: ignore[arg-type]
         devices=training.devices,
         val_check_interval=min(check, batches),
@@ -319,13 +322,13 @@ def _start(log: Path, source: dict[str, Any], training: TrainingConfig) -> Train
     """
     file = log / folders.STARTED
     if file.is_file() and same_source((before := read_json(file)).get("source"), source):
-        return dataclasses.replace(training, **before["batch"])
+        return dataclasses.replace(training, **current_names(before["batch"]))
     if rank_zero_only.rank:
         return training
     if (log / "last.ckpt").is_file():
         print(f"{log}: begun on other pairs or with other settings, so it starts anew", file=sys.stderr)
     folders.clear(log)
-    batch = {"batch_size": training.batch_size, "accumulate": training.accumulate}
+    batch = {"batch_size": training.batch_size, "accumulate_grad_batches": training.accumulate_grad_batches}
     write_atomic(file, json.dumps({"source": source, "batch": batch}))
     return training
 
@@ -343,9 +346,9 @@ def _for_cuda(training: TrainingConfig, model: RewardNetwork, longest: int) -> T
     fitted = fit_batch(training, padded, each, free)
     if fitted != training:
         print(
-            f"{fitted.batch_size} pairs a pass and {fitted.accumulate} passes a step instead of {training.batch_size} "
-            f"and {training.accumulate}: {free / 1e9:.0f} GB are free for activations, and all at once would take "
-            f"about {2e-9 * training.batch_size * padded * each:.0f} GB",
+            f"{fitted.batch_size} pairs a pass and {fitted.accumulate_grad_batches} passes a step instead of "
+            f"{training.batch_size} and {training.accumulate_grad_batches}: {free / 1e9:.0f} GB are free for "
+            f"activations, and all at once would take about {2e-9 * training.batch_size * padded * each:.0f} GB",
             file=sys.stderr,
         )
     return fitted
@@ -376,4 +379,4 @@ def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: Lin
         words = embedding.words.weight
         features = embedding.pictures.of(list(about), pick()[0]).to(words.device)
         align(embedding.projector, features, list(about.values()), words, lines)
-    embedding.projector.requires_grad_(model.config.train == "all")
+    embedding.projector.requires_grad_(model.config.trainable == "all")

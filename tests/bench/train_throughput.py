@@ -98,7 +98,7 @@ def main() -> None:
     network, tokenizer = build(settings.reward, str(DEVICE))
     module = RewardModule(network, settings.training, Path("unused"))
     size = settings.training.batch_size
-    data = PairDataModule(random_pairs(2 * size * (steps + 1)), tokenizer, batch_size=size, held_out=0.1)
+    data = PairDataModule(random_pairs(2 * size * (steps + 1)), tokenizer, batch_size=size, val_fraction=0.1)
     batches = iter(data.train_dataloader())
     optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=settings.training.lr)
     attended = padded = 0
@@ -110,7 +110,7 @@ def main() -> None:
         with torch.autocast(DEVICE.type, DTYPE, enabled=CUDA):
             loss = module.training_step({name: table.to(DEVICE) for name, table in batch.items()}, 0)
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), settings.training.clip)
+        nn.utils.clip_grad_norm_(network.parameters(), settings.training.gradient_clip_val)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -135,7 +135,7 @@ def main() -> None:
             "peak_tflops": round(most / 1e12, 3),
             "backbone": settings.reward.backbone,
             "layers": len(network.backbone.layers),
-            "train": settings.reward.train,
+            "trainable": settings.reward.trainable,
             "steps": steps,
         },
     }
