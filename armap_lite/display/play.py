@@ -39,7 +39,7 @@ class Game:
 
     def __init__(self, env: Environment, tasks: Sequence[Task], reward: Any, plans: Sequence[PlanResult]):
         self.env, self.tasks, self.reward, self.plans = env, tasks, reward, plans
-        env.freely = True  # a reader may go back to where they were
+        env.allow_repeats = True  # a reader may go back to where they were
         self.which = choice("Task", len(tasks))
         self.page = ipw.VBox(layout={"flex": "4 1 24em"})
         self.page.add_class("page")

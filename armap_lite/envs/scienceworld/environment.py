@@ -90,7 +90,7 @@ class ScienceWorld(Environment):
     name = "scienceworld"
     metric = "ScienceWorld score"
     max_steps = max(STEPS.values())
-    choose_by = "token"
+    decoding = "token"
     guide = "Do the task in the house, one action in each line."
     hindsight = ScienceWorldHindsight()
     look_back_examples = (

@@ -41,7 +41,7 @@ class WebShop(Environment):
     metric = "WebShop reward"
     max_steps = 15
     parallel = 24  # pages are long: what so many episodes read fits into a language model's pool of prefixes
-    choose_by = "token"  # product numbers are long, and a page of results has ten of them
+    decoding = "token"  # product numbers are long, and a page of results has ten of them
     terms: Mapping[str, Term] = {
         "price paid, in 100 $": price,
         "actions": length,
@@ -112,7 +112,7 @@ class WebShop(Environment):
         else:
             chosen = {value for _, value in self._page.options}
             offered = [f"click[{value}]" for value in self._shop.links(self._page) if value not in chosen]
-        done = frozenset() if self.freely else self._done
+        done = frozenset() if self.allow_repeats else self._done
         return tuple(action for action in offered if (self._page, action) not in done) or tuple(offered)
 
     def _observe(self, note: str = "") -> Observation:
