@@ -31,9 +31,15 @@ class Batcher:
         self._driver: asyncio.Task | None = None
 
     async def choose(
-        self, prompt: str, choices: Sequence[str], n: int | None, temperature: float, seed: int, by: str = "string"
+        self,
+        prompt: str,
+        choices: Sequence[str],
+        n: int | None,
+        temperature: float,
+        seed: int,
+        decoding: str = "sequence",
     ) -> list[Choice]:
-        return await self._ask(("choose", n, temperature, by), (prompt, choices, seed))
+        return await self._ask(("choose", n, temperature, decoding), (prompt, choices, seed))
 
     async def generate(
         self,
@@ -82,8 +88,8 @@ class Batcher:
         kind, *options = key
         columns = list(zip(*items))
         if kind == "choose":
-            n, temperature, by = options
-            way = {} if by == "string" else {"by": by}
+            n, temperature, decoding = options
+            way = {} if decoding == "sequence" else {"decoding": decoding}
             return self.lm.choose(columns[0], columns[1], n, temperature=temperature, seeds=columns[2], **way)
         if kind == "generate":
             n, max_tokens, temperature, stop, schema = options

@@ -109,7 +109,7 @@ async def rollout(world: World, agent: Agent, batch: Batcher, temperature: float
         while not state.over:
             prompt = agent.prompt(state.trajectory)
             here = stream(seed, len(state.trajectory.steps))
-            [choice] = await batch.choose(prompt, state.admissible, 1, temperature, here, world.env.choose_by)
+            [choice] = await batch.choose(prompt, state.admissible, 1, temperature, here, world.env.decoding)
             state = world.step(state, choice.text)
         world.rest()
     return state.trajectory

@@ -42,7 +42,7 @@ def test_choose_and_generate_are_those_of_the_model(name: str):
     prompts = [HEAD, HEAD + "8 * 4 = 32\n", HEAD + "8 * 4 = 32\n3 + 3 = 6\n6 * 4 = 24\n", "8 / 2 = 4\n" * 6, HEAD]
     for prompt in prompts:  # it grows, another one takes its place in the pool, and it comes back
         [by_string] = lm.choose([prompt], [OPTIONS], None)
-        [by_token] = lm.choose([prompt], [OPTIONS], None, by="token")
+        [by_token] = lm.choose([prompt], [OPTIONS], None, decoding="token")
         np.testing.assert_allclose(logprobs(by_string), brute_force(lm, prompt, OPTIONS), atol=1e-3)
         np.testing.assert_allclose(logprobs(by_token), token_by_token(lm, prompt, OPTIONS), atol=1e-3)
         assert np.ptp(logprobs(by_string)) > 0.1  # so that a wrong context would show

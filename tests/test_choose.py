@@ -278,7 +278,7 @@ def token_by_token(lm: LocalLM, prompt: str, options: list[str], temperature: fl
 def test_by_token_each_token_is_weighed_against_those_that_lead_on(prompt, options, temperature):
     options = [option.replace("\n", " ") for option in options]
     LM.reset()
-    [choices] = LM.choose([prompt], [options], None, temperature=temperature, by="token")
+    [choices] = LM.choose([prompt], [options], None, temperature=temperature, decoding="token")
     assert [c.text for c in choices] == options
     np.testing.assert_allclose(logprobs(choices), token_by_token(LM, prompt, options, temperature), atol=1e-3)
     assert sum(np.exp(logprobs(choices))) == pytest.approx(1.0)
@@ -286,21 +286,21 @@ def test_by_token_each_token_is_weighed_against_those_that_lead_on(prompt, optio
 
 def test_draws_by_token_follow_the_table_read_one_path_and_do_not_depend_on_the_batch():
     options = ["8 * 3 = 24", "8 * 4", "8 + 3", "2", "24 - 2", "2"]
-    [table] = LM.choose(["Use\n"], [options], None, by="token")
-    [draws] = LM.choose(["Use\n"], [options], 4000, seeds=[7], by="token")
+    [table] = LM.choose(["Use\n"], [options], None, decoding="token")
+    [draws] = LM.choose(["Use\n"], [options], 4000, seeds=[7], decoding="token")
     for text in set(options):
         expected = sum(np.exp(c.logprob) for c in table if c.text == text)
         assert sum(d.text == text for d in draws) / 4000 == pytest.approx(expected, abs=0.03)
     assert {d.index for d in draws} <= {0, 1, 2, 3, 4}, "of equal options the first stands for both"
     LM.reset()
-    [[alone]] = LM.choose(["Use\n"], [options], 1, seeds=[3], by="token")
+    [[alone]] = LM.choose(["Use\n"], [options], 1, seeds=[3], decoding="token")
     LM.reset()
-    together = LM.choose(["Go\n", "Use\n"], [["a", "b"], options], 1, seeds=[1, 3], by="token")
+    together = LM.choose(["Go\n", "Use\n"], [["a", "b"], options], 1, seeds=[1, 3], decoding="token")
     assert [c.text for c in together[1]] == [alone.text]
     assert together[1][0].logprob == pytest.approx(alone.logprob, abs=1e-5)
     assert alone.tokens < table[0].tokens
-    assert LM.choose(["Use\n"], [options], 2, temperature=0, seeds=[1], by="token")[0][0].logprob == 0.0
+    assert LM.choose(["Use\n"], [options], 2, temperature=0, seeds=[1], decoding="token")[0][0].logprob == 0.0
     with pytest.raises(ValueError, match="single lines"):
-        LM.choose(["Use\n"], [["0\n1", "0"]], by="token")
-    with pytest.raises(ValueError, match="by='word'"):
-        LM.choose(["Use\n"], [options], by="word")
+        LM.choose(["Use\n"], [["0\n1", "0"]], decoding="token")
+    with pytest.raises(ValueError, match="decoding='word'"):
+        LM.choose(["Use\n"], [options], decoding="word")

@@ -118,9 +118,9 @@ def damaged(token: int) -> LocalLM:
 def test_a_model_that_computes_nan_is_refused(temperature: float):
     lm = damaged(5)
     said = r"LlamaForCausalLM computes NaN in float32.*dtype=bfloat16"
-    for by in ("string", "token"):
+    for decoding in ("sequence", "token"):
         with pytest.raises(ValueError, match=said):
-            lm.choose(["Use\n"], [["8 * 4", "6 * 4"]], temperature=temperature, by=by)
+            lm.choose(["Use\n"], [["8 * 4", "6 * 4"]], temperature=temperature, decoding=decoding)
     with pytest.raises(ValueError, match=said):
         lm.generate(["Use\n"], 2, max_tokens=5, temperature=temperature, seeds=[1])
     network, tokenizer = tiny_network()
@@ -138,11 +138,11 @@ def test_a_temperature_is_a_finite_number(temperature: float):
         lm.generate(["Use\n"], temperature=temperature)
 
 
-@pytest.mark.parametrize("by", ["string", "token"])
-def test_a_tiny_temperature_takes_the_most_probable(by: str):
+@pytest.mark.parametrize("decoding", ["sequence", "token"])
+def test_a_tiny_temperature_takes_the_most_probable(decoding: str):
     lm, options = tiny_lm(), ["8 * 4 = 32", "8 / 2 = 4", "Use"]
-    [cold] = lm.choose(["Use\n"], [options], None, temperature=0.0, by=by)
-    [cool] = lm.choose(["Use\n"], [options], None, temperature=1e-310, by=by)
+    [cold] = lm.choose(["Use\n"], [options], None, temperature=0.0, decoding=decoding)
+    [cool] = lm.choose(["Use\n"], [options], None, temperature=1e-310, decoding=decoding)
     np.testing.assert_array_equal([c.logprob for c in cool], [c.logprob for c in cold])
     texts = [lm.generate(["Use\n"], temperature=t, seeds=[1])[0][0].text for t in (0.0, 1e-310)]
     assert texts[0] == texts[1]
@@ -177,9 +177,9 @@ def test_a_text_beyond_a_table_of_positions_is_refused(kind: str, capsys: pytest
     make = GPT2LMHeadModel if kind == "gpt2" else MptForCausalLM
     lm = LocalLM(seeded(0, lambda: make(config)), tokenizer, name=f"short {kind}")
     said = r"a text of \d+ tokens, but \w+ reads at most 64"
-    for by in ("string", "token"):
+    for decoding in ("sequence", "token"):
         with pytest.raises(ValueError, match=said):
-            lm.choose([LONG], [["8", "6"]], by=by)
+            lm.choose([LONG], [["8", "6"]], decoding=decoding)
     with pytest.raises(ValueError, match=said):
         lm.generate([LONG])
     lm.reset()

@@ -514,13 +514,13 @@ def test_a_plan_broken_off_anywhere_ends_as_if_it_had_not_been(tmp_path):
 
 
 def test_a_model_that_forgets_pays_for_every_question(tmp_path):
-    for remembers in (True, False):
+    for has_prefix_cache in (True, False):
         lm = ScriptedLM(fancy)
-        lm.remembers = remembers
+        lm.has_prefix_cache = has_prefix_cache
         result = play("best_of_n", lm=lm, n=5)
         asked = [(prompt, sum(map(len, c))) for _, prompts, cs in chooses(lm) for prompt, c in zip(prompts, cs)]
         assert len(asked) == 15
-        assert result.budget.llm_tokens == sum(len(p) + size for p, size in (set(asked) if remembers else asked))
+        assert result.budget.llm_tokens == sum(len(p) + size for p, size in (set(asked) if has_prefix_cache else asked))
 
 
 def test_one_planner_can_be_given_what_another_spent(tmp_path):

@@ -147,7 +147,7 @@ def test_where_text_is_not_weighed_choices_are_drawn_as_ever(answer, capsys):
 
 def test_by_token_and_by_chat_choices_are_drawn():
     with scripted(lambda path, request: said(CHOICES[0][1])) as server:
-        scorer(server).choose(PROMPTS[:1], CHOICES[:1], by="token")
+        scorer(server).choose(PROMPTS[:1], CHOICES[:1], decoding="token")
         scorer(server, endpoint="chat").choose(PROMPTS[:1], CHOICES[:1])
         assert not any({"echo", "prompt_logprobs"} & body.keys() for *_, body in server.seen)
 

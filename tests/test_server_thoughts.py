@@ -9,8 +9,7 @@ from contextlib import nullcontext
 import pytest
 from scripted_server import chat, failed, refused, said, scripted
 
-from armap_lite import answers
-from armap_lite.llms import replies
+from armap_lite.llms import answers, replies
 from armap_lite.llms.server import ServerError, UnreadableAnswersError
 from armap_lite.pipeline.run import Run
 

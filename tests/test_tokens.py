@@ -108,7 +108,7 @@ def test_choices_are_weighed_as_they_stand_in_the_whole_text(kind: str):
     for prompt in ("Use the numbers (1 4).\n", "8\n\nclick[buy now]\n\n", "8:\n  8\n", "open", ""):
         [found] = lm.choose([prompt], [options], None)
         np.testing.assert_allclose([c.logprob for c in found], by_definition(lm, prompt, options), atol=1e-3)
-        [drawn] = lm.choose([prompt], [options], None, by="token")
+        [drawn] = lm.choose([prompt], [options], None, decoding="token")
         assert sum(np.exp(c.logprob) for c in drawn) == pytest.approx(1)
 
 

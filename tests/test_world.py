@@ -22,7 +22,7 @@ class First(LanguageModel):
     """Always the first admissible action."""
 
     name = "first"
-    remembers = True
+    has_prefix_cache = True
 
     def generate(self, prompts, n=1, *, max_tokens=64, temperature=1.0, stop="\n", seeds=None):
         return [[Completion("", 1)] * n for _ in prompts]

@@ -124,7 +124,7 @@ class ScriptedLM(LanguageModel):
     """
 
     name = "scripted"
-    remembers = True
+    has_prefix_cache = True
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class ScriptedLM(LanguageModel):
         *,
         temperature: float = 1.0,
         seeds: Sequence[int] | None = None,
-        by: str = "string",
+        decoding: str = "sequence",
     ) -> list[list[Choice]]:
         self.calls.append(("choose", list(prompts), [tuple(options) for options in choices]))
         return [

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite import evaluate, synthesize
-from armap_lite.answers import invalid_action_summary
+from armap_lite.llms.answers import invalid_action_summary
 from armap_lite.storage.store import write_atomic
 
 STYLE = """

@@ -59,7 +59,7 @@ class Environment(ABC):
 
     skips: bool = True  # a changed trajectory may pass over old actions: see `synthesize.change`
     parallel: int = 1000  # episodes that may be under way at once without one being replayed for another's sake
-    choose_by: str = "string"  # how the policy chooses here: see `LanguageModel.choose`
+    decoding: str = "sequence"  # or "token": how the policy chooses here: see `LanguageModel.choose`
     allow_repeats: bool = False  # list, for people, also what was done before in the same place
     at: object = None  # where the live simulation stands; kept by `World`, cleared by `reset`
 

@@ -34,7 +34,7 @@ class LanguageModel(ABC):
     """Batch first: both methods take lists, and a seed for each item."""
 
     name: str
-    remembers: bool = False  # a prompt asked again costs nothing (a local cache), or its full price (a server)
+    has_prefix_cache: bool = False  # a prompt asked again costs nothing (a local cache), or its full price (a server)
 
     def reset(self) -> None:
         """Forget every cached prefix, where there is a cache."""
@@ -65,10 +65,10 @@ class LanguageModel(ABC):
         *,
         temperature: float = 1.0,
         seeds: Sequence[int] | None = None,
-        by: str = "string",
+        decoding: str = "sequence",
     ) -> list[list[Choice]]:
         """`n` draws among `choices[i]` after `prompts[i]`; with n=None every choice once, in order.
 
-        Temperature 0 takes the most probable choice. `by`: weigh whole strings ("string"), or go down their trie
-        ("token", for lists of hundreds); a server decodes by token in any case.
+        Temperature 0 takes the most probable choice. `decoding`: "sequence" compares whole strings; "token" walks
+        their trie, which lists of hundreds need. A server decodes by token in any case.
         """

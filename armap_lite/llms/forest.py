@@ -21,8 +21,8 @@ from transformers import AttentionInterface
 from armap_lite.llms.tree import Engine, Logits, Node, Read
 
 
-class Group:
-    """Tokens of one pass, from row `start` on, and the columns they attend to: all their ancestors and themselves."""
+class AttentionBlock:
+    """Query tokens of one forward pass that share most ancestors, and the KV slots they attend to."""
 
     def __init__(self, start: int = 0):
         self.start = start
@@ -66,10 +66,12 @@ class Pools:
         return sum(pool[0].nbytes for pool in self.layers.values())
 
 
-class Pass:
+class ForwardContext:
     """What the attention of one forward pass needs: where new keys and values go, and who sees whom."""
 
-    def __init__(self, pools: Pools, rows: list[int], slots: list[int], groups: list[Group], device: torch.device):
+    def __init__(
+        self, pools: Pools, rows: list[int], slots: list[int], groups: list[AttentionBlock], device: torch.device
+    ):
         self.pools = pools
         self.groups = groups
         parts = [rows, slots, *([node.slot for node in group.columns] for group in groups)]
@@ -112,7 +114,7 @@ class RefusedError(ValueError):
     """An attention that the forest does not compute."""
 
 
-_PASS: ContextVar[Pass] = ContextVar("pass")
+_CONTEXT: ContextVar[ForwardContext] = ContextVar("pass")
 GATHER = 16  # to fetch a token's keys and values costs about as much as attending to it so often: estimated, not tuned
 EVEN = 64  # on CUDA the rows of a pass are padded to a multiple of it: kernels and memory blocks depend on shapes;
 # the columns are not, because each group has its own number of them
@@ -127,7 +129,7 @@ def attention(
     if odd := [name for name in ("softcap", "s_aux", "position_bias") if options.get(name) is not None]:
         raise RefusedError(f"{type(module).__name__} attends with {odd[0]}")
     window = options.get("sliding_window")
-    return _PASS.get().attend(module.layer_idx, query[0], key[0], value[0], scaling, window)[None], None
+    return _CONTEXT.get().attend(module.layer_idx, query[0], key[0], value[0], scaling, window)[None], None
 
 
 AttentionInterface.register("forest", attention)
@@ -190,8 +192,8 @@ class Forest(Engine):
         device = self.device
         row = {node: i for i, node in enumerate(batch)}
         padding = [0] * (-len(batch) % EVEN if device.type == "cuda" else 0)
-        now = Pass(self.pools, [row[n] for n in fresh], [n.slot for n in fresh], groups, device)
-        token = _PASS.set(now)
+        now = ForwardContext(self.pools, [row[n] for n in fresh], [n.slot for n in fresh], groups, device)
+        token = _CONTEXT.set(now)
         config = self.model.config.get_text_config()
         usual, config._attn_implementation = config._attn_implementation, "forest"
         try:
@@ -212,24 +214,24 @@ class Forest(Engine):
             raise
         finally:
             config._attn_implementation = usual
-            _PASS.reset(token)
+            _CONTEXT.reset(token)
         self._held += fresh
         self.tokens_computed += len(batch)
         return table
 
-    def _groups(self, batch: list[Node]) -> list[Group]:
+    def _groups(self, batch: list[Node]) -> list[AttentionBlock]:
         """`batch` cut into runs of neighbours that have most of their ancestors in common.
 
         A run of q tokens that see p others costs q * p to attend and GATHER * p to fetch: a token joins the run before
         it where that costs less than a run of its own.
         """
-        groups: list[Group] = []
-        group = Group()
+        groups: list[AttentionBlock] = []
+        group = AttentionBlock()
         for i, node in enumerate(batch):
             new = _missing(node, group.columns)
             joined = len(group.columns) + len(new) * (len(group.paths) + 1 + GATHER)
             if not groups or joined > (node.depth + 1) * (1 + GATHER):
-                group = Group(i)
+                group = AttentionBlock(i)
                 groups.append(group)
                 new = _missing(node, group.columns)
             for up in new:

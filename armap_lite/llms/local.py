@@ -17,7 +17,7 @@ from armap_lite.llms.layers import check_vocabulary
 from armap_lite.llms.plain import PlainLogits, engine
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.llms.tree import Node
-from armap_lite.llms.trie import draw, grow, table, tempered
+from armap_lite.llms.trie import all_logprobs, build_trie, draw, tempered
 
 
 class LocalLM(LanguageModel):
@@ -27,16 +27,16 @@ class LocalLM(LanguageModel):
     the slower one of `plain.py`, and a line on stderr says why. `capacity`: tokens whose keys and values are kept.
     `pack`: tokens in one forward pass. None takes what fits the device.
 
-    `choose` by "string" is exact: P(choice) is the model's probability of the choice and the newline after it,
-    divided by the sum over all choices, to the power of 1/temperature. It is the model's own distribution,
-    given that the answer is admissible. By "token", each token is drawn from the model's distribution over those
+    With decoding="sequence", `choose` is exact: P(choice) is the model's probability of the choice and the newline
+    after it, to the power of 1/temperature, divided by the sum over all choices. It is the model's own distribution,
+    given that the answer is admissible. With "token", each token is drawn from the model's distribution over those
     that lead to a choice: a draw reads one path of the choices' trie, which lists of hundreds of strings need.
 
     Text is tokenised line by line where the tokenizer allows it, so that a prompt that grew by a line keeps the tokens
     it had.
     """
 
-    remembers = True
+    has_prefix_cache = True
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class LocalLM(LanguageModel):
         check_vocabulary(model, tokenizer)
         self.lines = LineTokenizer(tokenizer)
         self.forest = engine(LogitForest, PlainLogits, model, name, capacity, pack)
-        self._trie = functools.lru_cache(256)(grow)
+        self._trie = functools.lru_cache(256)(build_trie)
         settings = getattr(model, "generation_config", None)
         ends = getattr(settings, "eos_token_id", None)  # chat models have several
         self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
@@ -72,10 +72,10 @@ class LocalLM(LanguageModel):
         *,
         temperature: float = 1.0,
         seeds: Sequence[int] | None = None,
-        by: str = "string",
+        decoding: str = "sequence",
     ) -> list[list[Choice]]:
-        if by not in ("string", "token"):
-            raise ValueError(f"by={by!r} is not known; choose by 'string' or by 'token'")
+        if decoding not in ("sequence", "token"):
+            raise ValueError(f"decoding={decoding!r} is not known; use 'sequence' or 'token'")
         _check(prompts, temperature, seeds)
         if len(prompts) != len(choices):
             raise ValueError(
@@ -88,16 +88,18 @@ class LocalLM(LanguageModel):
                 )
         split = [self.lines.after(prompt, options) for prompt, options in zip(prompts, choices)]
         leaves = [self._prompt(head) for head, _ in split]
-        if by == "token":
+        if decoding == "token":
             tries = [self._trie(tails) for _, tails in split]
             if n is None:
-                return table(self.forest, leaves, tries, choices, temperature)
+                return all_logprobs(self.forest, leaves, tries, choices, temperature)
             return draw(self.forest, leaves, tries, choices, n, temperature, seeds or [None] * len(tries))
         paths, sizes = [], []
         for leaf, (_, tails) in zip(leaves, split):
             paths.append([self.forest.add(tail, leaf).path()[leaf.depth + 1 :] for tail in tails])
             sizes.append(leaf.depth + 1 + len({node for path in paths[-1] for node in path}))
-        self.forest.weigh(dict.fromkeys(node.parent for item in paths for path in item for node in path if node.parent))
+        self.forest.fill_logprobs(
+            dict.fromkeys(node.parent for item in paths for path in item for node in path if node.parent)
+        )
         out = []
         for i, options in enumerate(choices):
             logp = tempered([sum(node.logprob for node in path) for path in paths[i]], temperature)  # type: ignore[misc]

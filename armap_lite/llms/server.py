@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from armap_lite.answers import ENOUGH, too_random
 from armap_lite.llms import shapes
+from armap_lite.llms.answers import ENOUGH, too_random
 from armap_lite.llms.base import Choice, Completion, LanguageModel
 from armap_lite.llms.client import BROKEN, REFUSED, STRUCTURED, Client, ServerError, UnreadableAnswersError
 from armap_lite.llms.match import match
@@ -152,14 +152,15 @@ class ServerLM(LanguageModel):
         *,
         temperature: float = 1.0,
         seeds: Sequence[int] | None = None,
-        by: str = "string",
+        decoding: str = "sequence",
     ) -> list[list[Choice]]:
         """`n` draws among `choices[i]` after `prompts[i]`; with n=None every choice once, in order. Raises ServerError.
 
-        By "string", where the server tells log-probabilities of given text (`scoring`), this is exactly `LocalLM`'s
-        distribution. Else the server restricts the answer token by token where it can (`structured`). Where it cannot,
-        the choices are listed in the prompt and the answer is read (`match`), asked again on a miss, and drawn
-        uniformly after the last: see `parsed`, `misses` and `fallbacks`. Where too many are, UnreadableAnswersError.
+        With decoding="sequence", where the server returns log-probabilities of given text (`scoring`), this is exactly
+        `LocalLM`'s distribution. Else the server restricts the answer token by token where it can (`structured`).
+        Where it cannot, the choices are listed in the prompt and the answer is read (`match`), asked again on a miss,
+        and drawn uniformly after the last: see `parsed`, `misses` and `fallbacks`. Where too many are,
+        UnreadableAnswersError.
 
         A drawn choice has no log-probability: it is nan, but for n=None, where it is the log of
         (hits + 1/len(choices)) / (samples + 1), or 0 and -inf at temperature 0.
@@ -171,8 +172,8 @@ class ServerLM(LanguageModel):
             if not options:
                 raise ValueError(f"no choices for the prompt ending in {prompt[-60:]!r}; a finished episode has none")
         self._find_endpoint()
-        if by == "string" and self.endpoint == "completions" and self._scorer.find(self._plain):
-            return self._weigh(prompts, choices, n, temperature, seeds)
+        if decoding == "sequence" and self.endpoint == "completions" and self._scorer.find(self._plain):
+            return self._choose_scored(prompts, choices, n, temperature, seeds)
         self._find_structured()
         draws = n if n is not None else self.samples if temperature > 0 else 1
 
@@ -191,7 +192,7 @@ class ServerLM(LanguageModel):
             out.append([Choice(options[index], index, logprob, tokens) for index, logprob in picks])
         return out
 
-    def _weigh(
+    def _choose_scored(
         self,
         prompts: Sequence[str],
         choices: Sequence[Sequence[str]],

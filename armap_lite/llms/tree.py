@@ -171,7 +171,7 @@ class Logits(Engine):
         self.run(nodes, read)
         return found
 
-    def weigh(self, nodes: Iterable[Node]) -> None:
+    def fill_logprobs(self, nodes: Iterable[Node]) -> None:
         """Fill in `logprob` of the children of `nodes`."""
 
         def read(asked: list[Node], logits: Tensor) -> None:

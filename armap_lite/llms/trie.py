@@ -10,26 +10,26 @@ from armap_lite.llms.base import Choice
 from armap_lite.llms.tree import Logits, Node
 
 
-class Branch:
+class TrieNode:
     """A place in the trie: the tokens that lead on from it, and the options that end here, by their numbers."""
 
     __slots__ = ("below", "options")
 
     def __init__(self) -> None:
-        self.below: dict[int, Branch] = {}
+        self.below: dict[int, TrieNode] = {}
         self.options: list[int] = []
 
 
-def grow(options: Sequence[Sequence[int]]) -> Branch:
+def build_trie(options: Sequence[Sequence[int]]) -> TrieNode:
     """The trie of `options`, lists of token ids. Raises ValueError where one goes on where another ends.
 
     It knows no prompt: the same list of actions after another prompt, or in another episode, is the same trie.
     """
-    root, ends = Branch(), []
+    root, ends = TrieNode(), []
     for i, tokens in enumerate(options):
         branch = root
         for token in tokens:
-            branch = branch.below.setdefault(token, Branch())
+            branch = branch.below.setdefault(token, TrieNode())
         branch.options.append(i)
         ends.append(branch)
     if any(end.below for end in ends):
@@ -37,10 +37,10 @@ def grow(options: Sequence[Sequence[int]]) -> Branch:
     return root
 
 
-class Walk:
+class TrieCursor:
     """On the way down from `node`, where the trie's `branch` hangs; what can go on in one way only, does."""
 
-    def __init__(self, node: Node, branch: Branch):
+    def __init__(self, node: Node, branch: TrieNode):
         self.node, self.branch, self.logp = node, branch, 0.0
         self._straight()
 
@@ -77,28 +77,28 @@ def tempered(logits: Sequence[float | None], temperature: float) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum())
 
 
-def weigh(forest: Logits, walks: Sequence[Walk]) -> None:
+def fill_next(forest: Logits, walks: Sequence[TrieCursor]) -> None:
     """One pass of the model: what comes next in each of `walks`."""
     for walk in walks:
         for token in walk.branch.below:
             walk.node.child(token)
-    forest.weigh(dict.fromkeys(walk.node for walk in walks))
+    forest.fill_logprobs(dict.fromkeys(walk.node for walk in walks))
 
 
 def draw(
     forest: Logits,
     prompts: Sequence[Node],
-    tries: Sequence[Branch],
+    tries: Sequence[TrieNode],
     texts: Sequence[Sequence[str]],
     n: int,
     temperature: float,
     seeds: Sequence[int | None],
 ) -> list[list[Choice]]:
     """`n` walks down each trie; all walks of all tries go on together, one pass of the model for each level."""
-    walks = [[Walk(prompt, trie) for _ in range(n)] for prompt, trie in zip(prompts, tries)]
+    walks = [[TrieCursor(prompt, trie) for _ in range(n)] for prompt, trie in zip(prompts, tries)]
     rngs = [np.random.default_rng(seed) for seed in seeds]
     while live := [(walk, rng) for some, rng in zip(walks, rngs) for walk in some if not walk.over]:
-        weigh(forest, [walk for walk, _ in live])
+        fill_next(forest, [walk for walk, _ in live])
         for walk, rng in live:
             logp = walk.next(temperature)
             p = np.exp(logp)
@@ -112,26 +112,26 @@ def draw(
     return out
 
 
-def table(
+def all_logprobs(
     forest: Logits,
     prompts: Sequence[Node],
-    tries: Sequence[Branch],
+    tries: Sequence[TrieNode],
     texts: Sequence[Sequence[str]],
     temperature: float,
 ) -> list[list[Choice]]:
     """Every option once, in order, with the probability that a walk ends there; equal options share theirs."""
-    live = [Walk(prompt, trie) for prompt, trie in zip(prompts, tries)]
-    ends: list[list[Walk]] = [[] for _ in prompts]
+    live = [TrieCursor(prompt, trie) for prompt, trie in zip(prompts, tries)]
+    ends: list[list[TrieCursor]] = [[] for _ in prompts]
     whose = list(range(len(prompts)))
     while live:
-        weigh(forest, [walk for walk in live if not walk.over])
+        fill_next(forest, [walk for walk in live if not walk.over])
         further, owners = [], []
         for walk, i in zip(live, whose):
             if walk.over:
                 ends[i].append(walk)
                 continue
             for token, logp in zip(walk.branch.below, walk.next(temperature)):
-                further.append(Walk(walk.node, walk.branch))
+                further.append(TrieCursor(walk.node, walk.branch))
                 further[-1].logp = walk.logp
                 further[-1].go(token, float(logp))
                 owners.append(i)

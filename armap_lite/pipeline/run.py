@@ -19,11 +19,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from armap_lite import answers, collect, envs, evaluate, llms, planners, synthesize
+from armap_lite import collect, envs, evaluate, llms, planners, synthesize
 from armap_lite.agent import Agent
 from armap_lite.control import Objective, Weighted
 from armap_lite.envs.base import Environment
-from armap_lite.llms import spec
+from armap_lite.llms import answers, spec
 from armap_lite.llms.base import LanguageModel
 from armap_lite.pipeline import profiles
 from armap_lite.planners.base import PlanResult

@@ -65,7 +65,7 @@ class Search:
     """One planner on one task: act, reach states, ask for rewards; every use is counted, no answer is computed twice.
 
     LLM tokens are those of each distinct prompt and its choices, as if no cache were there; a prompt that is asked
-    again costs nothing where the model remembers (`lm.remembers`), and its full price where it does not (a server).
+    again costs nothing where `lm.has_prefix_cache`, and its full price elsewhere (a server).
     """
 
     def __init__(
@@ -97,8 +97,8 @@ class Search:
     ) -> list[Choice]:
         """`n` actions drawn by the policy in `state`; with n=None every admissible one with its log-probability."""
         prompt = self.agent.prompt(state.trajectory, lessons)
-        seed, by = stream(self.seed, *keys), self.world.env.choose_by
-        choices = await self.batch.choose(prompt, state.admissible, n, temperature, seed, by)
+        seed, decoding = stream(self.seed, *keys), self.world.env.decoding
+        choices = await self.batch.choose(prompt, state.admissible, n, temperature, seed, decoding)
         self._count((prompt,), choices[0].tokens)
         return choices
 
@@ -134,7 +134,7 @@ class Search:
         return PlanResult(f"{self.planner}/{task}", task, self.planner, tuple(samples), chosen, budget, tree)
 
     def _count(self, key: tuple, tokens: int) -> None:
-        if key not in self._prompts or not self.batch.lm.remembers:
+        if key not in self._prompts or not self.batch.lm.has_prefix_cache:
             self._prompts.add(key)
             self.tokens += tokens
 

@@ -81,7 +81,7 @@ class ScienceWorld(Environment):
     name = "scienceworld"
     metric = "ScienceWorld score"
     max_steps = max(MAX_STEPS.values())
-    choose_by = "token"
+    decoding = "token"
     guide = "Do the task in the house, one action in each line."
     hindsight = ScienceWorldHindsight()
     look_back_examples = tuple(example(**one) for one in DATA["look_back_examples"])
