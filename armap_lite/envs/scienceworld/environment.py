@@ -120,7 +120,7 @@ class ScienceWorld(Environment):
         self.families = tuple(families or STEPS)
         self.version = _version()
         self._index = read_index(Path(index)) if index else {}
-        self._owner, self._key, self.parallel = True, object(), simulators
+        self._owner, self._key, self.max_concurrent_episodes = True, object(), simulators
         from scienceworld.constants import JAR_PATH
 
         self._pool = Simulators(find_java(heap_mb), str(JAR_PATH), _interface, heap_mb, simulators)
@@ -225,7 +225,7 @@ class ScienceWorld(Environment):
             wanted -= {a for a in wanted if a.startswith("teleport")}
         return tuple(sorted(wanted))
 
-    def rest(self) -> None:
+    def release(self) -> None:
         self._pool.release(self._key)
 
     def _do(self, call: Callable[[Any], Any]) -> Any:

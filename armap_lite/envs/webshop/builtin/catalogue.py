@@ -22,7 +22,7 @@ from typing import Any
 from armap_lite.envs.webshop.builtin import drawing, product_kinds
 from armap_lite.envs.webshop.builtin.drawing import COLOURS, PATTERNS
 from armap_lite.envs.webshop.builtin.product_kinds import BRANDS, CODES, Kind, kinds
-from armap_lite.rng import stream
+from armap_lite.rng import derive_seed
 from armap_lite.storage import assets
 
 LINES = ["Classic", "Everyday", "Studio", "Weekend", "Heritage", "Coast", "City", "Nova", "Atelier", "Original"]
@@ -165,16 +165,16 @@ def _files(seed: int) -> Iterator[tuple[str, bytes]]:
     records, attributes = [], {}
     goals: dict[str, list[dict[str, Any]]] = {}
     for kind in kinds():
-        random = Random(stream(seed, "shop", kind.name))
+        random = Random(derive_seed(seed, "shop", kind.name))
         shelf = _shelf(kind, random)
         for item in shelf:
             attributes[item.asin] = {"attributes": item.attributes}
             records.append(_record(item))
             for n, look in enumerate(item.looks.values()):
-                yield _image(item, n), drawing.picture(kind.name, *look, stream(seed, item.asin))
+                yield _image(item, n), drawing.picture(kind.name, *look, derive_seed(seed, item.asin))
         for goal in _goals(shelf, random):
             goals.setdefault(goal["asin"], []).append(goal)
-    Random(stream(seed, "order")).shuffle(records)
+    Random(derive_seed(seed, "order")).shuffle(records)
     for name, content in (
         ("items_shuffle.json", records),
         ("items_ins_v2.json", attributes),
