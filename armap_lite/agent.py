@@ -23,7 +23,7 @@ class Agent:
         """`examples`: how many of the environment's worked examples to show (all by default)."""
         self.lm = lm
         shown = [env.replay(task, actions) for task, actions in env.examples()[:examples]]
-        env.rest()
+        env.release()
         self.head = env.guide + "\n\n" + "".join(f"{transcript(t)}\n" for t in shown)
 
     def prompt(self, trajectory: Trajectory, lessons: Sequence[str] = ()) -> str:

@@ -22,10 +22,10 @@ Result = TypeVar("Result")
 class Batcher:
     """Gathers single calls into the batch-first calls of a language model and a reward model."""
 
-    def __init__(self, lm: LanguageModel, reward: Any = None, parallel: int = 1000):
-        """`parallel`: episodes under way at once; each is run within `async with batch.turn`."""
+    def __init__(self, lm: LanguageModel, reward: Any = None, max_concurrent_episodes: int = 1000):
+        """Each of up to `max_concurrent_episodes` episodes runs within `async with batch.episode_slots`."""
         self.lm = lm
-        self.turn = asyncio.Semaphore(parallel)
+        self.episode_slots = asyncio.Semaphore(max_concurrent_episodes)
         self.reward = reward
         self._waiting: dict[tuple, list[tuple[tuple, asyncio.Future]]] = {}
         self._driver: asyncio.Task | None = None
@@ -126,10 +126,10 @@ async def run_groups(
         progress(sum(done(item) for item in chunk))
         if not all(done(item) for item in chunk):
             fresh()
-            await together([one(item) for item in chunk])
+            await gather_or_cancel([one(item) for item in chunk])
 
 
-async def together(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
+async def gather_or_cancel(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
     """Run all of `work` side by side; where one fails the others are ended before its error goes on."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:

@@ -14,8 +14,8 @@ from typing import Any
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment, SimulatorError
-from armap_lite.episode import World
-from armap_lite.rng import stream
+from armap_lite.episode import Episode
+from armap_lite.rng import derive_seed
 from armap_lite.storage.store import JsonlStore, known_ids, read_jsonl
 from armap_lite.trajectory import Task, Trajectory
 
@@ -28,26 +28,26 @@ async def collect(
     *,
     samples: int = 8,
     temperature: float = 1.0,
-    proposals: int = 2,
+    num_proposals: int = 2,
     seed: int = 0,
     group: int = 16,
     progress: Any = lambda n: None,
 ) -> Counter[str]:
     """Write `samples` trajectories for each of `tasks` to `out` and return what was counted.
 
-    Each task gets one instruction proposed by the LLM (the first of `proposals` texts that fits its start state;
+    Each task gets one instruction proposed by the LLM (the first of `num_proposals` texts that fits its start state;
     where none fits, the task's own). A trajectory that repeats an earlier one of its task is left out, and counted.
     What is in `out` already is kept as it is.
     """
-    batch = Batcher(agent.lm, parallel=env.parallel)
+    batch = Batcher(agent.lm, max_concurrent_episodes=env.max_concurrent_episodes)
 
     async def work(task: Task) -> list[dict[str, Any]]:
-        target, origin = await propose(env, batch, task, proposals, stream(seed, task.id, "propose"))
+        target, origin = await propose(env, batch, task, num_proposals, derive_seed(seed, task.id, "propose"))
         found: dict[tuple[str, ...], str] = {}
         lines = []
-        seeds = [stream(seed, task.id, k) for k in range(samples)]
-        worlds = [World(env.fork(), target) for _ in seeds]
-        drafts = await asyncio.gather(*(rollout(w, agent, batch, temperature, s) for w, s in zip(worlds, seeds)))
+        seeds = [derive_seed(seed, task.id, k) for k in range(samples)]
+        episodes = [Episode(env.fork(), target) for _ in seeds]
+        drafts = await asyncio.gather(*(rollout(w, agent, batch, temperature, s) for w, s in zip(episodes, seeds)))
         for k, trajectory in enumerate(drafts):
             line: dict[str, Any] = {"id": f"{task.id}#{k}", "task_id": task.id, "instruction_by": origin}
             same = trajectory.actions if trajectory.failure is None else (line["id"],)  # no repeat where it broke off
@@ -90,7 +90,7 @@ async def propose(env: Environment, batch: Batcher, task: Task, tries: int, seed
         start = env.reset(task).text
     except SimulatorError:  # the rollouts will tell
         return task, "plain"
-    env.rest()
+    env.release()
     # Few-shot: states like this one and how their tasks were worded.
     shown = "".join(
         f"State: {hindsight.start_text(goal)}\nInstruction: {text}\n\n" for goal, text in hindsight.few_shot
@@ -102,16 +102,16 @@ async def propose(env: Environment, batch: Batcher, task: Task, tries: int, seed
     return task, "plain"
 
 
-async def rollout(world: World, agent: Agent, batch: Batcher, temperature: float, seed: int) -> Trajectory:
-    """One trajectory of the agent in `world`."""
-    async with batch.turn:
-        state = world.start()
+async def rollout(episode: Episode, agent: Agent, batch: Batcher, temperature: float, seed: int) -> Trajectory:
+    """One trajectory of the agent in `episode`."""
+    async with batch.episode_slots:
+        state = episode.start()
         while not state.over:
             prompt = agent.prompt(state.trajectory)
-            here = stream(seed, len(state.trajectory.steps))
-            [choice] = await batch.choose(prompt, state.admissible, 1, temperature, here, world.env.decoding)
-            state = world.step(state, choice.text)
-        world.rest()
+            here = derive_seed(seed, len(state.trajectory.steps))
+            [choice] = await batch.choose(prompt, state.admissible, 1, temperature, here, episode.env.decoding)
+            state = episode.step(state, choice.text)
+        episode.release()
     return state.trajectory
 
 

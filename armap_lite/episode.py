@@ -25,15 +25,15 @@ class State:
         return self.trajectory.done or not self.admissible
 
 
-class World:
-    """The states of `task` in `env`. `steps`: steps the environment carried out; `saved`: those it would have
+class Episode:
+    """The states of `task` in `env`. `steps`: steps the environment carried out; `steps_avoided`: those it would have
     carried out besides, were each state replayed from the start."""
 
     def __init__(self, env: Environment, task: Task):
         self.env = env
         self.task = task
         self.steps = 0
-        self.saved = 0
+        self.steps_avoided = 0
         self._known: dict[tuple[str, ...], State] = {}
 
     def start(self) -> State:
@@ -53,14 +53,14 @@ class World:
         """The state after `action` in `state`; where the simulator fails, the trajectory so far, with its `failure`."""
         actions = (*state.trajectory.actions, action)
         if actions in self._known:
-            self.saved += len(actions)
+            self.steps_avoided += len(actions)
             return self._known[actions]
         try:
             if self.env.at != (self, actions[:-1]):
                 self.env.replay(self.task, actions[:-1])
                 self.steps += len(actions) - 1
             else:
-                self.saved += len(actions) - 1
+                self.steps_avoided += len(actions) - 1
             observation = self.env.step(action)
             self.steps += 1
             self.env.at = (self, actions)
@@ -70,10 +70,10 @@ class World:
             return State(dataclasses.replace(state.trajectory, failure=str(error)), ())
         return self._known[actions]
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """No more steps for now: the simulator may serve another episode; a later step replays."""
         self.env.at = None
-        self.env.rest()
+        self.env.release()
 
     def _state(self, trajectory: Trajectory, observation: Observation) -> State:
         over = trajectory.done or len(trajectory.steps) >= (self.task.max_steps or self.env.max_steps)

@@ -51,7 +51,7 @@ def task_scores(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]
     found: dict[str, dict[str, float]] = {}
     for plan in sorted(plans, key=lambda plan: plan.task_id):
         gold = golds[plan.id]
-        scores = {plan.planner: gold[plan.chosen]}
+        scores = {plan.planner: gold[plan.answer_index]}
         if plan.planner == "best_of_n":
             scores |= {FLOOR: sum(gold) / len(gold), CEILING: max(gold)}
         for planner, score in scores.items():

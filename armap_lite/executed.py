@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from armap_lite.envs.base import Environment
-from armap_lite.episode import State, World
+from armap_lite.episode import Episode, State
 from armap_lite.trajectory import Trajectory
 
 CARRIED = 0.5  # of the attempts are carried on, and all those from which nothing else comes
 ALIKE = 0.7  # of the changes go to what is like the old action, where anything is
 
 
-def carried_on(env: Environment, attempt: Trajectory, world: World, seed: int) -> Trajectory | None:
+def carried_on(env: Environment, attempt: Trajectory, episode: Episode, seed: int) -> Trajectory | None:
     """`attempt` carried on as `env` says, where that does something which the attempt did not; else None."""
     hindsight: Any = env.hindsight
     rng = random.Random(seed)
@@ -24,16 +24,16 @@ def carried_on(env: Environment, attempt: Trajectory, world: World, seed: int) -
     if (way := hindsight.continuation(attempt, seed)) is None:
         return None
     kept, patterns = way
-    state, known = world.start(), dict[str, str]()
+    state, known = episode.start(), dict[str, str]()
     for action in attempt.actions[:kept]:
-        state = world.step(state, action)
+        state = episode.step(state, action)
     for pattern in patterns:
         pattern = re.sub(r"(?<!\?P)<(\w+)>", lambda name: re.escape(known.get(name[1], name[0])), pattern)
         fitting = [match for action in state.admissible if (match := re.fullmatch(pattern, action))]
         if fitting:
             match = rng.choice(fitting)
             known.update((name, value) for name, value in match.groupdict().items() if value)
-            state = world.step(state, match[0])
+            state = episode.step(state, match[0])
     made = state.trajectory
     goal = hindsight.achieved(made)
     return made if goal and not made.failure and not hindsight.satisfied(attempt, goal) else None
@@ -44,19 +44,19 @@ def change(
     trajectory: Trajectory,
     rng: random.Random,
     tries: int = 8,
-    world: World | None = None,
+    episode: Episode | None = None,
     wrong: Callable[[Trajectory], bool] | None = None,
 ) -> Trajectory | None:
     """`trajectory` with one action changed at random, the rest carried out again; None where it always ends the same.
 
-    `world`: of this task, where several changes share what is known of it. `wrong`: whether a trajectory does not do
+    `episode`: of this task, where several changes share what is known of it. `wrong`: whether a trajectory does not do
     what was asked; by default, whether code says that it does not do what `trajectory` achieved.
     """
     hindsight: Any = env.hindsight
     if wrong is None:
         goal = hindsight.achieved(trajectory)
         wrong = lambda other: not hindsight.satisfied(other, goal)  # noqa: E731
-    world = world or World(env, trajectory.task)
+    episode = episode or Episode(env, trajectory.task)
 
     def instead(state: State, old: str) -> list[str]:
         options = [a for a in state.admissible if a != old]
@@ -64,7 +64,7 @@ def change(
         return alike if alike and rng.random() < ALIKE else options
 
     for _ in range(tries):
-        other = carry_out(env, trajectory, rng.randrange(len(trajectory.steps)), instead, rng, world)
+        other = carry_out(env, trajectory, rng.randrange(len(trajectory.steps)), instead, rng, episode)
         if other is not None and wrong(other):
             return other
     return None
@@ -76,21 +76,21 @@ def carry_out(
     at: int,
     instead: Callable[[State, str], Sequence[str]],
     rng: random.Random,
-    world: World,
+    episode: Episode,
 ) -> Trajectory | None:
     """`trajectory` with one of `instead(state, old action)` at step `at` and the rest carried out again.
 
     After the change the old actions are kept wherever they are still admissible, else one is drawn. Where episodes
-    differ in length (`env.skips`), old actions that no longer fit are passed over: a buyer who took another product
-    goes on to the buying, and does not wander until the steps are used up, which would give the negative away.
+    differ in length (`env.variable_length`), old actions that no longer fit are passed over: a buyer who took another
+    product goes on to the buying, and does not wander until the steps are used up, which would give the negative away.
     None where there is no other action, the simulator fails, or the actions are those of `trajectory` after all.
     """
-    state = world.start()
+    state = episode.start()
     ahead = 0  # the next of the old actions
     for i in range(trajectory.task.max_steps or env.max_steps):
         if state.over:
             break
-        if env.skips and i > at:
+        if env.variable_length and i > at:
             left = range(ahead, len(trajectory.steps))
             ahead = next((k for k in left if trajectory.actions[k] in state.admissible), len(trajectory.steps))
         old = trajectory.actions[ahead] if ahead < len(trajectory.steps) else ""
@@ -101,7 +101,7 @@ def carry_out(
             options = [old] if old in state.admissible else list(state.admissible)
         if not options:
             break
-        state = world.step(state, rng.choice(options))
+        state = episode.step(state, rng.choice(options))
     other = state.trajectory
     return other if state.over and not other.failure and other.actions != trajectory.actions else None
 

@@ -28,10 +28,10 @@ from typing import Any
 from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment
 from armap_lite.envs.hindsight import Assessment, Goal, Hindsight, LLMHindsight
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.executed import carried_on, carry_out, change, part
 from armap_lite.llms.base import LanguageModel
-from armap_lite.rng import stream
+from armap_lite.rng import derive_seed
 from armap_lite.storage.store import JsonlStore, known_ids, read_jsonl
 from armap_lite.trajectory import PreferencePair, Trajectory
 
@@ -45,9 +45,9 @@ async def synthesize(
     trajectories: Sequence[Trajectory],
     out: Path,
     *,
-    negatives: int = 2,
-    texts: int = 2,
-    mirror: bool = True,
+    num_negatives: int = 2,
+    num_drafts: int = 2,
+    swap_roles: bool = True,
     temperature: float = 0.7,
     seed: int = 0,
     group: int = 32,
@@ -55,21 +55,21 @@ async def synthesize(
     look_back: str | LLMHindsight = "code",
     progress: Any = lambda n: None,
 ) -> Counter[str]:
-    """Write up to `negatives` + 1 pairs for each trajectory to `out` (mirrored ones besides), and return the counts.
+    """Write up to `num_negatives` + 1 pairs (and their mirrors) for each trajectory to `out`, and return the counts.
 
-    `texts`: how often the LLM may try to word an instruction. `mirror`: the negative, too, is what *some* instruction
-    asks for; with the roles exchanged each trajectory is seen as chosen and as rejected, so that nothing about its
-    style tells which it is, and only the instruction decides. `item_slice`: the trajectories to process in this call.
+    `num_drafts`: how often the LLM may try to word an instruction. `swap_roles`: the negative, too, is what *some*
+    instruction asks for; with the roles exchanged each trajectory is seen as chosen and as rejected, so that nothing
+    about its style tells which it is, and only the instruction decides. `item_slice`: those to process in this call.
     `look_back`: who looks back. "code": the world's code reads trajectories, and the LLM only puts into words what code
-    read (`texts` drafts at `temperature`). "llm", or an `LLMHindsight` with other settings: the LLM reads them. In a
-    world without such code, it always does.
+    read (`num_drafts` drafts at `temperature`). "llm", or an `LLMHindsight` with other settings: the LLM reads them.
+    In a world without such code, it always does.
     """
     if isinstance(look_back, str) and look_back not in ("code", "llm"):
         raise ValueError(f"look_back={look_back!r}: expected 'code', 'llm' or an LLMHindsight")
     ids = item_ids(trajectories)
-    batch, size = Batcher(lm), (negatives, mirror, seed)
+    batch, size = Batcher(lm), (num_negatives, swap_roles, seed)
     if env.hindsight is not None and look_back == "code":
-        work = _by_code(env, env.hindsight, batch, trajectories, ids, texts, temperature, *size)
+        work = _by_code(env, env.hindsight, batch, trajectories, ids, num_drafts, temperature, *size)
     else:
         reader = LLMHindsight(env.look_back_examples) if isinstance(look_back, str) else look_back
         work = _by_llm(env, reader, batch, trajectories, ids, *size)
@@ -92,10 +92,10 @@ def _by_code(
     batch: Batcher,
     trajectories: Sequence[Trajectory],
     ids: Sequence[str],
-    texts: int,
+    num_drafts: int,
     temperature: float,
-    negatives: int,
-    mirror: bool,
+    num_negatives: int,
+    swap_roles: bool,
     seed: int,
 ) -> Work:
     """Code reads what each trajectory did, and the LLM words it."""
@@ -107,25 +107,25 @@ def _by_code(
 
     async def work(item: int) -> list[dict[str, Any]]:
         attempt = trajectories[item]
-        world = World(env, attempt.task)  # one for all: the way to the change is listed once
-        made = carried_on(env, attempt, world, stream(seed, ids[item], "carry on"))
+        episode = Episode(env, attempt.task)  # one for all: the way to the change is listed once
+        made = carried_on(env, attempt, episode, derive_seed(seed, ids[item], "carry on"))
         chosen = made or attempt
         if not hindsight.achieved(chosen):
             return [{"id": ids[item], "skipped": "nothing to ask for"}]
-        rng = random.Random(stream(seed, ids[item]))
+        rng = random.Random(derive_seed(seed, ids[item]))
         ends: dict[str, Trajectory] = {}
-        if made and negatives and not attempt.failure and part(made, attempt) is not None:
+        if made and num_negatives and not attempt.failure and part(made, attempt) is not None:
             ends[str(attempt.actions)] = attempt  # it does not do what the carried on one does
-        others = [change(env, chosen, rng, world=world) for _ in range(negatives - len(ends))]
+        others = [change(env, chosen, rng, episode=episode) for _ in range(num_negatives - len(ends))]
         for other in others:
             if other is not None:
                 ends.setdefault(str(other.actions), other)
-        missing, own = negatives - len(ends), idle.get(chosen.task.id)
+        missing, own = num_negatives - len(ends), idle.get(chosen.task.id)
         if own:
-            other = random.Random(stream(seed, ids[item], "idle")).choice(own)
+            other = random.Random(derive_seed(seed, ids[item], "idle")).choice(own)
             ends.setdefault(str(other.actions), other)
         roles = [(k, "a", chosen, x) for k, x in enumerate(ends.values()) if part(chosen, x) is not None]
-        if mirror:
+        if swap_roles:
             asks = {k: hindsight.achieved(other) for k, _, _, other in roles}
             roles += [
                 (k, "b", other, chosen)
@@ -133,9 +133,11 @@ def _by_code(
                 if asks[k] and not hindsight.satisfied(chosen, asks[k])
             ]
         told = list({good.actions: good for _, _, good, _ in roles}.values())
-        seeds = [stream(seed, ids[item], i) for i in range(len(told))]  # one text for each trajectory that is chosen
+        seeds = [
+            derive_seed(seed, ids[item], i) for i in range(len(told))
+        ]  # one text for each trajectory that is chosen
         texted = await asyncio.gather(
-            *(refine(hindsight, batch, t, texts, temperature, s) for t, s in zip(told, seeds))
+            *(refine(hindsight, batch, t, num_drafts, temperature, s) for t, s in zip(told, seeds))
         )
         wording = {good.actions: text for good, text in zip(told, texted)}
         lines = [_line(f"{ids[item]}{side}{k}", good, bad, *wording[good.actions][:2]) for k, side, good, bad in roles]
@@ -152,8 +154,8 @@ def _by_llm(
     batch: Batcher,
     trajectories: Sequence[Trajectory],
     ids: Sequence[str],
-    negatives: int,
-    mirror: bool,
+    num_negatives: int,
+    swap_roles: bool,
     seed: int,
 ) -> Work:
     """The LLM reads each trajectory, refines its instruction and names the change; then its answers are checked."""
@@ -161,14 +163,14 @@ def _by_llm(
 
     async def work(item: int) -> list[dict[str, Any]]:
         name, chosen, counts = ids[item], trajectories[item], Counter[str]()
-        reading = await _read(hindsight, reader, batch, chosen, stream(seed, name), counts)
+        reading = await _read(hindsight, reader, batch, chosen, derive_seed(seed, name), counts)
         if not isinstance(reading, Assessment):
             return [{"id": name, **reading, "counts": counts}]
-        others = await _changed(env, reader, batch, chosen, reading, negatives, stream(seed, name), counts)
+        others = await _changed(env, reader, batch, chosen, reading, num_negatives, derive_seed(seed, name), counts)
         ends = list({other.actions: other for other in others if other is not None}.values())
         roles = [(f"{name}a{k}", chosen, other, reading.instruction) for k, other in enumerate(ends)]
-        if mirror:
-            seeds = [stream(seed, name, "mirror", k) for k in range(len(ends))]
+        if swap_roles:
+            seeds = [derive_seed(seed, name, "mirror", k) for k in range(len(ends))]
             twins = await asyncio.gather(
                 *(_read(hindsight, reader, batch, other, s, counts) for other, s in zip(ends, seeds))
             )
@@ -176,13 +178,13 @@ def _by_llm(
                 if isinstance(twin, Assessment) and not _does(hindsight, chosen, twin.instruction):
                     roles.append((f"{name}b{k}", other, chosen, twin.instruction))
         if hindsight is None:
-            asked = (reader.prefers(batch, text, good, bad, stream(seed, id)) for id, good, bad, text in roles)
+            asked = (reader.prefers(batch, text, good, bad, derive_seed(seed, id)) for id, good, bad, text in roles)
             verdicts = await asyncio.gather(*asked)
             for verdict in verdicts:
                 counts[BLIND[verdict]] += 1
             roles = [role for role, verdict in zip(roles, verdicts) if verdict]
         lines = [_line(id, good, bad, text, "llm") for id, good, bad, text in roles]
-        return [*lines, {"id": name, "counts": counts, "missing": negatives - len(ends)}]
+        return [*lines, {"id": name, "counts": counts, "missing": num_negatives - len(ends)}]
 
     return work
 
@@ -198,7 +200,7 @@ async def _read(
     """What the LLM reads in `trajectory`, where code agrees with it or there is no code; else why it is not used."""
     if not trajectory.steps:
         return {"skipped": "nothing to ask for"}
-    reading, counted = await reader.look_back(batch, trajectory, stream(seed, "look back"))
+    reading, counted = await reader.look_back(batch, trajectory, derive_seed(seed, "look back"))
     counts.update(counted)
     if reading is None:
         return {"skipped": "no answer could be read"}
@@ -219,37 +221,37 @@ async def _changed(
     batch: Batcher,
     chosen: Trajectory,
     reading: Assessment,
-    negatives: int,
+    num_negatives: int,
     seed: int,
     counts: Counter[str],
 ) -> list[Trajectory | None]:
-    """`negatives` trajectories that differ from `chosen` in one action and what follows from it.
+    """`num_negatives` trajectories that differ from `chosen` in one action and what follows from it.
 
     The first ones are changed as the LLM says: at a step that it named, to the action that it chooses there. Those
     beyond the steps it named, and those for which its change makes no difference, are changed at random.
     """
-    world, rng = World(env, chosen.task), random.Random(stream(seed, "change"))
+    episode, rng = Episode(env, chosen.task), random.Random(derive_seed(seed, "change"))
 
     def wrong(other: Trajectory) -> bool:
         return not _does(env.hindsight, other, reading.instruction)
 
     async def named(at: int) -> str | None:
-        state = world.start()
+        state = episode.start()
         for action in chosen.actions[:at]:
-            state = world.step(state, action)
+            state = episode.step(state, action)
         if not set(state.admissible) - {chosen.actions[at]}:
             return None
-        here = stream(seed, "instead", at)
+        here = derive_seed(seed, "instead", at)
         return await reader.replacement(batch, chosen, at, state.admissible, reading.instruction, here)
 
-    steps = reading.change[:negatives]
+    steps = reading.change[:num_negatives]
     picks = await asyncio.gather(*(named(at) for at in steps))
     others: list[Trajectory | None] = []
-    for at, pick in [*zip(steps, picks), *[(-1, None)] * (negatives - len(steps))]:
-        other = carry_out(env, chosen, at, lambda *_, pick=pick: [pick], rng, world) if pick else None
+    for at, pick in [*zip(steps, picks), *[(-1, None)] * (num_negatives - len(steps))]:
+        other = carry_out(env, chosen, at, lambda *_, pick=pick: [pick], rng, episode) if pick else None
         if other is None or not wrong(other):
             counts["changes that made no difference"] += pick is not None
-            other = change(env, chosen, rng, world=world, wrong=wrong)
+            other = change(env, chosen, rng, episode=episode, wrong=wrong)
             counts["changed at random"] += other is not None
         else:
             counts["changed as the LLM said"] += 1
@@ -279,14 +281,16 @@ def complete(path: Path, trajectories: Sequence[Trajectory]) -> bool:
 
 
 async def refine(
-    hindsight: Hindsight, batch: Batcher, trajectory: Trajectory, texts: int, temperature: float, seed: int
+    hindsight: Hindsight, batch: Batcher, trajectory: Trajectory, num_drafts: int, temperature: float, seed: int
 ) -> tuple[str, str, int, int]:
     """An instruction that `trajectory` fulfils: text, origin ("llm" or "plain"), texts drafted, texts rejected."""
     goal = hindsight.achieved(trajectory)
     shown = "".join(f"Facts: {_spelled(f)}\nInstruction: {text}\n\n" for f, text in hindsight.few_shot)
     drafts = []
-    if texts:
-        drafts = await batch.generate(f"{shown}Facts: {_spelled(goal)}\nInstruction:", texts, 48, temperature, seed)
+    if num_drafts:
+        drafts = await batch.generate(
+            f"{shown}Facts: {_spelled(goal)}\nInstruction:", num_drafts, 48, temperature, seed
+        )
     wrong = [d for d in drafts if hindsight.parse(d.text) != goal]
     for draft in drafts:
         if hindsight.parse(draft.text) == goal:

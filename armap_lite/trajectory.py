@@ -8,13 +8,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 SHOWN = ("always", "while_current", "never")
 
 
 class Record:
     """JSON in and out for the frozen dataclasses below."""
+
+    JSON_NAMES: ClassVar[dict[str, str]] = {}  # of fields that are called something else in files
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON types; empty optional fields are left out."""
@@ -28,12 +30,12 @@ class Record:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Any:
         """The record back from `to_json`'s output. Raises ValueError on unknown or missing fields."""
-        names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        if unknown := set(data) - names:
-            raise ValueError(f"{cls.__name__} has no field {sorted(unknown)}; it has {sorted(names)}")
+        fields = {cls.JSON_NAMES.get(f.name, f.name): f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := set(data) - set(fields):
+            raise ValueError(f"{cls.__name__} has no field {sorted(unknown)}; it has {sorted(fields)}")
         try:
             nested = cls._nested()
-            return cls(**{name: nested[name](v) if name in nested else v for name, v in data.items()})
+            return cls(**{fields[name]: nested[name](v) if name in nested else v for name, v in data.items()})
         except TypeError as error:
             raise ValueError(f"{cls.__name__}: {error}") from error
 
@@ -149,10 +151,10 @@ def transcript(trajectory: Trajectory, instruction: str | None = None) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+    if isinstance(value, Record):
+        pairs = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))  # type: ignore[arg-type]
         return {
-            f.name: _plain(v)
+            value.JSON_NAMES.get(f.name, f.name): _plain(v)
             for f, v in pairs
             if v is not None and not (isinstance(v, (str, tuple)) and v == f.default)
         }

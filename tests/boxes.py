@@ -19,7 +19,7 @@ class Boxes(Environment):
 
     name, version, metric, max_steps = "boxes", "1", "success", 2
     guide = "Put things into boxes."
-    skips = False
+    variable_length = False
 
     def tasks(self, split: str) -> list[Task]:
         wanted = [(thing, colour) for thing in THINGS for colour in COLOURS]

@@ -15,7 +15,7 @@ from armap_lite import collect, envs, evaluate, planners
 from armap_lite.agent import Agent
 from armap_lite.display.play import Game, play
 from armap_lite.envs.base import Environment, Judge, Part, Term, actions_like
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.pipeline.run import Run
 from armap_lite.planners import Budget, PlanResult, Sample
 from armap_lite.trajectory import Observation, Step, Task, Trajectory, transcript
@@ -71,7 +71,7 @@ class Thing(Judge):
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setitem(envs.ENVIRONMENTS, "pantry", (Pantry, Thing))
     search: dict[str, dict[str, int]] = {"best_of_n": {"n": 12}, "mcts": {"rollouts": 12}}
-    made = Run("pantry", "fast", tmp_path, collect_tasks=2, samples=4, proposals=2, planners=search)
+    made = Run("pantry", "fast", tmp_path, collect_tasks=2, samples=4, num_proposals=2, planners=search)
     made.__dict__["lm"] = ScriptedLM(lambda prompt, choice: 1.0)
     return made
 
@@ -173,10 +173,10 @@ def test_a_task_may_be_of_a_family_and_have_a_step_limit_of_its_own():
     task = dataclasses.replace(env.tasks("train")[0], family="sweet", max_steps=2)
     assert Task.from_json(task.to_json()) == task
     for one, limit in ((task, 2), (env.tasks("train")[0], env.max_steps)):
-        world = World(env, one)
-        state = world.start()
+        episode = Episode(env, one)
+        state = episode.start()
         while not state.over:
-            state = world.step(state, next(a for a in state.admissible if a.startswith("look")))
+            state = episode.step(state, next(a for a in state.admissible if a.startswith("look")))
         assert len(state.trajectory.steps) == limit and not state.trajectory.done
     whole = env.replay(task, ["look upper", "take jam"])
     alone = dataclasses.replace(whole, task=dataclasses.replace(task, id="other", family=None))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tiny import ScriptedLM, ScriptedReward, puzzle
 
-from armap_lite.batching import Batcher, chunks, run_groups, together
+from armap_lite.batching import Batcher, chunks, gather_or_cancel, run_groups
 from armap_lite.trajectory import Trajectory
 
 
@@ -151,7 +151,7 @@ def test_together_ends_the_others_where_one_fails():
 
     async def run():
         with pytest.raises(OSError, match="disk"):
-            await together([waits(1), fails(), waits(2)])
+            await gather_or_cancel([waits(1), fails(), waits(2)])
 
     play(run())
     assert ended == [1, 2]

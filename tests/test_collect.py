@@ -34,7 +34,7 @@ def test_a_proposal_is_adopted_where_it_fits_the_state_and_becomes_the_task(tmp_
         n1488=["Use 1 4 8 to obtain 36.", " Make 36 from 8 8 4 1. ", "Use 1 4 8 8 to obtain 5."],
         n291012=["Use 2 9 10 13 to obtain 7.", "Win!", ""],
     )
-    counts = run(tmp_path / "t.jsonl", lm, TASKS[:2], proposals=3)
+    counts = run(tmp_path / "t.jsonl", lm, TASKS[:2], num_proposals=3)
     mine, own = ([t for t in collect.load(tmp_path / "t.jsonl") if t.task.id == id] for id in "ab")
     assert {t.task.instruction for t in mine} == {"Make 36 from 8 8 4 1."}  # the first that fits, not the last
     assert {t.task.setup["target"] for t in mine} == {36}
@@ -55,7 +55,7 @@ def test_the_prompt_for_proposals_shows_how_tasks_are_worded_and_ends_at_the_sta
 
 def test_without_proposals_no_text_is_asked_for(tmp_path):
     lm = ScriptedLM()
-    counts = run(tmp_path / "t.jsonl", lm, proposals=0, group=2)
+    counts = run(tmp_path / "t.jsonl", lm, num_proposals=0, group=2)
     assert lm.resets == 2  # each group starts with an empty cache, so that a resumed one computes the same
     assert counts["instructions by plain"] == 16 and not any(kind == "generate" for kind, *_ in lm.calls)
 
@@ -100,7 +100,7 @@ def test_actions_are_drawn_from_the_policy_at_the_temperature_asked_for(tmp_path
 def test_failures_are_counted(tmp_path):
     agent = Agent(ScriptedLM(), Fragile(), examples=1)
     out = tmp_path / "t.jsonl"
-    counts = asyncio.run(collect.collect(Fragile(), agent, TASKS[:2], out, samples=20, proposals=0))
+    counts = asyncio.run(collect.collect(Fragile(), agent, TASKS[:2], out, samples=20, num_proposals=0))
     failed = [t for t in collect.load(out) if t.failure]
     assert counts["failures"] == len(failed) > 0
     assert all(t.failure == "the simulator died" and not t.done and len(t.steps) < 3 for t in failed)
@@ -119,7 +119,7 @@ def whole(tmp_path_factory) -> tuple[bytes, dict[str, int]]:
 
 
 def small(out: Path, seed: int = 0) -> dict[str, int]:
-    return run(out, tiny_lm(), samples=3, group=2, proposals=1, temperature=2.0, seed=seed)
+    return run(out, tiny_lm(), samples=3, group=2, num_proposals=1, temperature=2.0, seed=seed)
 
 
 def test_the_same_seed_gives_the_same_file(whole, tmp_path):

@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @contextlib.contextmanager
 def opened(folder: Path, model: dict[str, str]) -> Iterator[Run]:
-    sizes: dict[str, Any] = {"collect_tasks": 18, "samples": 2, "proposals": 1, "dev_tasks": 2, "test_tasks": 6}
+    sizes: dict[str, Any] = {"collect_tasks": 18, "samples": 2, "num_proposals": 1, "dev_tasks": 2, "test_tasks": 6}
     options: dict[str, Any] = {"planners": {"sampling": {}, "best_of_n": {"n": 2}}, "group": 2}
     options["training"] = TrainingConfig(batch_size=8, num_validations=1, val_fraction=0.5)
     run = Run("game24", "fast", folder, **model, **sizes, **options)

@@ -23,7 +23,7 @@ import torch
 from armap_lite.course import EXERCISES, GAP, LampsBase, check, find, grade, notebooks, random_trajectory
 from armap_lite.course.__main__ import main
 from armap_lite.course.toys import LAMPS
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.planners.mcts import Node, backward, select
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Observation, Trajectory, transcript
@@ -309,15 +309,15 @@ class Once(Counting):
 
 
 def never_scaled(env: Any, task: Any, reward: Any, rollouts: int) -> Any:
-    world, found = World(env, task), []
-    root = Node(state=world.start())
-    while len(found) < rollouts and not root.closed:
+    episode, found = Episode(env, task), []
+    root = Node(state=episode.start())
+    while len(found) < rollouts and not root.exhausted:
         node = root
         while not node.state.over:
             actions = node.state.admissible
             node.children = node.children or [Node(action, 1 / len(actions), node) for action in actions]
             node = select(node, 0.2, 0.0, 1.0)
-            node.state = node.state or world.step(node.parent.state, node.action)
+            node.state = node.state or episode.step(node.parent.state, node.action)
         found.append((reward(node.state.trajectory), node.state.trajectory))
         backward(node, found[-1][0], 1.0)
     return max(found, key=lambda one: one[0])[1]

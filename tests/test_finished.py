@@ -122,7 +122,7 @@ def test_a_run_uses_it_without_training(kind: str, tmp_path: Path, capsys: pytes
         spec = str(saved(tmp_path / "model", backbone=policy, num_layers=1, trainable="top:1"))
     else:
         spec = classifier(tmp_path / "finished", "bert" if kind == "bert" else "llama")
-    sizes: dict[str, Any] = {"collect_tasks": 2, "samples": 2, "proposals": 1, "dev_tasks": 3, "test_tasks": 3}
+    sizes: dict[str, Any] = {"collect_tasks": 2, "samples": 2, "num_proposals": 1, "dev_tasks": 3, "test_tasks": 3}
     search = {"sampling": {}, "best_of_n": {"n": 2}, "mcts": {"rollouts": 2}}
     run = Run("game24", "fast", tmp_path / "run", policy=policy, reward=spec, planners=search, **sizes)
     with contextlib.closing(run.env):

@@ -10,7 +10,7 @@ from tiny import puzzle, tiny_lm
 
 from armap_lite.agent import Agent
 from armap_lite.envs.game24 import Game24
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.llms.forest import LogitForest
 
 LM = tiny_lm()
@@ -79,10 +79,10 @@ def test_with_room_each_token_is_read_once(asked, pack):
 def test_an_episode_costs_its_new_tokens_only():
     """Prompts as the agent makes them, several walks through one puzzle: what is computed are the distinct prefixes."""
     lm = tiny_lm()
-    agent, world = Agent(lm, Game24()), World(Game24(), puzzle(1, 4, 8, 8))
+    agent, episode = Agent(lm, Game24()), Episode(Game24(), puzzle(1, 4, 8, 8))
     prefixes: set[tuple[int, ...]] = set()
     for picks in ((0, 0, 0), (5, 1, 2), (0, 3, 1), (0, 0, 0)):
-        state = world.start()
+        state = episode.start()
         for pick in picks:
             prompt = agent.prompt(state.trajectory)
             lm.choose([prompt], [state.admissible], 1, seeds=[0])
@@ -91,7 +91,7 @@ def test_an_episode_costs_its_new_tokens_only():
                 path = [*head, *lm.lines(action)]  # the newline after it is only predicted
                 prefixes |= {tuple(path[:i]) for i in range(1, len(path) + 1)}
             assert lm.forest.tokens_computed == len(prefixes)
-            state = world.step(state, state.admissible[pick])
+            state = episode.step(state, state.admissible[pick])
 
 
 def test_prompts_of_one_batch_share_their_head_and_it_is_read_once():

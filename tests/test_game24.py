@@ -17,7 +17,7 @@ from tiny import puzzle
 from armap_lite import envs
 from armap_lite.__main__ import main
 from armap_lite.envs.game24 import Game24, Game24Judge, instruction
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.pipeline.run import Run
 from armap_lite.trajectory import Observation, Step, Task, Trajectory
 
@@ -406,20 +406,20 @@ def test_worlds_side_by_side_in_one_environment_do_not_mix(numbers, moves):
     """Several searches in one simulator, stepping in any order, see what each would see alone."""
     env = Game24()
     tasks = [puzzle(*numbers), puzzle(*numbers[::-1], id="u"), puzzle(13, 13, 1, 2, id="v")]
-    worlds = [World(env, task) for task in tasks]
-    states = [world.start() for world in worlds]
+    episodes = [Episode(env, task) for task in tasks]
+    states = [episode.start() for episode in episodes]
     for which, pick in moves:
         if states[which].over:
-            states[which] = worlds[which].start()  # back to the start: a known state
+            states[which] = episodes[which].start()  # back to the start: a known state
         action = states[which].admissible[pick % len(states[which].admissible)]
-        states[which] = worlds[which].step(states[which], action)
+        states[which] = episodes[which].step(states[which], action)
     for task, state in zip(tasks, states):
         assert state.trajectory == Game24().replay(task, state.trajectory.actions)
 
 
 def test_a_world_notices_that_someone_else_reset_its_environment():
     env = Game24()
-    world = World(env, puzzle(1, 4, 8, 8))
-    state = world.step(world.start(), "8 * 4 = 32")
+    episode = Episode(env, puzzle(1, 4, 8, 8))
+    state = episode.step(episode.start(), "8 * 4 = 32")
     env.reset(puzzle(2, 3, 5, 7))  # as collect.propose does, to look at a start
-    assert world.step(state, "32 + 8 = 40").trajectory == Game24().replay(world.task, ["8 * 4 = 32", "32 + 8 = 40"])
+    assert episode.step(state, "32 + 8 = 40").trajectory == Game24().replay(episode.task, ["8 * 4 = 32", "32 + 8 = 40"])

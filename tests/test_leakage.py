@@ -46,13 +46,13 @@ def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_doe
         monkeypatch.setattr(judge, "__init__", poison)
     monkeypatch.setattr("armap_lite.envs.webshop.judge.reward", poison)
     model = tiny_folder(tmp_path / "model", layers=16)
-    sizes = {"collect_tasks": 4, "samples": 3, "proposals": 1, "dev_tasks": 2, "test_tasks": 3, "group": 2}
+    sizes = {"collect_tasks": 4, "samples": 3, "num_proposals": 1, "dev_tasks": 2, "test_tasks": 3, "group": 2}
     planners = {
         "sampling": {},
         "greedy": {},
         "best_of_n": {"n": 3},
         "reflexion": {"trials": 2, "threshold": 1e9},
-        "mcts": {"rollouts": 3, "finish": True, "draws": None if env == "game24" else 3},
+        "mcts": {"rollouts": 3, "expand_terminal_siblings": True, "num_action_samples": None if env == "game24" else 3},
     }
     training = TrainingConfig(batch_size=4, num_validations=1, val_fraction=0.5)
     if env == "scienceworld":

@@ -24,7 +24,7 @@ from armap_lite.envs import prompts
 from armap_lite.envs.game24 import Game24
 from armap_lite.envs.hindsight import LLMHindsight
 from armap_lite.pipeline import profiles
-from armap_lite.rng import stream
+from armap_lite.rng import derive_seed
 from armap_lite.storage.store import read_jsonl
 from armap_lite.trajectory import Trajectory
 
@@ -51,7 +51,7 @@ def check_counts(out: Path, counts: Counter[str], looked_at: int | None = None) 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> tuple[list, Counter[str], Path]:
     out = tmp_path_factory.mktemp("pairs") / "p.jsonl"
-    counts = run(out, ScriptedLM(sees, good), mirror=False, negatives=1)
+    counts = run(out, ScriptedLM(sees, good), swap_roles=False, num_negatives=1)
     return synthesize.load(out), counts, out
 
 
@@ -84,14 +84,14 @@ def test_the_step_that_was_named_is_changed_to_what_was_chosen_and_the_rest_stay
 
 
 def test_negatives_beyond_the_named_steps_are_changed_at_random(tmp_path):
-    counts = run(tmp_path / "p.jsonl", ScriptedLM(sees, good), negatives=3, mirror=False)
+    counts = run(tmp_path / "p.jsonl", ScriptedLM(sees, good), num_negatives=3, swap_roles=False)
     assert counts["changed as the LLM said"] == len(WALKS) and counts["changed at random"] == 2 * len(WALKS)
     assert counts["pairs"] + counts["blind check undecided"] + counts["negatives missing"] == 3 * len(WALKS)
     assert counts["blind check undecided"] > 0  # a change at the other step leaves what was asked done: no negative
 
 
 def test_mirrored_pairs_have_an_instruction_that_the_llm_read_in_the_negative(tmp_path):
-    counts = run(tmp_path / "p.jsonl", ScriptedLM(sees, good), negatives=1, mirror=True)
+    counts = run(tmp_path / "p.jsonl", ScriptedLM(sees, good), num_negatives=1, swap_roles=True)
     pairs = {p.id: p for p in synthesize.load(tmp_path / "p.jsonl")}
     mirrors = [p for id, p in pairs.items() if re.search(r"b\d+$", id)]
     assert mirrors and counts["looked back at"] == 2 * len(WALKS)
@@ -118,7 +118,7 @@ def adds_up(prompt: str, seed: int = 0) -> str:
 
 def test_where_code_looks_back_too_only_texts_that_it_agrees_with_are_kept(tmp_path):
     out, env = tmp_path / "p.jsonl", Game24()
-    counts = run(out, ScriptedLM(text=adds_up), SUMS, env, look_back="llm", negatives=2, mirror=False)
+    counts = run(out, ScriptedLM(text=adds_up), SUMS, env, look_back="llm", num_negatives=2, swap_roles=False)
     usable = [t for t in SUMS if env.hindsight.achieved(t)]
     places = Counter(t.task.id for t in usable)
     assert counts["code agrees"] == places["t2"] + places["t3"] > 0
@@ -136,7 +136,7 @@ def test_where_code_looks_back_too_only_texts_that_it_agrees_with_are_kept(tmp_p
     _, table = report.looked_back(out)
     total = counts["code agrees"] + len(dropped)
     assert f"<td>code agrees with the text</td><td>{counts['code agrees']} of {total} (" in table
-    run(tmp_path / "code.jsonl", ScriptedLM(), SUMS, env, texts=0)
+    run(tmp_path / "code.jsonl", ScriptedLM(), SUMS, env, num_drafts=0)
     assert report.looked_back(tmp_path / "code.jsonl") == report.looked_back(tmp_path / "none.jsonl") == []
 
 
@@ -179,7 +179,7 @@ def sloppy(prompt: str, seed: int) -> str:
 @pytest.mark.parametrize("mirror", [False, True])
 def test_a_sloppy_model_loses_nothing_and_all_of_it_is_counted(tmp_path, mirror):
     out, lm = tmp_path / "p.jsonl", ScriptedLM(sees, sloppy)
-    counts = run(out, lm, mirror=mirror, negatives=2)
+    counts = run(out, lm, swap_roles=mirror, num_negatives=2)
     check_counts(out, counts)
     assert min(counts[name] for name in ("refused", "malformed", "retried", "gave up")) > 0
     assert len(lm.written) == counts["looked back at"] + counts["retried"]
@@ -218,7 +218,7 @@ def test_a_model_that_cannot_tell_its_own_pairs_apart_gets_none(tmp_path, weight
     def lm(prompt: str, choice: str) -> float:
         return weight(prompt, choice) if choice in prompts.PAIR else sees(prompt, choice)
 
-    counts = run(tmp_path / "p.jsonl", ScriptedLM(lm, good), mirror=False, negatives=1)
+    counts = run(tmp_path / "p.jsonl", ScriptedLM(lm, good), swap_roles=False, num_negatives=1)
     assert counts["pairs"] == 0 and counts[verdict] == len(WALKS)
 
 
@@ -243,7 +243,7 @@ def test_every_replacement_is_admissible_and_another_action(tmp_path):
 def test_a_run_broken_off_anywhere_ends_as_if_it_had_not_been(lm, n, tmp_path):
     def small(out: Path) -> Counter[str]:
         reader = LLMHindsight(max_tokens=12, max_chars=1000, retries=1)
-        return run(out, lm(), WALKS[:n], negatives=2, group=4, look_back=reader)
+        return run(out, lm(), WALKS[:n], num_negatives=2, group=4, look_back=reader)
 
     counts = small(tmp_path / "whole.jsonl")
     data = (tmp_path / "whole.jsonl").read_bytes()
@@ -263,7 +263,12 @@ def test_the_notebook_shows_both_ways_side_by_side(capsys):
     def shown_by(data_llm: str | None, text: Callable[[str, int], str]) -> str:
         run = types.SimpleNamespace(settings=profiles.Profile(data_llm=data_llm), data_lm=ScriptedLM(text=text))
         scope = {"run": run, "env": Game24(), "hindsight": Game24.hindsight, "SEED": 0, "usable": usable}
-        scope |= {"LLMHindsight": LLMHindsight, "Batcher": Batcher, "synthesize": synthesize, "stream": stream}
+        scope |= {
+            "LLMHindsight": LLMHindsight,
+            "Batcher": Batcher,
+            "synthesize": synthesize,
+            "derive_seed": derive_seed,
+        }
         made = eval(code, scope)  # noqa: S307
         if made is not None:
             asyncio.run(made)

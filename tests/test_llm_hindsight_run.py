@@ -58,7 +58,7 @@ def test_a_world_without_hindsight_runs_all_stages_with_a_server_that_reads(tmp_
     true_score = BoxesJudge.score
     monkeypatch.setattr(BoxesJudge, "score", poison)
     model = tiny_folder(tmp_path / "model", layers=16)
-    sizes = {"collect_tasks": 4, "samples": 1, "dev_tasks": 1, "test_tasks": 3, "negatives": 1, "mirror": False}
+    sizes = {"collect_tasks": 4, "samples": 1, "dev_tasks": 1, "test_tasks": 3, "num_negatives": 1, "swap_roles": False}
     planners = {"sampling": {}, "best_of_n": {"n": 2}, "mcts": {"rollouts": 2}}
     training = TrainingConfig(batch_size=4, num_validations=1, val_fraction=0.5)
     run = Run("boxes", "fast", tmp_path, reward=model, **sizes, planners=planners, training=training)

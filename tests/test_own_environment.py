@@ -207,7 +207,7 @@ def test_negatives_are_carried_out_and_really_end_differently(game: Any):
 
 
 def test_every_stage_and_every_planner_runs_on_it_and_no_java_is_left(game: Any, tmp_path: Path):
-    tiny = {"collect_tasks": 4, "samples": 3, "proposals": 1, "dev_tasks": 2, "test_tasks": 2, "planners": {}}
+    tiny = {"collect_tasks": 4, "samples": 3, "num_proposals": 1, "dev_tasks": 2, "test_tasks": 2, "planners": {}}
     tiny["planners"] |= {"sampling": {}, "greedy": {}, "best_of_n": {"n": 2}, "reflexion": {"trials": 2}}
     tiny["planners"] |= {"mcts": {"rollouts": 2}}
     model, before = tiny_folder(tmp_path / "model", layers=16), javas()

@@ -20,7 +20,7 @@ from armap_lite.batching import Batcher
 from armap_lite.control import Objective, Weighted
 from armap_lite.envs.base import actions_like
 from armap_lite.envs.game24 import Game24, Game24Judge
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.pipeline import profiles
 from armap_lite.pipeline.run import Run
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
@@ -63,7 +63,7 @@ def fancy(prompt: str, choice: str) -> float:
 def search(planner: str, task: Task = TASK, lm=None, reward=None, env=None, seed: int = 0, objective=None) -> Search:
     lm, env = lm or ScriptedLM(fancy), env or Game24()
     batch = Batcher(lm, reward or ScriptedReward(end))
-    return Search(planner, World(env, task), Agent(lm, env, examples=1), batch, seed, objective)
+    return Search(planner, Episode(env, task), Agent(lm, env, examples=1), batch, seed, objective)
 
 
 def play(planner: str, task: Task = TASK, *, lm=None, reward=None, env=None, seed=0, objective=None, **options):
@@ -120,8 +120,8 @@ def test_the_budget_is_what_was_really_used(planner):
     tokens = sum(len(prompt) + size for prompt, size in asked.items())
     asked_to_write = [prompt for kind, prompts, _ in lm.calls if kind == "generate" for prompt in prompts]
     tokens += sum(map(len, asked_to_write)) + sum(map(len, lm.written))
-    assert result.budget == Budget(tokens, len(env.carried_out), len(reward.scored), result.budget.steps_saved)
-    assert (result.budget.steps_saved > 0) == (planner == "mcts")  # a single try goes forward only
+    assert result.budget == Budget(tokens, len(env.carried_out), len(reward.scored), result.budget.steps_avoided)
+    assert (result.budget.steps_avoided > 0) == (planner == "mcts")  # a single try goes forward only
     assert len({t.actions for t in reward.scored}) == len(reward.scored)
     assert (len(reward.scored) == 0) == (planner in ("sampling", "greedy"))
     assert all((sample.reward is None) == (planner in ("sampling", "greedy")) for sample in result.samples)
@@ -147,9 +147,11 @@ def test_the_answer_is_what_the_reward_likes_most_wherever_it_came(planner):
         result = play(planner, seed=seed, **OPTIONS[planner])
         rewards = [sample.reward for sample in result.samples]
         assert rewards == [end(sample.trajectory) for sample in result.samples]
-        assert result.chosen == rewards.index(max(rewards))
-        assert result.answer == result.samples[result.chosen].trajectory
-        places.add("first" if result.chosen == 0 else "last" if result.chosen == len(rewards) - 1 else "between")
+        assert result.answer_index == rewards.index(max(rewards))
+        assert result.answer == result.samples[result.answer_index].trajectory
+        places.add(
+            "first" if result.answer_index == 0 else "last" if result.answer_index == len(rewards) - 1 else "between"
+        )
     assert "between" in places
 
 
@@ -179,7 +181,7 @@ def test_best_of_n_keeps_repeats_as_samples_but_scores_each_trajectory_once():
     sure = ScriptedLM(lambda prompt, choice: 1.0 if "+" in choice else 1e-12)
     result = play("best_of_n", puzzle(2, 3), lm=sure, reward=reward, n=7)
     assert len(result.samples) == 7 and len({s.trajectory.actions for s in result.samples}) == 1
-    assert result.budget.reward_calls == len(reward.scored) == 1 and result.chosen == 0
+    assert result.budget.reward_calls == len(reward.scored) == 1 and result.answer_index == 0
     mixed = play("best_of_n", puzzle(2, 3), reward=reward, n=30)
     assert mixed.budget.reward_calls == len({s.trajectory.actions for s in mixed.samples}) == 5
 
@@ -226,7 +228,7 @@ def test_reflexion_returns_the_trial_that_the_reward_likes_most(rewards, thresho
     result = play("reflexion", lm=lm, reward=reward, trials=4, threshold=threshold, memory=10)
     assert [sample.trajectory.actions for sample in result.samples] == list(SCRIPT[:trials])
     assert [sample.reward for sample in result.samples] == rewards[:trials]
-    assert result.chosen == chosen and result.budget.reward_calls == trials
+    assert result.answer_index == chosen and result.budget.reward_calls == trials
     assert sum(kind == "generate" for kind, _, _ in lm.calls) == trials - 1  # nothing is learned after the last
 
 
@@ -262,15 +264,15 @@ def test_with_equal_priors_selection_is_the_published_rule(some, c, scale):
     node = Node(visits=sum(visits for visits, _, _ in some))
     for visits, value, closed in some:
         raw = low + value * (high - low) if visits else -math.inf
-        node.children.append(Node(prior=1 / len(some), parent=node, visits=visits, value=raw, closed=closed))
+        node.children.append(Node(prior=1 / len(some), parent=node, visits=visits, value=raw, exhausted=closed))
 
     def score(child: Node) -> float:
         value = (child.value - low) / (high - low) if child.visits else 0.0
         return value + c * math.sqrt(math.log(node.visits + 1)) / (1 + child.visits)
 
     picked = select(node, c, low, high)
-    assert not picked.closed
-    assert score(picked) >= max(score(child) for child in node.children if not child.closed) - 1e-9
+    assert not picked.exhausted
+    assert score(picked) >= max(score(child) for child in node.children if not child.exhausted) - 1e-9
 
 
 def test_of_two_children_never_visited_the_more_probable_one_comes_first():
@@ -324,24 +326,24 @@ def test_a_closed_branch_is_never_entered_again():
 def test_below_its_depth_the_tree_no_longer_branches():
     task = puzzle(1, 2, 3)
     first = {actions[:1] for actions in all_walks(task)}
-    result = play("mcts", task, rollouts=10_000, depth=1)
+    result = play("mcts", task, rollouts=10_000, max_branching_depth=1)
     tried = [sample.trajectory.actions for sample in result.samples]
     assert {actions[:1] for actions in tried} == first and len(tried) == len(first) < len(set(all_walks(task)))
-    everything = play("mcts", task, rollouts=10_000, depth=2)
+    everything = play("mcts", task, rollouts=10_000, max_branching_depth=2)
     assert [s.trajectory for s in everything.samples] != [] and len(everything.samples) > len(tried)
 
 
 def test_finishing_tries_the_siblings_of_the_last_action_without_another_question():
     task = puzzle(1, 2, 3)
     lm, reward = ScriptedLM(fancy), ScriptedReward(end)
-    result = play("mcts", task, lm=lm, reward=reward, rollouts=10_000, finish=True)
+    result = play("mcts", task, lm=lm, reward=reward, rollouts=10_000, expand_terminal_siblings=True)
     everything = set(all_walks(task))
     tried = [sample.trajectory.actions for sample in result.samples]
     assert len(tried) == len(set(tried)) and set(tried) == everything
     assert len(chooses(lm)) == 1 + len({actions[:-1] for actions in everything})
     first = len({actions for actions in everything if actions[:-1] == tried[0][:-1]})
     assert {actions[:-1] for actions in tried[:first]} == {tried[0][:-1]}
-    few = play("mcts", task, rollouts=first + 2, finish=True)
+    few = play("mcts", task, rollouts=first + 2, expand_terminal_siblings=True)
     assert few.samples == result.samples[: first + 2]
 
 
@@ -408,7 +410,7 @@ def test_a_small_search_is_the_stored_one():
     """Worked through by hand: 20 under +, then * as it was not visited, 24 there; 12 > 10 keeps the third under *."""
     liked = ScriptedLM(lambda prompt, choice: 1.0 if " + " in choice or " * " in choice else 1e-9)
     result = play("mcts", puzzle(2, 3, 4), lm=liked, rollouts=3, width=2, gamma=0.5, c=1.0)
-    assert [sample.reward for sample in result.samples] == [20, 24, 10] and result.chosen == 1
+    assert [sample.reward for sample in result.samples] == [20, 24, 10] and result.answer_index == 1
     assert result.tree == json.loads(GOLDEN)
 
 
@@ -459,7 +461,10 @@ def test_all_planners_get_one_task_list_and_report_their_budgets(tmp_path):
 
 def test_where_a_server_tells_no_tokens_equal_budgets_are_those_of_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(planners.Search, "_count", lambda *_: None)
-    options = {"best_of_n": {"n": 3}, "mcts": {"rollouts": 1000, "draws": 3, "llm_tokens": {"spent_by": "best_of_n"}}}
+    options = {
+        "best_of_n": {"n": 3},
+        "mcts": {"rollouts": 1000, "num_action_samples": 3, "llm_tokens": {"spent_by": "best_of_n"}},
+    }
     best, search = ({p.task_id: p for p in run_plan(tmp_path / "p.jsonl", options) if p.planner == n} for n in options)
     for task, plan in search.items():
         most = best[task].budget.env_steps
@@ -580,7 +585,7 @@ def test_every_profile_gives_each_planner_options_that_it_has(profile, env):
     assert list(settings.planners) == list(PLANNERS)
     for name, options in settings.planners.items():
         assert options.keys() <= inspect.signature(PLANNERS[name]).parameters.keys() - {"search"}
-    listed = settings.planners["mcts"].get("draws") is None
+    listed = settings.planners["mcts"].get("num_action_samples") is None
     assert listed == (env == "game24"), "where a state has hundreds of actions, children are drawn"
     assert (settings.reward.vision is None) == (env != "webshop" and profile != "paper")
 
@@ -603,7 +608,7 @@ def test_profile_paper_has_the_published_constants(env, lr, epochs, batch, token
     assert (options["reflexion"]["trials"], options["reflexion"]["threshold"]) == (10, threshold)
     tree = options["mcts"]
     assert (tree["rollouts"], tree["temperature"], tree["width"], tree["gamma"]) == (rollouts, temperature, 10, 0.9)
-    assert tree["c"] == pytest.approx(6.36396, abs=1e-5) and tree["depth"] == 10
+    assert tree["c"] == pytest.approx(6.36396, abs=1e-5) and tree["max_branching_depth"] == 10
 
 
 def test_a_search_may_be_held_to_the_steps_of_another_planner(tmp_path):
@@ -612,4 +617,4 @@ def test_a_search_may_be_held_to_the_steps_of_another_planner(tmp_path):
     for task in TASKS:
         limit, tree = plans[f"best_of_n/{task.id}"].budget.env_steps, plans[f"mcts/{task.id}"]
         assert limit <= tree.budget.env_steps < limit + 6  # a simulation that has begun is finished
-        assert tree == play("mcts", task, rollouts=1000, env_steps=limit) and tree.budget.steps_saved > 0
+        assert tree == play("mcts", task, rollouts=1000, env_steps=limit) and tree.budget.steps_avoided > 0

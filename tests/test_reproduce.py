@@ -187,7 +187,7 @@ def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: P
     ("change", "message"),
     [
         ({"samples": -3}, "samples=-3: expected a whole number, at least 1"),
-        ({"texts": -1}, "texts=-1: expected a whole number, at least 0"),
+        ({"num_drafts": -1}, "num_drafts=-1: expected a whole number, at least 0"),
         ({"collect_tasks": 1.5}, "collect_tasks=1.5: expected"),
         ({"test_tasks": 0}, "test_tasks=0: expected"),
         ({"engine": {"dtype": "float16"}}, "engine has no option 'dtype'; it has capacity, pack"),

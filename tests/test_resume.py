@@ -42,9 +42,9 @@ def pipeline(out: Path) -> None:
     async def stages() -> None:
         tasks = env.tasks("train")[:18]
         files = [out / name for name in STAGES]
-        await collect.collect(env, agent, tasks, files[0], samples=3, proposals=1, temperature=2.0, seed=7, group=3)
+        await collect.collect(env, agent, tasks, files[0], samples=3, num_proposals=1, temperature=2.0, seed=7, group=3)
         kept = collect.load(files[0])
-        await synthesize.synthesize(env, agent.lm, kept, files[1], negatives=2, texts=1, seed=7, group=6)
+        await synthesize.synthesize(env, agent.lm, kept, files[1], num_negatives=2, num_drafts=1, seed=7, group=6)
         search = {
             "sampling": {},
             "best_of_n": {"n": 3},

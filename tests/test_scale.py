@@ -29,7 +29,14 @@ SEARCH: dict[str, Any] = {
     "best_of_n": {"n": 2},
     "mcts": {"rollouts": 50, "llm_tokens": {"spent_by": "best_of_n"}},
 }
-SIZES: dict[str, Any] = {"collect_tasks": 64, "samples": 2, "proposals": 1, "negatives": 1, "test_tasks": 6, "group": 1}
+SIZES: dict[str, Any] = {
+    "collect_tasks": 64,
+    "samples": 2,
+    "num_proposals": 1,
+    "num_negatives": 1,
+    "test_tasks": 6,
+    "group": 1,
+}
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from armap_lite.envs.scienceworld import java
 from armap_lite.envs.scienceworld.data import MAX_STEPS
 from armap_lite.envs.scienceworld.environment import SIMPLIFICATION, ScienceWorld, ScienceWorldJudge
 from armap_lite.envs.scienceworld.tasks import PER_FAMILY, Tasks
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.pipeline import profiles
 from armap_lite.pipeline.run import evenly_spaced
 from armap_lite.trajectory import Step, Trajectory
@@ -47,10 +47,10 @@ def judge():
 
 def walk(env: ScienceWorld, family: int, rng: random.Random, steps: int) -> Trajectory:
     tasks = env.tasks("train")
-    world = World(env, tasks[family * len(tasks) // len(env.families)])
-    state = world.start()
+    episode = Episode(env, tasks[family * len(tasks) // len(env.families)])
+    state = episode.start()
     while not state.over and len(state.trajectory.steps) < steps:
-        state = world.step(state, rng.choice(state.admissible))
+        state = episode.step(state, rng.choice(state.admissible))
     return state.trajectory
 
 
@@ -82,7 +82,8 @@ def test_splits_are_those_of_the_paper_and_disjoint(env):
         places = {split: set(whole.tasks(split)._places) for split in sizes}
         assert len(set.union(*places.values())) == sum(sizes.values())
         half = profiles.get("laptop", "scienceworld").test_tasks
-        assert {family for family, _ in evenly_spaced(test._places, half)} == set(MAX_STEPS)  # every family is played at size
+        some = evenly_spaced(test._places, half)
+        assert {family for family, _ in some} == set(MAX_STEPS)  # every family is played at size
     tasks = env.tasks("test")
     assert [t.id for t in tasks[:2]] == [tasks[0].id, tasks[1].id]
     task = tasks[0]
@@ -160,12 +161,12 @@ def test_a_replay_scores_what_the_first_run_scored_here_and_in_another_virtual_m
 
 def test_the_worked_examples_reach_the_full_score(env, judge):
     for task, actions in env.examples():
-        state = (world := World(env.fork(), task)).start()
+        state = (episode := Episode(env.fork(), task)).start()
         for action in actions:
             if state.over:  # a circuit may light up one action sooner
                 break
             assert action in state.admissible, f"{action} is not listed in {task.id}"
-            state = world.step(state, action)
+            state = episode.step(state, action)
         whole = tuple(Step(action, "") for action in actions)  # in the judge's replay it may light up later
         assert judge.score(Trajectory(task, "", whole)) == 1.0
 
@@ -229,59 +230,61 @@ def test_an_ambiguous_command_is_answered_by_what_was_meant(env):
 
 def test_more_episodes_than_simulators_take_turns_and_none_loses_its_place(env):
     tasks = [env.tasks("train")[i] for i in range(5)]  # three simulators
-    worlds = [World(env.fork(), task) for task in tasks]
-    states = [world.step(world.start(), "teleport to outside") for world in worlds]
-    states = [world.step(state, "pick up axe") for world, state in zip(worlds, states)]
+    episodes = [Episode(env.fork(), task) for task in tasks]
+    states = [episode.step(episode.start(), "teleport to outside") for episode in episodes]
+    states = [episode.step(state, "pick up axe") for episode, state in zip(episodes, states)]
     assert [s.trajectory.steps[-1].observation for s in states] == ["You move the axe to the inventory."] * 5
-    assert [w.steps for w in worlds] == [2] * 5
+    assert [w.steps for w in episodes] == [2] * 5
 
 
 def test_an_episode_that_ended_takes_no_simulator_from_one_under_way(env):
     tasks = [env.tasks("train")[i] for i in range(6)]
     loads, begin = [], env._load
     for task in tasks:  # one after the other beside one that goes on
-        world = World(env.fork(), task)
-        world.env._load = lambda sim, env=world.env: (loads.append(env), type(env)._load(env, sim))
+        episode = Episode(env.fork(), task)
+        episode.env._load = lambda sim, env=episode.env: (loads.append(env), type(env)._load(env, sim))
         if task is tasks[0]:
-            long, at = world, world.start()
+            long, at = episode, episode.start()
         else:
-            world.step(world.start(), "teleport to outside")
-            world.rest()
+            episode.step(episode.start(), "teleport to outside")
+            episode.release()
         at = long.step(at, "wait")
     assert len(loads) == len(tasks) and begin, "each task is loaded once"
-    again = world.step(world.step(world.start(), "teleport to outside"), "pick up axe")
+    again = episode.step(episode.step(episode.start(), "teleport to outside"), "pick up axe")
     assert again.trajectory.steps[-1].observation == "You move the axe to the inventory.", "rested, and reached again"
 
 
 def test_a_child_of_the_live_state_costs_one_step_and_a_jump_costs_a_replay(env):
-    world = World(env, env.tasks("train")[0])
-    outside = world.step(world.start(), "teleport to outside")
-    world.step(outside, "pick up axe")
-    assert world.steps == 2
-    world.step(outside, "pick up wood")  # the simulator stands at "pick up axe"
-    assert world.steps == 4
-    world.step(outside, "pick up axe")
-    assert world.steps == 4
-    assert world.saved == 1 + 2, "no replay of the first action before the second, and one state known already"
+    episode = Episode(env, env.tasks("train")[0])
+    outside = episode.step(episode.start(), "teleport to outside")
+    episode.step(outside, "pick up axe")
+    assert episode.steps == 2
+    episode.step(outside, "pick up wood")  # the simulator stands at "pick up axe"
+    assert episode.steps == 4
+    episode.step(outside, "pick up axe")
+    assert episode.steps == 4
+    assert episode.steps_avoided == 1 + 2, (
+        "no replay of the first action before the second, and one state known already"
+    )
 
 
 def test_an_episode_ends_at_its_own_limit(env):
-    world = World(env, next(t for t in env.tasks("train") if t.family == "lifespan-longest-lived"))
-    state = world.start()
+    episode = Episode(env, next(t for t in env.tasks("train") if t.family == "lifespan-longest-lived"))
+    state = episode.start()
     for i in range(10):
         assert not state.over
-        state = world.step(state, f"look at nothing {i}")
+        state = episode.step(state, f"look at nothing {i}")
     assert state.over and not state.trajectory.done
 
 
 def test_a_killed_virtual_machine_is_replaced_and_the_episode_goes_on(env):
     trial = env.fork()
-    world = World(trial, env.tasks("train")[0])
-    state = world.step(world.start(), "teleport to outside")
+    episode = Episode(trial, env.tasks("train")[0])
+    state = episode.step(episode.start(), "teleport to outside")
     before = env._pool._process.pid
     os.kill(before, signal.SIGKILL)
     env._pool._process.wait()
-    state = world.step(state, "pick up axe")
+    state = episode.step(state, "pick up axe")
     assert state.trajectory.steps[-1].observation == "You move the axe to the inventory."
     assert env._pool._process.pid != before and not state.trajectory.failure
 
@@ -289,8 +292,8 @@ def test_a_killed_virtual_machine_is_replaced_and_the_episode_goes_on(env):
 @pytest.mark.parametrize("method", ["step", "getValidActionObjectCombinationsJSON", "load"])
 def test_a_virtual_machine_that_dies_in_the_middle_of_a_call_loses_nothing(env, monkeypatch, method):
     trial = env.fork()
-    world = World(trial, env.tasks("train")[0])
-    state = world.step(world.start(), "teleport to outside") if method != "load" else None
+    episode = Episode(trial, env.tasks("train")[0])
+    state = episode.step(episode.start(), "teleport to outside") if method != "load" else None
     plain, killed = trial._pool.of, []
 
     class Dying:
@@ -304,7 +307,7 @@ def test_a_virtual_machine_that_dies_in_the_middle_of_a_call_loses_nothing(env, 
             return getattr(self._sim, name)
 
     monkeypatch.setattr(trial._pool, "of", lambda owner: (Dying((lent := plain(owner))[0]), lent[1]))
-    state = world.step(state or world.start(), "pick up axe" if state else "teleport to outside")
+    state = episode.step(state or episode.start(), "pick up axe" if state else "teleport to outside")
     assert killed and not state.trajectory.failure and state.admissible
     assert trial._pool._process.pid != killed[0]
 
@@ -319,7 +322,7 @@ def test_a_virtual_machine_killed_while_trajectories_are_collected_costs_none_of
 
     tasks, before = [env.tasks("train")[i] for i in (0, 1)], env._pool.starts
     agent, out = Agent(Killer(), env, 0), tmp_path / "trajectories.jsonl"
-    counts = asyncio.run(collect.collect(env, agent, tasks, out, samples=3, proposals=0, seed=1))
+    counts = asyncio.run(collect.collect(env, agent, tasks, out, samples=3, num_proposals=0, seed=1))
     assert env._pool.starts == before + 2
     assert counts["kept"] + counts["duplicates"] == 6 and not counts["failures"]
     for trajectory in collect.load(out):

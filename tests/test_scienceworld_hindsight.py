@@ -17,7 +17,7 @@ from armap_lite.envs.scienceworld.environment import ScienceWorld
 from armap_lite.envs.scienceworld.events import circuits, read
 from armap_lite.envs.scienceworld.goals import BOXES, achieved, satisfied
 from armap_lite.envs.scienceworld.instructions import FEW_SHOT, FORMS, parse, slots, to_text
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.trajectory import Step, Task, Trajectory
 
 GOLD = science_gold.load()
@@ -375,7 +375,7 @@ def test_a_fitting_thing_that_was_focused_on_is_brought_where_the_task_wants_it(
 def test_attempts_are_carried_on_in_the_simulator_until_they_do_what_has_several_steps(live, family, kinds):
     task = next(t for t in live.tasks("train") if t.family == family)
     attempt = live.replay(task, ("teleport to hallway",))
-    made = synthesize.carried_on(live, attempt, World(live, task), seed=1)
+    made = synthesize.carried_on(live, attempt, Episode(live, task), seed=1)
     assert made is not None and len(made.steps) <= MAX_STEPS[family]
     goal = achieved(made)
     assert goal["do"] in kinds and ("into" in goal) == (goal["do"] == "find")

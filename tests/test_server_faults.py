@@ -209,7 +209,7 @@ def test_misses_are_kept_and_add_up(tmp_path, capsys):
     with scripted(*[said("no idea"), said("no idea"), first] * 2) as server:
         for _ in range(2):  # the second Run goes on in the folder of the first
             policy = f"{server.url}#m endpoint=completions structured=none scoring=none parse_retries=0 concurrency=1"
-            run = Run("game24", "fast", tmp_path, policy=policy, collect_tasks=1, samples=1, proposals=0)
+            run = Run("game24", "fast", tmp_path, policy=policy, collect_tasks=1, samples=1, num_proposals=0)
             asyncio.run(run.collect())
             run.path("trajectories.jsonl").unlink()
     counts = json.loads(run.path("answers.json").read_text(encoding="utf-8"))

@@ -191,7 +191,7 @@ def test_a_fifth_drawn_at_random_goes_on_and_is_counted():
 def test_the_share_holds_over_the_stages_of_a_run_and_is_kept(tmp_path, capsys):
     with scripted(said("no idea")) as server:
         policy = f"{server.url}#m endpoint=completions structured=none scoring=none parse_retries=0"
-        sizes = {"collect_tasks": 30, "samples": 1, "proposals": 0}
+        sizes = {"collect_tasks": 30, "samples": 1, "num_proposals": 0}
         run = Run("game24", "fast", tmp_path, policy=policy, **sizes)
         with pytest.raises(UnreadableAnswersError, match="100%"):
             asyncio.run(run.collect())
@@ -225,7 +225,7 @@ def test_a_small_run_that_is_mostly_random_stops_at_the_end_of_a_stage(tmp_path)
     """Each notebook is a process of its own, with too few actions to be judged while it runs."""
     with scripted(said("no idea")) as server:
         policy = f"{server.url}#m endpoint=completions structured=none scoring=none parse_retries=0"
-        sizes = {"collect_tasks": 1, "samples": 1, "proposals": 0}
+        sizes = {"collect_tasks": 1, "samples": 1, "num_proposals": 0}
         run = Run("game24", "fast", tmp_path, policy=policy, **sizes)
         asyncio.run(run.collect())  # three unlucky draws
         run.path("trajectories.jsonl").unlink()

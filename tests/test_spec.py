@@ -87,6 +87,12 @@ def test_a_saved_identity_is_that_of_the_url_an_older_version_saved():
     assert comparable(saved) == {"policy": repr(identity(URL)), "data_llm": "None", "seed": "0"}
 
 
+def test_the_field_names_of_an_older_version_are_read():
+    old = {"mirror": "True", "texts": "1", "planners": "{'mcts': {'draws': 3, 'c': 1.0}}"}
+    now = {"swap_roles": "True", "num_drafts": "1", "planners": "{'mcts': {'num_action_samples': 3, 'c': 1.0}}"}
+    assert comparable(old) == comparable(now) == now
+
+
 def test_results_name_the_model_and_what_changes_them():
     assert label(f"{URL} concurrency=4") == "m"
     assert label(f'{URL} structured=none extra={{"top_k": 5}}') == 'm extra={"top_k": 5} structured=none'
@@ -138,7 +144,7 @@ def test_parsing_loads_no_model_library():
 
 
 def test_a_run_goes_on_when_the_server_has_moved_and_not_with_another_model(tmp_path):
-    sizes = {"collect_tasks": 1, "samples": 1, "proposals": 0}
+    sizes = {"collect_tasks": 1, "samples": 1, "num_proposals": 0}
     for _ in range(2):
         with scripted(said(lambda request: request["prompt"].splitlines()[1])) as server:
             spec = f"{server.url}#m endpoint=completions structured=none scoring=none"

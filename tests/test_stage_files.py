@@ -45,7 +45,7 @@ def stages(name: str, folder: Path) -> dict[str, Path]:
         "greedy": {},
         "best_of_n": {"n": 3},
         "reflexion": {"trials": 2, "threshold": 9.0},
-        "mcts": {"rollouts": 3, "finish": listed, "draws": None if listed else 3},
+        "mcts": {"rollouts": 3, "expand_terminal_siblings": listed, "num_action_samples": None if listed else 3},
     }
     with envs.make(name, **OPTIONS.get(name, {})) as env:
         lm = tiny_lm(0)
@@ -53,9 +53,9 @@ def stages(name: str, folder: Path) -> dict[str, Path]:
 
         async def run() -> None:
             tasks = env.draw(4, seed=5)
-            await collect.collect(env, agent, tasks, files["trajectories"], samples=3, proposals=1, seed=5)
+            await collect.collect(env, agent, tasks, files["trajectories"], samples=3, num_proposals=1, seed=5)
             kept = collect.load(files["trajectories"])
-            await synthesize.synthesize(env, lm, kept, files["pairs"], negatives=2, texts=1, seed=5)
+            await synthesize.synthesize(env, lm, kept, files["pairs"], num_negatives=2, num_drafts=1, seed=5)
             test = env.tasks("test")[:2]
             await planners.plan(env, agent, ScriptedReward(value), list(test), files["plans"], search, seed=5)
 

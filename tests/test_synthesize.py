@@ -17,7 +17,7 @@ from tiny import Fragile, ScriptedLM, cuts, puzzle, tiny_lm
 from armap_lite import synthesize
 from armap_lite.batching import Batcher
 from armap_lite.envs.game24 import Game24, Game24Hindsight
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.storage.store import read_jsonl
 from armap_lite.synthesize import refine
 from armap_lite.trajectory import PreferencePair, Trajectory
@@ -73,7 +73,7 @@ def item(pair: PreferencePair) -> str:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> tuple[list[PreferencePair], dict[str, int], Path]:
     out = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
-    counts = run(out, negatives=3)
+    counts = run(out, num_negatives=3)
     return synthesize.load(out), counts, out
 
 
@@ -127,7 +127,7 @@ def test_each_wording_keeps_its_origin_and_the_counts_are_those_of_the_file(made
 
 def test_rejected_drafts_are_counted(tmp_path):
     lm = ScriptedLM(text=writer)
-    counts = run(tmp_path / "p.jsonl", lm, texts=3, group=20)
+    counts = run(tmp_path / "p.jsonl", lm, num_drafts=3, group=20)
     assert lm.resets == len(WALKS) // 20
     asked = [
         said(prompt) for kind, prompts, _ in lm.calls if kind == "generate" for prompt in prompts for _ in range(3)
@@ -137,16 +137,16 @@ def test_rejected_drafts_are_counted(tmp_path):
 
 
 def test_changes_that_share_a_world_are_the_same_and_see_the_way_once(monkeypatch):
-    env, seen, state = Game24(), [], World._state
-    monkeypatch.setattr(World, "_state", lambda self, t, o: seen.append(t.actions) or state(self, t, o))
+    env, seen, state = Game24(), [], Episode._state
+    monkeypatch.setattr(Episode, "_state", lambda self, t, o: seen.append(t.actions) or state(self, t, o))
     walk = env.replay(puzzle(4, 5, 6, 10), ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36"))
 
-    def three(world: World | None) -> tuple[list, list]:
+    def three(episode: Episode | None) -> tuple[list, list]:
         rng = random.Random(3)
         seen.clear()
-        return [synthesize.change(env, walk, rng, world=world) for _ in range(3)], list(seen)
+        return [synthesize.change(env, walk, rng, episode=episode) for _ in range(3)], list(seen)
 
-    (alone, often), (shared, once) = three(None), three(World(env, walk.task))
+    (alone, often), (shared, once) = three(None), three(Episode(env, walk.task))
     assert shared == alone and set(once) == set(often)
     assert len(once) == len(set(once)) < len(often)
 
@@ -163,14 +163,14 @@ def test_mirrored_pairs_exchange_the_roles_under_an_instruction_of_their_own(mad
     assert len(pairs) == 2 * len(mirrors) + len(unworthy)  # a negative that nobody would ask for has no mirror
     assert sum(synthesize.mirrored(made[0])) >= 2 * len(mirrors) > 0
     assert not any(p in unworthy for p, both in zip(made[0], synthesize.mirrored(made[0])) if both)
-    run(tmp_path / "p.jsonl", negatives=3, mirror=False)
+    run(tmp_path / "p.jsonl", num_negatives=3, swap_roles=False)
     alone = synthesize.load(tmp_path / "p.jsonl")
     assert alone == [p for id, p in pairs.items() if id not in mirrors]
 
 
 def test_without_texts_every_wording_is_plain_and_no_llm_is_asked(tmp_path):
     lm = ScriptedLM()
-    counts = run(tmp_path / "p.jsonl", lm, texts=0)
+    counts = run(tmp_path / "p.jsonl", lm, num_drafts=0)
     assert counts["worded by plain"] == counts["pairs"] > 0 and counts["texts drafted"] == 0 and not lm.calls
 
 
@@ -206,13 +206,13 @@ def test_a_trajectory_that_always_ends_the_same_has_no_negative(tmp_path):
             return super().admissible()[:1]
 
     only = OneWay().replay(puzzle(2, 3), ("3 + 2 = 5",))
-    counts = run(tmp_path / "p.jsonl", trajectories=[only], env=OneWay(), negatives=2)
+    counts = run(tmp_path / "p.jsonl", trajectories=[only], env=OneWay(), num_negatives=2)
     assert counts["pairs"] == 0 and counts["negatives missing"] == 2
 
 
 def test_a_negative_is_never_a_trajectory_that_broke_off(tmp_path):
     sums = [t for t in TOLD if not any("*" in action for action in t.actions)]
-    run(tmp_path / "p.jsonl", trajectories=sums, env=Fragile(), negatives=4)
+    run(tmp_path / "p.jsonl", trajectories=sums, env=Fragile(), num_negatives=4)
     pairs = synthesize.load(tmp_path / "p.jsonl")
     assert pairs and all(p.chosen.done and p.rejected.done for p in pairs)
 
@@ -232,7 +232,7 @@ class Carrying(Game24):
 
 
 def test_some_attempts_are_carried_on_and_are_then_rejected_for_what_they_came_to(tmp_path):
-    counts = run(tmp_path / "p.jsonl", ScriptedLM(), env=Carrying(), texts=0, negatives=2)
+    counts = run(tmp_path / "p.jsonl", ScriptedLM(), env=Carrying(), num_drafts=0, num_negatives=2)
     pairs, notes = (
         synthesize.load(tmp_path / "p.jsonl"),
         {line["id"]: line for line in read_jsonl(tmp_path / "p.jsonl")},
@@ -249,13 +249,13 @@ def test_some_attempts_are_carried_on_and_are_then_rejected_for_what_they_came_t
             assert not pair.chosen.actions[2].startswith(pair.chosen.actions[1].split()[0] + " ")
             if pair.id.endswith("a0"):
                 assert pair.rejected == attempt
-    plain = run(tmp_path / "q.jsonl", ScriptedLM(), texts=0, negatives=2)
+    plain = run(tmp_path / "q.jsonl", ScriptedLM(), num_drafts=0, num_negatives=2)
     assert "chosen: an attempt carried on" not in +plain, "a world that knows no way on stays as it was"
 
 
 def test_carrying_on_is_the_same_for_the_same_seed_and_after_a_break(tmp_path):
     def some(out: Path, seed: int) -> bytes:
-        run(out, ScriptedLM(), WALKS[:12], env=Carrying(), texts=0, negatives=1, group=4, seed=seed)
+        run(out, ScriptedLM(), WALKS[:12], env=Carrying(), num_drafts=0, num_negatives=1, group=4, seed=seed)
         return out.read_bytes()
 
     whole = some(tmp_path / "whole.jsonl", 0)
@@ -367,7 +367,7 @@ def whole(tmp_path_factory) -> tuple[bytes, dict[str, int]]:
 
 
 def small(out: Path, seed: int = 0) -> dict[str, int]:
-    return run(out, tiny_lm(), WALKS[:6], texts=1, negatives=2, group=4, seed=seed)
+    return run(out, tiny_lm(), WALKS[:6], num_drafts=1, num_negatives=2, group=4, seed=seed)
 
 
 def test_the_same_seed_gives_the_same_file(whole, tmp_path):

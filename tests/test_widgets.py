@@ -29,7 +29,7 @@ from armap_lite.envs.base import actions_like, length
 from armap_lite.envs.game24 import Game24
 from armap_lite.envs.webshop.engine import SEP
 from armap_lite.envs.webshop.page import cut_parts, page
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
 from armap_lite.planners.mcts import tree_after
 from armap_lite.trajectory import Observation, PreferencePair, Step, Task, Trajectory
@@ -138,7 +138,7 @@ def rows(source: str, marked: bool = False) -> list[str]:
 async def planned(planner: str, options: dict[str, Any], reward: Any, task: Task = TASK) -> PlanResult:
     """What a planner finds with a policy that knows nothing of the task."""
     lm = ScriptedLM(lambda prompt, choice: 1 + len(choice) % 3)
-    search = Search(planner, World(Game24(), task), Agent(lm, Game24()), Batcher(lm, reward), 0)
+    search = Search(planner, Episode(Game24(), task), Agent(lm, Game24()), Batcher(lm, reward), 0)
     return await PLANNERS[planner](search, **options)
 
 
@@ -277,7 +277,7 @@ def test_a_turn_shows_its_own_picture(photo, tmp_path):
 def test_a_game_is_played_with_the_list_scored_live_and_taken_back():
     reward = ScriptedReward(liked)
     game = Game(Game24(), [TASK], reward, [])
-    first = World(Game24(), TASK).start()
+    first = Episode(Game24(), TASK).start()
     listed = named(game.box, "Action")
     assert listed.options == first.admissible
     named(game.box, "Filter").value = "= 12 8"
@@ -363,7 +363,15 @@ def test_the_real_shop_can_be_walked_by_its_buttons_and_an_item_stays_in_sight(t
 # Search trees
 
 
-@pytest.mark.parametrize("options", [{}, {"gamma": 0.9}, {"finish": True}, {"width": 3, "finish": True, "gamma": 0.8}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gamma": 0.9},
+        {"expand_terminal_siblings": True},
+        {"width": 3, "expand_terminal_siblings": True, "gamma": 0.8},
+    ],
+)
 def test_the_tree_after_k_rollouts_is_the_one_a_search_of_k_rollouts_leaves(options):
     gamma = options.get("gamma", 1.0)
     whole = mcts(12, **options)

@@ -128,14 +128,16 @@ def tree_search(answer: Any) -> str:
             found = answer(Game24(), task, watched(near), rollouts)
         except ValueError as error:
             empty = "max()" in str(error) or "empty" in str(error)
-            expect(not empty, f"{error}: {numbers} was tried out after {len(asked)} rewards; `root.closed` says so.")
+            expect(not empty, f"{error}: {numbers} was tried out after {len(asked)} rewards; `root.exhausted` says so.")
             raise
         expect(isinstance(found, Trajectory), f"{numbers}: expected a Trajectory, found {found!r}.")
         expect(len(asked) <= rollouts, f"{numbers}: {len(asked)} rewards asked for, {rollouts} rollouts allowed.")
         odd = [t.actions for t in asked if not t.done or t != env.replay(task, t.actions)]
         expect(not odd, f"{numbers}: only finished trajectories get a reward; found {odd[:1]}.")
         different = len({t.actions for t in asked})
-        again = f"{numbers}: {different} different walks in {len(asked)} attempts; a closed node is not walked again."
+        again = (
+            f"{numbers}: {different} different walks in {len(asked)} attempts; an exhausted node is not walked again."
+        )
         expect(different == len(asked), again)
         equal(near(found), max(map(near, asked)), f"{numbers}: the reward of the answer (the highest of all asked for)")
     answer(Game24(), puzzle(2, 3, 4), watched(near), 500)

@@ -14,7 +14,7 @@ import numpy as np
 from armap_lite.envs.base import Environment
 from armap_lite.envs.game24 import Game24, instruction
 from armap_lite.envs.hindsight import Goal, Hindsight
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Task, Trajectory
 
@@ -27,10 +27,10 @@ def puzzle(*numbers: int, target: int = 24) -> Task:
 
 def random_trajectory(env: Environment, task: Task, rng: random.Random) -> Trajectory:
     """What a player who knows nothing does: any admissible action with the same chance."""
-    world = World(env, task)
-    state = world.start()
+    episode = Episode(env, task)
+    state = episode.start()
     while not state.over:
-        state = world.step(state, rng.choice(state.admissible))
+        state = episode.step(state, rng.choice(state.admissible))
     return state.trajectory
 
 

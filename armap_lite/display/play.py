@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from armap_lite.display import figures
 from armap_lite.display.widgets import Interactive, choice, image, reward_chart, safe, table
 from armap_lite.envs.base import Environment, Part
-from armap_lite.episode import State, World
+from armap_lite.episode import Episode, State
 from armap_lite.planners.base import PlanResult
 from armap_lite.trajectory import Task, Trajectory
 
@@ -31,7 +31,7 @@ def play(env: Environment, tasks: Task | Sequence[Task], reward: Any, plans: Seq
     """
     several = [tasks] if isinstance(tasks, Task) else list(tasks)
     env = env.fork()
-    return Interactive(lambda: [Game(env, several, reward, plans).box], lambda: first_look(World(env, several[0])))
+    return Interactive(lambda: [Game(env, several, reward, plans).box], lambda: first_look(Episode(env, several[0])))
 
 
 class Game:
@@ -53,12 +53,12 @@ class Game:
         self.start()
 
     def start(self) -> None:
-        self.world = World(self.env, self.tasks[self.which.value - 1])
+        self.episode = Episode(self.env, self.tasks[self.which.value - 1])
         self._rewards: dict[tuple[str, ...], float] = {}
-        self.show([self.world.start()])
+        self.show([self.episode.start()])
 
     def act(self, action: str) -> None:
-        self.show([*self.path, self.world.step(self.path[-1], action)])
+        self.show([*self.path, self.episode.step(self.path[-1], action)])
         first = next(usable(self.page), self.match)
         with contextlib.suppress(RuntimeError):  # no event loop: nobody is there
             # What had the focus is gone, and the next key would go to the notebook: whoever plays by keys goes on here.
@@ -193,13 +193,13 @@ def line(part: Part) -> str:
 
 
 @mpl.rc_context(figures.STYLE)
-def first_look(world: World) -> Figure:
+def first_look(episode: Episode) -> Figure:
     """What a player sees first, as a picture."""
-    state = world.start()
+    state = episode.start()
     some = "; ".join(state.admissible[:6]) + (" …" if len(state.admissible) > 6 else "")
-    page = world.env.page(state.trajectory, state.admissible)
+    page = episode.env.page(state.trajectory, state.admissible)
     seen = [state.trajectory.start] if page is None else map(line, page)
-    told = [world.task.instruction, *filter(None, seen), f"{len(state.admissible)} actions: {some}"]
+    told = [episode.task.instruction, *filter(None, seen), f"{len(state.admissible)} actions: {some}"]
     wide = 46 if state.trajectory.picture else 92
     lines = [line for text in told for line in textwrap.wrap(text, wide, max_lines=5, placeholder=" …")]
     figure = figures.Picture(figsize=(9.5, max(1 + 0.3 * len(lines), 4 if state.trajectory.picture else 0)))

@@ -57,11 +57,11 @@ class Environment(ABC):
     hindsight: Hindsight | None = None  # what looks back at trajectories; None: a language model does
     look_back_examples: Sequence[Example] = ()  # of this world, for that language model (`prompts.example` makes one)
 
-    skips: bool = True  # a changed trajectory may pass over old actions: see `synthesize.change`
-    parallel: int = 1000  # episodes that may be under way at once without one being replayed for another's sake
+    variable_length: bool = True  # a changed trajectory may pass over old actions: see `synthesize.change`
+    max_concurrent_episodes: int = 1000  # so many can run at once without one being replayed for another
     decoding: str = "sequence"  # or "token": how the policy chooses here: see `LanguageModel.choose`
     allow_repeats: bool = False  # list, for people, also what was done before in the same place
-    at: object = None  # where the live simulation stands; kept by `World`, cleared by `reset`
+    at: object = None  # where the live simulation stands; kept by `Episode`, cleared by `reset`
 
     @abstractmethod
     def tasks(self, split: str) -> list[Task]:
@@ -109,7 +109,7 @@ class Environment(ABC):
         """An environment of the same kind to run beside this one; by default this one, which then replays more."""
         return self
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """The episode is over, or will be replayed: what a fork holds for it may serve others."""
 
     def close(self) -> None:

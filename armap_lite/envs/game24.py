@@ -117,7 +117,7 @@ class Game24(Environment):
     version = "tot-24.csv"
     metric = "success"
     max_steps = 3
-    skips = False  # each puzzle takes three steps
+    variable_length = False  # each puzzle takes three steps
     guide = "Combine two of the numbers that are left with + - * / until one number is left."
     # Every finished puzzle has three steps, so length decides nothing here; which arithmetic it takes does.
     terms: Mapping[str, Term] = {"multiplications and divisions": actions_like(r" [*/] ")}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from armap_lite.envs import prompts
-from armap_lite.rng import stream
+from armap_lite.rng import derive_seed
 from armap_lite.trajectory import Task, Trajectory
 
 Goal = dict[str, str]  # what one can ask for: the world's own keys, each value in one canonical spelling
@@ -128,7 +128,7 @@ class LLMHindsight:
         for attempt in range(1 + self.retries):
             heat = self.temperature if attempt else 0.0
             [answer] = await lm.generate(
-                prompt, 1, self.max_tokens, heat, stream(seed, attempt), prompts.MARK, prompts.SCHEMA
+                prompt, 1, self.max_tokens, heat, derive_seed(seed, attempt), prompts.MARK, prompts.SCHEMA
             )
             reading = read_answer(answer.text, trajectory)
             if reading is not None:
@@ -145,7 +145,7 @@ class LLMHindsight:
         """One of `admissible` other than action `at` of `trajectory`: a plausible mistake. At least one is needed."""
         options = [action for action in dict.fromkeys(admissible) if action != trajectory.actions[at]]
         if len(options) > self.max_options:
-            drawn = sorted(random.Random(stream(seed, "options")).sample(range(len(options)), self.max_options))
+            drawn = sorted(random.Random(derive_seed(seed, "options")).sample(range(len(options)), self.max_options))
             options = [options[i] for i in drawn]
         prompt = prompts.replace(trajectory, at, instruction, options, self.max_chars)
         [choice] = await lm.choose(prompt, options, 1, 0.0, seed)
@@ -161,7 +161,7 @@ class LLMHindsight:
         orders = ((chosen, rejected), (rejected, chosen))
         asked = [prompts.comparison(instruction, a, b, self.max_chars) for a, b in orders]
         said = await asyncio.gather(
-            *(lm.choose(prompt, prompts.PAIR, 1, 0.0, stream(seed, k)) for k, prompt in enumerate(asked))
+            *(lm.choose(prompt, prompts.PAIR, 1, 0.0, derive_seed(seed, k)) for k, prompt in enumerate(asked))
         )
         first, second = (choice.index for [choice] in said)
         return None if first == second else first == 0

@@ -21,7 +21,7 @@ from armap_lite.llms.match import match
 from armap_lite.llms.replies import Reply, read
 from armap_lite.llms.scoring import SCORING, Scored, TextScorer, distribution
 from armap_lite.llms.spec import refuse_keys
-from armap_lite.rng import stream
+from armap_lite.rng import derive_seed
 
 __all__ = ["STRUCTURED", "ServerError", "ServerLM", "UnreadableAnswersError", "match"]
 
@@ -136,7 +136,7 @@ class ServerLM(LanguageModel):
         shape = self._shapes(schema, lambda fields: self._ask("A word:", None, None, fields, False, **shapes.SIZE).text)
 
         def ask(i: int, k: int) -> Completion:
-            seed = None if seeds is None else stream(seeds[i], k)
+            seed = None if seeds is None else derive_seed(seeds[i], k)
             reply = self._ask(prompts[i], stop, seed, shape, max_tokens=max_tokens, temperature=temperature)
             with self._lock:
                 self.unfinished += reply.text is None
@@ -178,7 +178,7 @@ class ServerLM(LanguageModel):
         draws = n if n is not None else self.samples if temperature > 0 else 1
 
         def draw(i: int, k: int) -> tuple[int, int]:
-            return self._draw(prompts[i], choices[i], temperature, None if seeds is None else stream(seeds[i], k))
+            return self._draw(prompts[i], choices[i], temperature, None if seeds is None else derive_seed(seeds[i], k))
 
         out = []
         for options, drawn in zip(choices, self._map(draw, len(prompts), draws)):
@@ -224,7 +224,7 @@ class ServerLM(LanguageModel):
             way = self.structured if attempt < guided else "none"
             heat = temperature if attempt <= guided else temperature or 1.0  # at 0 the same miss would come again
             try:
-                answer = self._pick(prompt, options, way, heat, None if seed is None else stream(seed, attempt))
+                answer = self._pick(prompt, options, way, heat, None if seed is None else derive_seed(seed, attempt))
             except ServerError as error:
                 if way == "none" or error.status not in REFUSED | BROKEN:
                     raise
@@ -241,7 +241,7 @@ class ServerLM(LanguageModel):
                 self._count_action(None)
                 return choice, tokens
         self._count_action("(a thought without an answer)" if answer.text is None else answer.text)
-        return random.Random(None if seed is None else stream(seed, "fallback")).randrange(len(options)), tokens
+        return random.Random(None if seed is None else derive_seed(seed, "fallback")).randrange(len(options)), tokens
 
     def _give_up(self, way: str, status: int | None) -> None:
         """Note a structured request that was refused; where the server keeps failing at them, send no more."""
@@ -308,7 +308,7 @@ class ServerLM(LanguageModel):
         while tries < THINKING_TRIES:
             # A thought has many lines: the server must not stop at the first of them.
             cut = None if chat and self._thinks else stop
-            again = seed if seed is None or not tries else stream(seed, tries)
+            again = seed if seed is None or not tries else derive_seed(seed, tries)
             short = None if again is None else again >> 32  # 31 bits: what every server takes
             reply = self._reply(self._client.post(path, {"stop": cut, "seed": short, **body}, learn))
             tokens += reply.tokens

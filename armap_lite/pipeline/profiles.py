@@ -34,18 +34,18 @@ class Profile:
     # Trajectories of each.
     collect_temperature: float = 1.5
     # Above 1, so that the trajectories differ.
-    proposals: int = 2
+    num_proposals: int = 2
     # Instructions the LLM may propose for a task before the task's own is used.
-    negatives: int = 2
+    num_negatives: int = 2
     # Executed negatives for each trajectory.
     hindsight: str = "code"
     # Who looks back at trajectories: "code" reads them and the data LLM only words what code read, which suits a small
     # one; "llm" reads, refines and changes them as in the paper. In a world without code that can, it is "llm".
     hindsight_chars: int = 12_000
     # Characters of a trajectory that "llm" is shown, some 4,000 tokens; of a longer one, the middle is left out.
-    texts: int = 1
+    num_drafts: int = 1
     # Instructions the data LLM may draft for each trajectory before a plain sentence is used ("code" only).
-    mirror: bool = True
+    swap_roles: bool = True
     # Use each pair a second time with the roles exchanged (see synthesize.py).
     reward: RewardConfig = RewardConfig()
     training: TrainingConfig = TrainingConfig()
@@ -63,8 +63,8 @@ class Profile:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.engine) - {"capacity", "pack"}):
             raise ValueError(f"engine has no option {unknown[0]!r}; it has capacity, pack")
-        sizes = ("collect_tasks", "samples", "negatives", "dev_tasks", "test_tasks", "group")
-        for name, least in [*((size, 1) for size in sizes), ("proposals", 0), ("texts", 0)]:
+        sizes = ("collect_tasks", "samples", "num_negatives", "dev_tasks", "test_tasks", "group")
+        for name, least in [*((size, 1) for size in sizes), ("num_proposals", 0), ("num_drafts", 0)]:
             value = getattr(self, name)
             if (name, value) != ("test_tasks", None) and (not isinstance(value, int) or value < least):
                 raise ValueError(f"{name}={value!r}: expected a whole number, at least {least}")
@@ -116,13 +116,14 @@ SHORT_SCIENCE = (
     "lifespan-longest-lived-then-shortest-lived",
     "lifespan-shortest-lived",
 )
-_PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10, "depth": 10}  # the published code's UCT constants
-_PAPER_DRAWN = {"rollouts": 10, "temperature": 1.5, **_PAPER_MCTS, "draws": 10}
+# The published code's UCT constants.
+_PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10, "max_branching_depth": 10}
+_PAPER_DRAWN = {"rollouts": 10, "temperature": 1.5, **_PAPER_MCTS, "num_action_samples": 10}
 # As many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its gain.
-_EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "finish": True, "llm_tokens": {"spent_by": "best_of_n"}}
+_EQUAL_MCTS = {"rollouts": 1000, "c": 0.2, "expand_terminal_siblings": True, "llm_tokens": {"spent_by": "best_of_n"}}
 # Many long actions in each state: children are drawn, not listed; and most siblings of a last action end nothing. With
 # a few long rollouts a small c hardly leaves the first way down (24 development goals of WebShop: 0.66, c = 1: 0.71).
-_DRAWN_MCTS = {**_EQUAL_MCTS, "c": 1.0, "finish": False, "draws": 6}
+_DRAWN_MCTS = {**_EQUAL_MCTS, "c": 1.0, "expand_terminal_siblings": False, "num_action_samples": 6}
 
 _VILA = RewardConfig(
     backbone="Efficient-Large-Model/VILA1.5-3b", num_layers=None, trainable="lora:64", max_tokens=4096, vision="own"
@@ -150,7 +151,7 @@ PROFILES: dict[str, Profile] = {
     "laptop": Profile(
         collect_tasks=40,
         dev_tasks=25,
-        negatives=4,
+        num_negatives=4,
         test_tasks=None,
         planners=_planners(16, 3, 1.0, 2.0, _EQUAL_MCTS),
     ),
@@ -160,8 +161,8 @@ PROFILES: dict[str, Profile] = {
     "gpu": Profile(
         collect_tasks=600,
         samples=8,
-        negatives=2,
-        texts=2,
+        num_negatives=2,
+        num_drafts=2,
         reward=RewardConfig(num_layers=None, trainable="all", max_tokens=1024),
         training=_GPU_TRAINING,
         test_tasks=None,
@@ -174,9 +175,9 @@ PROFILES: dict[str, Profile] = {
         hindsight="llm",
         collect_tasks=1000,
         samples=10,
-        negatives=1,
-        texts=1,
-        mirror=False,
+        num_negatives=1,
+        num_drafts=1,
+        swap_roles=False,
         reward=_VILA,
         training=_PAPER_TRAINING,
         test_tasks=None,
@@ -204,7 +205,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         # the best accuracy; 0.84 and 0.88 after two, lowest loss; 0.77 and 0.88 after one on 20 tasks, which take long.
         "training": TrainingConfig(epochs=2, monitor="val_loss"),
         "collect_tasks": 12,
-        "negatives": 3,
+        "num_negatives": 3,
         "dev_tasks": 6,
         "test_tasks": 10,
         "planners": _planners(6, 3, 1.0, 1.0, _DRAWN_MCTS),
@@ -213,7 +214,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "reward": _TERSE,
         "training": TrainingConfig(monitor="val_loss"),
         "collect_tasks": 96,  # four of each family
-        "negatives": 2,
+        "num_negatives": 2,
         "dev_tasks": 20,
         "test_tasks": 106,
         "planners": _planners(6, 3, 1.0, 1.0, _DRAWN_MCTS),
@@ -222,7 +223,7 @@ ENV_CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "reward": _LOOKING,
         "training": TrainingConfig(epochs=2, monitor="val_loss", num_validations=10, patience=5),  # one is too short
         "collect_tasks": 64,
-        "negatives": 3,
+        "num_negatives": 3,
         "dev_tasks": 20,
         "test_tasks": 110,
         "planners": _planners(12, 3, 1.0, 1.0, _DRAWN_MCTS),

@@ -157,7 +157,7 @@ class Run:
                 self.path("trajectories.jsonl"),
                 samples=s.samples,
                 temperature=s.collect_temperature,
-                proposals=s.proposals,
+                num_proposals=s.num_proposals,
                 seed=self.seed,
                 progress=bar.update,
             )
@@ -180,9 +180,9 @@ class Run:
                 self.data_lm,
                 trajectories,
                 self.path("pairs.jsonl"),
-                negatives=s.negatives,
-                texts=s.texts,
-                mirror=s.mirror,
+                num_negatives=s.num_negatives,
+                num_drafts=s.num_drafts,
+                swap_roles=s.swap_roles,
                 seed=self.seed,
                 item_slice=self.item_slice,
                 look_back=s.look_back(self.env),
@@ -205,8 +205,8 @@ class Run:
         """Pairs of development tasks, which neither training nor its early stopping has seen."""
         s, file, rough = self.settings, self.path("dev_pairs.jsonl"), self.path("dev_trajectories.jsonl")
         tasks = evenly_spaced(self.env.tasks("dev"), s.dev_tasks)
-        size: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "proposals": 0}
-        way: dict[str, Any] = {"negatives": 1, "texts": s.texts, "look_back": s.look_back(self.env)}
+        size: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "num_proposals": 0}
+        way: dict[str, Any] = {"num_negatives": 1, "num_drafts": s.num_drafts, "look_back": s.look_back(self.env)}
         with self._record_invalid_actions():
             await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
             await synthesize.synthesize(self.env, self.data_lm, collect.load(rough), file, seed=self.seed, **way)

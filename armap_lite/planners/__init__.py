@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.agent import Agent
-from armap_lite.batching import Batcher, chunks, together
+from armap_lite.batching import Batcher, chunks, gather_or_cancel
 from armap_lite.envs.base import Environment
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.planners.base import Budget, PlanResult, Sample, Search
 from armap_lite.planners.best_of_n import best_of_n
 from armap_lite.planners.mcts import mcts
@@ -62,12 +62,12 @@ async def plan(
     After each group `progress` is told its number of tasks, and `timed` the seconds that each planner took.
     """
     check(planners)
-    batch = Batcher(agent.lm, reward, env.parallel)
+    batch = Batcher(agent.lm, reward, env.max_concurrent_episodes)
     spent: dict[tuple[str, str], Budget] = {}
     with JsonlStore(out) as store:
 
         async def one(name: str, task: Task) -> None:
-            search = Search(name, World(env.fork(), task), agent, batch, seed)
+            search = Search(name, Episode(env.fork(), task), agent, batch, seed)
             options = dict(planners[name])
             for option, value in planners[name].items():
                 if isinstance(value, Mapping):
@@ -88,7 +88,7 @@ async def plan(
             seconds = {}
             for name in planners:
                 start = time.perf_counter()
-                await together([one(name, task) for task in some])
+                await gather_or_cancel([one(name, task) for task in some])
                 seconds[name] = time.perf_counter() - start
             timed(seconds)
             progress(len(some))

@@ -11,7 +11,7 @@ async def best_of_n(search: Search, *, n: int = 10, temperature: float = 1.0) ->
     """`n` independent draws. A trajectory that comes twice counts twice as a sample, but is scored once."""
 
     async def one(k: int) -> Sample:
-        trajectory = await search.trial(temperature, k)
+        trajectory = await search.rollout(temperature, k)
         return Sample(trajectory, await search.reward(trajectory))
 
     samples = list(await asyncio.gather(*(one(k) for k in range(n))))

@@ -16,7 +16,7 @@ import numpy as np
 
 from armap_lite.episode import State
 from armap_lite.planners.base import PlanResult, Sample, Search, best
-from armap_lite.rng import stream
+from armap_lite.rng import derive_seed
 
 
 @dataclass(eq=False)
@@ -30,7 +30,7 @@ class Node:
     children: list[Node] = field(default_factory=list)  # filled by `expand`
     visits: int = 0
     value: float = -math.inf  # the highest (discounted) reward of a rollout through here
-    closed: bool = False  # nothing below is left to try
+    exhausted: bool = False  # nothing below is left to try
 
 
 async def mcts(
@@ -41,41 +41,44 @@ async def mcts(
     temperature: float = 1.0,
     width: int | None = None,
     gamma: float = 1.0,
-    finish: bool = False,
-    draws: int | None = None,
-    depth: int | None = None,
+    expand_terminal_siblings: bool = False,
+    num_action_samples: int | None = None,
+    max_branching_depth: int | None = None,
     llm_tokens: int | None = None,
     env_steps: int | None = None,
 ) -> PlanResult:
     """Up to `rollouts` finished trajectories; answers with the one the reward model likes most.
 
     `c` weighs exploration, `width` bounds the children of a node (None: all), `gamma` discounts a reward on its way up.
-    `draws`: the children of a node are the distinct ones among so many draws of the policy, not all that are
-    admissible: where there are hundreds, listing them costs more than drawing (None: list them).
-    `depth`: from that many actions on the tree no longer branches, a rollout draws one action after the other (None:
-    it branches to the end).
-    `finish`: with a finished trajectory, try the siblings of its last action too; they need no further LLM call.
+    `num_action_samples`: the children of a node are the distinct ones among so many draws of the policy, not all that
+    are admissible: where there are hundreds, listing them costs more than drawing (None: list them).
+    `max_branching_depth`: from that many actions on the tree no longer branches, a rollout draws one action after the
+    other (None: it branches to the end).
+    `expand_terminal_siblings`: with a finished trajectory, try the siblings of its last action too; they need no
+    further LLM call.
     `llm_tokens`, `env_steps`: no new simulation after the first once that many were spent, or carried out.
     The paper's code has c = 4.5 * sqrt(2), width 10, depth 10, gamma 0.9, temperature 1.5 (0.7 on Game of 24).
     """
-    async with search.batch.turn:  # a simulator of its own until the search ends
-        root = Node(state=search.world.start())
+    async with search.batch.episode_slots:  # a simulator of its own until the search ends
+        root = Node(state=search.episode.start())
         samples: list[Sample] = []
         low, high = math.inf, -math.inf
         tokens, steps = (math.inf if most is None else most for most in (llm_tokens, env_steps))
         while not samples or (
-            len(samples) < rollouts and not root.closed and search.tokens < tokens and search.steps < steps
+            len(samples) < rollouts and not root.exhausted and search.tokens < tokens and search.steps < steps
         ):
-            leaf = await simulate(root, search, len(samples), c, temperature, (width, draws, depth), low, high)
-            leaves = [leaf, *last_siblings(leaf, search)] if finish else [leaf]
+            leaf = await simulate(
+                root, search, len(samples), c, temperature, (width, num_action_samples, max_branching_depth), low, high
+            )
+            leaves = [leaf, *last_siblings(leaf, search)] if expand_terminal_siblings else [leaf]
             rewards = await asyncio.gather(*(search.reward(node.state.trajectory) for node in leaves))
             for node, reward in list(zip(leaves, rewards))[: rollouts - len(samples)]:
                 samples.append(Sample(node.state.trajectory, reward))
                 low, high = min(low, reward), max(high, reward)
                 backward(node, reward, gamma)
-        search.world.rest()
-        chosen = best(samples)
-        return search.result(samples, chosen, drawing(root, samples[chosen].trajectory.actions))
+        search.episode.release()
+        answer = best(samples)
+        return search.result(samples, answer, to_dict(root, samples[answer].trajectory.actions))
 
 
 async def simulate(
@@ -97,11 +100,11 @@ async def simulate(
         if inside:
             node = select(node, c, low, high)
         else:
-            rng = np.random.default_rng(stream(search.seed, "simulate", k, len(node.state.trajectory.steps)))
+            rng = np.random.default_rng(derive_seed(search.seed, "simulate", k, len(node.state.trajectory.steps)))
             chances = np.array([child.prior for child in node.children])
             node = node.children[int(rng.choice(len(chances), p=chances / chances.sum()))]
         if node.parent and node.state is None:
-            node.state = search.world.step(node.parent.state, node.action)
+            node.state = search.episode.step(node.parent.state, node.action)
     return node
 
 
@@ -110,7 +113,7 @@ def last_siblings(leaf: Node, search: Search) -> list[Node]:
     found: list[Node] = []
     for node in leaf.parent.children if leaf.parent else []:
         if node is not leaf and node.state is None:
-            node.state = search.world.step(leaf.parent.state, node.action)  # type: ignore[union-attr]
+            node.state = search.episode.step(leaf.parent.state, node.action)  # type: ignore[union-attr]
             if node.state.over:
                 found.append(node)
     return found
@@ -128,17 +131,22 @@ def select(node: Node, c: float, low: float, high: float) -> Node:
         explore = math.sqrt(math.log(node.visits + 1)) / (1 + child.visits)
         return value + c * child.prior * len(node.children) * explore
 
-    return max((child for child in node.children if not child.closed), key=score)
+    return max((child for child in node.children if not child.exhausted), key=score)
 
 
 async def expand(
-    node: Node, search: Search, temperature: float, width: int | None, draws: int | None, depth: int | None
+    node: Node,
+    search: Search,
+    temperature: float,
+    width: int | None,
+    num_action_samples: int | None,
+    max_branching_depth: int | None,
 ) -> None:
     """Give `node` its children: the `width` actions the policy finds most probable in the node's own state, or all."""
-    if depth is not None and len(node.state.trajectory.actions) >= depth:
-        draws = 1
-    choices = await search.act(node.state, temperature, "expand", *node.state.trajectory.actions, n=draws)
-    if draws is None:
+    if max_branching_depth is not None and len(node.state.trajectory.actions) >= max_branching_depth:
+        num_action_samples = 1
+    choices = await search.act(node.state, temperature, "expand", *node.state.trajectory.actions, n=num_action_samples)
+    if num_action_samples is None:
         weights = {choice.text: math.exp(choice.logprob) for choice in choices}
     else:
         weights = dict(Counter(choice.text for choice in choices))  # a server tells no probability of what it drew
@@ -149,17 +157,17 @@ async def expand(
 
 def backward(leaf: Node, reward: float, gamma: float) -> None:
     """Carry `reward` from `leaf` to the root: visits count up, values keep the maximum, finished branches close."""
-    leaf.closed = True
+    leaf.exhausted = True
     node: Node | None = leaf
     while node is not None:
         node.visits += 1
         node.value = max(node.value, reward)
-        node.closed = node.closed or (bool(node.children) and all(child.closed for child in node.children))
+        node.exhausted = node.exhausted or (bool(node.children) and all(child.exhausted for child in node.children))
         reward *= gamma
         node = node.parent
 
 
-def drawing(root: Node, answer: tuple[str, ...]) -> dict[str, Any]:
+def to_dict(root: Node, answer: tuple[str, ...]) -> dict[str, Any]:
     """The visited part of the tree as plain data; the path to `answer` is marked `chosen`."""
 
     def draw(node: Node, path: tuple[str, ...] | None) -> dict[str, Any]:
@@ -197,7 +205,7 @@ def tree_after(plan: PlanResult, rollouts: int, gamma: float = 1.0) -> dict[str,
     path: tuple[str, ...] = ()
     for k, sample in enumerate(plan.samples):
         if k == rollouts:
-            return drawing(root, path)
+            return to_dict(root, path)
         node, path = root, sample.trajectory.actions
         for action in path:
             node = next(child for child in node.children if child.action == action)
@@ -205,4 +213,4 @@ def tree_after(plan: PlanResult, rollouts: int, gamma: float = 1.0) -> dict[str,
     if not math.isclose(root.value, plan.tree["value"], rel_tol=1e-6, abs_tol=1e-6):
         was, now = plan.tree["value"], root.value
         raise ValueError(f"gamma={gamma} makes the root's value {now:.4f}, the search had {was:.4f}; give its gamma")
-    return drawing(root, path)
+    return to_dict(root, path)

@@ -16,7 +16,7 @@ async def reflexion(
     samples: list[Sample] = []
     lessons: tuple[str, ...] = ()
     for trial in range(trials):
-        trajectory = await search.trial(temperature, trial, lessons=lessons[max(0, len(lessons) - memory) :])
+        trajectory = await search.rollout(temperature, trial, lessons=lessons[max(0, len(lessons) - memory) :])
         samples.append(Sample(trajectory, await search.reward(trajectory)))
         if samples[-1].reward > threshold:  # type: ignore[operator]
             break

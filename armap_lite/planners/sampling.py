@@ -7,9 +7,9 @@ from armap_lite.planners.base import PlanResult, Sample, Search
 
 async def sampling(search: Search, *, temperature: float = 1.0) -> PlanResult:
     """One trajectory, each action drawn from the policy."""
-    return search.result([Sample(await search.trial(temperature, 0))], 0)
+    return search.result([Sample(await search.rollout(temperature, 0))], 0)
 
 
 async def greedy(search: Search) -> PlanResult:
     """One trajectory, each action the policy's most probable one."""
-    return search.result([Sample(await search.trial(0.0, 0))], 0)
+    return search.result([Sample(await search.rollout(0.0, 0))], 0)

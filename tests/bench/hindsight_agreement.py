@@ -73,7 +73,7 @@ def main() -> None:
     places = {(t.task.id, t.actions): i for i, t in enumerate(kept)}
     some = evenly_spaced(kept, options.n)
     out = folder / f"hindsight-{re.sub(r'[^a-z0-9]+', '-', options.spec.lower())[-40:]}.jsonl"
-    sizes = {"negatives": profile.negatives, "mirror": profile.mirror}
+    sizes = {"num_negatives": profile.num_negatives, "swap_roles": profile.swap_roles}
     with envs.make(options.env, **profile.env_options) as env:
         look_back(env, llms.load(options.spec), some, out, options.seconds, options.chars, **sizes)
     counts, pairs = synthesize.summary(out), synthesize.load(out)

@@ -38,6 +38,10 @@ class Plan:
     costs: dict[str, list[float]] = field(default_factory=dict)
 
     @property
+    def answer_index(self) -> int:
+        return self.chosen
+
+    @property
     def id(self) -> str:
         return f"{self.planner}/{self.task_id}"
 
@@ -64,7 +68,7 @@ def record(folder: Path, env: str, commit: str = "") -> dict[str, Any]:
                     plan.planner,
                     plan.task_id,
                     plan.answer.task.family,
-                    plan.chosen,
+                    plan.answer_index,
                     {name: getattr(plan.budget, name) for name in SPENT},
                     [_short(score) for score in golds[plan.id]],
                     [None if s.reward is None else _short(s.reward) for s in plan.samples],

@@ -27,7 +27,7 @@ from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
 from armap_lite.collect import rollout
 from armap_lite.envs.base import Environment
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.llms.base import Choice
 from armap_lite.pipeline.run import evenly_spaced
 from armap_lite.trajectory import Trajectory
@@ -67,9 +67,9 @@ def compare(env: Environment, count: int, samples: int, every: int = 1) -> dict[
     lm.choose(["warm"], [["up"]])
 
     async def act(counting: Counting, together: bool, every: int = 1) -> list[Trajectory]:
-        batch: Any = Batcher(counting, parallel=env.parallel)  # type: ignore[arg-type]
-        worlds = [(World(env.fork(), task), seed) for task in tasks for seed in range(samples)]
-        runs = [rollout(world, agent, batch, 1.0, seed) for world, seed in worlds[::every]]
+        batch: Any = Batcher(counting, max_concurrent_episodes=env.max_concurrent_episodes)  # type: ignore[arg-type]
+        episodes = [(Episode(env.fork(), task), seed) for task in tasks for seed in range(samples)]
+        runs = [rollout(episode, agent, batch, 1.0, seed) for episode, seed in episodes[::every]]
         return list(await asyncio.gather(*runs)) if together else [await run for run in runs]
 
     def timed(counting: Counting, *how: Any) -> tuple[float, list[Trajectory]]:

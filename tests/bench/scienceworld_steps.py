@@ -12,7 +12,7 @@ import statistics
 import time
 
 from armap_lite.envs.scienceworld.environment import SIMPLIFICATION, ScienceWorld
-from armap_lite.episode import World
+from armap_lite.episode import Episode
 from armap_lite.pipeline import results
 from armap_lite.trajectory import Trajectory
 
@@ -21,11 +21,11 @@ def walks(env: ScienceWorld, episodes: int, steps: int) -> list:
     rng, found = random.Random(0), []
     tasks = env.tasks("train")
     for i in range(episodes):
-        world = World(env, tasks[i * len(tasks) // episodes])
-        state = world.start()
+        episode = Episode(env, tasks[i * len(tasks) // episodes])
+        state = episode.start()
         while not state.over and len(state.trajectory.steps) < steps:
             options = [a for a in state.admissible if not a.startswith("focus")]  # a wrong focus would end it
-            state = world.step(state, rng.choice(options))
+            state = episode.step(state, rng.choice(options))
         found.append(state.trajectory)
     return found
 

@@ -98,7 +98,7 @@ class ScienceWorld(Environment):
         self.families = tuple(families or MAX_STEPS)
         self.version = _version()
         self._index = read_index(Path(index)) if index else {}
-        self._owner, self._key, self.parallel = True, object(), simulators
+        self._owner, self._key, self.max_concurrent_episodes = True, object(), simulators
         self._pool = Simulators(heap_mb, simulators)
         self._forget()
 
@@ -210,7 +210,7 @@ class ScienceWorld(Environment):
         found = MEANING.findall(self._text) if self._text.startswith("Ambiguous") else []
         return {text: number for number, text in reversed(found)}
 
-    def rest(self) -> None:
+    def release(self) -> None:
         self._pool.release(self._key)
 
     def _call(self, function: Callable[[Any], Any]) -> Any:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from armap_lite.rng import stream
+from armap_lite.rng import derive_seed
 
 MAX_RESULTS, PRODUCTS_PER_PAGE = 50, 10  # products that a search finds, and those shown on one page
 THANKS = "Thank you for shopping with us!"
@@ -274,7 +274,7 @@ def _product(raw: dict[str, Any]) -> Product:
         query=raw["query"].lower().strip(),
         product_category=raw["product_category"],
         options={name: tuple(values) for name, values in options.items()},
-        price=random.Random(stream(0, raw["asin"])).uniform(*prices) if len(prices) > 1 else prices[0],
+        price=random.Random(derive_seed(0, raw["asin"])).uniform(*prices) if len(prices) > 1 else prices[0],
         tag=" to ".join(f"${price}" for price in prices),
         images=images,
     )

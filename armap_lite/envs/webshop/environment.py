@@ -40,7 +40,7 @@ class WebShop(Environment):
     version = "rules-2"
     metric = "WebShop reward"
     max_steps = 15
-    parallel = 24  # pages are long: what so many episodes read fits into a language model's pool of prefixes
+    max_concurrent_episodes = 24  # pages are long: what so many read fits into a language model's pool of prefixes
     decoding = "token"  # product numbers are long, and a page of results has ten of them
     terms: Mapping[str, Term] = {
         "price paid, in 100 $": price,

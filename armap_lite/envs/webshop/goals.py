@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.envs.webshop.engine import Product, Shop, data_file, reading
-from armap_lite.rng import stream
+from armap_lite.rng import derive_seed
 
 
 def goals(shop: Shop, kind: str | None = None) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ def _price_cap(product: Product, number: int) -> tuple[float, str]:
     above = [10.0 * i for i in range(1, 100) if 10.0 * i > product.price][:4]
     if len(above) < 2:
         return 1_000_000.0, ""
-    cap = max(random.Random(stream(0, product.asin, number)).sample(above, 2))
+    cap = max(random.Random(derive_seed(0, product.asin, number)).sample(above, 2))
     return cap, f", and price lower than {cap:.2f} dollars"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 
 from armap_lite.envs.webshop.engine import Shop, stemmer
-from armap_lite.rng import stream
+from armap_lite.rng import derive_seed
 
 WORD = re.compile(r"[a-z0-9]+(?:['’.#+&-][a-z0-9]+)*")
 AMOUNT = re.compile(r"\$ ?(\d+(?:\.\d+)?)|\b(\d+(?:\.\d+)?) ?(?:dollars?|usd|bucks)\b")
@@ -124,7 +124,7 @@ class InstructionParser:
         An option whose value no instruction would name (a style called "aurelia") is told by its look alone.
         """
         kind, details, more = self._describe(title, options, look)
-        random = Random(stream(0, title, *options))
+        random = Random(derive_seed(0, title, *options))
         chosen = random.sample(more, min(random.randint(1, NAMED), len(more)))
         cap = str(int(price // 10 + 1) * 10)
         facts = self.parse(instruction({"product": kind, "details": ", ".join(details + chosen), "price": cap}))
@@ -179,7 +179,7 @@ def option_phrase(name: str, value: str) -> str:
 
 def instruction(facts: dict[str, str]) -> str:
     """A plain sentence that states `facts`, worded in one of several ways, always the same for the same facts."""
-    template, joint = TEMPLATES[stream(0, *facts.items()) % len(TEMPLATES)]
+    template, joint = TEMPLATES[derive_seed(0, *facts.items()) % len(TEMPLATES)]
     details = facts.get("details", "")
     *most, last = details.split(", ")
     told = joint + (f"{', '.join(most)} and {last}" if most else last) if details else ""

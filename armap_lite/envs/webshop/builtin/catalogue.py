@@ -22,7 +22,7 @@ from typing import Any
 from armap_lite.envs.webshop.builtin import drawing, sources
 from armap_lite.envs.webshop.builtin.drawing import COLOURS, PATTERNS
 from armap_lite.envs.webshop.builtin.product_kinds import KINDS, TABLES, Kind
-from armap_lite.rng import stream
+from armap_lite.rng import derive_seed
 from armap_lite.storage import assets
 
 Look = tuple[str, str]  # colour, pattern
@@ -60,7 +60,7 @@ def build(seed: int = 0, cache: Path | None = None) -> Path:
     folder = (assets.cache_dir() if cache is None else Path(cache)) / name
     if assets._intact(folder):
         return folder
-    with assets._workshop(folder, need=20_000_000) as work:
+    with assets._work_dir(folder, need=20_000_000) as work:
         if not assets._intact(folder):  # another process may have made it while this one waited
             new, sums = work / name, {}
             (new / "pictures").mkdir(parents=True)
@@ -78,16 +78,16 @@ def _files(seed: int) -> Iterator[tuple[str, bytes]]:
     records, attributes = [], {}
     goals: dict[str, list[dict[str, Any]]] = {}
     for kind in KINDS:
-        random = Random(stream(seed, "shop", kind.name))
+        random = Random(derive_seed(seed, "shop", kind.name))
         shelf = _shelf(kind, random)
         for item in shelf:
             attributes[item.asin] = {"attributes": item.attributes}
             records.append(_record(item))
             for n, look in enumerate(item.looks.values()):
-                yield _image(item, n), drawing.picture(kind.name, *look, stream(seed, item.asin))
+                yield _image(item, n), drawing.picture(kind.name, *look, derive_seed(seed, item.asin))
         for goal in _goals(shelf, random):
             goals.setdefault(goal["asin"], []).append(goal)
-    Random(stream(seed, "order")).shuffle(records)
+    Random(derive_seed(seed, "order")).shuffle(records)
     contents = {"items_shuffle": records, "items_ins_v2": attributes, "items_human_ins": goals}
     for name, content in contents.items():
         yield f"{name}.json", json.dumps(content, ensure_ascii=False, indent=0).encode()
