@@ -16,6 +16,7 @@ from armap_lite import envs, executed
 from armap_lite.envs.webshop import WebShop, price_paid
 from armap_lite.envs.webshop.engine import Page, Shop, load, records, step
 from armap_lite.envs.webshop.goals import attributes, goals, split_of
+from armap_lite.envs.webshop.instruction_parser import Purchase
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Task, Trajectory
 
@@ -218,8 +219,8 @@ def test_products_are_read_by_the_official_rules(tmp_path):
     one, two, three, four = shop.products.values()
     assert (one.title, one.price, one.query) == ("One mug", 5.0, "mugs")
     assert (two.price, two.features, two.description) == (1234.5, ("one text",), "")
-    assert (three.price, three.tag, three.options) == (100.0, "$100.0", {"color": ("red | blue",)})
-    assert 1 < four.price < 2 and four.tag == "$1.0 to $2.0" and Shop(tmp_path).products["B000000004"] == four
+    assert (three.price, three.price_text, three.options) == (100.0, "$100.0", {"color": ("red | blue",)})
+    assert 1 < four.price < 2 and four.price_text == "$1.0 to $2.0" and Shop(tmp_path).products["B000000004"] == four
 
 
 def test_a_long_file_is_read_whole_and_a_torn_one_is_refused(tmp_path):
@@ -434,7 +435,7 @@ def test_an_instruction_is_adopted_where_the_shop_understands_it(env, task):
 def test_every_product_of_the_catalogue_is_called_what_it_is():
     env = envs.make("webshop")
     for product in env._shop.products.values():
-        assert env._parser._describe(product.title, [], "")[0] == product.query, product.title
+        assert env._parser._describe(Purchase(product.title, [], 0.0, ""))[0] == product.query, product.title
 
 
 def test_the_worked_examples_are_training_tasks_and_buy_what_they_name(env):
@@ -491,8 +492,7 @@ def test_most_changes_go_to_what_is_alike_and_some_elsewhere(env, task, monkeypa
 def test_what_was_bought_fulfils_all_that_it_is_and_nothing_else(env, task):
     hindsight = env.hindsight
     bought = env.replay(task, STRIPED)
-    title, options, _, look = hindsight._bought(bought)
-    kind, chosen, said = env._parser._describe(title, options, look)
+    kind, chosen, said = env._parser._describe(hindsight._purchase(bought))
     assert chosen and said, "an instruction names only some of what a title says: any other of it is fulfilled too"
     for detail in chosen + said:
         asked = {"product": kind, "details": detail, "price": "40"}

@@ -14,6 +14,7 @@ from shop import SECRET, make_shop
 from armap_lite import envs
 from armap_lite.envs.webshop import WebShop, reward
 from armap_lite.envs.webshop.goals import attributes, goals
+from armap_lite.envs.webshop.judge import record
 from armap_lite.trajectory import Step
 
 pytest.importorskip("spacy", reason="the reward finds nouns with spaCy")
@@ -96,19 +97,9 @@ def test_all_golden_rewards():
     rows = [json.loads(line) for line in (DATA / "golden_rewards.jsonl").read_text(encoding="utf-8").splitlines()]
     off = []
     for row in rows:
-        p = env._shop.products[row["purchased"]]
-        record = {
-            "asin": p.asin,
-            "name": p.title,
-            "Title": p.title,
-            "Description": p.description,
-            "BulletPoints": list(p.features),
-            "Attributes": known[p.asin],
-            "query": p.query,
-            "product_category": p.product_category,
-            "options": p.options,
-        }
-        if abs(reward(record, row["goal"], row["price"], row["options"]) - row["reward"]) > 1e-6:
+        product = env._shop.products[row["purchased"]]
+        bought = record(product, known[product.asin])
+        if abs(reward(bought, row["goal"], row["price"], row["options"]) - row["reward"]) > 1e-6:
             off.append(row)
     assert len(rows) == 400 and not off
 

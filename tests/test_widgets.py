@@ -25,10 +25,9 @@ from armap_lite.control import Objective, Weighted
 from armap_lite.display import figures, report, widgets
 from armap_lite.display.play import Game, play
 from armap_lite.display.widgets import VIEW, Interactive, explore_n, explore_pairs, explore_tree, explore_weights
-from armap_lite.envs.base import actions_like, length
+from armap_lite.envs.base import Part, actions_like, length
 from armap_lite.envs.game24 import Game24
 from armap_lite.envs.webshop.engine import SEP
-from armap_lite.envs.webshop.page import cut_parts, page
 from armap_lite.episode import Episode
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
 from armap_lite.planners.mcts import tree_after
@@ -59,7 +58,6 @@ class Shop(Game24):
     name = "webshop"
     max_steps = 8
     picture: str | None = None
-    page = staticmethod(page)
 
     def reset(self, task: Task) -> Observation:
         self.at, self._page = None, "start"
@@ -69,6 +67,16 @@ class Shop(Game24):
         found = {"search": "results", f"click[{HOSTILE.lower()}]": "item", "click[buy now]": "done"}
         self._page = next((page for words, page in found.items() if action.startswith(words)), self._page)
         return self._look()
+
+    def page(self, trajectory: Trajectory, admissible: Sequence[str]) -> list[Part]:
+        texts = (trajectory.steps[-1].observation if trajectory.steps else trajectory.start).split(SEP)
+        actions = [f"click[{text.lower()}]" for text in texts]
+        marked = ["✓ " * (action in trajectory.actions) + text for text, action in zip(texts, actions)]
+        parts = [
+            Part(actions=((label, action),)) if action in admissible else Part(after=text, strong="$" in text)
+            for text, label, action in zip(texts, marked, actions)
+        ]
+        return [Part(entry=("Search", "search[{}]")), *parts] if not trajectory.steps else parts
 
     def _look(self) -> Observation:
         parts, actions = {
@@ -330,7 +338,7 @@ def test_a_shop_is_shown_as_a_page_of_buttons(photo):
         game.box
     )
     order = [b.description for b in every(game.page, ipw.Button)]
-    assert order == ["Back to Search", "red", "Blue", "Buy Now", "reviews"]  # the last is nowhere on the page
+    assert order == ["Back to Search", "red", "Blue", "Buy Now", "click[reviews]"]  # the last is nowhere on the page
     named(game.box, "Blue").click()
     assert named(game.box, "✓ Blue").tooltip == "click[blue]" and named(game.box, "red")
     named(game.box, "Buy Now").click()
@@ -357,7 +365,6 @@ def test_the_real_shop_can_be_walked_by_its_buttons_and_an_item_stays_in_sight(t
         assert named(game.page, f"✓ {colour}").disabled
     named(game.page, "Buy Now").click()
     assert game.path[-1].over and not buttons()
-    assert cut_parts(["Blue Mug", "color: red, blue"], {"red", "blue"}, set())[0] == ("", [], "Blue Mug")
 
 
 # Search trees

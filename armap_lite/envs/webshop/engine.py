@@ -1,13 +1,14 @@
 """The shop: products, search, pages and links, by the published rules of WebShop (arXiv 2207.01206).
 
-A page is a small immutable record and a link leads from page to page, so a session is one `Page` and any number of
-them share one loaded `Shop`. Nothing here knows what anybody wants to buy.
+A page is a small immutable record and a link leads from page to page, so a session is one `Page`, and any number of
+sessions share one loaded `Shop`. Nothing here knows a goal.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import json
 import random
 import re
@@ -23,13 +24,13 @@ from armap_lite.rng import derive_seed
 MAX_RESULTS, PRODUCTS_PER_PAGE = 50, 10  # products that a search finds, and those shown on one page
 THANKS = "Thank you for shopping with us!"
 SEP = " [SEP] "
-TOKEN = r"(?u)\w+(?:[.']\w+)*"  # as Lucene cuts English: "8", "b" and "12.5" are words, too
-SUBPAGES = ("Description", "Features", "Reviews")
+TOKEN = r"(?u)\w+(?:[.']\w+)*"  # of Lucene's English analyzer: "8", "b" and "12.5" are words, too
+ACTION = re.compile(r"(search|click)\[(.+)\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Product:
-    """One product. Option values are lower-case, as they are clicked; `tag` is the price as shown, `price` as paid."""
+    """One product. Option values are in lower case, as they are clicked."""
 
     asin: str
     title: str
@@ -39,20 +40,31 @@ class Product:
     query: str
     product_category: str
     options: dict[str, tuple[str, ...]]
-    price: float
-    tag: str
+    price: float  # as paid, in dollars
+    price_text: str  # as shown
     images: dict[str, str]  # option value -> file in the folder; "" -> the product's own
 
 
 class Page(NamedTuple):
-    """Where a session is; `note` is the option value that was clicked just now."""
+    """Where a session is."""
 
     kind: str = "search"  # search, results, item, description, features, reviews, done
-    words: str = ""
-    number: int = 1
+    query: str = ""
+    number: int = 1  # of the page of results
     asin: str = ""
-    options: tuple[tuple[str, str], ...] = ()
-    note: str = ""
+    options: tuple[tuple[str, str], ...] = ()  # chosen so far, the last one last
+    clicked: str = ""  # the option value that was clicked just now
+
+
+class Line(NamedTuple):
+    """One line of a page: the name of an option, what can be clicked, text."""
+
+    option: str = ""
+    links: tuple[str, ...] = ()
+    text: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [self.option, (", " if self.option else " ").join(self.links), self.text]))
 
 
 class Shop:
@@ -60,10 +72,7 @@ class Shop:
 
     def __init__(self, folder: Path | str):
         """Raises FileNotFoundError where `folder` lacks the products, ValueError where they cannot be read."""
-        try:
-            import bm25s
-        except ImportError as error:
-            raise _missing(error) from error
+        bm25s = require("bm25s")
         self.folder = Path(folder)
         self.products: dict[str, Product] = {}
         file = data_file(self.folder, "items_shuffle")
@@ -72,17 +81,17 @@ class Shop:
                 if raw["asin"] != "nan" and len(raw["asin"]) <= 10:  # what the official loader leaves out, too
                     self.products.setdefault(raw["asin"], _product(raw))
         self.asins = list(self.products)
-        self._cut = functools.partial(
+        self._tokenize = functools.partial(
             bm25s.tokenize, token_pattern=TOKEN, stopwords="en", stemmer=stemmer(), show_progress=False
         )
         self._index = bm25s.BM25(method="lucene", k1=0.9, b=0.4)
-        self._index.index(self._cut([_indexed(p) for p in self.products.values()]), show_progress=False)
+        self._index.index(self._tokenize([_indexed_text(p) for p in self.products.values()]), show_progress=False)
         self.search = functools.lru_cache(4096)(self._search)
         self.links = functools.lru_cache(256)(self._links)
 
     def _search(self, words: str) -> tuple[str, ...]:
         """The asins that fit `words`, best first, at most MAX_RESULTS."""
-        [tokens] = self._cut(words, return_ids=False)
+        [tokens] = self._tokenize(words, return_ids=False)
         if not tokens:
             return ()
         scores = self._index.get_scores(tokens)  # [products]
@@ -95,55 +104,60 @@ class Shop:
             return {}
         links = {"back to search": Page()}
         if page.kind == "results":
-            found = self.search(page.words)
             if page.number > 1:
                 links["< prev"] = page._replace(number=page.number - 1)
-            if page.number * PRODUCTS_PER_PAGE < len(found):
+            if page.number * PRODUCTS_PER_PAGE < len(self.search(page.query)):
                 links["next >"] = page._replace(number=page.number + 1)
             links |= {asin.lower(): page._replace(kind="item", asin=asin) for asin in self._shown(page)}
         elif page.kind == "item":
-            links["< prev"] = Page("results", page.words, page.number)
-            for name in SUBPAGES:
-                links[name.lower()] = page._replace(kind=name.lower(), note="")
-            links["buy now"] = page._replace(kind="done", note="")
+            links["< prev"] = Page("results", page.query, page.number)
+            for kind in ("description", "features", "reviews"):
+                links[kind] = page._replace(kind=kind, clicked="")
+            links["buy now"] = page._replace(kind="done", clicked="")
             for name, values in self.products[page.asin].options.items():
                 others = tuple((n, v) for n, v in page.options if n != name)
-                for value in values:  # the one that was clicked last is last: the picture is that of the last
-                    links[value] = page._replace(options=(*others, (name, value)), note=value)
+                for value in values:
+                    links[value] = page._replace(options=(*others, (name, value)), clicked=value)
         else:
             links["< prev"] = page._replace(kind="item")
         return links
 
     def _shown(self, page: Page) -> tuple[str, ...]:
-        return self.search(page.words)[(page.number - 1) * PRODUCTS_PER_PAGE : page.number * PRODUCTS_PER_PAGE]
+        return self.search(page.query)[(page.number - 1) * PRODUCTS_PER_PAGE : page.number * PRODUCTS_PER_PAGE]
 
     def text(self, page: Page) -> str:
-        """The visible strings of `page` joined by [SEP], without the instruction, which stands first in a trajectory.
+        """The lines of `page` joined by [SEP], without the instruction, which stands first in a trajectory."""
+        return SEP.join(map(str, self.lines(page)))
 
-        What belongs together (a hit's asin, title and price; the values of one option) is one string, and a click on
+    def lines(self, page: Page) -> list[Line]:
+        """The visible lines of `page`.
+
+        What belongs together (a hit's asin, title and price; the values of one option) is one line, and a click on
         an option shows what is left to choose, not the whole page again: every token of it would be read again.
         """
         if page.kind == "search":
-            return f"WebShop{SEP}Search"
+            return [Line(text="WebShop"), Line(text="Search")]
         if page.kind == "results":
-            found = self.search(page.words)
-            shown = [self.products[asin] for asin in self._shown(page)]
-            buttons = ["Back to Search", *(b for b in ("< Prev", "Next >") if b.lower() in self.links(page))]
-            head = f"{' '.join(buttons)} Page {page.number} (Total results: {len(found)})"
-            return SEP.join([head, *(f"{p.asin} {p.title} {p.tag}" for p in shown)])
+            found, links = self.search(page.query), self.links(page)
+            buttons = tuple(name for name in ("Back to Search", "< Prev", "Next >") if name.lower() in links)
+            hits = (self.products[asin] for asin in self._shown(page))
+            head = Line("", buttons, f"Page {page.number} (Total results: {len(found)})")
+            return [head, *(Line("", (hit.asin,), f"{hit.title} {hit.price_text}") for hit in hits)]
         product, chosen = self.products[page.asin], dict(page.options)
-        options = {name: values for name, values in product.options.items() if not (page.note and name in chosen)}
-        choices = [f"{name}: {', '.join(values)}" for name, values in options.items()]
         if page.kind == "done":  # the official page shows the score here; this one, what was paid
-            bought = [f"{name}: {value}" for name, value in page.options]
-            return SEP.join([THANKS, "Purchased", product.asin, product.title, f"${product.price:.2f}", *bought])
-        if page.note:
-            return SEP.join([f"You have clicked {page.note}.", *choices, "Buy Now"])
+            options = [f"{name}: {value}" for name, value in page.options]
+            receipt = [THANKS, "Purchased", product.asin, product.title, f"${product.price:.2f}", *options]
+            return [Line(text=text) for text in receipt]
+        buy, choices = Line("", ("Buy Now",)), {n: Line(f"{n}:", values) for n, values in product.options.items()}
+        if page.clicked:
+            left = [line for name, line in choices.items() if name not in chosen]
+            return [Line(text=f"You have clicked {page.clicked}."), *left, buy]
         if page.kind == "item":
-            buttons = ["Description Features Reviews", "Buy Now"]
-            return SEP.join([product.title, f"Price: {product.tag}", "Rating: N.A.", *choices, *buttons])
+            head, rating = Line(text=f"Price: {product.price_text}"), Line(text="Rating: N.A.")
+            subpages = Line("", ("Description", "Features", "Reviews"))
+            return [Line(text=product.title), head, rating, *choices.values(), subpages, buy]
         texts = {"description": (product.description,), "features": product.features, "reviews": ()}[page.kind]
-        return SEP.join(["Back to Search < Prev", *texts])
+        return [Line("", ("Back to Search", "< Prev")), *(Line(text=text) for text in texts)]
 
     def picture(self, page: Page) -> str | None:
         """The picture on an item's page, and on the receipt: that of the chosen option, else the product's, or None."""
@@ -153,9 +167,6 @@ class Shop:
         name = next((images[v] for _, v in reversed(page.options) if v in images), images.get("", ""))
         path = self.folder / name
         return str(path) if name and "://" not in name and path.is_file() else None
-
-
-ACTION = re.compile(r"(search|click)\[(.+)\]", re.DOTALL)
 
 
 def step(shop: Shop, page: Page, action: str) -> Page | None:
@@ -169,19 +180,19 @@ def step(shop: Shop, page: Page, action: str) -> Page | None:
     return Page("results", words) if page.kind == "search" and words else None
 
 
+def require(module: str) -> Any:
+    """Import a module of the extra; ModuleNotFoundError with the way out where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"WebShop needs a package that is not there ({error}); 'pip install armap-lite[webshop]'"
+        ) from error
+
+
 @functools.cache
 def stemmer() -> Any:
-    try:
-        import Stemmer
-    except ImportError as error:
-        raise _missing(error) from error
-    return Stemmer.Stemmer("porter")
-
-
-def _missing(error: ImportError) -> ModuleNotFoundError:
-    return ModuleNotFoundError(
-        f"WebShop needs a package that is not there ({error}); 'pip install armap-lite[webshop]'"
-    )
+    return require("Stemmer").Stemmer("porter")
 
 
 def load(folder: Path | str | None = None) -> Shop:
@@ -190,12 +201,10 @@ def load(folder: Path | str | None = None) -> Shop:
         from armap_lite.envs.webshop.builtin.catalogue import build
 
         folder = build()
-    return _load(Path(folder).absolute())
+    return _cached_shop(Path(folder).absolute())
 
 
-@functools.lru_cache(4)
-def _load(folder: Path) -> Shop:
-    return Shop(folder)
+_cached_shop = functools.lru_cache(4)(Shop)
 
 
 def data_file(folder: Path, stem: str) -> Path:
@@ -214,20 +223,17 @@ def data_file(folder: Path, stem: str) -> Path:
 
 def records(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON list, one by one: the full set has 1.18 million, too many to hold as they come."""
-    decoder, text = json.JSONDecoder(), ""
+    decoder, gap, text = json.JSONDecoder(), re.compile(r"[\s,\[]*(?=\{)"), ""
     with open(path, encoding="utf-8") as file:
-        while True:
-            more = file.read(1 << 20)
-            text, at = text + more, 0
-            while match := re.compile(r"[\s,\[]*(?=\{)").match(text, at):
+        while chunk := file.read(1 << 20):
+            text, at = text + chunk, 0
+            while match := gap.match(text, at):
                 try:
                     record, at = decoder.raw_decode(text, match.end())
-                except json.JSONDecodeError:  # not all of it is there yet
+                except json.JSONDecodeError:  # its end is in the next chunk
                     break
                 yield record
             text = text[at:]
-            if not more:
-                break
     if text.strip() not in ("]", "[]"):
         raise ValueError(f"{path} ends in {text[-40:]!r}, not in ']': it is not a whole JSON list; get it again")
 
@@ -242,12 +248,12 @@ def reading(file: Path, what: str) -> Iterator[None]:
         raise ValueError(f"{file}: {what} {why}; mend or delete it: WebShop's own files show the format") from error
 
 
-def _line(text: str) -> str:
+def _one_line(text: str) -> str:
     """`text` on one line, and without what separates strings in an observation."""
     return " ".join(text.replace("[SEP]", "(SEP)").split())
 
 
-def _indexed(product: Product) -> str:
+def _indexed_text(product: Product) -> str:
     """What the search reads of a product: the fields of the official index."""
     options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in product.options.items())
     return " ".join([product.title, product.description, *product.features[:1], options])
@@ -260,21 +266,21 @@ def _product(raw: dict[str, Any]) -> Product:
     images = {"": (raw.get("images") or [""])[0]}
     for name, contents in (raw.get("customization_options") or {}).items():
         for content in contents or ():
-            value = _line(content["value"].replace("/", " | ")).lower()
-            options.setdefault(_line(name).lower(), []).append(value)
+            value = _one_line(content["value"].replace("/", " | ")).lower()
+            options.setdefault(_one_line(name).lower(), []).append(value)
             if content.get("image"):
                 images[value] = content["image"]
     bullets = raw["small_description"]
     return Product(
         asin=raw["asin"],
-        title=_line(raw["name"]),
-        description=_line(raw["full_description"] or ""),
-        features=tuple(map(_line, bullets if isinstance(bullets, list) else [bullets])),
+        title=_one_line(raw["name"]),
+        description=_one_line(raw["full_description"] or ""),
+        features=tuple(map(_one_line, bullets if isinstance(bullets, list) else [bullets])),
         category=raw["category"],
         query=raw["query"].lower().strip(),
         product_category=raw["product_category"],
         options={name: tuple(values) for name, values in options.items()},
         price=random.Random(derive_seed(0, raw["asin"])).uniform(*prices) if len(prices) > 1 else prices[0],
-        tag=" to ".join(f"${price}" for price in prices),
+        price_text=" to ".join(f"${price}" for price in prices),
         images=images,
     )

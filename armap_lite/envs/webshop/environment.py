@@ -9,38 +9,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from armap_lite.envs.base import Environment, Part, Term, length
+from armap_lite.envs.prompts import example
 from armap_lite.envs.webshop.engine import PRODUCTS_PER_PAGE, SEP, Page, Shop, load, step
 from armap_lite.envs.webshop.goals import goals, split_of
-from armap_lite.envs.webshop.hindsight import LOOK_BACK_EXAMPLES, WebShopHindsight, price_paid
+from armap_lite.envs.webshop.hindsight import WebShopHindsight, price_paid
 from armap_lite.envs.webshop.instruction_parser import InstructionParser, option_phrase
-from armap_lite.envs.webshop.page import page
+from armap_lite.envs.webshop.tables import WORDS
 from armap_lite.trajectory import Observation, Task, Trajectory
-
-RESULTS = "(Total results: "  # ends the heading of a page of hits
 
 
 def price(trajectory: Trajectory) -> float:
-    """What was paid, in hundreds of dollars, up to 5; and 5 for nothing bought.
+    """The price paid in hundreds of dollars, at most 5, and 5 if nothing was bought.
 
-    Nothing that this package's shop sells costs as much. In another one, what is dearer counts no more than not buying:
-    otherwise a large weight would rather not buy at all.
+    Nothing in the made catalogue costs as much. A dearer product of another one must not cost more than not buying:
+    otherwise a large weight would prefer to buy nothing.
     """
     paid = price_paid(trajectory)
     return 5.0 if paid is None else min(paid / 100, 5.0)
 
 
 class WebShop(Environment):
-    """Actions read `search[words]` and `click[value]`.
+    """Actions are `search[words]` and `click[value]`.
 
-    `Task.setup` = {"goal": 17, "needs_picture": False}: a number that says nothing here, and whether only a picture
-    tells the right product (to report such tasks apart; nothing reads it to act).
+    `Task.setup` = {"goal": 17, "needs_picture": False}: the goal's index, which only the judge can look up, and whether
+    only a picture identifies the right product (for reports; nothing reads it to act).
     """
 
     name = "webshop"
     version = "rules-2"
     metric = "WebShop reward"
     max_steps = 15
-    max_concurrent_episodes = 24  # pages are long: what so many read fits into a language model's pool of prefixes
+    max_concurrent_episodes = 24  # pages are long; the texts of so many fit into a language model's prefix cache
     decoding = "token"  # product numbers are long, and a page of results has ten of them
     terms: Mapping[str, Term] = {
         "price paid, in 100 $": price,
@@ -48,7 +47,7 @@ class WebShop(Environment):
         "price and 10 $ an action, in 100 $": lambda trajectory: price(trajectory) + length(trajectory) / 10,
     }
     guide = "Search the shop, open a product that fits the instruction, click its options and then buy it."
-    look_back_examples = LOOK_BACK_EXAMPLES
+    look_back_examples = tuple(example(**fields) for fields in WORDS["look_back_examples"])
 
     def __init__(self, folder: Path | str | None = None, goals: str | None = None):
         """`folder`: WebShop's own files (see `engine.Shop`); by default the catalogue that this package makes.
@@ -57,7 +56,7 @@ class WebShop(Environment):
         """
         self._folder, self._kind = folder, goals
         self._page, self._task = Page(), Task("", self.name, "train", "")
-        self._done: frozenset[tuple[Page, str]] = frozenset()  # what was done in this episode, and on which page
+        self._taken: frozenset[tuple[Page, str]] = frozenset()  # actions of this episode, and on which page
 
     @functools.cached_property
     def _shop(self) -> Shop:
@@ -65,10 +64,16 @@ class WebShop(Environment):
 
     @functools.cached_property
     def _tasks(self) -> list[Task]:
-        wanted = [(g["instruction_text"], g["needs_picture"]) for g in goals(self._shop, self._kind)]  # and no more
+        wanted = goals(self._shop, self._kind)  # of which a task has the text and no label
         return [
-            Task(f"{self.name}-{i}", self.name, split_of(i, len(wanted)), text, {"goal": i, "needs_picture": looks})
-            for i, (text, looks) in enumerate(wanted)
+            Task(
+                f"{self.name}-{i}",
+                self.name,
+                split_of(i, len(wanted)),
+                goal["instruction_text"],
+                {"goal": i, "needs_picture": goal["needs_picture"]},
+            )
+            for i, goal in enumerate(wanted)
         ]
 
     @functools.cached_property
@@ -90,54 +95,68 @@ class WebShop(Environment):
 
     def reset(self, task: Task) -> Observation:
         self.at = None
-        self._page, self._task, self._done = Page(), task, frozenset()
+        self._page, self._task, self._taken = Page(), task, frozenset()
         return self._observe()
 
     def step(self, action: str) -> Observation:
         page = step(self._shop, self._page, action)
         if page is None:
             return self._observe(f"Nothing happens: {action[:80]!r} is not possible here.{SEP}")
-        self._done |= {(self._page, action)}
+        self._taken |= {(self._page, action)}
         self._page = page
         return self._observe()
 
     def admissible(self) -> tuple[str, ...]:
-        """Searches and clicks worth a step here; whatever else a page offers may be given to `step` as well.
+        """Searches made from the instruction, and the links of the page; `step` accepts any other search.
 
-        Not listed: the option that is chosen, and what was done before in this episode on this very page (it leads
-        where it led then, and a small policy goes in circles otherwise), as long as anything else is left.
+        Hidden as long as anything else is left: the option that is chosen, and actions already taken in this episode
+        on this very page (they lead where they led then, and a small policy goes in circles otherwise).
         """
         if self._page.kind == "search":
             offered = [f"search[{words}]" for words in self._parser.queries(self._task.instruction)]
         else:
             chosen = {value for _, value in self._page.options}
             offered = [f"click[{value}]" for value in self._shop.links(self._page) if value not in chosen]
-        done = frozenset() if self.allow_repeats else self._done
-        return tuple(action for action in offered if (self._page, action) not in done) or tuple(offered)
+        taken = frozenset() if self.allow_repeats else self._taken
+        return tuple(action for action in offered if (self._page, action) not in taken) or tuple(offered)
 
     def _observe(self, note: str = "") -> Observation:
-        done, picture = self._page.kind == "done", self._shop.picture(self._page)
-        text = note + self._shop.text(self._page)
-        # A page of hits is 400 tokens, and only lists what can be chosen: by the next step the agent has chosen.
-        show = "while_current" if RESULTS in text.split("\n")[0] else "always"
-        return Observation(text, self.admissible(), done, picture, show)
+        kind, text, picture = self._page.kind, note + self._shop.text(self._page), self._shop.picture(self._page)
+        # A page of results is 400 tokens, and only lists what can be chosen: by the next step the agent has chosen.
+        show = "while_current" if kind == "results" else "always"
+        return Observation(text, self.admissible(), kind == "done", picture, show)
 
     def page(self, trajectory: Trajectory, admissible: Sequence[str]) -> list[Part]:
-        return page(trajectory, admissible)
+        """The page that `trajectory` came to, whole and with a check mark at chosen options; other links come last."""
+        here, clicks = Page(), [action for action in admissible if action.startswith("click[")]
+        for action in trajectory.actions:
+            here = step(self._shop, here, action) or here
+        lines = self._shop.lines(here._replace(clicked=""))
+        if here.clicked:  # the observation only shows what is left to choose; a person also wants to see of what
+            lines.insert(0, self._shop.lines(here)[0])
+        chosen = {value for _, value in here.options}
+        parts = []
+        for line in lines:
+            buttons = tuple(("✓ " * (link in chosen) + link, f"click[{link.lower()}]") for link in line.links)
+            parts.append(Part(line.option, buttons, line.text, strong=line.text.startswith(("$", "Price:"))))
+        offered = {action for part in parts for _, action in part.actions}
+        if left := tuple((action[len("click[") : -1], action) for action in clicks if action not in offered):
+            parts.append(Part(actions=left))
+        return [*parts, Part(entry=("Search", "search[{}]"))] if here.kind == "search" else parts
 
     def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
-        """The first two training tasks that plain reading does: a hit whose text has all that the instruction names."""
-        read = ((task, self._read(task)) for task in self.tasks("train"))
-        return list(itertools.islice(((task, actions) for task, actions in read if actions), 2))
+        """The first two training tasks for which a search result says that it has all that the instruction names."""
+        solved = ((task, self._solve(task)) for task in self.tasks("train"))
+        return list(itertools.islice(((task, actions) for task, actions in solved if actions), 2))
 
-    def _read(self, task: Task) -> tuple[str, ...]:
-        """A search, the first hit that says it has all of `task`, its options, Buy Now; empty where none does."""
-        asked, words = self._parser.parse(task.instruction) or {}, self._parser.queries(task.instruction)[0]
+    def _solve(self, task: Task) -> tuple[str, ...]:
+        """A search, the first product that says it has all of `task`, its options, Buy Now; empty where none does."""
+        goal, words = self._parser.parse(task.instruction) or {}, self._parser.queries(task.instruction)[0]
         for product in (self._shop.products[asin] for asin in self._shop.search(words)[:PRODUCTS_PER_PAGE]):
-            missing = set(asked.get("details", "").split(", ")) - set(self._parser.extract(product.title)[1])
-            pairs = [(name, value) for name, values in product.options.items() for value in values]
-            clicks = {option_phrase(name, value): value for name, value in pairs}
-            if missing and missing <= clicks.keys() and product.price <= float(asked.get("price", "inf")):
-                chosen = (f"click[{clicks[words]}]" for words in sorted(missing))
+            missing = set(goal.get("details", "").split(", ")) - set(self._parser.extract(product.title)[1])
+            options = ((name, value) for name, values in product.options.items() for value in values)
+            clicks = {option_phrase(name, value): value for name, value in options}
+            if missing and missing <= clicks.keys() and product.price <= float(goal.get("price", "inf")):
+                chosen = (f"click[{clicks[detail]}]" for detail in sorted(missing))
                 return (f"search[{words}]", f"click[{product.asin.lower()}]", *chosen, "click[buy now]")
         return ()

@@ -22,16 +22,14 @@ def goals(shop: Shop, kind: str | None = None) -> list[dict[str, Any]]:
     """
     if kind not in (None, "human", "synthetic"):
         raise ValueError(f"goals {kind!r} are not known; use 'human', 'synthetic' or None")
-    if kind is None:
-        kind = "human" if any(shop.folder.glob("items_human_ins*.json")) else "synthetic"
-    stem = "items_human_ins" if kind == "human" else "items_ins_v2"
-    file, told = _told(shop, stem)
-    make = _human if kind == "human" else _synthetic
+    human = kind == "human" or (kind is None and any(shop.folder.glob("items_human_ins*.json")))
+    file, entries = _by_asin(shop, "items_human_ins" if human else "items_ins_v2")
+    make = _human if human else _synthetic
     found: list[dict[str, Any]] = []
     for product in shop.products.values():
-        if product.asin in told:
+        if product.asin in entries:
             with reading(file, f"asin {product.asin}"):
-                found += make(product, told[product.asin])
+                found += make(product, entries[product.asin])
     if not found:
         raise ValueError(f"{file} has no instruction for any of the {len(shop.products)} products beside it")
     random.Random(233).shuffle(found)
@@ -46,25 +44,25 @@ def split_of(index: int, total: int) -> str:
 
 def attributes(shop: Shop) -> dict[str, list[str]]:
     """The attributes of each product, which only the judge may know."""
-    file, told = _told(shop, "items_ins_v2")
+    file, entries = _by_asin(shop, "items_ins_v2")
     found = {}
-    for asin, entry in told.items():
+    for asin, entry in entries.items():
         with reading(file, f"asin {asin}"):
             if "attributes" in entry:
                 found[asin] = _words(entry["attributes"])
     return found
 
 
-def _told(shop: Shop, stem: str) -> tuple[Path, dict[str, Any]]:
+def _by_asin(shop: Shop, stem: str) -> tuple[Path, dict[str, Any]]:
     """A JSON file with one entry for each asin. Raises ValueError where it is none."""
     file = data_file(shop.folder, stem)
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        entries = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is not JSON ({error}); get it again") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"{file} holds a {type(told).__name__}; expected an object with an entry for each asin")
-    return file, told
+    if not isinstance(entries, dict):
+        raise ValueError(f"{file} holds a {type(entries).__name__}; expected an object with an entry for each asin")
+    return file, entries
 
 
 def _words(value: Any) -> Any:
@@ -74,27 +72,26 @@ def _words(value: Any) -> Any:
     return value
 
 
-def _human(product: Product, told: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for i, entry in enumerate(told):
+def _human(product: Product, entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for i, entry in enumerate(entries):
         if entry["instruction_attributes"]:
             # The catalogue that this package makes has the cap in its wording; the official file has none.
             cap, clause = (float(entry["price_upper"]), "") if "price_upper" in entry else _price_cap(product, i)
             text = entry["instruction"].strip(".") + clause
             wanted, options = _words(entry["instruction_attributes"]), _words(entry["instruction_options"])
-            goal = _goal(product, text, wanted, cap, options)
-            yield goal | {"needs_picture": entry.get("needs_picture", False)}
+            yield _goal(product, text, wanted, cap, options, entry.get("needs_picture", False))
 
 
-def _synthetic(product: Product, told: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    if told.get("instruction") is None:
+def _synthetic(product: Product, entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if entry.get("instruction") is None:
         return
     cap, clause = _price_cap(product, 0)
     names = sorted(product.options)
     for values in itertools.product(*(product.options[name] for name in names)):
         options = dict(zip(names, values))
         asked = ", and ".join(f"{name}: {value}" for name, value in options.items())
-        text = told["instruction"] + (f" with {asked}" if asked else "") + clause
-        yield _goal(product, text, _words(told["instruction_attributes"]), cap, options)
+        text = entry["instruction"] + (f" with {asked}" if asked else "") + clause
+        yield _goal(product, text, _words(entry["instruction_attributes"]), cap, options, False)
 
 
 def _price_cap(product: Product, number: int) -> tuple[float, str]:
@@ -106,7 +103,7 @@ def _price_cap(product: Product, number: int) -> tuple[float, str]:
     return cap, f", and price lower than {cap:.2f} dollars"
 
 
-def _goal(product: Product, text: str, wanted: list[str], cap: float, options: Any) -> dict[str, Any]:
+def _goal(product: Product, text: str, wanted: list[str], cap: float, options: Any, picture: bool) -> dict[str, Any]:
     return {
         "asin": product.asin,
         "category": product.category,
@@ -117,5 +114,5 @@ def _goal(product: Product, text: str, wanted: list[str], cap: float, options: A
         "attributes": wanted,
         "price_upper": cap,
         "goal_options": options,
-        "needs_picture": False,
+        "needs_picture": picture,
     }

@@ -1,4 +1,4 @@
-"""Looking back at a visit to the shop: what was bought, and what one could have asked for."""
+"""Looking back at an episode in the shop: what was bought, and what one could have asked for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 
 from armap_lite.envs.hindsight import Goal, Hindsight
-from armap_lite.envs.prompts import example
 from armap_lite.envs.webshop.engine import SEP, THANKS, Page, Product, Shop
-from armap_lite.envs.webshop.instruction_parser import ANYTHING, InstructionParser, instruction, word_difference
+from armap_lite.envs.webshop.instruction_parser import (
+    ANYTHING,
+    InstructionParser,
+    Purchase,
+    instruction,
+    word_difference,
+)
+from armap_lite.envs.webshop.tables import WORDS
 from armap_lite.storage.store import caption
 from armap_lite.trajectory import Task, Trajectory
 
@@ -21,60 +27,21 @@ def receipt(trajectory: Trajectory) -> list[str]:
 
 def price_paid(trajectory: Trajectory) -> float | None:
     """What the trajectory paid in dollars, as its last page says; None where it bought nothing."""
-    told = receipt(trajectory)
-    return float(told[2].removeprefix("$")) if told else None
-
-
-LOOK_BACK_EXAMPLES = (
-    example(
-        "find me a green mug that is dishwasher safe, size 12 oz, for less than $20",
-        "WebShop [SEP] Search",
-        [
-            ("search[dishwasher safe mug]", "Page 1 (Total results: 2) [SEP] B0A Mug, Dishwasher Safe $12.50"),
-            (
-                "click[b0a]",
-                "Mug, Dishwasher Safe [SEP] Price: $12.50 [SEP] color: blue, green [SEP] size: 12 oz",
-            ),
-            ("click[blue]", "You have clicked blue."),
-            ("click[12 oz]", "You have clicked 12 oz."),
-            ("click[buy now]", "Thank you for shopping with us! [SEP] B0A [SEP] Mug, Dishwasher Safe [SEP] $12.50"),
-        ],
-        did="The agent bought a blue, dishwasher safe mug of 12 oz for $12.50.",
-        fulfilled=False,
-        instruction="find me a blue mug that is dishwasher safe, size 12 oz, for less than $20",
-        change=[3, 4],
-    ),
-)
+    bought = receipt(trajectory)
+    return float(bought[2].removeprefix("$")) if bought else None
 
 
 class WebShopHindsight(Hindsight):
     """A goal is `{"product": "mug", "details": "12 oz, blue", "price": "20"}`, without what is not asked for."""
 
-    few_shot = (
-        (
-            {"product": "t-shirt", "details": "black, cotton, medium", "price": "40"},
-            "i am looking for a medium cotton t-shirt in black, and price lower than 40.00 dollars",
-        ),
-        (
-            {"product": "table lamp", "details": "pull chain, striped", "price": "60"},
-            "i need a striped table lamp with a pull chain, under 60 dollars",
-        ),
-        (
-            {"product": "mug", "details": "12 oz, blue, dishwasher safe", "price": "20"},
-            "find me a blue mug that is dishwasher safe, size 12 oz, for less than $20",
-        ),
-        (
-            {"product": "backpack", "details": "bottle pocket, lightweight", "price": "90"},
-            "i want to buy a lightweight backpack with a bottle pocket, and price lower than 90.00 dollars",
-        ),
-    )
+    few_shot = tuple((goal, text) for goal, text in WORDS["few_shot"])
 
     def __init__(self, shop: Shop, parser: InstructionParser):
         self._shop, self._parser = shop, parser
 
     def achieved(self, trajectory: Trajectory) -> Goal:
-        told = self._bought(trajectory)
-        return self._parser.achieved(*told) if told else {}
+        purchase = self._purchase(trajectory)
+        return self._parser.achieved(purchase) if purchase else {}
 
     def to_text(self, goal: Goal) -> str:
         return instruction(goal)
@@ -83,19 +50,21 @@ class WebShopHindsight(Hindsight):
         return self._parser.parse(instruction)
 
     def satisfied(self, trajectory: Trajectory, goal: Goal) -> bool:
-        told = self._bought(trajectory)
-        return told is not None and self._parser.satisfied(goal, *told)
+        purchase = self._purchase(trajectory)
+        return purchase is not None and self._parser.satisfied(goal, purchase)
 
     def similar_actions(self, trajectory: Trajectory, action: str, others: Sequence[str]) -> list[str]:
         """The three products whose titles are most like that of the one clicked; of an option, its other values."""
         product = self._clicked(action)
         if product:
-            apart = {a: word_difference(product.title, p.title) for a in others if (p := self._clicked(a))}
-            return sorted(apart, key=apart.__getitem__)[:3]
-        here = next(filter(None, map(self._clicked, reversed(trajectory.actions))), None)
-        groups = ({f"click[{value}]" for value in values} for values in here.options.values()) if here else ()
-        group = next((group for group in groups if action in group), set())
-        return [a for a in others if a in group]
+            distances = {a: word_difference(product.title, p.title) for a in others if (p := self._clicked(a))}
+            return sorted(distances, key=distances.__getitem__)[:3]
+        open_product = next(filter(None, map(self._clicked, reversed(trajectory.actions))), None)
+        for values in open_product.options.values() if open_product else ():
+            clicks = {f"click[{value}]" for value in values}
+            if action in clicks:
+                return [other for other in others if other in clicks]
+        return []
 
     def retarget(self, task: Task, instruction: str) -> Task | None:
         goal = self.parse(instruction)
@@ -109,13 +78,14 @@ class WebShopHindsight(Hindsight):
     def _clicked(self, action: str) -> Product | None:
         return self._shop.products.get(action.removeprefix("click[").removesuffix("]").upper())
 
-    def _bought(self, trajectory: Trajectory) -> tuple[str, list[tuple[str, str]], float, str] | None:
-        """Title, options, price and look of what was bought."""
-        told = receipt(trajectory)
-        if not told:
+    def _purchase(self, trajectory: Trajectory) -> Purchase | None:
+        bought = receipt(trajectory)
+        if not bought:
             return None
-        asin, title, price, *options = told
+        asin, title, price, *options = bought
         pairs = [(name, value) for name, _, value in (option.partition(": ") for option in options)]
-        shown = self._shop.products[asin].images.keys() - {""}  # what has a picture of its own shows nothing unchosen
-        look = caption(trajectory.steps[-2].picture or "") if not shown or shown & {v for _, v in pairs} else ""
-        return title, pairs, float(price[1:]), look
+        pictured = self._shop.products[asin].images.keys() - {""}
+        # Where options have pictures of their own, the picture says nothing of one that was not chosen.
+        shows_choice = not pictured or pictured & {value for _, value in pairs}
+        look = caption(trajectory.steps[-2].picture or "") if shows_choice else ""
+        return Purchase(title, pairs, float(price[1:]), look)

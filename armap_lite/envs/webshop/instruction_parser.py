@@ -1,7 +1,7 @@
-"""The words of wishes: what an instruction asks for, and how to ask for what was bought.
+"""What an instruction asks for (a kind of product, details, a price cap), and an instruction for what was bought.
 
-All of it is learnt from what anybody may see: titles, options and kinds of things in the shop, and the instructions of
-training tasks. Words are compared by their stems.
+All vocabulary is learnt from what any visitor may see: titles, options and product kinds of the shop, and the
+instructions of training tasks. Words are compared by their stems.
 """
 
 from __future__ import annotations
@@ -10,27 +10,30 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from random import Random
+from typing import NamedTuple
 
 from armap_lite.envs.webshop.engine import Shop, stemmer
+from armap_lite.envs.webshop.tables import WORDS
 from armap_lite.rng import derive_seed
 
 WORD = re.compile(r"[a-z0-9]+(?:['’.#+&-][a-z0-9]+)*")
 AMOUNT = re.compile(r"\$ ?(\d+(?:\.\d+)?)|\b(\d+(?:\.\d+)?) ?(?:dollars?|usd|bucks)\b")
-CAPPING = re.compile(r"\b(?:no|not|nothing|do not spend|don['’]t spend) (?:more than|over|above)\b")
+CAP = re.compile(r"\b(?:no|not|nothing|do not spend|don['’]t spend) (?:more than|over|above)\b")
 FLOOR = re.compile(r"\b(?:more than|over|above|at least) \$? ?\d")
-DENIAL = re.compile(r"\b(?:not|never|no|without|except|instead|avoid)\b|n['’]t\b")
-ANYTHING = "item"  # the product where its title names no kind of thing that the shop knows
-TEMPLATES = (  # {details} brings its own leading words, and may be empty
-    ("i am looking for {product}{details}, and price lower than {price}.00 dollars", " with "),
-    ("i need {product}{details}, under {price} dollars", ", "),
-    ("find me {product}{details} for less than ${price}", " in "),
-    ("i would like to buy {product}{details}; it should cost at most ${price}", ": "),
-    ("i want {product}{details}, and price lower than {price}.00 dollars", " that is "),
-    ("can you find me {product}{details} for no more than {price} dollars?", " with "),
-)
-LONGEST, NAMED = 3, 3  # words in a phrase of instructions; phrases of a title that one instruction names
+NEGATION = re.compile(r"\b(?:not|never|no|without|except|instead|avoid)\b|n['’]t\b")
+ANYTHING = "item"  # the product where its title names no kind of product that the shop knows
+MAX_WORDS, MAX_NAMED = 3, 3  # words in a phrase of instructions; phrases of a title that one instruction names
 
 Key = tuple[str, ...]  # the stems of a phrase
+
+
+class Purchase(NamedTuple):
+    """What the receipt says, and what the picture shows, in words."""
+
+    title: str
+    options: Sequence[tuple[str, str]]
+    price: float
+    look: str
 
 
 def tokens(text: str) -> list[str]:
@@ -47,20 +50,10 @@ def stem(word: str) -> str:
     return stemmer().stemWord(re.sub("['’]", "", word))
 
 
-_TALK = """
-a about after all also am an and any are as at be been below budget but buy by can cheap cheaper color colour cost
-costs could design do dollar dollars find for from get good great has have having help hi i i'd i'm ideally if im in
-into is it item its keep less like limit look looking lower make max maximum me most must my need needs of on one or
-order pattern paying photo picture please price priced print product s search searching shopping should show size so
-some spend style than that the them these they thing this those to under up usd use want wanted wants which will with
-within would you your
-"""
-
-
 @functools.cache
 def filler() -> frozenset[str]:
     """The stems of words that ask for nothing."""
-    return frozenset(map(stem, _TALK.split()))
+    return frozenset(map(stem, WORDS["filler"]))
 
 
 def _key(text: str) -> Key:
@@ -68,122 +61,112 @@ def _key(text: str) -> Key:
 
 
 class InstructionParser:
-    """What can be asked for in `shop`, in the words of `instructions`."""
+    """Reads what can be asked for in `shop`, in the words of `instructions`."""
 
     def __init__(self, shop: Shop, instructions: Iterable[str]):
         products = shop.products.values()
-        told = [phrase for text in instructions for phrase in _phrases(AMOUNT.sub(" ", text.lower()))]
-        self.said = {key for key, _ in told}
-        sold: set[Key] = set()  # phrases of titles, of which a large shop has too many to keep them all
-        known: set[str] = set()  # words of titles
-        for key in (key for p in products for key, _ in _phrases(p.title)):
+        phrases = [phrase for text in instructions for phrase in _phrases(AMOUNT.sub(" ", text.lower()))]
+        self.asked = {key for key, _ in phrases}
+        in_titles: set[Key] = set()  # of `asked`: a large shop has too many phrases to keep them all
+        known: set[str] = set()  # stems that name a product or a detail
+        for key in (key for product in products for key, _ in _phrases(product.title)):
             known.update(key)
-            if key in self.said:
-                sold.add(key)
+            if key in self.asked:
+                in_titles.add(key)
         parts = {part for p in products for part in re.split(r",|&| and ", p.query) if len(tokens(part)) > 1}
-        shelves = sorted(parts | {p.query for p in products})
-        # What an instruction may name, each in one spelling; the words that it has otherwise are talk, or say a wish
-        # that nobody here understands.
-        self.kinds = {_key(name): " ".join(tokens(name)) for name in shelves if tokens(name)}
-        self.details = {key: text for key, text in reversed(told) if key in sold}
+        # What an instruction may name, each in one spelling. Other words are filler, or ask for something unknown.
+        self.kinds = {
+            _key(name): " ".join(tokens(name)) for name in sorted(parts | {p.query for p in products}) if tokens(name)
+        }
+        self.details = {key: text for key, text in reversed(phrases) if key in in_titles}
         for name, value in sorted({(n, v) for p in products for n, values in p.options.items() for v in values}):
             words = option_phrase(name, value)
             self.details |= dict.fromkeys((_key(f"{name} {value}"), _key(f"{value} {name}"), _key(words)), words)
-        known.update(word for key in self.details for word in key)
-        self.talk = filler() | {stem("made")} | {k[0] for k in self.said if len(k) == 1 and k[0] not in known}
+        known.update(stem for key in self.details for stem in key)
+        self.filler = filler() | {stem("made")} | {k[0] for k in self.asked if len(k) == 1 and k[0] not in known}
         self.queries = functools.lru_cache(1024)(self._queries)
         self._longest = max(map(len, (*self.details, *self.kinds)), default=1)
 
     def extract(self, text: str) -> tuple[list[str], list[str], list[str]]:
-        """The kinds of things, the details, and the words of neither sort that `text` has; longer phrases first."""
+        """The kinds of products, the details, and the unknown words in `text`; longer phrases are found first."""
         words, kinds = _matched(tokens(text), self.kinds, self._longest)
         words, details = _matched(words, self.details, self._longest)
-        return kinds, details, [word for word in words if word and stem(word) not in self.talk]
+        return kinds, details, [word for word in words if word and stem(word) not in self.filler]
 
     def parse(self, instruction: str) -> dict[str, str] | None:
-        """The facts that `instruction` names; None where it denies something, or has words that are not known here."""
-        text = instruction.lower()
-        amounts = AMOUNT.findall(text)
-        rest = AMOUNT.sub(" ", CAPPING.sub(" ", text))
-        kinds, details, strange = self.extract(rest)
-        if (
-            len(amounts) > 1
-            or strange
-            or len(set(kinds)) > 1
-            or DENIAL.search(rest)
-            or FLOOR.search(CAPPING.sub(" ", text))
-        ):
+        """The goal that `instruction` states; None where it denies something, or has words that are not known here."""
+        text = CAP.sub(" ", instruction.lower())
+        amounts, rest = AMOUNT.findall(text), AMOUNT.sub(" ", text)
+        kinds, details, unknown = self.extract(rest)
+        if len(amounts) > 1 or len(set(kinds)) > 1 or unknown or NEGATION.search(rest) or FLOOR.search(text):
             return None
-        facts = {"product": kinds[0] if kinds else ANYTHING, "details": ", ".join(sorted(set(details)))}
-        cap = float(amounts[0][0] or amounts[0][1]) if amounts else 0.0
-        return {k: v for k, v in (facts | {"price": f"{cap:g}" if amounts else ""}).items() if v}
+        goal = {"product": kinds[0] if kinds else ANYTHING, "details": ", ".join(sorted(set(details)))}
+        if amounts:
+            goal["price"] = f"{float(amounts[0][0] or amounts[0][1]):g}"
+        return {key: value for key, value in goal.items() if value}
 
-    def achieved(self, title: str, options: Sequence[tuple[str, str]], price: float, look: str) -> dict[str, str]:
-        """What one could have asked for who bought this. `look`: what the picture shows, in words.
+    def achieved(self, purchase: Purchase) -> dict[str, str]:
+        """A goal that one could have had who bought this, with some of what the title says; empty if none is clear."""
+        kind, details, others = self._describe(purchase)
+        random = Random(derive_seed(0, purchase.title, *purchase.options))
+        details += random.sample(others, min(random.randint(1, MAX_NAMED), len(others)))
+        cap = str(int(purchase.price // 10 + 1) * 10)
+        goal = self.parse(instruction({"product": kind, "details": ", ".join(details), "price": cap}))
+        if goal and self.parse(instruction(goal)) == goal and self.satisfied(goal, purchase):
+            return goal
+        return {}
+
+    def satisfied(self, goal: dict[str, str], purchase: Purchase) -> bool:
+        """Is what was bought all that `goal` names, whatever else it is?"""
+        kind, details, others = self._describe(purchase)
+        bought = set(map(_key, details + others))
+        wanted = {_key(detail) for detail in goal.get("details", "").split(", ") if detail}
+        fits = goal["product"] in (kind, ANYTHING) and wanted <= bought
+        return fits and purchase.price < float(goal.get("price", "inf"))
+
+    def _describe(self, purchase: Purchase) -> tuple[str, list[str], list[str]]:
+        """The kind of product, what was chosen of it or shows in the picture, and what else its title says.
 
         An option whose value no instruction would name (a style called "aurelia") is told by its look alone.
         """
-        kind, details, more = self._describe(title, options, look)
-        random = Random(derive_seed(0, title, *options))
-        chosen = random.sample(more, min(random.randint(1, NAMED), len(more)))
-        cap = str(int(price // 10 + 1) * 10)
-        facts = self.parse(instruction({"product": kind, "details": ", ".join(details + chosen), "price": cap}))
-        plain = facts and self.parse(instruction(facts)) == facts
-        return facts if facts and plain and self.satisfied(facts, title, options, price, look) else {}
-
-    def satisfied(
-        self, asked: dict[str, str], title: str, options: Sequence[tuple[str, str]], price: float, look: str
-    ) -> bool:
-        """Is what was bought all that `asked` names, whatever else it is?"""
-        kind, details, more = self._describe(title, options, look)
-        words = {_key(detail) for detail in details + more}
-        wanted = [_key(detail) for detail in asked.get("details", "").split(", ") if detail]
-        return (
-            asked["product"] in (kind, ANYTHING)
-            and all(key in words for key in wanted)
-            and price < float(asked.get("price", "inf"))
-        )
-
-    def _describe(self, title: str, options: Sequence[tuple[str, str]], look: str) -> tuple[str, list[str], list[str]]:
-        """The kind of thing, what was chosen of it or shows in the picture, and what else its title says."""
-        kinds, said, _ = self.extract(title)
+        kinds, named, _ = self.extract(purchase.title)
         if not kinds:  # its words may stand apart: "women's summer dress" is one of "women's dresses"
-            stems = set(_key(title))
+            stems = set(_key(purchase.title))
             kinds = [self.kinds[key] for key in sorted(self.kinds, key=len, reverse=True) if stems.issuperset(key)]
-        details = list(dict.fromkeys(self.extract(look)[1]))
-        for name, value in options:
-            told = option_phrase(name, value)
-            if told not in details and (not look or self.said & {_key(told), _key(value), _key(f"{value} {name}")}):
-                details.append(told)
         kind = kinds[0] if kinds else ANYTHING
-        known = {*_key(kind)}
-        return kind, details, [d for d in dict.fromkeys(said) if d not in details and known.isdisjoint(_key(d))]
+        details = list(dict.fromkeys(self.extract(purchase.look)[1]))
+        for name, value in purchase.options:
+            words = option_phrase(name, value)
+            asked = self.asked & {_key(words), _key(value), _key(f"{value} {name}")}
+            if words not in details and (asked or not purchase.look):
+                details.append(words)
+        known = set(_key(kind))
+        return kind, details, [d for d in dict.fromkeys(named) if d not in details and known.isdisjoint(_key(d))]
 
     def _queries(self, text: str) -> list[str]:
-        """Up to eight ways to search for what `text` asks for, from all of its words to the kind of thing alone."""
-        text = AMOUNT.sub(" ", CAPPING.sub(" ", text.lower()))
-        kinds, details, strange = self.extract(text)
-        words = [w for w in tokens(text) if stem(w) not in self.talk]
+        """Up to eight ways to search for what `text` asks for, from all of its words to the kind of product alone."""
+        text = AMOUNT.sub(" ", CAP.sub(" ", text.lower()))
+        kinds, details, unknown = self.extract(text)
+        words = [word for word in tokens(text) if stem(word) not in self.filler]
         kind = " ".join(kinds)
-        few = [f"{detail} {kind}".strip() for detail in details]
-        every = [" ".join(words), " ".join([*details, kind]), kind, *few, " ".join(details), " ".join(strange)]
-        return [q for q in dict.fromkeys(map(str.strip, every)) if q][:8] or ["item"]
+        single = [f"{detail} {kind}" for detail in details]
+        queries = [" ".join(words), " ".join([*details, kind]), kind, *single, " ".join(details), " ".join(unknown)]
+        return [query for query in dict.fromkeys(map(str.strip, queries)) if query][:8] or ["item"]
 
 
 def option_phrase(name: str, value: str) -> str:
     """How an option is asked for: by its value, and by its name, too, where that says too little ("size 11")."""
-    told = tokens(value)
-    clear = len("".join(told)) > 2 and bool(re.search("[a-z]", value)) and not filler().issuperset(map(stem, told))
-    return " ".join(told if clear else [*tokens(name), *told])
+    words = tokens(value)
+    clear = len("".join(words)) > 2 and re.search("[a-z]", value) and not filler().issuperset(map(stem, words))
+    return " ".join(words if clear else [*tokens(name), *words])
 
 
-def instruction(facts: dict[str, str]) -> str:
-    """A plain sentence that states `facts`, worded in one of several ways, always the same for the same facts."""
-    template, joint = TEMPLATES[derive_seed(0, *facts.items()) % len(TEMPLATES)]
-    details = facts.get("details", "")
-    *most, last = details.split(", ")
-    told = joint + (f"{', '.join(most)} and {last}" if most else last) if details else ""
-    return template.format(product=facts["product"], details=told, price=facts["price"])
+def instruction(goal: dict[str, str]) -> str:
+    """A plain sentence that states `goal`, worded in one of several ways, always the same for the same goal."""
+    template = WORDS["templates"][derive_seed(0, *goal.items()) % len(WORDS["templates"])]
+    *most, last = goal.get("details", "").split(", ")
+    details = template["joint"] + (f"{', '.join(most)} and {last}" if most else last) if last else ""
+    return template["text"].format(product=goal["product"], details=details, price=goal["price"])
 
 
 def _matched(words: list[str], phrases: dict[Key, str], longest: int) -> tuple[list[str], list[str]]:
@@ -198,11 +181,11 @@ def _matched(words: list[str], phrases: dict[Key, str], longest: int) -> tuple[l
 
 
 def _phrases(text: str) -> Iterator[tuple[Key, str]]:
-    """Up to LONGEST words in a row between marks, none that asks for nothing at either end: their stems, and they."""
+    """Stems and text of up to MAX_WORDS words in a row between punctuation marks, with no filler at either end."""
     for part in re.split(r"[,;:?!()|–—]|\.(?!\d)", text.lower()):
         words = tokens(part)
         stems = list(map(stem, words))
-        for n in range(1, LONGEST + 1):
+        for n in range(1, MAX_WORDS + 1):
             for i in range(len(words) - n + 1):
                 if stems[i] not in filler() and stems[i + n - 1] not in filler() and stems[i : i + n] != ["made"]:
                     yield tuple(stems[i : i + n]), " ".join(words[i : i + n])

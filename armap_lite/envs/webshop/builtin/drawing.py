@@ -21,10 +21,10 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
-from armap_lite.envs.webshop.builtin import table
+from armap_lite.envs.webshop.tables import table
 
 RGB = tuple[int, ...]
-TABLES = table("drawing")
+TABLES = table("builtin/drawing")
 COLOURS, MATERIALS = ({name: tuple(rgb) for name, rgb in TABLES[key].items()} for key in ("colours", "materials"))
 PATTERNS: list[str] = TABLES["patterns"]
 SHAPES: dict[str, list[str]] = TABLES["shapes"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from armap_lite.envs.webshop.builtin import table
+from armap_lite.envs.webshop.tables import table
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,5 @@ class Kind:
         return self.name if self.is_plural else self.name + ("es" if self.name.endswith(("ss", "ch", "sh")) else "s")
 
 
-TABLES = table("catalogue")
+TABLES = table("builtin/catalogue")
 KINDS = [Kind(**row, qualities=TABLES["qualities"][row["category"]]) for row in TABLES["kinds"]]
