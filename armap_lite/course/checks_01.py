@@ -5,24 +5,20 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from armap_lite.course import WrongAnswerError, as_list, equal, exercise, expect, puzzle
+from armap_lite.course import exercise, puzzle
+from armap_lite.course.answers import WrongAnswerError, each, equal, expect, numbers
 from armap_lite.envs.game24 import Game24
 
 SOLVED = ("10 - 4 = 6", "6 * 5 = 30", "30 - 6 = 24")
 
 
-@exercise("01-1", 1, "the `admissible` of the two observations: `len(game.reset(task).admissible)` is the first number")
-def counts(answer: Any) -> str:
+@exercise("01-1")
+def counts(answer: Any) -> None:
     """two numbers: how many actions are admissible at the start of 4 5 6 10, and how many after `10 - 4 = 6`"""
-    env, (start, later) = Game24(), as_list(answer, 2)
-    equal(start, len(env.reset(puzzle(4, 5, 6, 10)).admissible), "Before the first step", reveal=False)
-    equal(
-        later,
-        len(env.step("10 - 4 = 6").admissible),
-        "After it the numbers 5 6 6 are left; actions there",
-        reveal=False,
-    )
-    return "At the start six pairs of five actions each. Later 5 and 6 are one pair, though there are two sixes."
+    env = Game24()
+    start, later = env.reset(puzzle(4, 5, 6, 10)).admissible, env.step("10 - 4 = 6").admissible
+    after = "After it the numbers 5 6 6 are left; actions there"
+    numbers(answer, {"Before the first step": len(start), after: len(later)})
 
 
 class WithoutReplay(Game24):
@@ -32,12 +28,8 @@ class WithoutReplay(Game24):
         raise WrongAnswerError("`env.replay` is what you are to write: use `env.reset` and `env.step`.")
 
 
-@exercise(
-    "01-2",
-    2,
-    "section 3, and `begin` and `then` of `Trajectory`: the trajectory without steps, and one that is a step longer",
-)
-def replay(answer: Any) -> str:
+@exercise("01-2")
+def replay(answer: Any) -> None:
     """`replay(env, task, actions)`: the trajectory of the actions from the start; it stops where the episode is over"""
     cases = {
         "Three steps that solve 4 5 6 10": (puzzle(4, 5, 6, 10), SOLVED),
@@ -51,52 +43,44 @@ def replay(answer: Any) -> str:
         equal(found.actions, wanted.actions, f"{case}: the actions in the trajectory")
         equal([s.observation for s in found.steps], [s.observation for s in wanted.steps], f"{case}: what was seen")
         equal(found, wanted, f"{case}: the whole trajectory")
-    return "So a search can come back to any state, in any simulator that can start again."
 
 
-@exercise(
-    "01-3", 2, "section 4: a judge replays a trajectory. What is written in it may be wrong, what is done again is not"
-)
-def judged(answer: Any) -> str:
+@exercise("01-3")
+def judged(answer: Any) -> None:
     """`score(env, trajectory)`: 1.0 where carrying out the actions really ends at `task.setup["target"]`, else 0.0"""
     env, task = Game24(), puzzle(4, 5, 6, 10)
-    right, short = env.replay(task, SOLVED), env.replay(task, SOLVED[:2])
-    lie = dataclasses.replace(short.steps[-1], observation="left: 24")
+    right, unfinished = env.replay(task, SOLVED), env.replay(task, SOLVED[:2])
+    lie = dataclasses.replace(unfinished.steps[-1], observation="left: 24")
+    to_36 = ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")
     thirds = ("8 / 3 = 8/3", "3 - 8/3 = 1/3", "8 / 1/3 = 24")
     cases = {
         "A right trajectory": (right, 1.0),
-        "One that ends at 36": (env.replay(task, ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")), 0.0),
-        "One that ends at 36, where 36 is the target": (
-            env.replay(puzzle(4, 5, 6, 10, target=36), ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")),
-            1.0,
-        ),
+        "One that ends at 36": (env.replay(task, to_36), 0.0),
+        "One that ends at 36, where 36 is the target": (env.replay(puzzle(4, 5, 6, 10, target=36), to_36), 1.0),
         "One that ends at 224": (env.replay(task, ("10 * 5 = 50", "50 + 6 = 56", "56 * 4 = 224")), 0.0),
         "One that ends at 5/24": (env.replay(task, ("10 - 5 = 5", "6 * 4 = 24", "5 / 24 = 5/24")), 0.0),
-        "One that stops before the last step": (short, 0.0),
+        "One that stops before the last step": (unfinished, 0.0),
         "One without a step": (env.replay(task, ()), 0.0),
         "One that writes `left: 24` and did not get there": (
-            dataclasses.replace(short, steps=(*short.steps[:-1], lie), done=True),
+            dataclasses.replace(unfinished, steps=(*unfinished.steps[:-1], lie), done=True),
             0.0,
         ),
         "One that does get there by way of 1/3": (env.replay(puzzle(3, 3, 8, 8), thirds), 1.0),
     }
-    for case, (trajectory, wanted) in cases.items():
-        equal(answer(Game24(), trajectory), wanted, case)
-    return "A judge that believes what is written is a judge one can talk into anything."
+    each(lambda trajectory: answer(Game24(), trajectory), cases)
 
 
-@exercise("01-4", 3, "`env.replay(task, actions)` goes to a state, and `env.admissible()` then says how it can go on")
-def solutions(answer: Any) -> str:
+@exercise("01-4")
+def solutions(answer: Any) -> None:
     """`solutions(env, task)`: a list of all sequences of admissible actions that end at the target, each a tuple"""
     counted = {(3, 3, 8, 8, 24): 1, (2, 3, 4, 24): 3, (4, 6, 24): 1, (1, 1, 1, 1, 24): 0, (2, 3, 6, 12): 2}
-    for (*numbers, target), n in counted.items():
-        env, task = Game24(), puzzle(*numbers, target=target)
+    for (*start, target), n in counted.items():
+        env, task = Game24(), puzzle(*start, target=target)
         found = answer(Game24(), task)
         expect(isinstance(found, list), f"Expected a list, found {found!r}.")
         found = [tuple(actions) for actions in found]
         for actions in found:
             end = env.replay(task, actions)
             expect(end.done and end.steps[-1].observation == f"left: {target}", f"{actions} does not end at {target}.")
-        equal(len(set(found)), n, f"{numbers} to {target}: different sequences")
-        equal(len(found), n, f"{numbers} to {target}: sequences, each of them once")
-    return "3 3 8 8 has a single one among 680: no wonder that luck does not find it."
+        equal(len(set(found)), n, f"{start} to {target}: different sequences")
+        equal(len(found), n, f"{start} to {target}: sequences, each of them once")

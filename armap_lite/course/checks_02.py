@@ -6,48 +6,41 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from armap_lite.course import as_list, equal, exercise, expect, puzzle
+from armap_lite.course import exercise, puzzle
+from armap_lite.course.answers import each, equal, expect, numbers, replayable
 from armap_lite.envs.game24 import Game24
-from armap_lite.trajectory import Observation, Trajectory, transcript
+from armap_lite.trajectory import Observation, transcript
 
 
-@exercise(
-    "02-1", 1, "section 6: two trajectories are the same when their `actions` are; the end is the last observation"
-)
-def kept_and_ends(answer: Any) -> str:
+@exercise("02-1")
+def kept_and_ends(answer: Any) -> None:
     """two numbers: how many of the six walks stage 1 keeps, and how many different ends they come to"""
-    kept, ends = as_list(answer, 2)
-    equal(kept, 5, "Trajectories kept (an exact repeat is left out)", reveal=False)
-    equal(ends, 3, "Different ends", reveal=False)
-    return "Different trajectories with the same end are kept: they are different ways to do the same."
+    numbers(answer, {"Trajectories kept (an exact repeat is left out)": 5, "Different ends": 3})
 
 
-@exercise("02-2", 2, "the formula in section 2: p to the power 1/T is exp(logprob / T); then make the sum 1")
-def with_temperature(answer: Any) -> str:
+@exercise("02-2")
+def with_temperature(answer: Any) -> None:
     """`with_temperature(logprobs, temperature)`: the probabilities P_T, as a list, of choices with these `logprob`"""
     logs = [math.log(p) for p in (0.6, 0.3, 0.1)]
     roots = [math.sqrt(p) for p in (0.6, 0.3, 0.1)]
-    equal(
-        answer(given := list(logs), 1.0), [0.6, 0.3, 0.1], "T = 1 leaves probabilities that add up to one as they are"
-    )
+    found = answer(given := list(logs), 1.0)
+    equal(found, [0.6, 0.3, 0.1], "T = 1 leaves probabilities that add up to one as they are")
     expect(given == logs, f"Your function changed the list that it was given to {given}; make a new one.")
     equal(answer(logs, 2.0), [r / sum(roots) for r in roots], "T = 2 takes square roots")
     equal(answer([math.log(0.02), math.log(0.06)], 1.0), [0.25, 0.75], "0.02 and 0.06 are to add up to one")
     equal(answer(logs, 1e9), [1 / 3] * 3, "A very high T makes all alike")
     equal(answer(logs, 0.01), [1.0, 0.0, 0.0], "A very low T leaves the favourite alone")
     equal(answer([-2000.0, -2000.0], 1.0), [0.5, 0.5], "exp(-2000) is 0 for a computer; take the highest off first")
-    return "The order never changes, whatever the temperature: it decides how often second best gets its chance."
 
 
-@exercise("02-3", 2, "section 2, below the bars: entropy is -sum of p ln p, and e to that power is the number of sides")
-def sides(answer: Any) -> str:
+@exercise("02-3")
+def sides(answer: Any) -> None:
     """`sides(probabilities)`: the number of sides of a fair die with the same entropy"""
     for k in (1, 2, 6, 30):
         equal(answer([1 / k] * k), k, f"{k} choices, all equally likely")
     equal(answer([0.5, 0.25, 0.25]), 2 * math.sqrt(2), "One half and two quarters")
     equal(answer([0.25, 0.5, 0.25]), 2 * math.sqrt(2), "The same in another order")
     equal(answer([0.5, 0.0, 0.5]), 2, "A choice with probability 0 changes nothing (0 ln 0 counts as 0)")
-    return "A policy with 30 admissible actions may well roll a die with three sides."
 
 
 class Treadmill(Game24):
@@ -74,10 +67,8 @@ class DeadEnd(Game24):
         return () if self.walked else super().admissible()
 
 
-@exercise(
-    "02-4", 3, "`rollout` in `armap_lite/collect.py` does this with an LLM; an Observation has `admissible` and `done`"
-)
-def rollout(answer: Any) -> str:
+@exercise("02-4")
+def rollout(answer: Any) -> None:
     """`rollout(env, task, policy)`: one trajectory; `policy(transcript(so far), admissible)` picks each action"""
     asked: list[tuple[str, tuple[str, ...]]] = []
 
@@ -86,23 +77,17 @@ def rollout(answer: Any) -> str:
         asked.append((prompt, tuple(admissible)))
         return admissible[len(admissible) // 2]
 
-    for numbers in ((4, 5, 6, 10), (3, 3, 8, 8)):
+    for four in ((4, 5, 6, 10), (3, 3, 8, 8)):
         asked.clear()
-        env, task = Game24(), puzzle(*numbers)
+        env, task = Game24(), puzzle(*four)
         found = answer(Game24(), task, middle)
-        expect(isinstance(found, Trajectory), f"Expected a Trajectory, found {found!r}.")
-        equal(
-            found, env.replay(task, found.actions), f"{numbers}: what the same actions lead to when they are replayed"
-        )
-        equal(found.done, True, f"{numbers}: played until the episode was over")
+        replayable(found, env, task, f"{four}")
         seen = [env.replay(task, found.actions[:i]) for i in range(3)]
-        equal([prompt for prompt, _ in asked], [transcript(t) for t in seen], f"{numbers}: the prompts")
+        equal([prompt for prompt, _ in asked], [transcript(t) for t in seen], f"{four}: the prompts")
         offered = [env.replay(task, t.actions) and env.admissible() for t in seen]
-        equal([admissible for _, admissible in asked], offered, f"{numbers}: the actions that were offered")
-    equal(
-        len(answer(Treadmill(), puzzle(1, 2), middle).steps),
-        4,
-        "A world that never ends, with env.max_steps = 4: steps",
+        equal([admissible for _, admissible in asked], offered, f"{four}: the actions that were offered")
+    endless = {"A world that never ends, with env.max_steps = 4: steps": (Treadmill(), 4)}
+    each(
+        lambda env: len(answer(env, puzzle(1, 2), middle).steps),
+        {**endless, "A world with nothing admissible after a step: steps": (DeadEnd(), 1)},
     )
-    equal(len(answer(DeadEnd(), puzzle(1, 2), middle).steps), 1, "A world with nothing admissible after a step: steps")
-    return "That is the whole agent: a loop. All its wit is in the policy."

@@ -5,18 +5,17 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from armap_lite.course import equal, exercise, expect, puzzle, random_trajectory
+from armap_lite.course import exercise, puzzle, random_trajectory
+from armap_lite.course.answers import each, equal, expect, replayable
 from armap_lite.envs.game24 import Game24
 from armap_lite.synthesize import change
-from armap_lite.trajectory import Observation, PreferencePair, Trajectory
+from armap_lite.trajectory import Observation, PreferencePair
 
 ENDS_AT_36 = ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")
 
 
-@exercise(
-    "03-1", 1, "what the last action came to, and the sentence in section 1 that was written for another trajectory"
-)
-def refined(answer: Any) -> str:
+@exercise("03-1")
+def refined(answer: Any) -> None:
     """an instruction, in your own words, for which `failed` is exactly right: its four numbers and where it ended"""
     env = Game24()
     goal = env.hindsight.achieved(env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36))
@@ -24,21 +23,16 @@ def refined(answer: Any) -> str:
     read = env.hindsight.parse(answer)
     expect(read, f"No clear goal can be read in {answer!r}: name the four numbers, and 'to obtain' the fifth.")
     equal(read, goal, "The goal that is read in your text")
-    return "It failed at its own instruction, and is a perfect answer to yours."
 
 
-@exercise(
-    "03-2",
-    2,
-    "section 2: `hindsight.parse(draft)` reads the goal of a text, `hindsight.achieved(trajectory)` what was done",
-)
-def word(answer: Any) -> str:
+@exercise("03-2")
+def word(answer: Any) -> None:
     """`word(env, trajectory, drafts)`: (the first draft that states the goal, "llm"), else (a plain one, "plain")"""
     env = Game24()
     walk = env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36)
     plain = (env.hindsight.to_text(env.hindsight.achieved(walk)), "plain")
     good, other = "Combine 4 5 6 10 to get 36.", "Make 36 from the numbers 10 6 5 4."
-    cases: dict[str, tuple[list[str], tuple[str, str]]] = {
+    cases = {
         "The second draft is the first that is right": (["Make 36 from 4 5 6.", good, other], (good, "llm")),
         "Another order of the numbers is right as well": ([other, good], (other, "llm")),
         "A draft that asks for the target of the task": (["Use the numbers 4 5 6 10 to obtain 24."], plain),
@@ -47,34 +41,28 @@ def word(answer: Any) -> str:
         "A draft that cannot be read": (["Be good!"], plain),
         "No draft": ([], plain),
     }
-    for case, (drafts, wanted) in cases.items():
-        equal(answer(Game24(), walk, drafts), wanted, case)
-    return "The LLM may say it as it likes, as long as it says what is true."
+    each(lambda drafts: answer(Game24(), walk, drafts), cases)
 
 
-@exercise(
-    "03-3",
-    2,
-    "section 6: the twin asks for what the rejected one did: begin with `env.hindsight.achieved(pair.rejected)`",
-)
-def mirror(answer: Any) -> str:
+@exercise("03-3")
+def mirror(answer: Any) -> None:
     """`mirror(env, pair)`: the pair with roles exchanged and an instruction for its new chosen one, or None"""
-    env, task = Game24(), puzzle(4, 5, 6, 10)
+    env, task, achieved = Game24(), puzzle(4, 5, 6, 10), Game24.hindsight.achieved
     walk = env.replay(task, ENDS_AT_36)
+    text = env.hindsight.to_text(achieved(walk))
     for end in ("30 - 6 = 24", "30 * 6 = 180"):
         other = env.replay(task, (*ENDS_AT_36[:2], end))
-        pair = PreferencePair("p", task.id, env.hindsight.to_text(env.hindsight.achieved(walk)), walk, other, "llm", 2)
+        pair = PreferencePair("p", task.id, text, walk, other, "llm", 2)
         twin = answer(Game24(), pair)
         expect(isinstance(twin, PreferencePair), f"Expected a PreferencePair, found {twin!r}.")
         equal((twin.chosen, twin.rejected), (other, walk), "Chosen and rejected, exchanged")
-        equal(env.hindsight.parse(twin.instruction), env.hindsight.achieved(other), "What the new instruction asks for")
+        equal(env.hindsight.parse(twin.instruction), achieved(other), "What the new instruction asks for")
         equal(twin.origin, "plain", "The origin of a sentence that no LLM wrote")
         back = answer(Game24(), twin)
         equal((back.chosen, back.rejected), (walk, other), "The twin of the twin: chosen and rejected")
     fraction = env.replay(task, (*ENDS_AT_36[:1], "6 / 5 = 6/5", "6/5 * 6 = 36/5"))
-    pair = PreferencePair("p", task.id, env.hindsight.to_text(env.hindsight.achieved(walk)), walk, fraction, "llm", 1)
+    pair = PreferencePair("p", task.id, text, walk, fraction, "llm", 1)
     expect(answer(Game24(), pair) is None, "The rejected one ends at 36/5; nobody asks for that: expected None.")
-    return "Right once and wrong once: now nothing but the instruction tells them apart."
 
 
 class Tired(Game24):
@@ -88,28 +76,20 @@ class Tired(Game24):
         return super().step(action)
 
 
-@exercise(
-    "03-4",
-    3,
-    "`change` in armap_lite/synthesize.py; `env.replay(task, actions[:at])` goes to where the change is",
-)
-def negative(answer: Any) -> str:
+@exercise("03-4")
+def negative(answer: Any) -> None:
     """`negative(env, trajectory, rng)`: one action changed, the rest carried out again, another end; or None"""
-    env, hindsight, places = Game24(), Game24.hindsight, set()
+    env, achieved, places = Game24(), Game24.hindsight.achieved, set()
     walks = [random_trajectory(env, puzzle(2, 5, 7, 9), random.Random(seed)) for seed in range(24)]
-    walks = [walk for walk in walks if hindsight.achieved(walk)]  # did something one can ask for
+    walks = [walk for walk in walks if achieved(walk)]  # did something one can ask for
     # Of 5 5 5 5: whatever comes of the first two, the other two are still there.
     ends = (("5 + 5 = 10", "10 + 10 = 20"), ("5 * 5 = 25", "25 + 10 = 35"))
     walks += [env.replay(puzzle(5, 5, 5, 5), ("5 + 5 = 10", *end)) for end in ends] * 12
     for seed, walk in enumerate(walks):
         other = answer(Game24(), walk, random.Random(seed))
-        expect(isinstance(other, Trajectory), f"{walk.actions}: expected a Trajectory, found {other!r}.")
-        equal(other, env.replay(walk.task, other.actions), "What its actions lead to when they are replayed")
-        expect(other.done, f"{other.actions} stops before the episode is over.")
-        expect(
-            hindsight.achieved(other) != hindsight.achieved(walk),
-            f"{other.actions} ends where the good one ends, so it is not wrong.",
-        )
+        replayable(other, env, walk.task, f"{walk.actions}")
+        wrong = achieved(other) != achieved(walk)
+        expect(wrong, f"{other.actions} ends where the good one ends, so it is not wrong.")
         at = next(i for i, (a, b) in enumerate(zip(other.actions, walk.actions)) if a != b)
         places.add(at)
         for i in range(at + 1, 3):
@@ -121,4 +101,3 @@ def negative(answer: Any) -> str:
     zeros, stubborn = random_trajectory(env, puzzle(0, 0, 0, 0), random.Random(0)), Tired()
     expect(change(env, zeros, random.Random(0)) is None, "a puzzle of zeros ends at 0")
     expect(answer(stubborn, zeros, random.Random(0)) is None, "0 0 0 0 ends at 0 whatever one does: expected None.")
-    return "Nobody said what is right, and still you know which of the two is wrong."

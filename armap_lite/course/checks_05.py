@@ -5,61 +5,54 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
-from armap_lite.course import as_list, equal, exercise, expect, puzzle, random_trajectory
+from armap_lite.course import exercise, puzzle, random_trajectory
+from armap_lite.course.answers import equal, expect, numbers
 from armap_lite.course.toys import step_results
 from armap_lite.envs.game24 import Game24
 from armap_lite.planners.mcts import Node, select
 from armap_lite.trajectory import Trajectory
 
 
-@exercise("05-1", 1, "sections 3 and 4; attempts are counted from 0, and of equal rewards the first one counts")
-def answers(answer: Any) -> str:
+@exercise("05-1")
+def answers(answer: Any) -> None:
     """three numbers: the answer of Best-of-N for n = 4 and for n = 8, and the trial at which Reflexion stops"""
-    asked = ("Best of the first 4", "Best of all 8", "Reflexion's last trial")
-    for found, wanted, what in zip(as_list(answer, 3), (3, 3, 1), asked):
-        equal(found, wanted, what, reveal=False)
-    return (
-        "Four more attempts brought nothing new. And Reflexion stopped at the first reward above 0, better ones ahead."
-    )
+    numbers(answer, {"Best of the first 4": 3, "Best of all 8": 3, "Reflexion's last trial": 1})
 
 
-@exercise("05-2", 2, "section 3; a dictionary with `attempt.actions` as key remembers what was asked before")
-def best_of_n(answer: Any) -> str:
+def recorded(value: Callable[[Trajectory], float]) -> tuple[Callable[[Trajectory], float], list[Trajectory]]:
+    """A reward function that returns `value`, and the list of trajectories that it was called with."""
+    asked: list[Trajectory] = []
+
+    def reward(trajectory: Trajectory) -> float:
+        asked.append(trajectory)
+        return value(trajectory)
+
+    return reward, asked
+
+
+@exercise("05-2")
+def best_of_n(answer: Any) -> None:
     """`best_of_n(attempts, reward)`: index of the attempt with the highest reward, asked for once for each walk"""
     env = Game24()
     for seed in range(5):
         rng = random.Random(seed)
-        asked: list[tuple[str, ...]] = []
         different = [random_trajectory(env, puzzle(2, 5, 7, 9), rng) for _ in range(6)]
         attempts = [different[0], *(dataclasses.replace(rng.choice(different)) for _ in range(12))]
-        value = {t.actions: rng.uniform(-3, 3) - 4 * (seed % 2) for t in different}
-        value[different[0].actions] = -9.0
+        rewards = {t.actions: rng.uniform(-3, 3) - 4 * (seed % 2) for t in different}
+        rewards[different[0].actions] = -9.0
         attempts[1] = dataclasses.replace(different[0])  # a repeat before the best one
-
-        def reward(trajectory: Trajectory, asked: list = asked, value: dict = value) -> float:
-            asked.append(trajectory.actions)
-            return value[trajectory.actions]
-
-        rewards = [value[attempt.actions] for attempt in attempts]
-        equal(
-            answer(attempts, reward),
-            rewards.index(max(rewards)),
-            f"Rewards {[round(r, 1) for r in rewards]}: the index",
-        )
-        equal(
-            len(asked),
-            len(set(rewards)),
-            f"{len(attempts)} attempts, {len(set(rewards))} of them different: calls of `reward`",
-        )
-    return "All rewards negative, or all positive: only their order counts."
+        reward, asked = recorded(lambda trajectory: rewards[trajectory.actions])  # noqa: B023 (called in this round)
+        found, values = answer(attempts, reward), [rewards[attempt.actions] for attempt in attempts]
+        equal(found, values.index(max(values)), f"Rewards {[round(v, 1) for v in values]}: the index")
+        n = len(set(values))
+        equal(len(asked), n, f"{len(attempts)} attempts, {n} of them different: calls of `reward`")
 
 
-@exercise(
-    "05-3", 2, "the formula in section 5 and the list below it: v is scaled by `low` and `high`, N is `node.visits`"
-)
-def uct(answer: Any) -> str:
+@exercise("05-3")
+def uct(answer: Any) -> None:
     """`uct(child, node, c, low, high)`: value + c * prior * (number of children) * sqrt(ln(N + 1)) / (1 + n)"""
     rng = random.Random(0)
     for _ in range(20):
@@ -81,11 +74,10 @@ def uct(answer: Any) -> str:
         equal(answer(old, node, 0.0, old.value, old.value), 0.0, "One reward so far, low = high: there is no scale, 0")
         chosen = max(node.children, key=lambda child: answer(child, node, c, low, high))
         expect(chosen is select(node, c, low, high), "Your rule does not take the child that `select` takes.")
-    return "Two wishes in one number; `c` is the exchange rate."
 
 
-@exercise("05-4", 2, "section 5, `backward`: `node.parent` leads up, and is None above the root")
-def carried(answer: Any) -> str:
+@exercise("05-4")
+def carried(answer: Any) -> None:
     """`carry_up(leaf, reward, gamma)`: each node from leaf to root counts a visit and keeps its highest value"""
     for gamma in (1.0, 0.9, 0.5):
         root = Node()
@@ -93,58 +85,44 @@ def carried(answer: Any) -> str:
         leaves = [Node(parent=left), Node(parent=left), Node(parent=right)]
         for leaf, reward in zip(leaves, (1.0, -2.0, 3.0)):
             answer(leaf, reward, gamma)
-        equal(
-            [n.visits for n in (*leaves, left, right, root)], [1, 1, 1, 2, 1, 3], "Visits of 3 leaves, 2 parents, root"
-        )
+        visits = [node.visits for node in (*leaves, left, right, root)]
+        equal(visits, [1, 1, 1, 2, 1, 3], "Visits of 3 leaves, 2 parents, root")
         equal([n.value for n in leaves], [1.0, -2.0, 3.0], "Values of the leaves, after rewards 1, -2 and 3")
-        equal(
-            (left.value, right.value),
-            (gamma, 3 * gamma),
-            f"gamma = {gamma}: the parents, one discount up (the maximum)",
-        )
+        parents = (left.value, right.value)
+        equal(parents, (gamma, 3 * gamma), f"gamma = {gamma}: the parents, one discount up (the maximum)")
         equal(root.value, 3 * gamma**2, f"gamma = {gamma}: the root, two discounts up")
-    return "The maximum, not the mean: one good end is enough to make a beginning worth while."
 
 
-@exercise("05-5", 3, "section 5: walk down by `select`, give a node without children its actions, then `backward`")
-def tree_search(answer: Any) -> str:
+@exercise("05-5")
+def tree_search(answer: Any) -> None:
     """`tree_search(env, task, reward, rollouts)`: the trajectory with the highest reward in a search like MCTS"""
-    env, asked = Game24(), []
-
-    def watched(value: Any) -> Any:
-        def reward(trajectory: Trajectory) -> float:
-            asked.append(trajectory)
-            return value(trajectory)
-
-        asked.clear()
-        return reward
+    env = Game24()
 
     def near(trajectory: Trajectory) -> float:
         return -abs(float(step_results(trajectory)[-1]) - trajectory.task.setup["target"])
 
-    for numbers, rollouts in (((2, 3, 4), 500), ((2, 5, 7, 9), 20)):
-        task = puzzle(*numbers)
+    for start, rollouts in (((2, 3, 4), 500), ((2, 5, 7, 9), 20)):
+        task, (reward, asked) = puzzle(*start), recorded(near)
         try:
-            found = answer(Game24(), task, watched(near), rollouts)
+            found = answer(Game24(), task, reward, rollouts)
         except ValueError as error:
             empty = "max()" in str(error) or "empty" in str(error)
-            expect(not empty, f"{error}: {numbers} was tried out after {len(asked)} rewards; `root.exhausted` says so.")
+            expect(not empty, f"{error}: {start} was tried out after {len(asked)} rewards; `root.exhausted` says so.")
             raise
-        expect(isinstance(found, Trajectory), f"{numbers}: expected a Trajectory, found {found!r}.")
-        expect(len(asked) <= rollouts, f"{numbers}: {len(asked)} rewards asked for, {rollouts} rollouts allowed.")
+        expect(isinstance(found, Trajectory), f"{start}: expected a Trajectory, found {found!r}.")
+        expect(len(asked) <= rollouts, f"{start}: {len(asked)} rewards asked for, {rollouts} rollouts allowed.")
         odd = [t.actions for t in asked if not t.done or t != env.replay(task, t.actions)]
-        expect(not odd, f"{numbers}: only finished trajectories get a reward; found {odd[:1]}.")
+        expect(not odd, f"{start}: only finished trajectories get a reward; found {odd[:1]}.")
         different = len({t.actions for t in asked})
-        again = (
-            f"{numbers}: {different} different walks in {len(asked)} attempts; an exhausted node is not walked again."
-        )
-        expect(different == len(asked), again)
-        equal(near(found), max(map(near, asked)), f"{numbers}: the reward of the answer (the highest of all asked for)")
-    answer(Game24(), puzzle(2, 3, 4), watched(near), 500)
+        again = f"{different} different walks in {len(asked)} attempts; an exhausted node is not walked again."
+        expect(different == len(asked), f"{start}: {again}")
+        equal(near(found), max(map(near, asked)), f"{start}: the reward of the answer (the highest of all asked for)")
+    reward, asked = recorded(near)
+    answer(Game24(), puzzle(2, 3, 4), reward, 500)
     equal(len(asked), 75, "2 3 4 with 500 rollouts: there are 75 walks, and a search that closes branches tries each")
     first = "7 + 2 = 9"
-    answer(Game24(), puzzle(2, 5, 7, 9), watched(lambda t: 0.01 * (t.actions[0] == first)), 60)
+    reward, asked = recorded(lambda trajectory: 0.01 * (trajectory.actions[0] == first))
+    answer(Game24(), puzzle(2, 5, 7, 9), reward, 60)
     share = sum(t.actions[0] == first for t in asked) / len(asked)
     tell = f"Only walks that begin with {first!r} have a reward (0.01), and {share:.0%} of yours do"
     expect(share > 0.3, f"{tell}: use `select`, with the lowest and the highest reward so far.")
-    return "Sixty attempts at random would have begun with it twice. Each of yours told the next one where to look."

@@ -6,22 +6,22 @@ import random
 from typing import Any
 
 from armap_lite.control import Objective, Weighted
-from armap_lite.course import as_list, equal, exercise, expect, puzzle
+from armap_lite.course import exercise, puzzle
+from armap_lite.course.answers import as_list, each, equal, expect
 from armap_lite.envs.game24 import Game24
 
 
-@exercise("06-1", 1, "section 1: take weight times t off each reward, and compare")
-def winners(answer: Any) -> str:
+@exercise("06-1")
+def winners(answer: Any) -> None:
     """three letters: the attempt with the highest objective for the weights 0, 0.5 and 3"""
     letters = as_list(list(answer) if isinstance(answer, str) else answer, 3)
     for found, wanted, weight in zip(letters, "ABC", (0, 0.5, 3)):
         sums = f"its objective is lower than another one's (that of A is 3 - {weight} * 3)"
         expect(str(found).strip().upper() == wanted, f"λ = {weight}: not {found!r}; {sums}.")
-    return "A little of the wish costs little reward; all of it costs all."
 
 
-@exercise("06-2", 2, "an action reads `10 - 4 = 6`; `Fraction('8/3')` reads what comes after ` = `, fractions too")
-def largest(answer: Any) -> str:
+@exercise("06-2")
+def largest(answer: Any) -> None:
     """`largest(trajectory)`: the largest size (without sign) of what a step came to; 0.0 without steps"""
     env = Game24()
     walks = {
@@ -31,17 +31,15 @@ def largest(answer: Any) -> str:
         (): 0.0,
     }
     found = {actions: env.replay(puzzle(4, 5, 6, 10), actions) for actions in walks}
-    for actions, wanted in walks.items():
-        equal(answer(found[actions]), wanted, f"{'; '.join(actions) or 'No step'}")
+    each(answer, {"; ".join(a) or "No step": (found[a], wanted) for a, wanted in walks.items()})
     objective = Objective() - 0.1 * Weighted(answer)
     calm, wild = (found[actions] for actions in list(walks)[1:3])
     equal(objective(wild, 2.0), 2.0 - 6.1, "Reward 2.0 less 0.1 times your term, for the walk by way of 60")
     expect(objective(calm, 1.0) > objective(wild, 2.0), "The wish should make the calm walk win.")
-    return "An ordinary function, and the reward has a new wish. Nothing was trained."
 
 
-@exercise("06-3", 2, "section 1: both objectives are straight lines in λ; where do they cross?")
-def tipping(answer: Any) -> str:
+@exercise("06-3")
+def tipping(answer: Any) -> None:
     """`tipping(best, cheap)`, each (reward, term): the weight above which `cheap` wins; None where it never does"""
     rng = random.Random(0)
     for _ in range(20):
@@ -54,11 +52,10 @@ def tipping(answer: Any) -> str:
             expect(found == wins, f"best = {best}, cheap = {cheap}: at λ = {weight:.3f} the winner should be {wins}.")
     for cheap in ((1.0, 3), (1.0, 5)):
         expect(answer((2.0, 3), cheap) is None, f"best = (2.0, 3), cheap = {cheap} is not cheaper: expected None.")
-    return "Below it nothing happens, above it all at once: an answer jumps, a mean over many tasks glides."
 
 
-@exercise("06-4", 3, "section 6; a point is beaten by another one that is nowhere worse and somewhere better")
-def frontier(answer: Any) -> str:
+@exercise("06-4")
+def frontier(answer: Any) -> None:
     """`frontier(points)`, each (cost, reward): those that no other point beats, each once, from cheap to dear"""
     rng = random.Random(1)
     cases = [
@@ -76,4 +73,3 @@ def frontier(answer: Any) -> str:
         found = answer(list(points))
         expect(isinstance(found, (list, tuple)), f"Expected a list from cheap to dear, found a {type(found).__name__}.")
         equal(found, wanted, f"The points {points}")
-    return "Everything else is waste: more of both could be had."

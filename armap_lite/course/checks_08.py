@@ -6,7 +6,8 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from armap_lite.course import LampsBase, as_list, equal, exercise, expect, random_trajectory
+from armap_lite.course import LampsBase, exercise, random_trajectory
+from armap_lite.course.answers import each, equal, expect, numbers
 from armap_lite.course.toys import LAMPS, LampHindsight
 from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.synthesize import change
@@ -37,17 +38,15 @@ class Mumbling(LampHindsight):
         return super().to_text(goal) if goal["lit"] != "white" else "Do the usual."
 
 
-@exercise("08-1", 1, "`math.comb(6, 3)` counts without order, `math.perm(6, 3)` with it; which is which here?")
-def bags_and_walks(answer: Any) -> str:
+@exercise("08-1")
+def bags_and_walks(answer: Any) -> None:
     """two numbers: how many different bags a table of six things allows, and how many sequences of actions"""
-    bags, walks = as_list(answer, 2)
-    equal(bags, 20, "Bags of three out of six things (the order in the bag does not matter)", reveal=False)
-    equal(walks, 120, "Sequences: six things first, then five, then four", reveal=False)
-    return "Six walks for each bag, and only one bag is right: luck packs it once in twenty times."
+    bags = "Bags of three out of six things (the order in the bag does not matter)"
+    numbers(answer, {bags: 20, "Sequences: six things first, then five, then four": 120})
 
 
-@exercise("08-2", 2, "`parse` of `PackingHindsight`; `re.split` at the words not and without leaves what is asked for")
-def parse(answer: Any) -> str:
+@exercise("08-2")
+def parse(answer: Any) -> None:
     """`parse(instruction, things)`: {"bag": three things, sorted}; what comes after `not` or `without` is not asked"""
     things = ("apple", "book", "coat", "knife", "map", "radio", "rope", "soap", "tent", "torch")
     cases = {
@@ -62,13 +61,11 @@ def parse(answer: Any) -> str:
         "Pack the tent and again the tent, and the map.": None,
         "Do not pack a thing.": None,
     }
-    for text, wanted in cases.items():
-        equal(answer(text, things), wanted, f"{text!r}")
-    return "A sentence that is read wrongly becomes a wrong lesson; one that cannot be read is merely left out."
+    each(lambda text: answer(text, things), {repr(text): (text, wanted) for text, wanted in cases.items()})
 
 
-@exercise("08-3", 2, "section 2: the loop over `few_shot`; a task's instruction must be readable too, not None")
-def misread(answer: Any) -> str:
+@exercise("08-3")
+def misread(answer: Any) -> None:
     """`misread(env)`: texts of `few_shot` that `parse` reads as another goal, then tasks' texts it cannot read"""
 
     def told(env: Any) -> Iterator[str]:
@@ -81,11 +78,10 @@ def misread(answer: Any) -> str:
     equal(list(answer(Words(Mumbling()))), ["Do the usual."], "One whose tasks mumble once")
     deaf = Words(Deaf())
     equal(list(answer(deaf)), shown + list(told(deaf)), "One that reads nothing")
-    return "Keep this check: it costs a second. Where it finds something, good drafts are lost, or bad ones kept."
 
 
-@exercise("08-4", 3, "the class `Packing` in section 1; `set.symmetric_difference_update` switches a lamp")
-def lamps(answer: Any) -> str:
+@exercise("08-4")
+def lamps(answer: Any) -> None:
     """`Lamps`: `reset`, `step` and `admissible` of a world of four lamps in which three switches end the episode"""
     missing = ", ".join(sorted(getattr(answer, "__abstractmethods__", ())))
     expect(not missing, f"Not solved yet. Your class has no {missing}: expected the three methods that make a world.")
@@ -110,4 +106,3 @@ def lamps(answer: Any) -> str:
     goal = env.hindsight.achieved(walk)
     equal(env.hindsight.parse(env.hindsight.to_text(goal)), goal, "What was achieved, put into words and read again")
     expect(isinstance(change(env, walk, random.Random(0)), Trajectory), "Stage 2 found no negative in your world.")
-    return "Stage 2 has just made its first negative here: your world can be learned from."

@@ -1,10 +1,9 @@
-"""Grades for a folder of handed-in notebooks, as CSV: each runs in a process of its own, for so many seconds at most.
+"""Grades for a folder of handed-in notebooks, as CSV: each runs in a process of its own, with a time limit.
 
-Of a hand-in only the part with its exercises is run, and of that only what a student writes. The
-cells tagged `setup` and `check` are those of this checkout, found by the exercise's id: who edits, deletes or copies
-them, prints points, or defines a `check` of his own, changes nothing. An exception in one cell does not stop the next,
-nor does one that takes a quarter of the time by itself. A notebook that crashes or never ends keeps the points it has
-by then, and the row says why it has no more.
+Of a hand-in only the part with its exercises is run, and of that only what a student writes. The cells tagged `setup`
+and `check` are those of this checkout, found by the exercise's id: to edit, delete or copy them, to print points or to
+define another `check` changes nothing. An exception in one cell does not stop the next, nor does a cell that takes a
+quarter of the time. A notebook that crashes or never ends keeps the points it has by then, and the row says why.
 
 What is *not* protected: answers and checks live in one Python process. Code written to cheat can find the checks in
 memory and change them, or write to the file where points are noted; nobody does so by accident, and a reader sees it
@@ -13,8 +12,8 @@ container or under an account without secrets. Time is limited, memory is not. W
 it, unless it detached itself.
 
 Of several attempts at one notebook the best counts, and the row names them all: the time of a file is lost on the way.
-Files that an archive of macOS adds (`__MACOSX`, `._*`) are no hand-ins. Where there are no POSIX signals (Windows), a
-cell has the time of the whole notebook.
+Files that an archive of macOS adds (`__MACOSX`, `._*`) are ignored. Where there are no POSIX signals (Windows), a cell
+has the time of the whole notebook.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ from armap_lite.course.notebooks import ID, course, read, tagged
 from armap_lite.storage.store import read_jsonl, write_atomic
 
 STRAY = re.compile(r"\.ipynb_checkpoints$|__MACOSX$|\._")  # files and folders beside hand-ins that are none
-SHARE = 4  # no cell may take more than this part of a notebook's time
+CELL_SHARE = 4  # no cell may take more than this part of a notebook's time
 
 Cells = list[tuple[str, str]]  # (what it is: "setup", "code", "code of 05-3", or "05-3", which checks it; its source)
 
 
 @dataclass
 class NotebookGrade:
-    """What came out of one hand-in; `results` holds the exercises whose check ran."""
+    """The grade of one hand-in; `results` holds the exercises whose check ran."""
 
     notebook: str
     student: str
@@ -56,23 +55,28 @@ class NotebookGrade:
     others: list[str] = field(default_factory=list)  # further attempts, none of them better
 
     @property
+    def points(self) -> int:
+        return sum(result.points for result in self.results.values())
+
+    @property
+    def total(self) -> int:
+        return sum(self.of.values())
+
+    @property
     def remark(self) -> str:
         """The reason, and which of several attempts this is."""
         best = f"the best of {1 + len(self.others)} attempts, besides {', '.join(self.others)}" if self.others else ""
         return "; ".join(filter(None, [self.reason, best]))
 
-    @property
-    def points(self) -> int:
-        return sum(result.points for result in self.results.values())
-
     def __str__(self) -> str:
-        said = f"   ({self.remark})" if self.remark else ""
-        return f"{self.points:3} of {sum(self.of.values()):3}  {self.notebook}  {self.student}{said}"
+        remark = f"   ({self.remark})" if self.remark else ""
+        return f"{self.points:3} of {self.total:3}  {self.notebook}  {self.student}{remark}"
 
 
-def grade(
-    folder: Path, out: Path, seconds: float = 60, progress: Callable[[NotebookGrade], Any] = print
-) -> list[NotebookGrade]:
+Grades = list[NotebookGrade]
+
+
+def grade(folder: Path, out: Path, seconds: float = 60, progress: Callable[[NotebookGrade], Any] = print) -> Grades:
     """Grade every notebook under `folder`, a row for each student and notebook, written to the CSV file `out`.
 
     The file is written after each notebook, and `progress` called with the row it stands in.
@@ -85,21 +89,17 @@ def grade(
     paths = [p for p in sorted(folder.rglob("*.ipynb")) if not any(map(STRAY.match, p.relative_to(folder).parts))]
     if not paths:
         raise ValueError(f"no notebooks (*.ipynb) under {folder}")
-    rows: list[NotebookGrade] = []
+    rows: dict[Any, NotebookGrade] = {}
     for path in paths:
-        inside = path.relative_to(folder)
-        row = grade_notebook(path, "/".join(inside.parts[:-1]) or path.stem, seconds)
-        before = next((r for r in rows if r.of and (r.student, r.of) == (row.student, row.of)), None)
-        if before is None:
-            rows.append(row)
-        else:
-            row = rows[rows.index(before)] = better(before, row)
-        write_atomic(out, as_csv(rows))
+        row = grade_notebook(path, "/".join(path.relative_to(folder).parts[:-1]) or path.stem, seconds)
+        key = (row.student, *row.of) if row.of else path
+        rows[key] = row = best_of(rows[key], row) if key in rows else row
+        write_atomic(out, as_csv(list(rows.values())))
         progress(row)
-    return rows
+    return list(rows.values())
 
 
-def better(one: NotebookGrade, other: NotebookGrade) -> NotebookGrade:
+def best_of(one: NotebookGrade, other: NotebookGrade) -> NotebookGrade:
     """The attempt with more points, the first of equal ones, which names the other."""
     best, rest = (other, one) if other.points > one.points else (one, other)
     best.others = [*one.others, *other.others, rest.notebook]
@@ -115,13 +115,14 @@ def grade_notebook(path: Path, student: str, seconds: float) -> NotebookGrade:
     ids = list(tagged(cells, "exercise"))
     number = (ids or [path.name])[0][:2]  # a file may have been renamed, but an exercise knows where it belongs
     ours: list[Any] = next((book["cells"] for origin, book in course() if origin.name[:2] == number), [])
-    marks = NotebookGrade(path.name, student, {id: find(id).points for id in tagged(ours, "check")})
-    if not set(ids) & set(marks.of):
-        empty = bool(ours) and not marks.of
-        marks.reason = "this one has no exercises" if empty else "no cell is tagged as an exercise of this course"
-        return marks
-    marks.results, marks.reason = run(assemble(cells, ours), seconds)
-    return marks
+    row = NotebookGrade(path.name, student, {id: find(id).points for id in tagged(ours, "check")})
+    if set(ids) & set(row.of):
+        row.results, row.reason = run(assemble(cells, ours), seconds)
+    elif ours and not row.of:
+        row.reason = "this one has no exercises"
+    else:
+        row.reason = "no cell is tagged as an exercise of this course"
+    return row
 
 
 def assemble(cells: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) -> Cells:
@@ -145,16 +146,17 @@ def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         script, notes = Path(scratch, "cells.json"), Path(scratch, "notes.jsonl")
         script.write_text(json.dumps(cells), encoding="utf-8")
-        here = Path(__file__).resolve().parents[2]
-        env = {**os.environ, "PYTHONPATH": str(here), "IPYTHONDIR": scratch, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "armap_lite.course", "play", str(script), str(notes), str(seconds / SHARE)]
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        child = subprocess.Popen(command, cwd=scratch, env=env, start_new_session=True, **quiet)  # type: ignore[call-overload]
+        here = str(Path(__file__).resolve().parents[2])
+        env = {**os.environ, "PYTHONPATH": here, "IPYTHONDIR": scratch, "OMP_NUM_THREADS": "1"}
+        limit, null = str(seconds / CELL_SHARE), subprocess.DEVNULL
+        child = subprocess.Popen(
+            [sys.executable, "-m", "armap_lite.course", "play", str(script), str(notes), limit],
+            cwd=scratch, env=env, start_new_session=True, stdin=null, stdout=null, stderr=null,
+        )  # fmt: skip
         try:
-            child.wait(seconds)
-            ended = f"it ended itself with status {child.returncode}"
-            if child.returncode < 0:
-                ended = f"it died of {signal.Signals(-child.returncode).name}"
+            status = child.wait(seconds)
+            died = f"it died of {signal.Signals(-status).name}" if status < 0 else ""
+            ended = died or f"it ended itself with status {status}"
         except subprocess.TimeoutExpired:
             ended = f"stopped after {seconds:g} seconds"
         finally:
@@ -163,8 +165,8 @@ def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
     results = {line["id"]: Result(**line) for line in lines if "id" in line}
     errors = [line["error"] for line in lines if "error" in line]
     if not any("end" in line for line in lines):
-        at = [line["at"] for line in lines if "at" in line]
-        errors.append(f"{ended}, {at[-1] if at else 'before the first cell'}")
+        where = [line["at"] for line in lines if "at" in line] or ["before the first cell"]
+        errors.append(f"{ended}, {where[-1]}")
     return results, "; ".join(errors[-3:])
 
 
@@ -183,6 +185,10 @@ class TooLongError(BaseException):
     """Of no kind that code under test would catch."""
 
 
+def _too_long(*_: Any) -> None:
+    raise TooLongError
+
+
 def play(script: Path, notes: Path, seconds: float) -> None:
     """The other side of `run`: the cells in IPython, as in a notebook; everything that happens is noted at once.
 
@@ -195,26 +201,20 @@ def play(script: Path, notes: Path, seconds: float) -> None:
         def enable_gui(self, gui: Any = None) -> None:
             """There is no window system to enable, but `%matplotlib` asks for one."""
 
-    def too_long(*_: Any) -> None:
-        raise TooLongError
-
     def limit(seconds: float) -> None:
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, seconds)
 
+    def note(**line: Any) -> None:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+
     if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, too_long)
-    shell = Shell.instance()
+        signal.signal(signal.SIGALRM, _too_long)
+    shell, last = Shell.instance(), "at the start"
     with notes.open("a", encoding="utf-8") as file:
-
-        def note(**line: Any) -> None:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-
-        last = "at the start"
         for kind, source in json.loads(script.read_text(encoding="utf-8")):
-            checking = ID.fullmatch(kind) is not None
-            own = kind.partition(" of ")[2]
+            checking, own = ID.fullmatch(kind), kind.partition(" of ")[2]
             where = f"in the check of {kind}" if checking else f"in the cell of {own}" if own else f"in a cell {last}"
             note(at=where)
             if checking:
@@ -238,9 +238,9 @@ def totals(rows: Sequence[NotebookGrade]) -> list[str]:
     for student in dict.fromkeys(row.student for row in rows):
         own = [row for row in rows if row.student == student]
         if len(own) > 1:
-            points, most = sum(row.points for row in own), sum(sum(row.of.values()) for row in own)
             numbers = ", ".join(sorted({id[:2] for row in own for id in row.of}))
-            lines.append(f"{points:3} of {most:3}  {student}: {numbers}")
+            points, total = sum(row.points for row in own), sum(row.total for row in own)
+            lines.append(f"{points:3} of {total:3}  {student}: {numbers}")
     return lines
 
 
@@ -252,5 +252,5 @@ def as_csv(rows: Sequence[NotebookGrade]) -> str:
     table.writerow(["notebook", "student", "points", "of", "reason", *ids])
     for row in rows:
         each = [row.results[id].points if id in row.results else 0 if id in row.of else "" for id in ids]
-        table.writerow([row.notebook, row.student, row.points, sum(row.of.values()), row.remark, *each])
+        table.writerow([row.notebook, row.student, row.points, row.total, row.remark, *each])
     return text.getvalue()
