@@ -14,7 +14,7 @@ from shop import SECRET, make_long_shop, make_shop, products, record
 
 from armap_lite import envs, executed
 from armap_lite.envs.webshop import WebShop, price_paid
-from armap_lite.envs.webshop.engine import Page, Shop, load, records, step
+from armap_lite.envs.webshop.engine import Page, Shop, load, records
 from armap_lite.envs.webshop.goals import attributes, goals, split_of
 from armap_lite.envs.webshop.instruction_parser import Purchase
 from armap_lite.synthesize import change
@@ -56,7 +56,7 @@ def walk(env: WebShop, task: Task, rng: random.Random, steps: int = 15) -> Traje
 
 def test_a_search_shows_fifty_hits_ten_a_page(tmp_path):
     shop = Shop(make_long_shop(tmp_path / "long"))
-    page, seen = step(shop, Page(), "search[Mug]"), []
+    page, seen = shop.step(Page(), "search[Mug]"), []
     for number in range(1, 6):
         links = shop.links(page)
         asins = [value for value in links if value.startswith("b0")]

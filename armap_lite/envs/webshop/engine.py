@@ -12,7 +12,7 @@ import importlib
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,6 +98,21 @@ class Shop:
         best = np.argsort(-scores, kind="stable")[:MAX_RESULTS]
         return tuple(self.asins[i] for i in best if scores[i] > 0)
 
+    def step(self, page: Page, action: str) -> Page | None:
+        """The page that `action` leads to from `page`; None where it does nothing."""
+        match = ACTION.fullmatch(action.strip())
+        words = " ".join(match[2].lower().split()) if match else ""
+        if match and match[1] == "click":
+            return self.links(page).get(words)
+        return Page("results", words) if page.kind == "search" and words else None
+
+    def page_after(self, actions: Iterable[str]) -> Page:
+        """The page that `actions` lead to from the start."""
+        page = Page()
+        for action in actions:
+            page = self.step(page, action) or page
+        return page
+
     def _links(self, page: Page) -> dict[str, Page]:
         """What can be clicked on `page`, in lower case, and where it leads."""
         if page.kind in ("search", "done"):
@@ -167,17 +182,6 @@ class Shop:
         name = next((images[v] for _, v in reversed(page.options) if v in images), images.get("", ""))
         path = self.folder / name
         return str(path) if name and "://" not in name and path.is_file() else None
-
-
-def step(shop: Shop, page: Page, action: str) -> Page | None:
-    """The page that `action` leads to from `page`; None where it does nothing."""
-    match = ACTION.fullmatch(action.strip())
-    if match is None:
-        return None
-    words = " ".join(match[2].lower().split())
-    if match[1] == "click":
-        return shop.links(page).get(words)
-    return Page("results", words) if page.kind == "search" and words else None
 
 
 def require(module: str) -> Any:

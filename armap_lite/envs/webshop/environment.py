@@ -10,7 +10,7 @@ from pathlib import Path
 
 from armap_lite.envs.base import Environment, Part, Term, length
 from armap_lite.envs.prompts import example
-from armap_lite.envs.webshop.engine import PRODUCTS_PER_PAGE, SEP, Page, Shop, load, step
+from armap_lite.envs.webshop.engine import PRODUCTS_PER_PAGE, SEP, Page, Shop, load
 from armap_lite.envs.webshop.goals import goals, split_of
 from armap_lite.envs.webshop.hindsight import WebShopHindsight, price_paid
 from armap_lite.envs.webshop.instruction_parser import InstructionParser, option_phrase
@@ -64,16 +64,12 @@ class WebShop(Environment):
 
     @functools.cached_property
     def _tasks(self) -> list[Task]:
-        wanted = goals(self._shop, self._kind)  # of which a task has the text and no label
+        texts = [
+            (goal["instruction_text"], goal["needs_picture"]) for goal in goals(self._shop, self._kind)
+        ]  # no label
         return [
-            Task(
-                f"{self.name}-{i}",
-                self.name,
-                split_of(i, len(wanted)),
-                goal["instruction_text"],
-                {"goal": i, "needs_picture": goal["needs_picture"]},
-            )
-            for i, goal in enumerate(wanted)
+            Task(f"{self.name}-{i}", self.name, split_of(i, len(texts)), text, {"goal": i, "needs_picture": picture})
+            for i, (text, picture) in enumerate(texts)
         ]
 
     @functools.cached_property
@@ -99,7 +95,7 @@ class WebShop(Environment):
         return self._observe()
 
     def step(self, action: str) -> Observation:
-        page = step(self._shop, self._page, action)
+        page = self._shop.step(self._page, action)
         if page is None:
             return self._observe(f"Nothing happens: {action[:80]!r} is not possible here.{SEP}")
         self._taken |= {(self._page, action)}
@@ -128,9 +124,7 @@ class WebShop(Environment):
 
     def page(self, trajectory: Trajectory, admissible: Sequence[str]) -> list[Part]:
         """The page that `trajectory` came to, whole and with a check mark at chosen options; other links come last."""
-        here, clicks = Page(), [action for action in admissible if action.startswith("click[")]
-        for action in trajectory.actions:
-            here = step(self._shop, here, action) or here
+        here = self._shop.page_after(trajectory.actions)
         lines = self._shop.lines(here._replace(clicked=""))
         if here.clicked:  # the observation only shows what is left to choose; a person also wants to see of what
             lines.insert(0, self._shop.lines(here)[0])
@@ -140,7 +134,8 @@ class WebShop(Environment):
             buttons = tuple(("✓ " * (link in chosen) + link, f"click[{link.lower()}]") for link in line.links)
             parts.append(Part(line.option, buttons, line.text, strong=line.text.startswith(("$", "Price:"))))
         offered = {action for part in parts for _, action in part.actions}
-        if left := tuple((action[len("click[") : -1], action) for action in clicks if action not in offered):
+        clicks = (action for action in admissible if action.startswith("click[") and action not in offered)
+        if left := tuple((action[len("click[") : -1], action) for action in clicks):
             parts.append(Part(actions=left))
         return [*parts, Part(entry=("Search", "search[{}]"))] if here.kind == "search" else parts
 

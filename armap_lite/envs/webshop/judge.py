@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.envs.base import Judge
-from armap_lite.envs.webshop.engine import Page, Product, Shop, load, step
+from armap_lite.envs.webshop.engine import Product, Shop, load
 from armap_lite.envs.webshop.goals import attributes, goals
 from armap_lite.envs.webshop.tables import WORDS
 from armap_lite.trajectory import Trajectory
@@ -118,9 +118,7 @@ class WebShopJudge(Judge):
         if "goal" not in trajectory.task.setup:
             raise ValueError(f"task {trajectory.task.id} has no goal to judge by; score tasks of `WebShop.tasks` only")
         shop, wanted, known = self._known
-        page = Page()
-        for action in trajectory.actions:
-            page = step(shop, page, action) or page
+        page = shop.page_after(trajectory.actions)
         if page.kind != "done":
             return 0.0
         bought = record(shop.products[page.asin], known.get(page.asin, ["DUMMY_ATTR"]))
