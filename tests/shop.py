@@ -33,9 +33,9 @@ def values(**named: str) -> dict[str, Any]:
     return {
         name: [
             {"value": v, "image": f"pictures/{v}.png" if name == "Color" and v != "Red" else None}
-            for v in told.split(";")
+            for v in choices.split(";")
         ]
-        for name, told in named.items()
+        for name, choices in named.items()
     }
 
 
@@ -56,7 +56,7 @@ def products() -> list[dict[str, Any]]:
 
 
 def instructions() -> dict[str, list[dict[str, Any]]]:
-    def told(asin: str, text: str, attributes: list[str], options: list[str]) -> dict[str, Any]:
+    def entry(asin: str, text: str, attributes: list[str], options: list[str]) -> dict[str, Any]:
         return {
             "asin": asin,
             "instruction": text,
@@ -68,12 +68,12 @@ def instructions() -> dict[str, list[dict[str, Any]]]:
     for asin in ("B0STRIPED1", "B0PLAIN001"):
         for colour in ("red", "blue"):
             text = f"i am looking for a {colour} mug that is dishwasher safe, size 8 oz."
-            rows.append(told(asin, text, ["dishwasher safe"], [colour, "8 oz"]))
-            rows.append(told(asin, f"find me a striped stoneware mug in {colour}", ["striped", "stoneware"], [colour]))
+            rows.append(entry(asin, text, ["dishwasher safe"], [colour, "8 oz"]))
+            rows.append(entry(asin, f"find me a striped stoneware mug in {colour}", ["striped", "stoneware"], [colour]))
     for i in range(6):
-        rows.append(told(f"B00000000{i}", "i need a porcelain mug with a wide handle", ["wide handle"], []))
-    rows.append(told("B0LAMP0001", "my sister would like a linen lamp with a pull chain", ["pull chain"], []))
-    rows.append({**told("B0LAMP0002", "left out", [], []), "instruction_attributes": []})
+        rows.append(entry(f"B00000000{i}", "i need a porcelain mug with a wide handle", ["wide handle"], []))
+    rows.append(entry("B0LAMP0001", "my sister would like a linen lamp with a pull chain", ["pull chain"], []))
+    rows.append({**entry("B0LAMP0002", "left out", [], []), "instruction_attributes": []})
     by_asin: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_asin.setdefault(row["asin"], []).append(row)

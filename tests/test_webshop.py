@@ -238,7 +238,7 @@ def test_a_long_file_is_read_whole_and_a_torn_one_is_refused(tmp_path):
         list(records(path))
 
 
-def test_missing_and_mixed_files_are_told_with_the_way_out(tmp_path):
+def test_the_errors_for_missing_and_mixed_files_say_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no items_shuffle\*\.json; WebShop's setup\.sh .* downloads"):
         envs.make("webshop", folder=tmp_path).tasks("test")
     make_long_shop(tmp_path / "a")
@@ -313,8 +313,8 @@ def test_no_more_tasks_are_drawn_than_there_are(env):
 
 def test_synthetic_goals_are_every_combination_of_options(folder):
     wanted = [g for g in goals(load(folder), "synthetic") if g["asin"] == "B0STRIPED1"]
-    told = {g["instruction_text"].split(", and price")[0] for g in wanted}
-    assert len(told) == len(wanted) == 6 and "Find me mugs with color: navy | white, and size: 8 oz" in told
+    texts = {g["instruction_text"].split(", and price")[0] for g in wanted}
+    assert len(texts) == len(wanted) == 6 and "Find me mugs with color: navy | white, and size: 8 oz" in texts
     assert {tuple(g["goal_options"].items()) for g in wanted} > {(("color", "red"), ("size", "12 oz"))}
 
 
@@ -355,11 +355,11 @@ def test_searches_are_few_and_made_from_the_instruction(env):
 # Hindsight
 
 
-def test_facts_are_what_was_bought(env, task):
-    facts = env.hindsight.achieved(env.replay(task, STRIPED))
-    assert facts["product"] == "mugs" and facts["price"] == "20"
-    assert {"blue", "striped", "8 oz"} <= set(facts["details"].split(", "))
-    assert "plain" not in facts["details"]
+def test_the_goal_achieved_is_what_was_bought(env, task):
+    goal = env.hindsight.achieved(env.replay(task, STRIPED))
+    assert goal["product"] == "mugs" and goal["price"] == "20"
+    assert {"blue", "striped", "8 oz"} <= set(goal["details"].split(", "))
+    assert "plain" not in goal["details"]
     assert env.hindsight.achieved(env.replay(task, STRIPED[:-1])) == {} == env.hindsight.achieved(env.replay(task, ()))
 
 
@@ -372,28 +372,28 @@ def test_the_picture_tells_what_the_text_does_not(env, task):
 
 @settings(max_examples=80)
 @given(seed=st.integers(0, 10_000))
-def test_a_plain_instruction_states_the_facts_of_a_walk(env, task, seed):
+def test_a_plain_instruction_states_the_goal_that_a_walk_achieved(env, task, seed):
     trajectory = walk(env, task, random.Random(seed))
-    facts = env.hindsight.achieved(trajectory)
-    assert bool(facts) == trajectory.done
-    if facts:
-        text = env.hindsight.to_text(facts)
-        assert env.hindsight.parse(text) == facts
-        assert facts["price"] in text and float(facts["price"]) - 10 <= price_paid(trajectory) < float(facts["price"])
+    goal = env.hindsight.achieved(trajectory)
+    assert bool(goal) == trajectory.done
+    if goal:
+        text = env.hindsight.to_text(goal)
+        assert env.hindsight.parse(text) == goal
+        assert goal["price"] in text and float(goal["price"]) - 10 <= price_paid(trajectory) < float(goal["price"])
         bought = trajectory.steps[-1].observation.lower()
         for name, value in (o.split(": ") for o in bought.split(" [sep] ") if o.startswith(("color: ", "size: "))):
             unsaid = value == "12 oz"  # no training instruction says so: the picture tells what was bought
-            assert unsaid or value.replace(" | ", " ") in facts["details"] or name == "color"
+            assert unsaid or value.replace(" | ", " ") in goal["details"] or name == "color"
 
 
 def test_a_text_that_adds_denies_or_changes_a_fact_does_not_state_it(env):
     hindsight = env.hindsight
-    facts = {"product": "mugs", "details": "blue, dishwasher safe", "price": "20"}
+    goal = {"product": "mugs", "details": "blue, dishwasher safe", "price": "20"}
     assert (
         hindsight.parse("my sister would like a dishwasher safe mug in blue, and price lower than 20.00 dollars")
-        == facts
+        == goal
     )
-    assert hindsight.parse("looking for a BLUE mug, dishwasher safe. no more than $20 please") == facts
+    assert hindsight.parse("looking for a BLUE mug, dishwasher safe. no more than $20 please") == goal
     for text in (
         "a dishwasher safe mug in red, under $20",
         "a dishwasher safe striped mug in blue, under $20",
@@ -408,26 +408,28 @@ def test_a_text_that_adds_denies_or_changes_a_fact_does_not_state_it(env):
         "a dishwasher safe mug in blue, $20 or $30",
         "",
     ):
-        assert hindsight.parse(text) != facts, text
+        assert hindsight.parse(text) != goal, text
 
 
-def test_plain_instructions_vary_and_are_always_the_same_for_the_same_facts(env):
-    facts = [{"product": "mugs", "details": "blue", "price": str(p)} for p in range(20, 200, 10)]
-    texts = [env.hindsight.to_text(f) for f in facts]
-    assert len({t.split("mugs")[0] for t in texts}) > 3 and texts == [env.hindsight.to_text(f) for f in facts]
+def test_plain_instructions_vary_between_goals_and_not_for_one(env):
+    all_goals = [{"product": "mugs", "details": "blue", "price": str(p)} for p in range(20, 200, 10)]
+    texts = [env.hindsight.to_text(goal) for goal in all_goals]
+    assert len({t.split("mugs")[0] for t in texts}) > 3 and texts == [env.hindsight.to_text(goal) for goal in all_goals]
 
 
-def test_phrasings_are_in_the_format_of_facts(env):
-    for facts, text in env.hindsight.few_shot:
-        assert facts.keys() == {"product", "details", "price"} and f"{facts['price']}" in text
-        assert all(word in text for detail in facts["details"].split(", ") for word in detail.split())
-        assert facts["details"] == ", ".join(sorted(facts["details"].split(", ")))
+def test_the_few_shot_goals_have_the_format_of_goals(env):
+    for goal, text in env.hindsight.few_shot:
+        assert goal.keys() == {"product", "details", "price"} and f"{goal['price']}" in text
+        assert all(word in text for detail in goal["details"].split(", ") for word in detail.split())
+        assert goal["details"] == ", ".join(sorted(goal["details"].split(", ")))
 
 
-def test_an_instruction_is_adopted_where_the_shop_understands_it(env, task):
-    adopted = env.hindsight.retarget(task, "i need a blue mug, under $30")
-    assert adopted.instruction == "i need a blue mug, under $30" and adopted.setup == {} and adopted.id == task.id
-    assert env.reset(adopted).admissible[0] == "search[blue mug]"
+def test_a_task_is_retargeted_to_an_instruction_that_can_be_parsed(env, task):
+    retargeted = env.hindsight.retarget(task, "i need a blue mug, under $30")
+    assert (
+        retargeted.instruction == "i need a blue mug, under $30" and retargeted.setup == {} and retargeted.id == task.id
+    )
+    assert env.reset(retargeted).admissible[0] == "search[blue mug]"
     for text in ("i need a mug", "something blue", "a mug and a zeppelin, blue", ""):
         assert env.hindsight.retarget(task, text) is None
 
@@ -462,21 +464,21 @@ def test_a_change_is_carried_out_and_ends_elsewhere(env, task):
     assert made >= 8
 
 
-def test_alike_are_products_of_like_titles_and_values_of_the_same_option(env, task):
-    def alike(*actions: str, to: str) -> list[str]:
+def test_similar_actions_are_products_of_like_titles_and_values_of_the_same_option(env, task):
+    def similar(*actions: str, to: str) -> list[str]:
         trajectory = env.replay(task, actions)
         return env.hindsight.similar_actions(trajectory, to, [a for a in env.admissible() if a != to])
 
-    near = alike(STRIPED[0], to=STRIPED[1])
+    near = similar(STRIPED[0], to=STRIPED[1])
     assert len(near) == 3 and near[0] == "click[b0plain001]", "three words apart; all others are further"
-    assert set(alike(*STRIPED[:2], to="click[blue]")) == {"click[red]", "click[navy | white]"}
-    assert alike(*STRIPED[:2], to="click[8 oz]") == ["click[12 oz]"]
+    assert set(similar(*STRIPED[:2], to="click[blue]")) == {"click[red]", "click[navy | white]"}
+    assert similar(*STRIPED[:2], to="click[8 oz]") == ["click[12 oz]"]
     for other in ("click[buy now]", "click[< prev]"):
-        assert alike(*STRIPED[:2], to=other) == []
-    assert alike(to=STRIPED[0]) == []
+        assert similar(*STRIPED[:2], to=other) == []
+    assert similar(to=STRIPED[0]) == []
 
 
-def test_most_changes_go_to_what_is_alike_and_some_elsewhere(env, task, monkeypatch):
+def test_most_changes_go_to_similar_actions_and_some_elsewhere(env, task, monkeypatch):
     chosen = env.replay(task, ("search[mugs]", *STRIPED[1:]))
 
     def instead(old: str) -> set[str]:
@@ -489,12 +491,12 @@ def test_most_changes_go_to_what_is_alike_and_some_elsewhere(env, task, monkeypa
     assert instead("click[8 oz]") == {"click[12 oz]"}
 
 
-def test_what_was_bought_fulfils_all_that_it_is_and_nothing_else(env, task):
+def test_a_purchase_satisfies_all_that_it_is_and_nothing_else(env, task):
     hindsight = env.hindsight
     bought = env.replay(task, STRIPED)
-    kind, chosen, said = env._parser._describe(hindsight._purchase(bought))
-    assert chosen and said, "an instruction names only some of what a title says: any other of it is fulfilled too"
-    for detail in chosen + said:
+    kind, chosen, named = env._parser._describe(hindsight._purchase(bought))
+    assert chosen and named  # an instruction names only some of what a title says; any other of it is satisfied, too
+    for detail in chosen + named:
         asked = {"product": kind, "details": detail, "price": "40"}
         assert hindsight.satisfied(bought, asked) and hindsight.satisfied(
             bought, {**asked, "details": f"{detail}, {chosen[0]}"}
@@ -508,7 +510,7 @@ def test_what_was_bought_fulfils_all_that_it_is_and_nothing_else(env, task):
 
 @settings(max_examples=60)
 @given(seed=st.integers(0, 10_000))
-def test_a_walk_fulfils_the_instruction_made_of_it(env, task, seed):
+def test_a_walk_satisfies_the_goal_that_it_achieved(env, task, seed):
     hindsight = env.hindsight
     trajectory = walk(env, task, random.Random(seed))
     assert not hindsight.achieved(trajectory) or hindsight.satisfied(trajectory, hindsight.achieved(trajectory))

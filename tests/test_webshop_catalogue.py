@@ -25,7 +25,7 @@ from armap_lite.envs.webshop.judge import COLOURS as COLOUR_WORDS
 FOLDER = catalogue.build()
 PRODUCTS = {p["asin"]: p for p in json.loads((FOLDER / "items_shuffle.json").read_bytes())}
 TRUTH = {asin: entry["attributes"] for asin, entry in json.loads((FOLDER / "items_ins_v2.json").read_bytes()).items()}
-GOALS = [g for told in json.loads((FOLDER / "items_human_ins.json").read_bytes()).values() for g in told]
+GOALS = [g for entries in json.loads((FOLDER / "items_human_ins.json").read_bytes()).values() for g in entries]
 STYLE_NAMES = product_kinds.TABLES["style_names"]
 SHELVES: dict[str, list[str]] = defaultdict(list)
 for product in PRODUCTS.values():
@@ -111,8 +111,8 @@ def test_the_records_have_the_fields_of_the_official_files():
 def test_the_engine_reads_all_of_it():
     shop = Shop(FOLDER)
     assert set(shop.products) == set(PRODUCTS)
-    told = {(g["asin"], g["instruction_text"], g["price_upper"]) for g in goals(shop)}
-    assert told == {(g["asin"], g["instruction"].strip("."), g["price_upper"]) for g in GOALS}
+    read = {(g["asin"], g["instruction_text"], g["price_upper"]) for g in goals(shop)}
+    assert read == {(g["asin"], g["instruction"].strip("."), g["price_upper"]) for g in GOALS}
     for asin, record in PRODUCTS.items():
         assert dict(shop.products[asin].options) == {k: tuple(v) for k, v in options(asin).items()}
         assert shop.picture(Page("item", asin=asin)) == str(FOLDER / record["images"][0])
@@ -122,7 +122,7 @@ def test_the_engine_reads_all_of_it():
         assert shop.picture(page) == str(FOLDER / choice["image"])
 
 
-def test_every_goal_can_be_fulfilled_by_its_own_product():
+def test_every_goal_is_satisfied_by_its_own_product():
     for goal in GOALS:
         assert paid(goal["asin"], goal), goal
 
@@ -153,10 +153,10 @@ def test_near_duplicates_differ_in_one_feature_and_prices_trade_off():
                 fewer += len(one - other) == 1 and other < one and price(b) < 0.9 * price(a)
                 swapped += len(one - other) == len(other - one) == 1
         assert fewer >= 5 and swapped >= 5
-    told = [g for g in GOALS if not g["needs_picture"]]
+    decided_by_text = [g for g in GOALS if not g["needs_picture"]]
     bargains = [
         any(price(asin) < 0.8 * price(g["asin"]) and paid(asin, g) for asin in SHELVES[PRODUCTS[g["asin"]]["query"]])
-        for g in told
+        for g in decided_by_text
     ]
     assert np.mean(bargains) > 0.3
 

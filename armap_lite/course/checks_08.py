@@ -68,7 +68,7 @@ def parse(answer: Any) -> None:
 def misread(answer: Any) -> None:
     """`misread(env)`: texts of `few_shot` that `parse` reads as another goal, then tasks' texts it cannot read"""
 
-    def told(env: Any) -> Iterator[str]:
+    def instructions(env: Any) -> Iterator[str]:
         return (task.instruction for split in ("train", "dev", "test") for task in env.tasks(split))
 
     equal(list(answer(Words())), [], "A world in which all is well")
@@ -77,7 +77,7 @@ def misread(answer: Any) -> None:
     equal(list(answer(Words(BlindToRed()))), blind, "One that is blind to red")
     equal(list(answer(Words(Mumbling()))), ["Do the usual."], "One whose tasks mumble once")
     deaf = Words(Deaf())
-    equal(list(answer(deaf)), shown + list(told(deaf)), "One that reads nothing")
+    equal(list(answer(deaf)), shown + list(instructions(deaf)), "One that reads nothing")
 
 
 @exercise("08-4")

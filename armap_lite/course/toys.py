@@ -59,8 +59,8 @@ def toy_reward(n_pairs: int = 100, seed: int = 0) -> tuple[Callable[[Trajectory]
         walk = random_trajectory(env, puzzle(*(rng.randint(1, 13) for _ in range(4))), rng)
         goal, other = hindsight.achieved(walk), change(env, walk, rng)
         if goal and other:
-            told = dataclasses.replace(walk.task, instruction=hindsight.to_text(goal))
-            gaps.append(np.subtract(*(features(dataclasses.replace(t, task=told)) for t in (walk, other))))
+            task = dataclasses.replace(walk.task, instruction=hindsight.to_text(goal))
+            gaps.append(np.subtract(*(features(dataclasses.replace(t, task=task)) for t in (walk, other))))
     learned, held_out = np.array(gaps[:n_pairs]), np.array(gaps[n_pairs:])
     weights = np.zeros(3)
     for _ in range(300):

@@ -95,7 +95,7 @@ def _synthetic(product: Product, entry: dict[str, Any]) -> Iterator[dict[str, An
 
 
 def _price_cap(product: Product, number: int) -> tuple[float, str]:
-    """The larger of two of the next four multiples of 10 above the price, and how it is said."""
+    """The larger of two of the next four multiples of 10 above the price, and the clause that states it."""
     above = [10.0 * i for i in range(1, 100) if 10.0 * i > product.price][:4]
     if len(above) < 2:
         return 1_000_000.0, ""

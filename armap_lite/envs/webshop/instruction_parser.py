@@ -127,7 +127,7 @@ class InstructionParser:
     def _describe(self, purchase: Purchase) -> tuple[str, list[str], list[str]]:
         """The kind of product, what was chosen of it or shows in the picture, and what else its title says.
 
-        An option whose value no instruction would name (a style called "aurelia") is told by its look alone.
+        An option whose value no instruction would name (a style called "aurelia") is described by its look alone.
         """
         kinds, named, _ = self.extract(purchase.title)
         if not kinds:  # its words may stand apart: "women's summer dress" is one of "women's dresses"

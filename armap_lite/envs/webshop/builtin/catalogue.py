@@ -206,9 +206,9 @@ def _goals(shelf: list[Item], random: Random) -> Iterator[dict[str, Any]]:
             wanted, style = (features | visible) - {""}, label if needs_picture or colour else ""
             fits = {(i.asin, n) for i, n, of in stock if features <= {*i.features} and {colour, pattern} <= {*of, ""}}
             paid = {(i.asin, n) for i, n, _ in stock if wanted <= {*i.attributes} and style in ("", n)}
-            told = any(not i.needs_picture or of != look for i, n, of in stock if (i.asin, n) in paid)
+            seen_elsewhere = any(not i.needs_picture or of != look for i, n, of in stock if (i.asin, n) in paid)
             key = (item.asin, *sorted(wanted), style, size)
-            if fits != paid or (needs_picture and told) or key in seen or len(wanted) > 3:
+            if fits != paid or (needs_picture and seen_elsewhere) or key in seen or len(wanted) > 3:
                 continue
             seen.add(key)
             dearest = max(i.price for i in shelf if i is item or (needs_picture and i.wording == item.wording))
