@@ -19,26 +19,18 @@ def main(arguments: list[str] | None = None) -> int:
         copies = commands.add_parser(kind, help=f"copies of the notebooks {what}")
         copies.add_argument("out", type=Path, nargs="?", default=Path("build") / kind, help=f"default: build/{kind}")
     grading = commands.add_parser(
-        "grade", help="marks of handed-in notebooks as CSV", description=grade.__doc__,
+        "grade", help="grades of handed-in notebooks as CSV", description=grade.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     grading.add_argument("folder", type=Path, help="notebooks, or a folder of them for each student")
     grading.add_argument("--csv", type=Path, required=True, metavar="OUT.csv")
     limit = "for one notebook, a quarter of it for a cell (default: 60)"
     grading.add_argument("--seconds", type=float, default=60, help=limit)
-    play = commands.add_parser("play", description="Runs the cells of one hand-in; started by 'grade'.")
-    play.add_argument("script", type=Path)
-    play.add_argument("notes", type=Path)
-    play.add_argument("each", type=float)
     options = parser.parse_args(arguments)
     try:
-        if options.command == "play":
-            grade.play(options.script, options.notes, options.each)
-        elif options.command == "grade":
+        if options.command == "grade":
             rows = grade.grade(options.folder, options.csv, options.seconds)
-            for line in grade.totals(rows):
-                print(line)
-            print(f"{len(rows)} notebooks graded: {options.csv}")
+            print(*grade.totals(rows), f"{len(rows)} notebooks graded: {options.csv}", sep="\n")
         else:
             n, kept = notebooks.write_copies(options.command, options.out)
             print(f"{n} notebooks for the {options.command}: {options.out}")

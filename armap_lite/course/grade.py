@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from armap_lite.course import Result, check, find
+from armap_lite.course import Result, find
 from armap_lite.course.notebooks import ID, course, read, tagged
 from armap_lite.storage.store import read_jsonl, write_atomic
 
@@ -150,7 +150,7 @@ def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
         env = {**os.environ, "PYTHONPATH": here, "IPYTHONDIR": scratch, "OMP_NUM_THREADS": "1"}
         limit, null = str(seconds / CELL_SHARE), subprocess.DEVNULL
         child = subprocess.Popen(
-            [sys.executable, "-m", "armap_lite.course", "play", str(script), str(notes), limit],
+            [sys.executable, "-m", "armap_lite.course.runner", str(script), str(notes), limit],
             cwd=scratch, env=env, start_new_session=True, stdin=null, stdout=null, stderr=null,
         )  # fmt: skip
         try:
@@ -179,57 +179,6 @@ def end(child: subprocess.Popen) -> None:
             subprocess.run(["taskkill", "/F", "/T", "/PID", str(child.pid)], capture_output=True, check=False)
     child.kill()
     child.wait()
-
-
-class TooLongError(BaseException):
-    """Of no kind that code under test would catch."""
-
-
-def _too_long(*_: Any) -> None:
-    raise TooLongError
-
-
-def play(script: Path, notes: Path, seconds: float) -> None:
-    """The other side of `run`: the cells in IPython, as in a notebook; everything that happens is noted at once.
-
-    `seconds`: for each cell, where the system has timers. Code that cannot be interrupted, a long sum in C say, goes on
-    until `run` ends it all.
-    """
-    from IPython.core.interactiveshell import InteractiveShell
-
-    class Shell(InteractiveShell):
-        def enable_gui(self, gui: Any = None) -> None:
-            """There is no window system to enable, but `%matplotlib` asks for one."""
-
-    def limit(seconds: float) -> None:
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-
-    def note(**line: Any) -> None:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, _too_long)
-    shell, last = Shell.instance(), "at the start"
-    with notes.open("a", encoding="utf-8") as file:
-        for kind, source in json.loads(script.read_text(encoding="utf-8")):
-            checking, own = ID.fullmatch(kind), kind.partition(" of ")[2]
-            where = f"in the check of {kind}" if checking else f"in the cell of {own}" if own else f"in a cell {last}"
-            note(at=where)
-            if checking:
-                shell.user_ns["check"] = check  # whatever the name means by now
-                last = f"after the check of {kind}"
-            limit(0 if kind == "setup" else seconds)  # ours; importing torch takes long
-            done = shell.run_cell(source)
-            limit(0)
-            error = done.error_before_exec or done.error_in_exec
-            if checking and isinstance(done.result, Result) and done.result.id == kind:
-                note(**vars(done.result))
-            elif error:
-                late = isinstance(error, TooLongError)
-                note(error=f"{f'stopped after {seconds:g} seconds' if late else type(error).__name__} {where}")
-        note(end=True)
 
 
 def totals(rows: Sequence[NotebookGrade]) -> list[str]:

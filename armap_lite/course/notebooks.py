@@ -1,14 +1,12 @@
 """One source for stub and solution: the stub is a code cell with one gap, the solution is what belongs into the gap.
 
-An exercise is four cells in a row, the last three tagged with its id ("05-3") and with what they are:
-text; `exercise` (the stub, whose line with YOUR CODE HERE is the gap); `check`; `solution`, a folded Markdown cell
-that holds the missing lines and nothing else. So a notebook as it is committed runs from top to bottom, shows a reader
-stubs and hides the solutions, and no line of code stands in it twice. One cell tagged `setup` holds all that the
-exercises of a notebook need.
+An exercise is four cells in a row, the last three tagged with its id ("05-3") and their role: text; `exercise` (the
+stub, whose line with YOUR CODE HERE is the gap); `check`; `solution`, a folded Markdown cell with just the missing
+lines. A committed notebook therefore runs from top to bottom, shows stubs, hides solutions, and repeats no code. One
+cell tagged `setup` holds all that the exercises of a notebook need.
 
-nbgrader and otter-grader keep a second notebook for each one they release, and bring a database and a server
-extension, or an autograder image; what is needed here is the hundred lines below. nbgrader's words are kept: the
-gap reads as its stubs do, and an instructor's copy has its BEGIN SOLUTION marks.
+nbgrader and otter-grader keep a second notebook for each one they release, and need a database and a server extension,
+or an autograder image. Their format is kept: gap and BEGIN SOLUTION marks read as nbgrader's do.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from armap_lite.course import GAP
 from armap_lite.storage.store import write_atomic
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-FOLDED = (  # what the text before the exercises says of solutions, where there are some
+FOLDED = (  # the sentences on solutions in the text before the exercises
     " The solutions are folded; look at them when the check says ✓,"
     " or when you have been stuck for longer than the minutes say."
     " (Copies without them, to write in: `make student`.)"
@@ -50,12 +48,9 @@ def read(path: Path) -> dict[str, Any]:
 
 def tagged(cells: Sequence[Cell], kind: str) -> dict[str, Cell]:
     """The cells tagged `kind` by exercise id; those without an id (`setup`) by their place."""
-    found = {}
-    for place, cell in enumerate(cells):
-        tags = cell["metadata"].get("tags", [])
-        if kind in tags:
-            found[next(filter(ID.fullmatch, tags), str(place))] = cell
-    return found
+    tags = [cell["metadata"].get("tags", []) for cell in cells]
+    own = [i for i in range(len(cells)) if kind in tags[i]]
+    return {next(filter(ID.fullmatch, tags[i]), str(i)): cells[i] for i in own}
 
 
 def fill(stub: str, solution: str, marks: bool = False) -> str:
@@ -100,11 +95,11 @@ def write_copies(kind: str, out: Path) -> tuple[int, list[str]]:
     Returns how many there are, and the names of those left alone: a student's that differs may have been worked on.
     """
     make = {"student": student, "instructor": instructor}[kind]
-    books, kept = list(course()), []
-    for path, notebook in books:
+    notebooks, kept = list(course()), []
+    for path, notebook in notebooks:
         copied, target = json.dumps(make(notebook), indent=1, ensure_ascii=False) + "\n", out / path.name
         if kind == "student" and target.is_file() and target.read_text(encoding="utf-8") != copied:
             kept.append(path.name)
         else:
             write_atomic(target, copied)
-    return len(books), kept
+    return len(notebooks), kept
