@@ -66,10 +66,8 @@ def frontier(answer: Any) -> None:
         *([(float(rng.randint(0, 9)), float(rng.randint(0, 9))) for _ in range(15)] for _ in range(20)),
     ]
     for points in cases:
-        wanted: list[tuple[float, float]] = []
-        for cost, reward in sorted(points, key=lambda p: (p[0], -p[1])):
-            if not wanted or reward > wanted[-1][1]:
-                wanted.append((cost, reward))
+        beaten = {p for p in points if any(q != p and q[0] <= p[0] and q[1] >= p[1] for q in points)}
+        wanted = sorted(set(points) - beaten)
         found = answer(list(points))
         expect(isinstance(found, (list, tuple)), f"Expected a list from cheap to dear, found a {type(found).__name__}.")
         equal(found, wanted, f"The points {points}")
