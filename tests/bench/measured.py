@@ -1,7 +1,7 @@
 """What a seed found, small enough to keep: `python tests/bench/measured.py runs/laptop-0 webshop COMMIT [NAME]`
 
 Writes tests/bench/seeds/NAME-PROFILE-SEED.json (NAME is that of the environment, if no other is given): of every plan
-what it spent and which sample it chose; of every sample its true score, its learned reward, and what each wish counts
+what it spent and which sample it chose; of every sample its true score, its learned reward, and its control terms
 (price, actions); of the reward model its margins on the pairs of development tasks. COMMIT is the code that ran.
 `pool_seeds.py` and `frontier.py` read such files, or run folders.
 """
