@@ -1,4 +1,4 @@
-"""The contract every environment keeps, and the judge that stands apart from it."""
+"""The contract that every environment keeps, and the judge that stands apart from it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import random
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 from armap_lite.envs.hindsight import Hindsight
 from armap_lite.envs.prompts import Example
@@ -19,19 +20,15 @@ class SimulatorError(RuntimeError):
     """The simulator broke off in mid-episode (a dead JVM, say). What was done is kept, and counted as a failure."""
 
 
-def length(trajectory: Trajectory) -> float:
-    """Number of actions."""
-    return float(len(trajectory.steps))
-
-
 def actions_like(pattern: str) -> Term:
     """A term that counts the actions in which the regular expression `pattern` occurs."""
-    compiled = re.compile(pattern)
-    return lambda trajectory: float(sum(bool(compiled.search(action)) for action in trajectory.actions))
+    return lambda trajectory: float(sum(bool(re.search(pattern, action)) for action in trajectory.actions))
 
 
-@dataclass(frozen=True)
-class Part:
+length = actions_like("")  # the number of actions: the empty pattern occurs in each
+
+
+class Part(NamedTuple):
     """One line of a page that a person plays on: text, then buttons, then text; or an entry for free text."""
 
     before: str = ""
@@ -41,7 +38,7 @@ class Part:
     entry: tuple[str, str] | None = None  # (label, action with {} where the typed words go), e.g. "search[{}]"
 
 
-class Environment(ABC):
+class Environment(AbstractContextManager["Environment"]):
     """A world an agent acts in. It shows text and pictures; it never shows a reward.
 
     Use it as a context manager: leaving it ends every process it started.
@@ -99,10 +96,7 @@ class Environment(ABC):
         return trajectory
 
     def page(self, trajectory: Trajectory, admissible: Sequence[str]) -> list[Part] | None:
-        """The last observation of `trajectory` as lines with buttons, for people; None: a table of all steps.
-
-        Admissible actions that no part offers are listed below the page.
-        """
+        """The last observation as lines with buttons, for people (other actions follow); None: a table of all steps."""
         return None
 
     def fork(self) -> Environment:
@@ -114,9 +108,6 @@ class Environment(ABC):
 
     def close(self) -> None:
         """End whatever was started. Safe to call twice."""
-
-    def __enter__(self) -> Environment:
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
