@@ -41,8 +41,7 @@ class Part(NamedTuple):
 class Environment(AbstractContextManager["Environment"]):
     """A world an agent acts in. It shows text and pictures; it never shows a reward.
 
-    Use it as a context manager: leaving it ends every process it started.
-    A state is its task and the actions taken so far, so any state can be reached again by `replay`.
+    A context manager: leaving it ends every process that it started. A state is a task and the actions taken so far.
     """
 
     name: str
@@ -53,7 +52,6 @@ class Environment(AbstractContextManager["Environment"]):
     terms: Mapping[str, Term] = {"actions": length}  # what control can weigh, by name; figures show the first
     hindsight: Hindsight | None = None  # what looks back at trajectories; None: a language model does
     look_back_examples: Sequence[Example] = ()  # of this world, for that language model (`prompts.example` makes one)
-
     variable_length: bool = True  # a changed trajectory may pass over old actions: see `synthesize.change`
     max_concurrent_episodes: int = 1000  # so many can run at once without one being replayed for another
     decoding: str = "sequence"  # or "token": how the policy chooses here: see `LanguageModel.choose`

@@ -30,12 +30,13 @@ from armap_lite.envs.scienceworld import goals, instructions
 from armap_lite.envs.scienceworld.continuations import plan
 from armap_lite.envs.scienceworld.data import DATA, MAX_STEPS
 from armap_lite.envs.scienceworld.java import Simulators
-from armap_lite.envs.scienceworld.tasks import PER_FAMILY, Place, Tasks, read_index
 from armap_lite.storage.assets import cache_dir
 from armap_lite.storage.store import write_memo
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 SIMPLIFICATION = "easy"
+PER_FAMILY = 10  # variations for test and dev: the first ten of each family, or all there are
+Place = tuple[str, int]  # family, variation
 
 # Templates of the simulator's actions that are worth a step, by number: open, go/teleport, activate, deactivate, move,
 # pour, focus, use, read, connect, pick up, mix. Left out: looking (an action's list of objects says what is there),
@@ -74,8 +75,7 @@ class ScienceWorld(Environment):
     """`Task.setup` = {"variation": 225}, `Task.family` = "find-animal"; actions are the simulator's commands.
 
     `families`: play only these of the 24; `heap_mb`: memory of the Java virtual machine; `simulators`: how many run
-    in it at once (more episodes than that take turns, and are replayed when their turn comes); `index`: a JSON file
-    {"dev": [["find-animal", 151], …], …} that replaces the variations of a split.
+    in it at once (more episodes than that take turns, and are replayed when their turn comes).
     """
 
     name = "scienceworld"
@@ -86,18 +86,11 @@ class ScienceWorld(Environment):
     hindsight = ScienceWorldHindsight()
     look_back_examples = tuple(example(**one) for one in DATA["look_back_examples"])
 
-    def __init__(
-        self,
-        families: Sequence[str] | None = None,
-        heap_mb: int = 512,
-        simulators: int = 16,
-        index: str | Path | None = None,
-    ):
+    def __init__(self, families: Sequence[str] | None = None, heap_mb: int = 512, simulators: int = 16):
         if odd := sorted(set(families or ()) - set(MAX_STEPS)):
             raise ValueError(f"task family {odd[0]!r} is not known; there is {', '.join(MAX_STEPS)}")
         self.families = tuple(families or MAX_STEPS)
         self.version = _version()
-        self._index = read_index(Path(index)) if index else {}
         self._owner, self._key, self.max_concurrent_episodes = True, object(), simulators
         self._pool = Simulators(heap_mb, simulators)
         self._forget()
@@ -113,20 +106,13 @@ class ScienceWorld(Environment):
     def tasks(self, split: str) -> Sequence[Task]:  # type: ignore[override]
         if split not in ("train", "dev", "test"):
             raise ValueError(f"split {split!r} is not known; use 'train', 'dev' or 'test'")
-        return Tasks(split, self._places(split), self._describe)
-
-    def _places(self, split: str) -> list[Place]:
-        return self._index.get(split) or [(f, v) for f in self.families for v in self._variations(f, split)]
+        places = [(family, v) for family in self.families for v in self._variations(family, split)]
+        return Tasks(split, places, self._describe)
 
     def _variations(self, family: str, split: str) -> list[int]:
         getter = f"getVariations{split.title()}"
         found = self._cached(f"{family}/{split}", lambda sim: [int(v) for v in getattr(sim, getter)()])
-        taken = {v for name, places in self._index.items() if name != split for f, v in places if f == family}
-        if split == "train":
-            return [v for v in found if v not in taken]
-        if lost := taken & set(found[:PER_FAMILY]):
-            raise ValueError(f"the index takes {family} {min(lost)} from {split!r}: let it list {split!r}, too")
-        return found[:PER_FAMILY]
+        return found if split == "train" else found[:PER_FAMILY]
 
     def _describe(self, family: str, variation: int) -> str:
         return self._cached(f"{family}/{variation}/task", lambda sim: str(sim.getTaskDescription()))
@@ -149,8 +135,9 @@ class ScienceWorld(Environment):
 
     def draw(self, n: int, seed: int) -> list[Task]:
         """As many of each family as can be: some have a thousand variations to train on, some have ten."""
-        rng, places = random.Random(seed), self._places("train")
-        by_family = [[p for p in places if p[0] == family] for family in rng.sample(self.families, len(self.families))]
+        rng = random.Random(seed)
+        families = rng.sample(self.families, len(self.families))
+        by_family = [[(family, v) for v in self._variations(family, "train")] for family in families]
         for variations in by_family:
             rng.shuffle(variations)
         drawn = [place for round_ in itertools.zip_longest(*by_family) for place in round_ if place]
@@ -273,6 +260,23 @@ class ScienceWorldJudge(Judge):
 
     def close(self) -> None:
         self._env.close()
+
+
+class Tasks(Sequence[Task]):
+    """The tasks of a split. The simulator is asked for a task's instruction when the task is looked at, not before."""
+
+    def __init__(self, split: str, places: Sequence[Place], describe: Callable[[str, int], str]):
+        self._split, self._places, self._describe = split, places, describe
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Tasks(self._split, self._places[at], self._describe)
+        family, variation = self._places[at]
+        asked, setup = self._describe(family, variation), {"variation": variation}
+        return Task(f"{family}-{variation}", ScienceWorld.name, self._split, asked, setup, family, MAX_STEPS[family])
 
 
 @functools.cache
