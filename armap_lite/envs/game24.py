@@ -1,7 +1,7 @@
 """Game of 24: combine four numbers with + - * / until one is left; it should be 24.
 
-The 1,362 solvable puzzles in the order of Tree of Thoughts (arXiv 2305.10601), which ranks them by how
-long people take. Arithmetic is exact (fractions); text is matched against a grammar, never evaluated.
+The 1,362 solvable puzzles of Tree of Thoughts (arXiv 2305.10601), ranked by how long people take.
+Arithmetic is exact (fractions); text is matched against a grammar, never evaluated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TARGET = re.compile(
     rf"(?: exactly| the number| a total of)* ({NUMBER})\b",
     re.IGNORECASE,
 )
-OTHER = re.compile(  # decimals, denials, divisions by 0: not what a goal says
+OTHER = re.compile(  # decimals, negations and divisions by 0 state no goal
     r"\d\.\d|/\s*0|\b(?:not|never|no|without|cannot|rather|avoid|except|unless)\b|n['’]t\b", re.IGNORECASE
 )
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
@@ -43,10 +43,9 @@ DATA = json.loads(resources.files(__package__).joinpath("game24.json").read_text
 
 
 def moves(numbers: Sequence[Fraction]) -> Iterator[tuple[Fraction, str, Fraction, Fraction]]:
-    """The steps worth listing: each pair once, larger number first where order does not matter.
+    """The listed steps (a, operator, b, value): each pair once, the larger number first if order does not matter.
 
-    Differences are taken of the larger and the smaller: no value is lost but its negative,
-    and every solvable puzzle stays solvable (a test walks through all 1,362).
+    Of a difference only the non-negative value is listed; all 1,362 puzzles stay solvable (there is a test).
     """
     for low, high in dict.fromkeys(tuple(sorted(pair)) for pair in itertools.combinations(numbers, 2)):
         steps = [(high, op, low) for op in OPERATORS] + ([(low, "/", high)] if low != high else [])
@@ -64,7 +63,7 @@ class Game24Hindsight(Hindsight):
         if not trajectory.done:
             return {}
         result = trajectory.steps[-1].observation.removeprefix("left: ")
-        if "/" in result or int(result) > 999:  # nobody asks for 7/3, or for 13 * 13 * 13
+        if "/" in result or int(result) > 999:  # nobody would ask for 7/3 or 13 * 13 * 13
             return {}
         return {"numbers": _canonical(trajectory.task.setup["numbers"]), "result": result}
 
@@ -107,7 +106,7 @@ class Game24(Environment):
     def __init__(self, puzzles: Path | str | None = None):
         """`puzzles`: a CSV as `read_puzzles` takes it; by default the 24.csv of Tree of Thoughts (an asset).
 
-        Of a user's file, a puzzle that comes twice is taken once, and every fifth puzzle each goes to dev and test.
+        In a user's file, a repeated puzzle counts once, and one puzzle in five each goes to dev and test.
         """
         self._left: list[Fraction] = []
         self._puzzles: list[tuple[str, list[int]]] | None = None  # split, numbers
@@ -154,13 +153,13 @@ class Game24(Environment):
 
     def _observe(self, note: str = "") -> Observation:
         left = f"left: {' '.join(map(str, self._left))}"
-        # An action says all that its observation would ("12 * 2 = 24"): measured with SmolLM2-135M on 32 two-number
-        # states, the right last step gets 0.60 of the probability without observations, 0.50 with them.
+        # An action says all that its observation would ("12 * 2 = 24"). With two numbers left (32 states), SmolLM2-135M
+        # gives the right last step 0.60 of the probability without observations and 0.50 with them.
         return Observation(f"{note} {left}".strip(), self.admissible(), done=len(self._left) == 1, show="never")
 
 
 def _combine(left: Sequence[Fraction], action: str) -> list[Fraction]:
-    """The numbers that `action` leaves of `left`. Raises ValueError with the reason where it cannot be done."""
+    """The numbers that `action` leaves of `left`. Raises ValueError with the reason if it is impossible."""
     if len(left) < 2:
         raise ValueError("only one number is left")
     if not (match := STEP.fullmatch(action)):
@@ -192,7 +191,7 @@ def instruction(numbers: Sequence[int | str], target: int | str) -> str:
 def read_puzzles(path: Path) -> list[list[int]]:
     """The puzzles of a CSV file in UTF-8 with a column "Puzzles", each four whole numbers: "4 5 6 10".
 
-    Columns are separated by commas, semicolons or tabs. Raises ValueError where the file is anything else.
+    Columns are separated by commas, semicolons or tabs. Raises ValueError if the file has another format.
     """
     expected = 'expected a CSV file in UTF-8 with a column "Puzzles" of numbers like "4 5 6 10"'
     try:
@@ -214,9 +213,9 @@ def read_puzzles(path: Path) -> list[list[int]]:
 
 
 def own_puzzles(path: Path) -> list[tuple[str, list[int]]]:
-    """(split, numbers) of each different puzzle in `path`; one that the prompt solves as an example is for training.
+    """(split, numbers) of each different puzzle in `path`; examples of the prompt go to training.
 
-    Raises ValueError where a split would be empty.
+    Raises ValueError if a split would be empty.
     """
     puzzles, split = read_puzzles(path), itertools.cycle(OWN)
     different: dict[str, list[int]] = {}
@@ -236,7 +235,7 @@ def own_puzzles(path: Path) -> list[tuple[str, list[int]]]:
 
 
 class Game24Judge(Judge):
-    """1 where the four numbers of the task were combined into its target, else 0."""
+    """1 if the four numbers of the task were combined into its target, else 0."""
 
     def __init__(self, puzzles: Path | str | None = None):
         """`puzzles`: as given to the environment; a task holds its own numbers."""

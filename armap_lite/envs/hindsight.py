@@ -1,4 +1,4 @@
-"""Looking back at a trajectory: by code that reads what it achieved (`Hindsight`), or by an LLM (`LLMHindsight`)."""
+"""What a trajectory achieved, read by code (`Hindsight`) or by a language model (`LLMHindsight`)."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from armap_lite.envs import prompts
 from armap_lite.rng import derive_seed
 from armap_lite.trajectory import Task, Trajectory
 
-Goal = dict[str, str]  # what one can ask for: the world's own keys, each value in one canonical spelling
-MAX_CHANGES, MAX_CHARS = 3, 500  # steps that are taken from one answer; characters of an instruction
+Goal = dict[str, str]  # what can be asked for: keys of the world's own, each value in canonical spelling
+MAX_CHANGES, MAX_CHARS = 3, 500  # steps used from one answer; characters of an instruction
 
 
 class Hindsight(ABC):
     """What stage 2 knows of a world beyond how to act in it. It reads text and actions, never a score.
 
-    Three methods suffice. They must agree: `parse(to_text(goal)) == goal`, and a trajectory satisfies what it achieved.
+    Three methods suffice. They must agree: `parse(to_text(goal)) == goal`; a trajectory satisfies its achieved goal.
     """
 
-    few_shot: tuple[tuple[Goal, str], ...] = ()  # (goal, instruction): how tasks are worded here, for the data LLM
+    few_shot: tuple[tuple[Goal, str], ...] = ()  # (goal, instruction): examples of wording for the data LLM
 
     @abstractmethod
     def achieved(self, trajectory: Trajectory) -> Goal:
-        """The goal that `trajectory` reached; empty where it reached nothing that one could ask for."""
+        """The goal that `trajectory` reached; empty if it reached nothing that anyone would ask for."""
 
     @abstractmethod
     def to_text(self, goal: Goal) -> str:
-        """A plain instruction that states `goal`: the fallback where no text of the data LLM passes the check."""
+        """A plain instruction that states `goal`, used if no draft of the data LLM passes the check."""
 
     @abstractmethod
     def parse(self, instruction: str) -> Goal | None:
-        """The goal that `instruction` states, spelled as `achieved` spells it; None where it cannot be read."""
+        """The goal that `instruction` states, spelled as `achieved` spells it; None if it cannot be parsed."""
 
     def satisfied(self, trajectory: Trajectory, goal: Goal) -> bool:
-        """Whether `trajectory` does what an instruction with `goal` asks for, whatever else it does."""
+        """Whether `trajectory` does what an instruction with `goal` asks for; it may do more."""
         return self.achieved(trajectory) == goal
 
     def similar_actions(self, trajectory: Trajectory, action: str, others: Sequence[str]) -> list[str]:
@@ -52,10 +52,10 @@ class Hindsight(ABC):
         return []
 
     def continuation(self, trajectory: Trajectory, seed: int) -> tuple[int, Sequence[str]] | None:
-        """How an attempt can be continued until it achieved more; None where there is no way or no need.
+        """How to continue an attempt so that it achieves more; None if there is no way or no need.
 
         The number of steps to keep, and regular expressions for the actions that follow: each is matched by a whole
-        admissible action, or passed over. `<name>` stands for what an earlier group `(?P<name>...)` matched.
+        admissible action, or skipped. `<name>` stands for what an earlier group `(?P<name>...)` matched.
         """
         return None
 
@@ -69,35 +69,35 @@ class Hindsight(ABC):
 
 
 class Assessment(NamedTuple):
-    """What a data LLM says of one trajectory."""
+    """What a data LLM says about one trajectory."""
 
-    instruction: str  # what the trajectory does; "" where it did nothing that anyone would ask for
-    fulfilled: bool  # whether that is the instruction that the agent was given
+    instruction: str  # what the trajectory does; "" if it did nothing that anyone would ask for
+    fulfilled: bool  # whether that is the agent's own instruction
     change: tuple[int, ...]  # indices of the steps that decide it, the most decisive first
 
 
 @dataclass(frozen=True)
 class LLMHindsight:
-    """The paper's own stage 2: a data LLM that can read looks back at a whole trajectory.
+    """Stage 2 as in the paper: a data LLM reads the instruction and the whole trajectory.
 
-    It says whether the instruction was fulfilled and otherwise refines it (`look_back`), names the step to change, and
-    chooses another admissible action for that step (`replacement`). Where no code can check a pair, it is also asked
+    It says whether the instruction was fulfilled, refines it otherwise, and names the step to change (`look_back`). It
+    chooses another admissible action for that step (`replacement`). If no code can check a pair, it is also asked
     which of the two trajectories does what the text says (`prefers`). `lm` is a `Batcher` of the data LLM.
     """
 
-    examples: Sequence[prompts.Example] = ()  # the world's own, shown after `prompts.EXAMPLES`
-    max_chars: int = 12_000  # of a trajectory in a prompt; a longer one is shortened in the middle
+    examples: Sequence[prompts.Example] = ()  # of the world, shown after `prompts.EXAMPLES`
+    max_chars: int = 12_000  # of a trajectory in a prompt; longer ones lose their middle
     max_tokens: int = 400  # of an answer
-    retries: int = 2  # further questions after an answer that cannot be read
-    temperature: float = 0.7  # of these; the first answer is greedy
-    max_options: int = 100  # actions to choose a replacement from, drawn at random where there are more
+    retries: int = 2  # after an answer that cannot be parsed
+    temperature: float = 0.7  # of the retries; the first answer is greedy
+    max_options: int = 100  # candidates for a replacement, a random sample of more
 
     def __post_init__(self) -> None:
         if self.max_chars < 1000:
             raise ValueError(f"max_chars={self.max_chars}: expected at least 1000, room for a few steps")
 
     async def look_back(self, lm: Any, trajectory: Trajectory, seed: int) -> tuple[Assessment | None, Counter[str]]:
-        """The assessment of `trajectory`, None where no answer could be read, and what was counted on the way."""
+        """The assessment of `trajectory`, None if no answer could be parsed, and counts of what happened."""
         prompt, shortened = prompts.look_back(trajectory, self.examples, self.max_chars)
         counts = Counter({"looked back at": 1, "shortened": int(shortened)})
         for attempt in range(1 + self.retries):
@@ -114,7 +114,7 @@ class LLMHindsight:
     async def replacement(
         self, lm: Any, trajectory: Trajectory, at: int, admissible: Sequence[str], instruction: str, seed: int
     ) -> str:
-        """One of `admissible` other than action `at` of `trajectory`: a plausible mistake. At least one is needed."""
+        """One of `admissible` other than action `at` of `trajectory`: a plausible mistake. Needs at least one."""
         options = [action for action in dict.fromkeys(admissible) if action != trajectory.actions[at]]
         if len(options) > self.max_options:
             rng = random.Random(derive_seed(seed, "options"))
@@ -124,7 +124,7 @@ class LLMHindsight:
         return str(choice.text)
 
     async def prefers(self, lm: Any, text: str, chosen: Trajectory, rejected: Trajectory, seed: int) -> bool | None:
-        """Whether the LLM says, blind and in both orders, that `chosen` does `text`; None: it depends on the order."""
+        """Whether the LLM, asked blind in both orders, prefers `chosen` for `text`; None if the orders disagree."""
         orders = ((chosen, rejected), (rejected, chosen))
         asked = [prompts.comparison(text, a, b, self.max_chars) for a, b in orders]
         answers = [lm.choose(prompt, prompts.PAIR, 1, 0.0, derive_seed(seed, k)) for k, prompt in enumerate(asked)]
@@ -133,9 +133,9 @@ class LLMHindsight:
 
 
 def read_answer(text: str, trajectory: Trajectory) -> Assessment | None:
-    """The first JSON object in `text` with the types and ranges asked for, whatever is written around it.
+    """The first JSON object in `text` that has the required types and ranges, whatever surrounds it.
 
-    Nothing is guessed: one that is broken, of another type, or with a step that `trajectory` lacks is passed over.
+    Nothing is guessed: an object that is broken, of another type, or names a missing step is skipped.
     """
     for brace in itertools.islice(re.finditer("{", text), 20):  # a thousand open braces are no answer
         with contextlib.suppress(ValueError, RecursionError):  # no JSON, or an integer of thousands of digits

@@ -1,7 +1,7 @@
-"""What `LLMHindsight` asks a data LLM, as `prompts.json` has it. No world is named there; a world can add examples.
+"""The prompts of `LLMHindsight`; their texts are in `prompts.json`. They name no world; a world can add examples.
 
-A trajectory is shown whole: the first observation, then each action by its number and the observation after it. Every
-text is put on one line, so that nothing an observation says can pass for a part of the prompt.
+A prompt shows the whole trajectory: the first observation, then each action by number and the observation after it.
+Every text is put on one line, so that no observation can imitate a part of the prompt.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from armap_lite.trajectory import Step, Task, Trajectory
 
-Example = tuple[Trajectory, Mapping[str, Any]]  # a trajectory and the right answer about it, as `SCHEMA` has it
+Example = tuple[Trajectory, Mapping[str, Any]]  # a trajectory and the right answer in `SCHEMA`
 
 MARK = "\n==="  # begins each part of a prompt, so it also ends a completion
 PAIR = ("Trajectory A", "Trajectory B")
@@ -28,7 +28,7 @@ def example(asked: str, start: str, steps: Sequence[tuple[str, str]], **answer: 
 
 _DATA = json.loads(resources.files(__package__).joinpath("prompts.json").read_text(encoding="utf-8"))
 TEXT = {name: "\n".join(_DATA[name]) for name in ("look_back", "replace", "compare")}
-# Only what every server's structured output knows: lengths and ranges are checked when an answer is read.
+# Only features that every server's structured output supports; `read_answer` checks lengths and ranges.
 SCHEMA: dict[str, Any] = _DATA["schema"]
 EXAMPLES = tuple(example(**one) for one in _DATA["examples"])
 
@@ -59,8 +59,8 @@ def comparison(instruction: str, a: Trajectory, b: Trajectory, limit: int) -> st
 def format_steps(trajectory: Trajectory, limit: int, end: int | None = None) -> tuple[str, bool]:
     """The start and the first `end` steps of `trajectory` (all by default), and whether anything was left out.
 
-    Where they take more than `limit` characters, each text of more than a fifth of it loses its middle. Where they
-    still do, the first steps that fit into one half of it and the last ones that fit into the other are kept.
+    If they have more than `limit` characters, each text longer than a fifth of `limit` loses its middle. If that is
+    not enough, half of `limit` is filled with the first steps and half with the last ones.
     """
     for size in (limit, limit // 5):
         blocks = [f"Start: {_clip(trajectory.start, size)}"]

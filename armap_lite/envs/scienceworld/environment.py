@@ -1,12 +1,12 @@
-"""ScienceWorld (arXiv 2203.07540): a text world of ten rooms in which elementary-school science is done.
+"""ScienceWorld (arXiv 2203.07540): elementary-school science in a text world of ten rooms.
 
-The real simulator, from the package `scienceworld`, in one Java virtual machine. It cannot save a state: a state is its
-task and actions, and is reached again by replay. A replay has the same score, while the *text* may list objects in
-another order. Two exceptions are known: thermometers (`use thermometer …`, in tasks that freeze something) may read
-differently, and a circuit (`power-component`) may light up one action sooner or later, and so end sooner.
+The original simulator of the package `scienceworld`, in one Java virtual machine. It cannot save a state: a state is a
+task and actions, reached again by replay. A replay has the same score, but its *text* may list objects in another
+order. Two exceptions are known: thermometers (`use thermometer …`, in tasks that freeze something) may read
+differently, and a circuit (`power-component`) may light up one action sooner or later, which ends the episode.
 
-An episode is over where it is completed (a score of 1; the simulator's own getCompleted says the same, and would be one
-call more) or was failed for good (a score below zero). That one bit, `done`, is all that `step` passes on of the score.
+An episode is over when it is completed (score 1, as the simulator's getCompleted would say in one more call) or has
+failed for good (score below zero). That one bit, `done`, is all that `step` reveals of the score.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ SIMPLIFICATION = "easy"
 PER_FAMILY = 10  # variations for test and dev: the first ten of each family, or all there are
 Place = tuple[str, int]  # family, variation
 
-# Templates of the simulator's actions that are worth a step, by number: open, go/teleport, activate, deactivate, move,
-# pour, focus, use, read, connect, pick up, mix. Left out: looking (an action's list of objects says what is there),
-# closing, eating, flushing, waiting one step, and what only repeats the task or ends it.
+# Numbers of the simulator's action templates that are listed: open, go/teleport, activate, deactivate, move, pour,
+# focus, use, read, connect, pick up, mix. Left out: looking (the listed actions name the objects), closing, eating,
+# flushing, waiting one step, and actions that only repeat the task or end it.
 USEFUL_TEMPLATES = {0, 2, 6, 7, 9, 10, 11, 13, 14, 16, 19, 21, 23}
 USELESS = re.compile(
     rf"go to .*|(?!teleport).*\b(?:{'|'.join(DATA['rooms'])})|.*\b(?:door|agent|air|drain|inventory)\b.*"
     r"|wait1|use (?!thermometer|lighter|axe|shovel).*"
 )
-REPEATABLE = re.compile(r"wait|teleport|activate")  # worth doing more than once
-MEANING = re.compile(r"^(\d+):\s*(.+?)\s*$", re.MULTILINE)  # of an ambiguous command
+REPEATABLE = re.compile(r"wait|teleport|activate")  # listed again after they were done
+MEANING = re.compile(r"^(\d+):\s*(.+?)\s*$", re.MULTILINE)  # of an ambiguous command, with its number
 
 
-@functools.lru_cache(100_000)  # the same hundreds of actions are listed in state after state
+@functools.lru_cache(100_000)  # most states list the same hundreds of actions
 def is_useless(action: str) -> bool:
     return bool(USELESS.fullmatch(action))
 
 
 class ScienceWorldHindsight(Hindsight):
-    """Goals as `goals` reads and `instructions` words them."""
+    """`goals` reads what happened, `instructions` words and parses it, `continuations` extends attempts."""
 
     few_shot = instructions.FEW_SHOT
 
@@ -74,8 +74,8 @@ class ScienceWorldHindsight(Hindsight):
 class ScienceWorld(Environment):
     """`Task.setup` = {"variation": 225}, `Task.family` = "find-animal"; actions are the simulator's commands.
 
-    `families`: play only these of the 24; `heap_mb`: memory of the Java virtual machine; `simulators`: how many run
-    in it at once (more episodes than that take turns, and are replayed when their turn comes).
+    `families`: only these of the 24; `heap_mb`: memory of the Java virtual machine; `simulators`: how many run in it
+    at once (if there are more episodes, they take turns and are replayed).
     """
 
     name = "scienceworld"
@@ -118,12 +118,12 @@ class ScienceWorld(Environment):
         return self._cached(f"{family}/{variation}/task", lambda sim: str(sim.getTaskDescription()))
 
     def _cached(self, key: str, read: Callable[[Any], Any]) -> Any:
-        """What the simulator says of a task (a load of 0.1 s each), kept on disk from one run to the next."""
+        """What the simulator says about a task (0.1 s to load each), cached on disk."""
         file = cache_dir() / f"scienceworld-{self.version}-tasks.json"
         known = _memo(file)
         if key not in known:
             family, variation = key.split("/")[:2]
-            reader = object()  # not this environment's own: an episode may be under way
+            reader = object()  # not `self._key`: an episode may be running
             try:
                 sim = self._pool.of(reader)[0]
                 sim.load(family, int(variation) if variation.isdigit() else 0, SIMPLIFICATION, False)
@@ -134,7 +134,7 @@ class ScienceWorld(Environment):
         return known[key]
 
     def draw(self, n: int, seed: int) -> list[Task]:
-        """As many of each family as can be: some have a thousand variations to train on, some have ten."""
+        """As many of each family as possible: some have a thousand training variations, some have ten."""
         rng = random.Random(seed)
         families = rng.sample(self.families, len(self.families))
         by_family = [[(family, v) for v in self._variations(family, "train")] for family in families]
@@ -163,7 +163,7 @@ class ScienceWorld(Environment):
         return self._observe()
 
     def step(self, action: str) -> Observation:
-        """Do `action`. Listing the admissible actions costs more than the step: ask `admissible()` where it matters."""
+        """Execute `action`. The observation lists no actions, as that costs more than the step: ask `admissible()`."""
         if self._task is None:
             raise ValueError("step before reset: start a task first")
         self._text, done = self._call(lambda sim: self._step(sim, action))
@@ -171,14 +171,14 @@ class ScienceWorld(Environment):
         return self._observe(done)
 
     def _observe(self, done: bool = False) -> Observation:
-        # Never shown to a model: one of this size does best with the actions alone.
+        # Not shown to the policy: small models do best with the actions alone.
         return Observation(" ".join(self._text.split()), done=done, show="never")
 
     def admissible(self) -> tuple[str, ...]:
-        """Actions worth a step here; any other command of the simulator may be given to `step` as well.
+        """Useful actions; `step` takes any other command of the simulator, too.
 
-        Not listed: useless ones, what was done before in this episode (a small policy goes in circles otherwise), and
-        a second teleport in a row. After an ambiguous command: what it may mean.
+        Not listed: actions done before in this episode (a small policy would go in circles) and a second teleport in a
+        row. After an ambiguous command: its possible meanings.
         """
         if meanings := self._meanings():
             return tuple(meanings)
@@ -190,9 +190,9 @@ class ScienceWorld(Environment):
         return tuple(sorted(useful))
 
     def _meanings(self) -> dict[str, str]:
-        """After an ambiguous command: what it may mean, and the number to answer with. Of equal ones, the first.
+        """After an ambiguous command: each meaning and the number to answer with. Of equal meanings, the first.
 
-        Trajectories hold the meaning: the numbers could come in another order when they are replayed.
+        Trajectories hold the meaning, since the numbers may be in another order in a replay.
         """
         found = MEANING.findall(self._text) if self._text.startswith("Ambiguous") else []
         return {text: number for number, text in reversed(found)}
@@ -201,7 +201,7 @@ class ScienceWorld(Environment):
         self._pool.release(self._key)
 
     def _call(self, function: Callable[[Any], Any]) -> Any:
-        """`function(simulator)`; where the JVM died, once more in a new one, which reaches the state by replay."""
+        """`function(simulator)`; if the JVM died, once more in a new one, after a replay to the same state."""
         for attempt in range(2):
             try:
                 return function(self._simulator())
@@ -215,7 +215,7 @@ class ScienceWorld(Environment):
                     raise SimulatorError(broken) from error
 
     def _simulator(self) -> Any:
-        """This environment's simulator, in this environment's state."""
+        """A simulator in the state of this environment."""
         sim, mine = self._pool.of(self._key)
         if not mine:
             self._load(sim)
@@ -242,7 +242,7 @@ class ScienceWorld(Environment):
 
 
 class ScienceWorldJudge(Judge):
-    """The highest score the simulator gave during the episode, in [0, 1]."""
+    """The highest score that the simulator gave during the episode, in [0, 1]."""
 
     def __init__(self, **options: Any):
         self._env = ScienceWorld(**options)
@@ -263,7 +263,7 @@ class ScienceWorldJudge(Judge):
 
 
 class Tasks(Sequence[Task]):
-    """The tasks of a split. The simulator is asked for a task's instruction when the task is looked at, not before."""
+    """The tasks of a split. A task's instruction is read from the simulator when the task is accessed."""
 
     def __init__(self, split: str, places: Sequence[Place], describe: Callable[[str, int], str]):
         self._split, self._places, self._describe = split, places, describe
