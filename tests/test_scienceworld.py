@@ -21,8 +21,7 @@ from armap_lite import collect, envs, synthesize
 from armap_lite.agent import Agent
 from armap_lite.envs.scienceworld import java
 from armap_lite.envs.scienceworld.data import MAX_STEPS
-from armap_lite.envs.scienceworld.environment import SIMPLIFICATION, ScienceWorld, ScienceWorldJudge
-from armap_lite.envs.scienceworld.tasks import PER_FAMILY, Tasks
+from armap_lite.envs.scienceworld.environment import PER_FAMILY, SIMPLIFICATION, ScienceWorld, ScienceWorldJudge, Tasks
 from armap_lite.episode import Episode
 from armap_lite.pipeline import profiles
 from armap_lite.pipeline.run import evenly_spaced
@@ -90,42 +89,6 @@ def test_splits_are_those_of_the_paper_and_disjoint(env):
     assert task.instruction.startswith("Your task is to find a(n) animal") and task.max_steps == 15
     with pytest.raises(ValueError, match="'tset' is not known"):
         env.tasks("tset")
-
-
-def test_an_index_file_replaces_a_split_and_train_gives_way(tmp_path):
-    index = tmp_path / "index.json"
-    index.write_text(json.dumps({"dev": [["find-animal", 0], ["find-animal", 2]]}), encoding="utf-8")
-    with ScienceWorld(["find-animal"], index=index) as env:
-        assert [t.id for t in env.tasks("dev")] == ["find-animal-0", "find-animal-2"]
-        assert not {"find-animal-0", "find-animal-2"} & {f"find-animal-{v}" for _, v in env.tasks("train")._places}
-
-
-def test_no_index_shrinks_or_changes_a_split_that_it_does_not_name(tmp_path):
-    index = tmp_path / "index.json"
-    with ScienceWorld(["find-animal"]) as env:
-        [first] = env.tasks("test")._places[:1]
-    index.write_text(json.dumps({"train": [first]}), encoding="utf-8")
-    with ScienceWorld(["find-animal"], index=index) as env:
-        with pytest.raises(ValueError, match=f"takes find-animal {first[1]} from 'test': let it list 'test', too"):
-            env.tasks("test")
-        assert env.tasks("train")._places == [first]
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ({"dev": []}, "'dev' has \\[\\]"),
-        ({"tset": [["boil", 1]]}, "'tset' has"),
-        ({"dev": [["find-anmal", 1]]}, "'find-anmal', 1\\] in 'dev' is no episode; expected one like"),
-        ({"dev": [["boil", 1]], "test": [["boil", 1]]}, "'boil', 1\\] is in 'dev' and in 'test'"),
-        ({"test": [["power-component", 1]]}, "'power-component', 1\\] in 'test' is worked out in the agent's prompt"),
-    ],
-)
-def test_an_index_file_that_cannot_be_is_refused(tmp_path, content, said):
-    index = tmp_path / "index.json"
-    index.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(ValueError, match=said):
-        ScienceWorld(index=index)
 
 
 # Their text may differ in a replay: thermometers where things freeze, and circuits that light up a step later.

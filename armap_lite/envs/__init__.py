@@ -1,4 +1,4 @@
-"""Environments by name. `make` gives the world, `make_judge` the score; only evaluation needs the second."""
+"""Environments by name: `make` gives the environment, `make_judge` its judge, which only evaluation needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENVIRONMENTS: dict[str, tuple[type[Environment], type[Judge]]] = {
     "webshop": (WebShop, WebShopJudge),
 }
 
-PATH_OPTIONS = {"folder", "index", "puzzles"}  # options of environments that name a user's files
+PATH_OPTIONS = {"folder", "puzzles"}  # options of environments that name a user's files
 
 
 def make(name: str, **options: Any) -> Environment:
@@ -40,8 +40,8 @@ def check_options(name: str, options: dict[str, Any]) -> None:
     names = [p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     unknown = sorted(options.keys() - names)
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in known):
-        there = f"its options are {', '.join(names)}" if names else "it has no options"
-        raise ValueError(f"environment {name!r} has no option {unknown[0]!r}; {there}")
+        expected = f"its options are {', '.join(names)}" if names else "it has no options"
+        raise ValueError(f"environment {name!r} has no option {unknown[0]!r}; {expected}")
 
 
 def lookup(name: str) -> tuple[type[Environment], type[Judge]]:
@@ -54,18 +54,17 @@ def lookup(name: str) -> tuple[type[Environment], type[Judge]]:
 def user_options(env: str) -> dict[str, Any]:
     """Options for environment `env` from ARMAP_LITE_ENV_OPTIONS, JSON: {"webshop": {"folder": "/data/webshop"}}.
 
-    A variable, so that it reaches the kernels of the notebooks too; they run elsewhere, so paths have to be absolute.
+    An environment variable reaches the kernels of the notebooks, too; they run elsewhere, so paths are absolute.
     """
-    told = os.environ.get("ARMAP_LITE_ENV_OPTIONS", "{}")
+    text = os.environ.get("ARMAP_LITE_ENV_OPTIONS", "{}")
     try:
-        options = json.loads(told)
+        options = json.loads(text)
         mine = options.get(env, {})
         if unknown := options.keys() - ENVIRONMENTS.keys():
-            raise ValueError(f"{sorted(unknown)[0]!r} is no environment")
-        for name in mine.keys() & PATH_OPTIONS:
-            if not Path(mine[name]).is_absolute():
-                raise ValueError(f"{mine[name]!r} is no absolute path")
+            raise ValueError(f"{min(unknown)!r} is no environment")
+        if relative := [mine[name] for name in mine.keys() & PATH_OPTIONS if not Path(mine[name]).is_absolute()]:
+            raise ValueError(f"{relative[0]!r} is no absolute path")
     except (ValueError, AttributeError, TypeError) as error:
-        like = '{"scienceworld": {"heap_mb": 256}}'
-        raise ValueError(f"ARMAP_LITE_ENV_OPTIONS={told!r}: {error}; expected JSON like {like}") from error
+        expected = 'expected JSON like {"scienceworld": {"heap_mb": 256}}'
+        raise ValueError(f"ARMAP_LITE_ENV_OPTIONS={text!r}: {error}; {expected}") from error
     return mine

@@ -1,4 +1,4 @@
-"""The contract every environment keeps, and the judge that stands apart from it."""
+"""The contracts of environments and of judges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import random
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 from armap_lite.envs.hindsight import Hindsight
 from armap_lite.envs.prompts import Example
@@ -16,52 +17,46 @@ Term = Callable[[Trajectory], float]  # a cost of a trajectory that control can 
 
 
 class SimulatorError(RuntimeError):
-    """The simulator broke off in mid-episode (a dead JVM, say). What was done is kept, and counted as a failure."""
-
-
-def length(trajectory: Trajectory) -> float:
-    """Number of actions."""
-    return float(len(trajectory.steps))
+    """The simulator failed in mid-episode (e.g. its JVM died). The trajectory so far is kept, as a failure."""
 
 
 def actions_like(pattern: str) -> Term:
     """A term that counts the actions in which the regular expression `pattern` occurs."""
-    compiled = re.compile(pattern)
-    return lambda trajectory: float(sum(bool(compiled.search(action)) for action in trajectory.actions))
+    return lambda trajectory: float(sum(bool(re.search(pattern, action)) for action in trajectory.actions))
 
 
-@dataclass(frozen=True)
-class Part:
-    """One line of a page that a person plays on: text, then buttons, then text; or an entry for free text."""
+length = actions_like("")  # the number of actions: each contains the empty pattern
+
+
+class Part(NamedTuple):
+    """One line of the page for human players: text, buttons, text; or a text field."""
 
     before: str = ""
-    actions: tuple[tuple[str, str], ...] = ()  # (label, action): a button each, disabled where not admissible
+    actions: tuple[tuple[str, str], ...] = ()  # (label, action) of each button, disabled if not admissible
     after: str = ""
-    strong: bool = False  # the text stands out
-    entry: tuple[str, str] | None = None  # (label, action with {} where the typed words go), e.g. "search[{}]"
+    strong: bool = False  # bold text
+    entry: tuple[str, str] | None = None  # (label, action with {} for the text), e.g. "search[{}]"
 
 
-class Environment(ABC):
-    """A world an agent acts in. It shows text and pictures; it never shows a reward.
+class Environment(AbstractContextManager["Environment"]):
+    """A world that an agent acts in. It shows text and pictures, never a reward.
 
-    Use it as a context manager: leaving it ends every process it started.
-    A state is its task and the actions taken so far, so any state can be reached again by `replay`.
+    A context manager: leaving it ends all processes that it started. A state is a task and the actions taken so far.
     """
 
     name: str
     version: str
     metric: str  # what the judge's score means, e.g. "success"
-    max_steps: int  # of a task that does not say otherwise (`Task.max_steps`)
-    guide: str  # one line on how to act, at the head of the agent's prompt
+    max_steps: int  # of a task without `Task.max_steps`
+    guide: str  # one line on how to act, the start of the agent's prompt
     terms: Mapping[str, Term] = {"actions": length}  # what control can weigh, by name; figures show the first
-    hindsight: Hindsight | None = None  # what looks back at trajectories; None: a language model does
-    look_back_examples: Sequence[Example] = ()  # of this world, for that language model (`prompts.example` makes one)
-
-    variable_length: bool = True  # a changed trajectory may pass over old actions: see `synthesize.change`
+    hindsight: Hindsight | None = None  # reads what a trajectory achieved; None: `LLMHindsight` does
+    look_back_examples: Sequence[Example] = ()  # for `LLMHindsight`, made by `prompts.example`
+    variable_length: bool = True  # a negative may skip old actions that are no longer admissible
     max_concurrent_episodes: int = 1000  # so many can run at once without one being replayed for another
     decoding: str = "sequence"  # or "token": how the policy chooses here: see `LanguageModel.choose`
-    allow_repeats: bool = False  # list, for people, also what was done before in the same place
-    at: object = None  # where the live simulation stands; kept by `Episode`, cleared by `reset`
+    allow_repeats: bool = False  # for human players: also list actions already done in the same place
+    at: object = None  # state of the live simulation; set by `Episode`, cleared by `reset`
 
     @abstractmethod
     def tasks(self, split: str) -> list[Task]:
@@ -69,27 +64,27 @@ class Environment(ABC):
 
     @abstractmethod
     def reset(self, task: Task) -> Observation:
-        """Start `task` afresh and show its first observation."""
+        """Start `task` from the beginning and return its first observation."""
 
     @abstractmethod
     def step(self, action: str) -> Observation:
-        """Do `action`. One that the environment does not understand changes nothing and says so."""
+        """Execute `action`. An invalid action changes nothing, and the observation says so."""
 
     @abstractmethod
     def admissible(self) -> tuple[str, ...]:
-        """Actions that do something in the current state; empty when the episode is over."""
+        """Actions that have an effect in the current state; empty when the episode is over."""
 
     def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
-        """Worked examples to act by: training tasks and the actions that do them. None by default."""
+        """Few-shot examples for the policy: training tasks, each with actions that solve it. None by default."""
         return []
 
     def draw(self, n: int, seed: int) -> list[Task]:
-        """`n` training tasks at random, or all there are."""
+        """`n` random training tasks, or all if there are fewer."""
         tasks = self.tasks("train")
         return random.Random(seed).sample(tasks, min(n, len(tasks)))
 
     def replay(self, task: Task, actions: Sequence[str]) -> Trajectory:
-        """Carry out `actions` from the start of `task`; stops where the episode is over."""
+        """Execute `actions` from the start of `task`, up to the end of the episode."""
         self.at = None
         trajectory = Trajectory.begin(task, self.reset(task))
         for action in actions:
@@ -99,35 +94,29 @@ class Environment(ABC):
         return trajectory
 
     def page(self, trajectory: Trajectory, admissible: Sequence[str]) -> list[Part] | None:
-        """The last observation of `trajectory` as lines with buttons, for people; None: a table of all steps.
-
-        Admissible actions that no part offers are listed below the page.
-        """
+        """The last observation with buttons, for human players (other actions follow); None: a table of all steps."""
         return None
 
     def fork(self) -> Environment:
-        """An environment of the same kind to run beside this one; by default this one, which then replays more."""
+        """An environment for another episode at the same time; by default this one, which then replays more often."""
         return self
 
     def release(self) -> None:
-        """The episode is over, or will be replayed: what a fork holds for it may serve others."""
+        """Give up the resources of the current episode, which is over or will be replayed."""
 
     def close(self) -> None:
-        """End whatever was started. Safe to call twice."""
-
-    def __enter__(self) -> Environment:
-        return self
+        """End all processes that were started. Safe to call twice."""
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
 
 class Judge(ABC):
-    """The true score. Only the final evaluation may ask; nothing that learns or plans can reach it."""
+    """The true score. Only the final evaluation uses it; nothing that learns or plans can reach it."""
 
     @abstractmethod
     def score(self, trajectory: Trajectory) -> float:
-        """The score of `trajectory` in [0, 1], found by replaying its actions, not by believing its text."""
+        """The score of `trajectory` in [0, 1], computed by replaying its actions; its observations are not trusted."""
 
     def close(self) -> None:
-        """End whatever was started. Safe to call twice."""
+        """End all processes that were started. Safe to call twice."""

@@ -1,7 +1,7 @@
 """Game of 24: combine four numbers with + - * / until one is left; it should be 24.
 
-The 1,362 solvable puzzles in the order of Tree of Thoughts (arXiv 2305.10601), which ranks them by how
-long people take. Arithmetic is exact (fractions); text is matched against a grammar, never evaluated.
+The 1,362 solvable puzzles of Tree of Thoughts (arXiv 2305.10601), ranked by how long people take.
+Arithmetic is exact (fractions); text is matched against a grammar, never evaluated.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import copy
 import csv
 import dataclasses
 import itertools
+import json
+import operator
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from importlib import resources
 from pathlib import Path
 
 from armap_lite.envs.base import Environment, Judge, Term, actions_like
@@ -24,62 +27,43 @@ from armap_lite.trajectory import Observation, Task, Trajectory
 
 NUMBER = r"-?\d{1,12}(?:/\d{1,12})?"
 STEP = re.compile(rf"\s*({NUMBER}) ([-+*/]) ({NUMBER})(?: = ({NUMBER}))?(?: \(left: [^)]*\))?\s*")
-GOAL = re.compile(
+TARGET = re.compile(
     r"\b(?:obtain|make|reach|get|gives?|equals?|hit|yields?|total|is|produce)"
     rf"(?: exactly| the number| a total of)* ({NUMBER})\b",
     re.IGNORECASE,
 )
-EXAMPLES = (  # solved by hand; puzzles of the training split
-    ([4, 4, 6, 8], ("8 + 4 = 12", "6 - 4 = 2", "12 * 2 = 24")),
-    ([2, 9, 10, 12], ("12 * 2 = 24", "10 - 9 = 1", "24 * 1 = 24")),
-    ([1, 4, 8, 8], ("8 / 4 = 2", "2 + 1 = 3", "8 * 3 = 24")),
-    ([1, 2, 4, 11], ("11 + 1 = 12", "4 - 2 = 2", "12 * 2 = 24")),
-    ([3, 3, 6, 12], ("3 + 3 = 6", "12 + 6 = 18", "18 + 6 = 24")),
+OTHER = re.compile(  # decimals, negations and divisions by 0 state no goal
+    r"\d\.\d|/\s*0|\b(?:not|never|no|without|cannot|rather|avoid|except|unless)\b|n['’]t\b", re.IGNORECASE
 )
+OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 TEST, DEV = range(900, 1000), range(800, 900)  # the paper's test puzzles; dev just before them, as hard
 OWN = ("train", "train", "train", "dev", "test")  # the splits of a user's puzzles, in turn
-
-
-def apply(a: Fraction, op: str, b: Fraction) -> Fraction | None:
-    """a op b, exactly; None where b = 0 is divided by."""
-    if op == "/":
-        return a / b if b else None
-    return a + b if op == "+" else a - b if op == "-" else a * b
+# Examples solved by hand (puzzles of the training split), instructions for the data LLM, and a look back.
+DATA = json.loads(resources.files(__package__).joinpath("game24.json").read_text(encoding="utf-8"))
 
 
 def moves(numbers: Sequence[Fraction]) -> Iterator[tuple[Fraction, str, Fraction, Fraction]]:
-    """The steps worth listing: each pair once, larger number first where order does not matter.
+    """The listed steps (a, operator, b, value): each pair once, the larger number first if order does not matter.
 
-    Differences are taken of the larger and the smaller: no value is lost but its negative,
-    and every solvable puzzle stays solvable (a test walks through all 1,362).
+    Of a difference only the non-negative value is listed; all 1,362 puzzles stay solvable (there is a test).
     """
-    seen = set()
-    for i, j in itertools.combinations(range(len(numbers)), 2):
-        low, high = sorted((numbers[i], numbers[j]))
-        if (high, low) in seen:
-            continue
-        seen.add((high, low))
-        for a, op, b in ((high, "+", low), (high, "-", low), (high, "*", low), (high, "/", low), (low, "/", high)):
-            value = apply(a, op, b)
-            if value is not None and not (op == "/" and high == low and a is low):
-                yield a, op, b, value
+    for low, high in dict.fromkeys(tuple(sorted(pair)) for pair in itertools.combinations(numbers, 2)):
+        steps = [(high, op, low) for op in OPERATORS] + ([(low, "/", high)] if low != high else [])
+        for a, op, b in steps:
+            if b or op != "/":
+                yield a, op, b, OPERATORS[op](a, b)
 
 
 class Game24Hindsight(Hindsight):
     """A goal is `{"numbers": "1 4 8 8", "result": "36"}`."""
 
-    few_shot = (
-        ({"numbers": "1 4 8 8", "result": "36"}, "Use the numbers 1 4 8 8 to obtain 36."),
-        ({"numbers": "2 9 10 12", "result": "7"}, "Combine 2 9 10 12 with + - * / to get 7."),
-        ({"numbers": "4 4 6 8", "result": "52"}, "Make 52 from the numbers 4 4 6 8."),
-        ({"numbers": "3 3 5 7", "result": "18"}, "Reach 18 using 3 3 5 7, each number once."),
-    )
+    few_shot = tuple((goal, text) for goal, text in DATA["few_shot"])
 
     def achieved(self, trajectory: Trajectory) -> Goal:
         if not trajectory.done:
             return {}
         result = trajectory.steps[-1].observation.removeprefix("left: ")
-        if "/" in result or int(result) > 999:  # nobody asks for 7/3, or for 13 * 13 * 13
+        if "/" in result or int(result) > 999:  # nobody would ask for 7/3 or 13 * 13 * 13
             return {}
         return {"numbers": _canonical(trajectory.task.setup["numbers"]), "result": result}
 
@@ -88,16 +72,11 @@ class Game24Hindsight(Hindsight):
 
     def parse(self, instruction: str) -> Goal | None:
         numbers = re.findall(rf"(?<![\d./]){NUMBER}(?![\d/]|\.\d)", instruction)
-        goals = GOAL.findall(instruction)
-        others = re.search(
-            r"\d\.\d|/\s*0|\b(?:not|never|no|without|cannot|rather|avoid|except|unless)\b|n['’]t\b",
-            instruction,
-            re.IGNORECASE,
-        )
-        if others or len(numbers) != 5 or len(goals) != 1:  # decimals, denials: not what a goal says
+        targets = TARGET.findall(instruction)
+        if OTHER.search(instruction) or len(numbers) != 5 or len(targets) != 1:
             return None
-        numbers.remove(goals[0])
-        return {"numbers": _canonical(numbers), "result": goals[0]}
+        numbers.remove(targets[0])
+        return {"numbers": _canonical(numbers), "result": targets[0]}
 
     def retarget(self, task: Task, instruction: str) -> Task | None:
         goal = self.parse(instruction)
@@ -122,22 +101,12 @@ class Game24(Environment):
     # Every finished puzzle has three steps, so length decides nothing here; which arithmetic it takes does.
     terms: Mapping[str, Term] = {"multiplications and divisions": actions_like(r" [*/] ")}
     hindsight = Game24Hindsight()
-    look_back_examples = (
-        example(
-            "Use the numbers 1 4 8 8 to obtain 24.",
-            "left: 1 4 8 8",
-            [("8 * 4 = 32", "left: 1 8 32"), ("32 + 8 = 40", "left: 1 40"), ("40 - 1 = 39", "left: 39")],
-            did="The numbers 1 4 8 8 were combined into 39.",
-            fulfilled=False,
-            instruction="Use the numbers 1 4 8 8 to obtain 39.",
-            change=[1, 2],
-        ),
-    )
+    look_back_examples = tuple(example(**one) for one in DATA["look_back_examples"])
 
     def __init__(self, puzzles: Path | str | None = None):
         """`puzzles`: a CSV as `read_puzzles` takes it; by default the 24.csv of Tree of Thoughts (an asset).
 
-        Of a user's file, a puzzle that comes twice is taken once, and every fifth puzzle each goes to dev and test.
+        In a user's file, a repeated puzzle counts once, and one puzzle in five each goes to dev and test.
         """
         self._left: list[Fraction] = []
         self._puzzles: list[tuple[str, list[int]]] | None = None  # split, numbers
@@ -148,17 +117,21 @@ class Game24(Environment):
     def tasks(self, split: str) -> list[Task]:
         if split not in ("train", "dev", "test"):
             raise ValueError(f"split {split!r} is not known; use 'train', 'dev' or 'test'")
+        if self._puzzles is None:
+            ranked = enumerate(read_puzzles(assets.fetch("game24-puzzles")))
+            self._puzzles = [("test" if i in TEST else "dev" if i in DEV else "train", n) for i, n in ranked]
         return [
-            Task(f"{self.name}-{i}", self.name, split, instruction(numbers, 24), {"numbers": numbers, "target": 24})
-            for i, (where, numbers) in enumerate(self._load())
+            self._task(f"{self.name}-{i}", split, numbers)
+            for i, (where, numbers) in enumerate(self._puzzles)
             if split == where
         ]
 
-    def _load(self) -> list[tuple[str, list[int]]]:
-        if self._puzzles is None:
-            found = enumerate(read_puzzles(assets.fetch("game24-puzzles")))
-            self._puzzles = [("test" if i in TEST else "dev" if i in DEV else "train", n) for i, n in found]
-        return self._puzzles
+    def _task(self, id: str, split: str, numbers: list[int]) -> Task:
+        return Task(id, self.name, split, instruction(numbers, 24), {"numbers": numbers, "target": 24})
+
+    def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
+        shown = enumerate(DATA["examples"])
+        return [(self._task(f"example-{i}", "train", numbers), tuple(actions)) for i, (numbers, actions) in shown]
 
     def fork(self) -> Game24:
         return copy.copy(self)
@@ -169,27 +142,10 @@ class Game24(Environment):
         return self._observe()
 
     def step(self, action: str) -> Observation:
-        if len(self._left) < 2:
-            return self._observe("Nothing happens: only one number is left.")
-        match = STEP.fullmatch(action)
-        if not match:
-            return self._observe(f"Nothing happens: {action[:80]!r} is not a step like '8 * 3 = 24'.")
         try:
-            a, b = Fraction(match[1]), Fraction(match[3])
-            claimed = Fraction(match[4]) if match[4] else None
-        except ZeroDivisionError:
-            return self._observe("Nothing happens: a number cannot be divided by 0.")
-        rest = list(self._left)
-        for number in (a, b):
-            if number not in rest:
-                return self._observe(f"Nothing happens: {number} is not left.")
-            rest.remove(number)
-        value = apply(a, match[2], b)
-        if value is None:
-            return self._observe("Nothing happens: a number cannot be divided by 0.")
-        if claimed is not None and claimed != value:
-            return self._observe(f"Nothing happens: {match[1]} {match[2]} {match[3]} is not {claimed}.")
-        self._left = [*rest, value]
+            self._left = _combine(self._left, action)
+        except ValueError as error:
+            return self._observe(f"Nothing happens: {error}.")
         return self._observe()
 
     def admissible(self) -> tuple[str, ...]:
@@ -197,15 +153,31 @@ class Game24(Environment):
 
     def _observe(self, note: str = "") -> Observation:
         left = f"left: {' '.join(map(str, self._left))}"
-        # An action says all that its observation would ("12 * 2 = 24"): measured with SmolLM2-135M on 32 two-number
-        # states, the right last step gets 0.60 of the probability without observations, 0.50 with them.
+        # An action says all that its observation would ("12 * 2 = 24"). With two numbers left (32 states), SmolLM2-135M
+        # gives the right last step 0.60 of the probability without observations and 0.50 with them.
         return Observation(f"{note} {left}".strip(), self.admissible(), done=len(self._left) == 1, show="never")
 
-    def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
-        return [
-            (Task(f"example-{i}", self.name, "train", instruction(n, 24), {"numbers": n, "target": 24}), actions)
-            for i, (n, actions) in enumerate(EXAMPLES)
-        ]
+
+def _combine(left: Sequence[Fraction], action: str) -> list[Fraction]:
+    """The numbers that `action` leaves of `left`. Raises ValueError with the reason if it is impossible."""
+    if len(left) < 2:
+        raise ValueError("only one number is left")
+    if not (match := STEP.fullmatch(action)):
+        raise ValueError(f"{action[:80]!r} is not a step like '8 * 3 = 24'")
+    rest = list(left)
+    try:
+        a, b = Fraction(match[1]), Fraction(match[3])
+        claimed = Fraction(match[4]) if match[4] else None
+        for number in (a, b):
+            if number not in rest:
+                raise ValueError(f"{number} is not left")
+            rest.remove(number)
+        value = OPERATORS[match[2]](a, b)
+    except ZeroDivisionError:
+        raise ValueError("a number cannot be divided by 0") from None
+    if claimed not in (None, value):
+        raise ValueError(f"{match[1]} {match[2]} {match[3]} is not {claimed}")
+    return [*rest, value]
 
 
 def _canonical(numbers: Sequence[int | str]) -> str:
@@ -219,7 +191,7 @@ def instruction(numbers: Sequence[int | str], target: int | str) -> str:
 def read_puzzles(path: Path) -> list[list[int]]:
     """The puzzles of a CSV file in UTF-8 with a column "Puzzles", each four whole numbers: "4 5 6 10".
 
-    Columns are separated by commas, semicolons or tabs. Raises ValueError where the file is anything else.
+    Columns are separated by commas, semicolons or tabs. Raises ValueError if the file has another format.
     """
     expected = 'expected a CSV file in UTF-8 with a column "Puzzles" of numbers like "4 5 6 10"'
     try:
@@ -241,29 +213,29 @@ def read_puzzles(path: Path) -> list[list[int]]:
 
 
 def own_puzzles(path: Path) -> list[tuple[str, list[int]]]:
-    """(split, numbers) of each different puzzle in `path`; one that the prompt solves as an example is for training.
+    """(split, numbers) of each different puzzle in `path`; examples of the prompt go to training.
 
-    Raises ValueError where a split would be empty.
+    Raises ValueError if a split would be empty.
     """
     puzzles, split = read_puzzles(path), itertools.cycle(OWN)
     different: dict[str, list[int]] = {}
     for numbers in puzzles:
         different.setdefault(_canonical(numbers), numbers)
-    shown = {_canonical(numbers) for numbers, _ in EXAMPLES}
+    shown = {_canonical(numbers) for numbers, _ in DATA["examples"]}
     found = [("train" if key in shown else next(split), numbers) for key, numbers in different.items()]
     if missing := {*OWN} - {where for where, _ in found}:
         raise ValueError(
-            f"{path} has {len(different)} different puzzles and leaves {', '.join(sorted(missing))} without any; "
+            f"{path} has {len(found)} different puzzles and leaves {', '.join(sorted(missing))} without any; "
             f"at least {len(OWN)} are needed that are no examples of the prompt ({'; '.join(sorted(shown))})"
         )
-    if len(different) < len(puzzles):
-        again = f"{len(puzzles) - len(different)} of {len(puzzles)} puzzles"
+    if len(found) < len(puzzles):
+        again = f"{len(puzzles) - len(found)} of {len(puzzles)} puzzles"
         print(f"{path}: {again} repeat an earlier one and are left out", file=sys.stderr)
     return found
 
 
 class Game24Judge(Judge):
-    """1 where the four numbers of the task were combined into its target, else 0."""
+    """1 if the four numbers of the task were combined into its target, else 0."""
 
     def __init__(self, puzzles: Path | str | None = None):
         """`puzzles`: as given to the environment; a task holds its own numbers."""

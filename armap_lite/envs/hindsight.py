@@ -1,46 +1,50 @@
-"""Looking back at a trajectory: by code that reads what it achieved (`Hindsight`), or by an LLM (`LLMHindsight`)."""
+"""What a trajectory achieved, read by code (`Hindsight`) or by a language model (`LLMHindsight`)."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import itertools
 import json
 import random
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from armap_lite.envs import prompts
 from armap_lite.rng import derive_seed
 from armap_lite.trajectory import Task, Trajectory
 
-Goal = dict[str, str]  # what one can ask for: the world's own keys, each value in one canonical spelling
+Goal = dict[str, str]  # what can be asked for: keys of the world's own, each value in canonical spelling
+MAX_CHANGES, MAX_CHARS = 3, 500  # steps used from one answer; characters of an instruction
 
 
 class Hindsight(ABC):
     """What stage 2 knows of a world beyond how to act in it. It reads text and actions, never a score.
 
-    Three methods suffice. They must agree: `parse(to_text(goal)) == goal`, and a trajectory satisfies what it achieved.
+    Three methods suffice. They must agree: `parse(to_text(goal)) == goal`; a trajectory satisfies its achieved goal.
     """
 
-    few_shot: tuple[tuple[Goal, str], ...] = ()  # (goal, instruction): how tasks are worded here, for the data LLM
+    few_shot: tuple[tuple[Goal, str], ...] = ()  # (goal, instruction): examples of wording for the data LLM
 
     @abstractmethod
     def achieved(self, trajectory: Trajectory) -> Goal:
-        """The goal that `trajectory` reached; empty where it reached nothing that one could ask for."""
+        """The goal that `trajectory` reached; empty if it reached nothing that anyone would ask for."""
 
     @abstractmethod
     def to_text(self, goal: Goal) -> str:
-        """A plain instruction that states `goal`: the fallback where no text of the data LLM passes the check."""
+        """A plain instruction that states `goal`, used if no draft of the data LLM passes the check."""
 
     @abstractmethod
     def parse(self, instruction: str) -> Goal | None:
-        """The goal that `instruction` states, spelled as `achieved` spells it; None where it cannot be read."""
+        """The goal that `instruction` states, spelled as `achieved` spells it; None if it cannot be parsed."""
 
     def satisfied(self, trajectory: Trajectory, goal: Goal) -> bool:
-        """Whether `trajectory` does what an instruction with `goal` asks for, whatever else it does."""
+        """Whether `trajectory` does what an instruction with `goal` asks for; it may do more."""
         return self.achieved(trajectory) == goal
 
     def similar_actions(self, trajectory: Trajectory, action: str, others: Sequence[str]) -> list[str]:
@@ -48,11 +52,10 @@ class Hindsight(ABC):
         return []
 
     def continuation(self, trajectory: Trajectory, seed: int) -> tuple[int, Sequence[str]] | None:
-        """How an attempt can be continued until it achieved more; None where there is no way or no need.
+        """How to continue an attempt so that it achieves more; None if there is no way or no need.
 
-        The number of its steps to keep, and regular expressions for the actions that follow, in order. Each is matched
-        by a whole admissible action, or passed over. `<name>` stands for what the group `(?P<name>...)` of an earlier
-        expression matched.
+        The number of steps to keep, and regular expressions for the actions that follow: each is matched by a whole
+        admissible action, or skipped. `<name>` stands for what an earlier group `(?P<name>...)` matched.
         """
         return None
 
@@ -65,139 +68,91 @@ class Hindsight(ABC):
         return "; ".join(f"{key} {value}" for key, value in goal.items())
 
 
-class BatchedLM(Protocol):
-    """What is used of a `Batcher`: single requests, answered in batches by the data LLM."""
+class Assessment(NamedTuple):
+    """What a data LLM says about one trajectory."""
 
-    async def generate(
-        self, prompt: str, n: int, max_tokens: int, temperature: float, seed: int, stop: str, schema: Any
-    ) -> list[Any]: ...
-
-    async def choose(
-        self, prompt: str, choices: Sequence[str], n: int | None, temperature: float, seed: int
-    ) -> list[Any]: ...
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """What a data LLM says of one trajectory."""
-
-    instruction: str  # what the trajectory does; "" where it did nothing that anyone would ask for
-    fulfilled: bool  # whether that is the instruction that the agent was given
+    instruction: str  # what the trajectory does; "" if it did nothing that anyone would ask for
+    fulfilled: bool  # whether that is the agent's own instruction
     change: tuple[int, ...]  # indices of the steps that decide it, the most decisive first
 
 
+@dataclass(frozen=True)
 class LLMHindsight:
-    """The paper's own stage 2: a data LLM that can read looks back at a whole trajectory.
+    """Stage 2 as in the paper: a data LLM reads the instruction and the whole trajectory.
 
-    It says whether the instruction was fulfilled and otherwise refines it (`look_back`), names the step to change, and
-    chooses another admissible action for that step (`replacement`). Where no code can check a pair, it is also asked
-    which of the two trajectories does what the text says (`prefers`).
+    It says whether the instruction was fulfilled, refines it otherwise, and names the step to change (`look_back`). It
+    chooses another admissible action for that step (`replacement`). If no code can check a pair, it is also asked
+    which of the two trajectories does what the text says (`prefers`). `lm` is a `Batcher` of the data LLM.
     """
 
-    MOST = 3  # steps that are taken from one answer
-    LONGEST = 500  # characters of an instruction
+    examples: Sequence[prompts.Example] = ()  # of the world, shown after `prompts.EXAMPLES`
+    max_chars: int = 12_000  # of a trajectory in a prompt; longer ones lose their middle
+    max_tokens: int = 400  # of an answer
+    retries: int = 2  # after an answer that cannot be parsed
+    temperature: float = 0.7  # of the retries; the first answer is greedy
+    max_options: int = 100  # candidates for a replacement, a random sample of more
 
-    def __init__(
-        self,
-        examples: Sequence[prompts.Example] = (),
-        *,
-        max_chars: int = 12_000,
-        max_tokens: int = 400,
-        retries: int = 2,
-        temperature: float = 0.7,
-        max_options: int = 100,
-    ):
-        """`examples`: the world's own (`Environment.look_back_examples`), shown after `prompts.EXAMPLES`.
+    def __post_init__(self) -> None:
+        if self.max_chars < 1000:
+            raise ValueError(f"max_chars={self.max_chars}: expected at least 1000, room for a few steps")
 
-        `max_chars`: of a trajectory in a prompt; a longer one is shortened in the middle (`prompts.format_steps`).
-        `max_tokens`: of an answer. `retries`: further questions after one that cannot be read, drawn at `temperature`;
-        the first is greedy. `max_options`: actions to choose a replacement from; of more, so many are drawn.
-        """
-        if max_chars < 1000:
-            raise ValueError(f"max_chars={max_chars}: expected at least 1000, room for a few steps")
-        self.examples = tuple(examples)
-        self.max_chars, self.max_tokens, self.max_options = max_chars, max_tokens, max_options
-        self.retries, self.temperature = retries, temperature
-
-    async def look_back(
-        self, lm: BatchedLM, trajectory: Trajectory, seed: int
-    ) -> tuple[Assessment | None, Counter[str]]:
-        """The LLM's reading of `trajectory`, None where no answer could be read, and what was counted on the way."""
+    async def look_back(self, lm: Any, trajectory: Trajectory, seed: int) -> tuple[Assessment | None, Counter[str]]:
+        """The assessment of `trajectory`, None if no answer could be parsed, and counts of what happened."""
         prompt, shortened = prompts.look_back(trajectory, self.examples, self.max_chars)
         counts = Counter({"looked back at": 1, "shortened": int(shortened)})
         for attempt in range(1 + self.retries):
-            heat = self.temperature if attempt else 0.0
-            [answer] = await lm.generate(
-                prompt, 1, self.max_tokens, heat, derive_seed(seed, attempt), prompts.MARK, prompts.SCHEMA
-            )
-            reading = read_answer(answer.text, trajectory)
-            if reading is not None:
-                counts["fulfilled as asked" if reading.fulfilled else "refined"] += bool(reading.instruction)
-                return reading, +counts
+            temperature, drawn = self.temperature if attempt else 0.0, derive_seed(seed, attempt)
+            [answer] = await lm.generate(prompt, 1, self.max_tokens, temperature, drawn, prompts.MARK, prompts.SCHEMA)
+            if (found := read_answer(answer.text, trajectory)) is not None:
+                counts["fulfilled as asked" if found.fulfilled else "refined"] += bool(found.instruction)
+                return found, +counts
             counts["malformed" if "{" in answer.text else "refused"] += 1
             counts["retried"] += attempt < self.retries
         counts["gave up"] += 1
         return None, +counts
 
     async def replacement(
-        self, lm: BatchedLM, trajectory: Trajectory, at: int, admissible: Sequence[str], instruction: str, seed: int
+        self, lm: Any, trajectory: Trajectory, at: int, admissible: Sequence[str], instruction: str, seed: int
     ) -> str:
-        """One of `admissible` other than action `at` of `trajectory`: a plausible mistake. At least one is needed."""
+        """One of `admissible` other than action `at` of `trajectory`: a plausible mistake. Needs at least one."""
         options = [action for action in dict.fromkeys(admissible) if action != trajectory.actions[at]]
         if len(options) > self.max_options:
-            drawn = sorted(random.Random(derive_seed(seed, "options")).sample(range(len(options)), self.max_options))
-            options = [options[i] for i in drawn]
+            rng = random.Random(derive_seed(seed, "options"))
+            options = sorted(rng.sample(options, self.max_options), key=options.index)
         prompt = prompts.replace(trajectory, at, instruction, options, self.max_chars)
         [choice] = await lm.choose(prompt, options, 1, 0.0, seed)
         return str(choice.text)
 
-    async def prefers(
-        self, lm: BatchedLM, instruction: str, chosen: Trajectory, rejected: Trajectory, seed: int
-    ) -> bool | None:
-        """Whether the LLM, not told which is which, says that `chosen` and not `rejected` does what `instruction` says.
-
-        It is asked in both orders. None: the answer depends on the order.
-        """
+    async def prefers(self, lm: Any, text: str, chosen: Trajectory, rejected: Trajectory, seed: int) -> bool | None:
+        """Whether the LLM, asked blind in both orders, prefers `chosen` for `text`; None if the orders disagree."""
         orders = ((chosen, rejected), (rejected, chosen))
-        asked = [prompts.comparison(instruction, a, b, self.max_chars) for a, b in orders]
-        said = await asyncio.gather(
-            *(lm.choose(prompt, prompts.PAIR, 1, 0.0, derive_seed(seed, k)) for k, prompt in enumerate(asked))
-        )
-        first, second = (choice.index for [choice] in said)
+        asked = [prompts.comparison(text, a, b, self.max_chars) for a, b in orders]
+        answers = [lm.choose(prompt, prompts.PAIR, 1, 0.0, derive_seed(seed, k)) for k, prompt in enumerate(asked)]
+        first, second = (choice.index for [choice] in await asyncio.gather(*answers))
         return None if first == second else first == 0
 
 
 def read_answer(text: str, trajectory: Trajectory) -> Assessment | None:
-    """The reading in `text`: the first JSON object with the types and ranges asked for, whatever is written around it.
+    """The first JSON object in `text` that has the required types and ranges, whatever surrounds it.
 
-    Nothing is guessed: an object with another type, a step that `trajectory` does not have, or a broken object is not
-    read. None where there is none.
+    Nothing is guessed: an object that is broken, of another type, or names a missing step is skipped.
     """
-    decoder, at = json.JSONDecoder(), text.find("{")
-    for _ in range(20):  # a thousand open braces are no answer
-        if at < 0:
-            return None
-        try:
-            found, _ = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):  # ValueError: no JSON, or an integer of thousands of digits
-            found = None
-        if isinstance(found, dict) and (reading := _reading(found, trajectory)):
-            return reading
-        at = text.find("{", at + 1)
+    for brace in itertools.islice(re.finditer("{", text), 20):  # a thousand open braces are no answer
+        with contextlib.suppress(ValueError, RecursionError):  # no JSON, or an integer of thousands of digits
+            if found := _checked(json.JSONDecoder().raw_decode(text, brace.start())[0], trajectory):
+                return found
     return None
 
 
-def _reading(answer: Mapping[str, Any], trajectory: Trajectory) -> Assessment | None:
-    fulfilled, text, steps = (answer.get(name) for name in ("fulfilled", "instruction", "change"))
-    if not isinstance(fulfilled, bool) or not isinstance(text, str) or not isinstance(steps, list):
-        return None
-    if not all(type(step) is int and 1 <= step <= len(trajectory.steps) for step in steps):
-        return None
-    text, asked = prompts.one_line(text), trajectory.task.instruction
-    readable = len(text) <= LLMHindsight.LONGEST and text.isprintable()  # no control character, no half a character
-    if not fulfilled and (not readable or text == prompts.one_line(asked)):
-        return None
+def _checked(answer: Any, trajectory: Trajectory) -> Assessment | None:
+    match answer:
+        case {"fulfilled": bool(fulfilled), "instruction": str(text), "change": [*steps]}:
+            asked, text = trajectory.task.instruction, prompts.one_line(text)
+        case _:
+            return None
+    in_range = all(type(step) is int and 1 <= step <= len(trajectory.steps) for step in steps)
+    refined = len(text) <= MAX_CHARS and text.isprintable() and text != prompts.one_line(asked)
     text = asked if fulfilled else text
-    if text and not steps:
+    if not in_range or not (fulfilled or refined) or (text and not steps):
         return None
-    return Assessment(text, fulfilled, tuple(dict.fromkeys(step - 1 for step in steps))[: LLMHindsight.MOST])
+    return Assessment(text, fulfilled, tuple(dict.fromkeys(step - 1 for step in steps))[:MAX_CHANGES])

@@ -1,9 +1,9 @@
-"""How an attempt is carried on in ScienceWorld until it did something of several steps. No score is read.
+"""How to continue an attempt in ScienceWorld so that it achieves something of several steps. No score is read.
 
-An agent that is new here hardly ever boils or measures anything. So that such things are asked for in training, the
-beginning of an attempt is carried on with hand-written patterns of actions (`continuations` in `data.json`): each is a
-regular expression for a whole action, matched by an action that is admissible then. `<it>` stands for what the group
-`(?P<it>...)` matched before, `{thing}` is filled in here. What comes of it is read by hindsight, as of any attempt.
+An untrained agent hardly ever boils or measures anything. To have such goals in training, the beginning of an attempt
+is continued with hand-written patterns of actions (`continuations` in `data.json`). Each is a regular expression for a
+whole admissible action. `<it>` stands for what the group `(?P<it>...)` matched before; `{thing}` is filled in here.
+Hindsight then reads what came of it, as for any attempt.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from armap_lite.envs.scienceworld.goals import achieved
 from armap_lite.envs.scienceworld.instructions import parse
 from armap_lite.trajectory import Trajectory
 
-BRING = 0.7  # of the attempts that focused on something go on with it
-MAX_KEPT = 4  # steps of an attempt that are kept at most, where the continuation starts anew
+BRING = 0.7  # share of attempts with a focus that go on with the focused thing
+MAX_KEPT = 4  # steps of an attempt that a continuation from the start of a task keeps at most
 PRIMARY = {"violet": "red|blue", "purple": "red|blue", "green": "blue|yellow", "orange": "red|yellow"}
 
 
 def plan(trajectory: Trajectory, seed: int) -> tuple[int, list[str]] | None:
-    """How many steps of `trajectory` to keep, and patterns of the actions that follow; None where it needs none."""
+    """How many steps of `trajectory` to keep, and patterns of the actions to follow; None if there are none."""
     asked, rng = parse(trajectory.task.instruction) or {}, random.Random(seed)
     done, way = achieved(trajectory), WAYS.get(asked.get("do", ""))
     if way is None or (done.get("do") == asked["do"] and done.keys() == asked.keys()):
@@ -33,7 +33,7 @@ def plan(trajectory: Trajectory, seed: int) -> tuple[int, list[str]] | None:
     if not all(re.fullmatch(r"[\w .,'-]+", name) for name in asked.values()):
         return None  # the names become parts of patterns
     focused = [event.at for event in read(trajectory).of("focus")]
-    live = len(trajectory.steps) - trajectory.done  # the last step may have ended it
+    live = len(trajectory.steps) - trajectory.done  # without a last step that ended the episode
     steps = trajectory.task.max_steps or 0
     can_bring = asked["do"] == "find" and "into" in asked and focused and focused[0] < min(live, steps - 3)
     if can_bring and rng.random() < BRING:
@@ -51,7 +51,7 @@ def _fill(name: str, **slots: str) -> list[str]:
 
 
 def _bring(it: str, asked: Goal, rng: random.Random) -> list[str]:
-    """Bring what was focused on to the room of the task, and there into its box or another one."""
+    """Carry the focused thing to the room of the task and put it into the task's box or another one."""
     return _fill("bring", it=it, room=asked["room"], box=rng.choice((asked["into"], r"\w+ box")))
 
 
@@ -64,7 +64,7 @@ def _find(asked: Goal, rng: random.Random) -> list[str]:
 
 
 def _change(asked: Goal, rng: random.Random) -> list[str]:
-    """Freeze what is to boil, boil what is to freeze: the text shows a change of state that does not end the task."""
+    """Freeze what should boil and boil what should freeze: the text shows only changes that do not end the task."""
     thing, do = asked["thing"], asked["do"]
     base, state = substance(thing)
     solid = (state or default_state(thing)) == "solid"
@@ -73,12 +73,12 @@ def _change(asked: Goal, rng: random.Random) -> list[str]:
     start = _fill("heat") + _fill("fill with water" if base == "water" and not solid else "fill", thing=thing)
     if do == "boil" and not solid:
         return start + _fill("cool", base=base)
-    wait = ["wait"] * (0 if do == "boil" else 1 if solid else 2)  # it melts before it burns
+    wait = ["wait"] * (0 if do == "boil" else 1 if solid else 2)  # melting takes less time than burning
     return start + _fill("burn") + wait + _fill("look at it", base=base)
 
 
 def _measure(asked: Goal, rng: random.Random) -> list[str]:
-    """Into either of the two boxes: hindsight asks for a limit on the side of it that fits."""
+    """Into one of the two boxes: hindsight finds a limit for which it is right."""
     thing = rf"(?:.* )?{asked['thing']}(?: in .*)?"
     if asked["thing"].startswith("unknown substance"):
         thing = rf"unknown substance(?: {asked['thing'][-1]})?(?: in .*)?"
@@ -99,7 +99,7 @@ def _conduct(asked: Goal, rng: random.Random) -> list[str]:
 
 
 def _create(asked: Goal, rng: random.Random) -> list[str]:
-    """Two primary colors make a secondary one, of which a third color makes a tertiary one."""
+    """Mix a secondary color of two primary ones, then a tertiary one with a third."""
     if "at" in asked:
         return []
     second = next((color for color in PRIMARY if color in asked["thing"]), "")
@@ -127,10 +127,10 @@ def _watch(asked: Goal, rng: random.Random) -> list[str]:
 def _grow(asked: Goal, rng: random.Random) -> list[str]:
     thing, pots = asked["thing"], "1" if asked["do"] == "grow plant" else "123"
     seed = rf"(?:.* )?{thing} seed(?:(?: in the seed stage)? \(?(?:in|on) (?!flower).*)?"
-    out = _fill("soil", **asked)  # some pots are empty, and a hole in the ground gives soil for one
-    for pot in pots:  # a second time with the meaning, where the first was ambiguous
+    out = _fill("soil", **asked)  # some pots are empty: soil is dug outside
+    for pot in pots:  # twice: the first may be ambiguous, the second gives its meaning
         out += _fill("plant", seed=seed, pot=pot)
-    if asked["do"] == "grow plant":  # another seed than the planted one, or else the episode would end unseen
+    if asked["do"] == "grow plant":  # not the planted one: the episode would end before the text shows the plant
         out += _fill("focus on another seed", seed=seed, thing=thing)
     out += [*_fill("water"), *(f"pour jug into flower pot {pot}.*" for pot in pots)]
     return out + _fill(asked["do"], **asked) * 6

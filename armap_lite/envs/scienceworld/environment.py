@@ -1,12 +1,12 @@
-"""ScienceWorld (arXiv 2203.07540): a text world of ten rooms in which elementary-school science is done.
+"""ScienceWorld (arXiv 2203.07540): elementary-school science in a text world of ten rooms.
 
-The real simulator, from the package `scienceworld`, in one Java virtual machine. It cannot save a state: a state is its
-task and actions, and is reached again by replay. A replay has the same score, while the *text* may list objects in
-another order. Two exceptions are known: thermometers (`use thermometer …`, in tasks that freeze something) may read
-differently, and a circuit (`power-component`) may light up one action sooner or later, and so end sooner.
+The original simulator of the package `scienceworld`, in one Java virtual machine. It cannot save a state: a state is a
+task and actions, reached again by replay. A replay has the same score, but its *text* may list objects in another
+order. Two exceptions are known: thermometers (`use thermometer …`, in tasks that freeze something) may read
+differently, and a circuit (`power-component`) may light up one action sooner or later, which ends the episode.
 
-An episode is over where it is completed (a score of 1; the simulator's own getCompleted says the same, and would be one
-call more) or was failed for good (a score below zero). That one bit, `done`, is all that `step` passes on of the score.
+An episode is over when it is completed (score 1, as the simulator's getCompleted would say in one more call) or has
+failed for good (score below zero). That one bit, `done`, is all that `step` reveals of the score.
 """
 
 from __future__ import annotations
@@ -30,32 +30,33 @@ from armap_lite.envs.scienceworld import goals, instructions
 from armap_lite.envs.scienceworld.continuations import plan
 from armap_lite.envs.scienceworld.data import DATA, MAX_STEPS
 from armap_lite.envs.scienceworld.java import Simulators
-from armap_lite.envs.scienceworld.tasks import PER_FAMILY, Place, Tasks, read_index
 from armap_lite.storage.assets import cache_dir
 from armap_lite.storage.store import write_memo
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 SIMPLIFICATION = "easy"
+PER_FAMILY = 10  # variations for test and dev: the first ten of each family, or all there are
+Place = tuple[str, int]  # family, variation
 
-# Templates of the simulator's actions that are worth a step, by number: open, go/teleport, activate, deactivate, move,
-# pour, focus, use, read, connect, pick up, mix. Left out: looking (an action's list of objects says what is there),
-# closing, eating, flushing, waiting one step, and what only repeats the task or ends it.
+# Numbers of the simulator's action templates that are listed: open, go/teleport, activate, deactivate, move, pour,
+# focus, use, read, connect, pick up, mix. Left out: looking (the listed actions name the objects), closing, eating,
+# flushing, waiting one step, and actions that only repeat the task or end it.
 USEFUL_TEMPLATES = {0, 2, 6, 7, 9, 10, 11, 13, 14, 16, 19, 21, 23}
 USELESS = re.compile(
     rf"go to .*|(?!teleport).*\b(?:{'|'.join(DATA['rooms'])})|.*\b(?:door|agent|air|drain|inventory)\b.*"
     r"|wait1|use (?!thermometer|lighter|axe|shovel).*"
 )
-REPEATABLE = re.compile(r"wait|teleport|activate")  # worth doing more than once
-MEANING = re.compile(r"^(\d+):\s*(.+?)\s*$", re.MULTILINE)  # of an ambiguous command
+REPEATABLE = re.compile(r"wait|teleport|activate")  # listed again after they were done
+MEANING = re.compile(r"^(\d+):\s*(.+?)\s*$", re.MULTILINE)  # of an ambiguous command, with its number
 
 
-@functools.lru_cache(100_000)  # the same hundreds of actions are listed in state after state
+@functools.lru_cache(100_000)  # most states list the same hundreds of actions
 def is_useless(action: str) -> bool:
     return bool(USELESS.fullmatch(action))
 
 
 class ScienceWorldHindsight(Hindsight):
-    """Goals as `goals` reads and `instructions` words them."""
+    """`goals` reads what happened, `instructions` words and parses it, `continuations` extends attempts."""
 
     few_shot = instructions.FEW_SHOT
 
@@ -73,9 +74,8 @@ class ScienceWorldHindsight(Hindsight):
 class ScienceWorld(Environment):
     """`Task.setup` = {"variation": 225}, `Task.family` = "find-animal"; actions are the simulator's commands.
 
-    `families`: play only these of the 24; `heap_mb`: memory of the Java virtual machine; `simulators`: how many run
-    in it at once (more episodes than that take turns, and are replayed when their turn comes); `index`: a JSON file
-    {"dev": [["find-animal", 151], …], …} that replaces the variations of a split.
+    `families`: only these of the 24; `heap_mb`: memory of the Java virtual machine; `simulators`: how many run in it
+    at once (if there are more episodes, they take turns and are replayed).
     """
 
     name = "scienceworld"
@@ -86,18 +86,11 @@ class ScienceWorld(Environment):
     hindsight = ScienceWorldHindsight()
     look_back_examples = tuple(example(**one) for one in DATA["look_back_examples"])
 
-    def __init__(
-        self,
-        families: Sequence[str] | None = None,
-        heap_mb: int = 512,
-        simulators: int = 16,
-        index: str | Path | None = None,
-    ):
+    def __init__(self, families: Sequence[str] | None = None, heap_mb: int = 512, simulators: int = 16):
         if odd := sorted(set(families or ()) - set(MAX_STEPS)):
             raise ValueError(f"task family {odd[0]!r} is not known; there is {', '.join(MAX_STEPS)}")
         self.families = tuple(families or MAX_STEPS)
         self.version = _version()
-        self._index = read_index(Path(index)) if index else {}
         self._owner, self._key, self.max_concurrent_episodes = True, object(), simulators
         self._pool = Simulators(heap_mb, simulators)
         self._forget()
@@ -113,31 +106,24 @@ class ScienceWorld(Environment):
     def tasks(self, split: str) -> Sequence[Task]:  # type: ignore[override]
         if split not in ("train", "dev", "test"):
             raise ValueError(f"split {split!r} is not known; use 'train', 'dev' or 'test'")
-        return Tasks(split, self._places(split), self._describe)
-
-    def _places(self, split: str) -> list[Place]:
-        return self._index.get(split) or [(f, v) for f in self.families for v in self._variations(f, split)]
+        places = [(family, v) for family in self.families for v in self._variations(family, split)]
+        return Tasks(split, places, self._describe)
 
     def _variations(self, family: str, split: str) -> list[int]:
         getter = f"getVariations{split.title()}"
         found = self._cached(f"{family}/{split}", lambda sim: [int(v) for v in getattr(sim, getter)()])
-        taken = {v for name, places in self._index.items() if name != split for f, v in places if f == family}
-        if split == "train":
-            return [v for v in found if v not in taken]
-        if lost := taken & set(found[:PER_FAMILY]):
-            raise ValueError(f"the index takes {family} {min(lost)} from {split!r}: let it list {split!r}, too")
-        return found[:PER_FAMILY]
+        return found if split == "train" else found[:PER_FAMILY]
 
     def _describe(self, family: str, variation: int) -> str:
         return self._cached(f"{family}/{variation}/task", lambda sim: str(sim.getTaskDescription()))
 
     def _cached(self, key: str, read: Callable[[Any], Any]) -> Any:
-        """What the simulator says of a task (a load of 0.1 s each), kept on disk from one run to the next."""
+        """What the simulator says about a task (0.1 s to load each), cached on disk."""
         file = cache_dir() / f"scienceworld-{self.version}-tasks.json"
         known = _memo(file)
         if key not in known:
             family, variation = key.split("/")[:2]
-            reader = object()  # not this environment's own: an episode may be under way
+            reader = object()  # not `self._key`: an episode may be running
             try:
                 sim = self._pool.of(reader)[0]
                 sim.load(family, int(variation) if variation.isdigit() else 0, SIMPLIFICATION, False)
@@ -148,9 +134,10 @@ class ScienceWorld(Environment):
         return known[key]
 
     def draw(self, n: int, seed: int) -> list[Task]:
-        """As many of each family as can be: some have a thousand variations to train on, some have ten."""
-        rng, places = random.Random(seed), self._places("train")
-        by_family = [[p for p in places if p[0] == family] for family in rng.sample(self.families, len(self.families))]
+        """As many of each family as possible: some have a thousand training variations, some have ten."""
+        rng = random.Random(seed)
+        families = rng.sample(self.families, len(self.families))
+        by_family = [[(family, v) for v in self._variations(family, "train")] for family in families]
         for variations in by_family:
             rng.shuffle(variations)
         drawn = [place for round_ in itertools.zip_longest(*by_family) for place in round_ if place]
@@ -176,7 +163,7 @@ class ScienceWorld(Environment):
         return self._observe()
 
     def step(self, action: str) -> Observation:
-        """Do `action`. Listing the admissible actions costs more than the step: ask `admissible()` where it matters."""
+        """Execute `action`. The observation lists no actions, as that costs more than the step: ask `admissible()`."""
         if self._task is None:
             raise ValueError("step before reset: start a task first")
         self._text, done = self._call(lambda sim: self._step(sim, action))
@@ -184,14 +171,14 @@ class ScienceWorld(Environment):
         return self._observe(done)
 
     def _observe(self, done: bool = False) -> Observation:
-        # Never shown to a model: one of this size does best with the actions alone.
+        # Not shown to the policy: small models do best with the actions alone.
         return Observation(" ".join(self._text.split()), done=done, show="never")
 
     def admissible(self) -> tuple[str, ...]:
-        """Actions worth a step here; any other command of the simulator may be given to `step` as well.
+        """Useful actions; `step` takes any other command of the simulator, too.
 
-        Not listed: useless ones, what was done before in this episode (a small policy goes in circles otherwise), and
-        a second teleport in a row. After an ambiguous command: what it may mean.
+        Not listed: actions done before in this episode (a small policy would go in circles) and a second teleport in a
+        row. After an ambiguous command: its possible meanings.
         """
         if meanings := self._meanings():
             return tuple(meanings)
@@ -203,9 +190,9 @@ class ScienceWorld(Environment):
         return tuple(sorted(useful))
 
     def _meanings(self) -> dict[str, str]:
-        """After an ambiguous command: what it may mean, and the number to answer with. Of equal ones, the first.
+        """After an ambiguous command: each meaning and the number to answer with. Of equal meanings, the first.
 
-        Trajectories hold the meaning: the numbers could come in another order when they are replayed.
+        Trajectories hold the meaning, since the numbers may be in another order in a replay.
         """
         found = MEANING.findall(self._text) if self._text.startswith("Ambiguous") else []
         return {text: number for number, text in reversed(found)}
@@ -214,7 +201,7 @@ class ScienceWorld(Environment):
         self._pool.release(self._key)
 
     def _call(self, function: Callable[[Any], Any]) -> Any:
-        """`function(simulator)`; where the JVM died, once more in a new one, which reaches the state by replay."""
+        """`function(simulator)`; if the JVM died, once more in a new one, after a replay to the same state."""
         for attempt in range(2):
             try:
                 return function(self._simulator())
@@ -228,7 +215,7 @@ class ScienceWorld(Environment):
                     raise SimulatorError(broken) from error
 
     def _simulator(self) -> Any:
-        """This environment's simulator, in this environment's state."""
+        """A simulator in the state of this environment."""
         sim, mine = self._pool.of(self._key)
         if not mine:
             self._load(sim)
@@ -255,7 +242,7 @@ class ScienceWorld(Environment):
 
 
 class ScienceWorldJudge(Judge):
-    """The highest score the simulator gave during the episode, in [0, 1]."""
+    """The highest score that the simulator gave during the episode, in [0, 1]."""
 
     def __init__(self, **options: Any):
         self._env = ScienceWorld(**options)
@@ -273,6 +260,23 @@ class ScienceWorldJudge(Judge):
 
     def close(self) -> None:
         self._env.close()
+
+
+class Tasks(Sequence[Task]):
+    """The tasks of a split. A task's instruction is read from the simulator when the task is accessed."""
+
+    def __init__(self, split: str, places: Sequence[Place], describe: Callable[[str, int], str]):
+        self._split, self._places, self._describe = split, places, describe
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Tasks(self._split, self._places[at], self._describe)
+        family, variation = self._places[at]
+        asked, setup = self._describe(family, variation), {"variation": variation}
+        return Task(f"{family}-{variation}", ScienceWorld.name, self._split, asked, setup, family, MAX_STEPS[family])
 
 
 @functools.cache

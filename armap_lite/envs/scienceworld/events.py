@@ -1,4 +1,4 @@
-"""What happened in a ScienceWorld episode, read from its text in one pass. No score is read."""
+"""The events of a ScienceWorld episode, read from its text in one pass. No score is read."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ REFUSED = re.compile(r"No known action|Ambiguous request|It's not clear|.*\bcan'
 
 @dataclass(frozen=True)
 class Event:
-    """Something that the agent did. `room`: where, and of a thing that was carried there, where it was found."""
+    """Something that the agent did. `room`: where, or for a carried thing the room in which it was found."""
 
     verb: str  # one of those in RESPONSES
     thing: str
     room: str
-    into: str = ""  # what a thing was put or poured into, or connected to; a reading in degrees celsius
+    into: str = ""  # where a thing was put or poured, what it was connected to, or degrees celsius
     at: int = 0  # index of the step
     action: str = ""
     text: str = ""  # the simulator's answer
@@ -30,7 +30,7 @@ class Event:
 
 @dataclass
 class EventLog:
-    """The events of an episode in order, and each text in which a thing may be named: (step, text); the start is -1."""
+    """The events of an episode in order, and each text that may name a thing: (step, text), the start being step -1."""
 
     events: list[Event] = field(default_factory=list)
     texts: list[tuple[int, str]] = field(default_factory=list)
@@ -43,8 +43,8 @@ class EventLog:
 def read(trajectory: Trajectory) -> EventLog:
     """The events of `trajectory`, from its actions and from what the simulator answered."""
     log = EventLog(texts=[(-1, trajectory.start)])
-    found: dict[str, str] = {}  # what is carried, and the room in which it was found
-    inside: dict[str, str] = {}  # what a container holds, as far as the episode shows it
+    found: dict[str, str] = {}  # carried thing: the room in which it was found
+    inside: dict[str, str] = {}  # container: its content, as far as known
     room = there[1] if (there := ROOM.match(trajectory.start)) else "hallway"
     for at, step in enumerate(trajectory.steps):
         action, text = step.action, step.observation
@@ -91,8 +91,8 @@ TRANSITIONS = {
 def state_changes(log: EventLog, name: str) -> list[tuple[int, str]]:
     """Changes of state of a substance: (step that shows it, "boil", "melt" or "freeze"). Burning counts as boiling.
 
-    A name alone may belong to another portion of the same substance (ice lies in the freezer). So a state has to be
-    new in the episode, and heat or cold has to come before it; or it comes again, and the last treatment fits.
+    A name alone may mean another portion of the same substance (there is ice in the freezer). So a state has to be new
+    in the episode and follow heating or cooling; or it is seen again, and the last treatment fits.
     """
     base = substance(name)[0]
     named = WATER if base == "water" else rf"\b(?:(?:solid|liquid|gaseous) )?{re.escape(base)}\b(?: \(on fire\))?"
@@ -123,8 +123,8 @@ End = tuple[str, str]
 def circuits(log: EventLog, through: str = "") -> list[tuple[int, str, str]]:
     """Closed circuits: (step that closes it, source, component), poles opposed, joined by wires alone.
 
-    With `through`, only circuits that this thing closes, in a wire's place. A thing that is moved is disconnected.
-    A generator has to run, and what lives on sun or wind has to stand outside.
+    With `through`, only circuits that this thing closes in place of a wire. A thing that is moved is disconnected.
+    A generator has to run; a solar panel or wind turbine has to be outside.
     """
     connections: set[frozenset[End]] = set()
     running: set[str] = set()
@@ -147,7 +147,7 @@ def circuits(log: EventLog, through: str = "") -> list[tuple[int, str, str]]:
 
 
 def _closed(connections: Set[frozenset[End]], through: str = "") -> set[tuple[str, str]]:
-    """(source, component) whose poles are joined crosswise by wires, or by `through` in a wire's place."""
+    """(source, component) whose poles are joined crosswise by wires, or by `through` in place of a wire."""
 
     def reach(start: End) -> set[End]:
         seen, todo = {start}, [start]

@@ -1,4 +1,4 @@
-"""Hindsight in ScienceWorld: what an episode achieved, and whether it does what is asked. No score is read."""
+"""What a ScienceWorld episode achieved, and whether it satisfies a goal. No score is read."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SOURCES = {"renewable": "solar panel|wind turbine", "nonrenewable": "(?:gas|nucl
 
 
 def achieved(trajectory: Trajectory) -> Goal:
-    """One goal that `trajectory` reached; {} where there is nothing that one could ask for.
+    """One goal that `trajectory` reached; {} if it reached nothing that anyone would ask for.
 
-    A goal of the kind that the task itself asks for comes first, since that is what a reward has to judge later. Of
-    the others it is one with the most steps, chosen by the task's id and the number of steps taken: that gives all
-    sorts of instructions, and the same trajectory always the same.
+    Goals of the kind that the task itself asks for come first, since that is what the reward model has to judge later;
+    then those with the most steps. Ties are broken by a hash of the task's id and the number of steps: instructions
+    vary between trajectories, and a trajectory always gets the same.
     """
     log, asked = read(trajectory), parse(trajectory.task.instruction) or {}
 
@@ -42,7 +42,7 @@ def achieved(trajectory: Trajectory) -> Goal:
 
 
 def satisfied(trajectory: Trajectory, goal: Goal) -> bool:
-    """Whether `trajectory` does what `goal` asks for, in its order, whatever else it does besides."""
+    """Whether `trajectory` does what `goal` asks for, in its order; it may do more."""
     return is_reached(read(trajectory), goal)
 
 
@@ -80,7 +80,7 @@ def candidates(log: EventLog, asked: Goal) -> Iterator[Goal]:
             for limit, (above, below) in product(DATA["thresholds"], _boxes(box, asked)):
                 sides = {"limit": limit, "above": above, "below": below}
                 yield {"do": do, "thing": thing, "at": room, **sides, "room": end.room}
-    if "lived" in asked.get("do", ""):  # elsewhere nobody knows which animals there are to compare
+    if "lived" in asked.get("do", ""):  # in other tasks the animals to compare are unknown
         for do in (asked["do"], "longest lived", "shortest lived"):
             yield {"do": do}
     for event in log.events:
@@ -98,7 +98,7 @@ def _names(thing: str) -> list[str]:
 
 
 def _boxes(box: str, asked: Goal) -> list[tuple[str, ...]]:
-    """`box` and another one, in both orders: the one that the task names beside it, where it names two."""
+    """`box` and another box, in both orders: the other one of the task, if it names two."""
     named = [asked[key] for key in ("above", "below", "yes", "no") if key in asked]
     return list(permutations((box, next(b for b in [*named, *BOXES] if b != box)))) if box in BOXES else []
 
@@ -109,7 +109,7 @@ def _seed_room(log: EventLog) -> str:
 
 
 def _recipe_room(log: EventLog) -> str:
-    """The room where the recipe was, or else where things were mixed."""
+    """The room of the recipe, or else the one in which something was mixed."""
     recipes = [e for e in log.of("take", "read") if "recipe" in e.thing]
     return next((e.room for e in [*recipes, *log.of("mix")]), "kitchen")
 
@@ -121,7 +121,7 @@ def _species(name: str) -> str:
     return re.sub(r" (?:egg|pupa|seed|tree|plant)$", "", name)
 
 
-# Checks, one for each kind of goal. A step that never comes is at infinity: nothing comes after it.
+# One check for each kind of goal. A step that does not occur is at infinity, so nothing is later.
 
 
 def _focus(log: EventLog, thing: str, after: float = -1) -> float:
@@ -138,14 +138,14 @@ def _did(log: EventLog, goal: Goal) -> bool:
 
 
 def _focused(log: EventLog, goal: Goal) -> bool:
-    """By name alone: a thing that was carried elsewhere is the same thing."""
+    """By name, in any room: a carried thing stays the same thing."""
     return _focus(log, goal["thing"]) < math.inf
 
 
 def _found(log: EventLog, goal: Goal) -> bool:
-    """Focused on in the right room, or moved into the right thing later, alone or (a plant) in the pot it stands in."""
+    """Focused on in the right room; or moved into the right container later, a plant also with its pot."""
 
-    def moved(event: Event, put: Event) -> bool:  # the action says what the pot contains
+    def moved(event: Event, put: Event) -> bool:  # the action names the content of the pot
         potted = "pot" in put.thing and kind(event.thing) == "plant" and f"containing {event.thing}" in put.action
         return put.into == goal["into"] and (potted or same_thing(put.thing, event.thing))
 
@@ -163,12 +163,12 @@ def _changed(log: EventLog, goal: Goal) -> bool:
 
 
 def _measured(log: EventLog, goal: Goal) -> bool:
-    """Thermometer, then thing, then the box on the right side of the limit, as readings say that came before it."""
+    """Focused on thermometer, then thing, then chose the box that fits the limit and the readings before it."""
     thing, limit, placed = goal["thing"], float(goal["limit"]), goal["do"] == "temperature"
     start = _focus(log, thing, after=_focus(log, "thermometer"))
     for end in log.of("put" if placed else "focus", after=start):
         box = end.into if placed else end.thing
-        # "unknown substance" or "solid lead" may be what the thermometer was used on: (degrees, name)
+        # (degrees, name), where the name may be "unknown substance" or "solid lead"
         readings = [(int(e.into), e.thing) for e in log.of("measure") if e.at < end.at and _means(e.thing, thing)]
         if not readings or box not in (goal["above"], goal["below"]) or (placed and not same_thing(end.thing, thing)):
             continue
@@ -182,19 +182,19 @@ def _measured(log: EventLog, goal: Goal) -> bool:
 
 
 def _means(name: str, thing: str) -> bool:
-    """Whether the words of an action, like "unknown substance", may mean `thing`."""
+    """Whether `name` in an action, like "unknown substance", may mean `thing`."""
     base, state = substance(name)
     return name == thing or (bool(state) and base == substance(thing)[0]) or same_thing(name, thing)
 
 
 def _powered(log: EventLog, goal: Goal) -> bool:
-    """Focused on, and then a circuit closed that powers it."""
+    """Focused on, and then powered by a circuit."""
     start, sources = _focus(log, goal["thing"]), SOURCES[goal.get("source", "")]
     return any(at > start and part == goal["thing"] and re.search(sources, src) for at, src, part in circuits(log))
 
 
 def _conducted(log: EventLog, goal: Goal) -> bool:
-    """Focused on, and then put into the box that fits what it is made of, or what a lamp showed."""
+    """Focused on, and then put into the box that fits its material, or else what a lamp showed."""
     thing = goal["thing"]
     put = next((e for e in log.of("put", after=_focus(log, thing)) if e.thing == thing and "box" in e.into), None)
     if put is None:
@@ -219,7 +219,7 @@ def _grew_fruit(log: EventLog, goal: Goal) -> bool:
 
 
 def _grew_plant(log: EventLog, goal: Goal) -> bool:
-    """A seed was focused on and one planted; later the plant reproduces, or has a flower."""
+    """A seed was planted; after a seed was focused on, the plant reproduces or has a flower."""
     thing, planted = goal["thing"], _planted(log, goal)
     grown = rf"{thing} (?:tree|plant) in the reproducing stage|reproducing {thing} (?:tree|plant)"
     seen = [at for at, text in log.texts if re.search(grown, text)]
@@ -234,7 +234,7 @@ def _mixed(log: EventLog, thing: str) -> list[int]:
 
 
 def _created(log: EventLog, goal: Goal) -> bool:
-    """Mixed, and focused on later; in two steps: first a secondary color, which is focused on in between."""
+    """Mixed, then focused on; in two steps, a secondary color is mixed and focused on before."""
     thing = goal["thing"]
     mixed = _mixed(log, thing)
     if goal["do"] == "create in two steps":
@@ -245,21 +245,21 @@ def _created(log: EventLog, goal: Goal) -> bool:
 
 
 def _staged(log: EventLog, goal: Goal) -> bool:
-    """All stages of one living thing focused on, from the first to the last, and none before its time."""
+    """Focused on all life stages in their order, and on nothing else of the same species."""
     plant = "count" not in goal
     kinds = [tuple(stages) for stages in DATA["life_stages"]["plant" if plant else "animal"]]
     named = re.compile(rf"\b({'|'.join(sorted({stage for stages in kinds for stage in stages}))})\b(?! jar)")
     stages = []
     for event in log.of("focus"):
         if _species(event.thing) == _species(goal["thing"]):
-            # of a plant, the action alone says in which stage it is; what it stands in may be named behind that
+            # only the action names the stage of a plant, before the name of its container
             found = named.search(f"{event.action} {event.thing}" if plant else event.thing)
             stages.append(found[1] if found else "")
     return tuple(stages) in kinds and goal.get("count", "4") == str(len(stages))
 
 
 def _compared(log: EventLog, goal: Goal) -> bool:
-    """The benchmark puts three animals outside: a long-lived one, a short-lived one, and one that lives in between."""
+    """The benchmark places three animals outside: a long-lived one, a short-lived one, and one in between."""
     at: float = -1
     for word in ("long", "short"):
         if f"{word}est" in goal["do"]:

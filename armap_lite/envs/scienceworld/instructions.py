@@ -11,13 +11,13 @@ from armap_lite.envs.hindsight import Goal
 from armap_lite.envs.scienceworld.data import DATA
 
 FEW_SHOT = tuple((goal, text) for goal, text in DATA["few_shot"])
-# Where a kind has two sentences with the same slots, the first is written and both are read: in one task the benchmark
-# names the secondary color again in its last sentence.
+# If a kind has two sentences with the same slots, `to_text` writes the first and `parse` reads both: in one task the
+# benchmark names the secondary color again in its last sentence.
 FORMS = [(do, sentence) for do, goal in DATA["goals"].items() for sentence in goal["sentences"]]
 ROOM = "|".join(DATA["rooms"])
 SLOT = {"limit": r"-?\d+(?:\.\d+)?", "count": r"\d+", "at": ROOM}
 TEXT = r"(?!(?:not|never|no) )[\w()'-]+(?: [\w()'-]+)*?"  # of any other slot
-MORE = re.compile(  # a text with these words asks for more than finding, focusing or placing
+MORE = re.compile(  # words of texts that ask for more than finding, focusing or placing
     r"\b(?:not|never|no|without|avoid|except|unless|if|boil|melt|freeze|grow|chemistry|mix|pour|measure|temperature"
     r"|circuit|connect|power|turn|activate|deactivate|open|read|conductive|life|state)\b|n['’]t\b",
     re.IGNORECASE,
@@ -31,7 +31,7 @@ def slots(sentence: str) -> set[str]:
 
 
 def _pattern(sentence: str) -> re.Pattern[str]:
-    """`sentence` with its slots as groups; a slot that occurs twice has to say the same both times."""
+    """`sentence` with its slots as groups; a slot that occurs twice must have the same value."""
     seen: set[str] = set()
 
     def group(match: re.Match[str]) -> str:
@@ -48,7 +48,7 @@ PATTERNS = [(do, _pattern(sentence)) for do, sentence in FORMS]
 
 
 def to_text(goal: Goal) -> str:
-    """The benchmark's sentence for `goal`. Raises ValueError where there is no sentence for such a goal."""
+    """The benchmark's sentence for `goal`. Raises ValueError if there is none."""
     for do, sentence in FORMS:
         if do == goal.get("do") and slots(sentence) == goal.keys() - {"do"}:
             return sentence.format(**goal)
@@ -56,7 +56,7 @@ def to_text(goal: Goal) -> str:
 
 
 def parse(instruction: str) -> Goal | None:
-    """The goal that `instruction` states; None where it states none, several, or denies something."""
+    """The goal that `instruction` states; None if it states none or several, or denies something."""
     text = " ".join(instruction.split())
     for do, pattern in PATTERNS:
         if match := pattern.fullmatch(text):
@@ -65,7 +65,7 @@ def parse(instruction: str) -> Goal | None:
 
 
 def _parse_freely(text: str) -> Goal | None:
-    """The goal of a text in other words than the benchmark's, where it is about finding, focusing on or placing."""
+    """The goal of a text in other words than the benchmark's, if it is about finding, focusing or placing."""
     rooms = [room for room in DATA["rooms"] if re.search(rf"\b{room}\b", text)]
     focus = {name for name in re.findall(rf"focus on the {NAME}", text, re.IGNORECASE) if name != "thing"}
     find = re.findall(rf"find an?(?:\(n\))? {NAME}", text, re.IGNORECASE)

