@@ -108,7 +108,7 @@ def _show(written: Path) -> None:
         return
     from armap_lite.display import site
 
-    if site.missing():
+    if site.missing_packages():
         print("no site beside it: that needs 'pip install armap-lite[site]'", file=sys.stderr)
     else:
         print(f"the same as a site: {site.write_site(written.parent)}", file=sys.stderr)

@@ -107,7 +107,7 @@ def test_a_notebook_shows_a_figure_once_with_its_alternative_text():
 
 def test_a_reader_of_jupyterlab_which_drops_that_text_gets_it_below_the_figure(monkeypatch):
     shown: list[dict] = []
-    monkeypatch.setattr(figures, "attended", lambda: True)
+    monkeypatch.setattr(figures, "is_interactive", lambda: True)
     monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
     done = DisplayFormatter().format(figures.with_alt(EDGE["bars"](), "2 bars, one < the other"))
     assert done == ({}, {})  # so that IPython shows nothing more

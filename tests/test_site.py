@@ -47,8 +47,8 @@ def shown(data: dict[str, Any], **metadata: Any) -> nbformat.NotebookNode:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site that the real command makes of a run with two notebooks."""
-    if site.missing():
-        pytest.skip(f"the extra 'site' is not installed: no {', '.join(site.missing())}")
+    if site.missing_packages():
+        pytest.skip(f"the extra 'site' is not installed: no {', '.join(site.missing_packages())}")
     out = tmp_path_factory.mktemp("runs") / "run <i>one"
     for folder in ("game24/figures", "game24/notebooks", "site"):
         (out / folder).mkdir(parents=True)

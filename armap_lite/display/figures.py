@@ -40,7 +40,7 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # an action may hold a $
 }
 
-OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
+TEXT_OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
 
 
 def png(figure: Figure) -> bytes:
@@ -49,12 +49,12 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-class Picture(Figure):
+class NotebookFigure(Figure):
     """A figure that a notebook shows once, alternative text included, without pyplot's global state."""
 
     def _ipython_display_(self) -> None:
         """For a reader in JupyterLab, which drops a picture's alternative text: the same words, folded, below it."""
-        if not attended():
+        if not is_interactive():
             raise NotImplementedError  # IPython's word for "as usual": the bundle below
         from IPython.display import display
 
@@ -68,7 +68,7 @@ class Picture(Figure):
         return {"image/png": png(self)}, {"image/png": {"alt": str(self.get_label())}}
 
 
-def attended() -> bool:
+def is_interactive() -> bool:
     """Whether somebody sits before this kernel: JupyterLab can ask its reader something, papermill cannot."""
     from IPython import get_ipython
 
@@ -83,7 +83,7 @@ def with_alt(figure: Figure, text: str) -> Figure:
 
 
 def _axes(n: int = 1, width: float = 8.0, height: float = 4.8, **grid: Any) -> tuple[Figure, list[Axes]]:
-    figure = Picture(figsize=(width, height), layout="constrained")
+    figure = NotebookFigure(figsize=(width, height), layout="constrained")
     return figure, list(figure.subplots(1, n, squeeze=False, **grid)[0])
 
 
@@ -109,7 +109,7 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
             textcoords="offset points",
             color=GREY,
             ha="right",
-            path_effects=OUTLINE,
+            path_effects=TEXT_OUTLINE,
         )
         axes.set(xlabel="training step", ylabel={"loss": "pairwise loss", "accuracy": "pair accuracy"}[name])
     right.set_ylim(top=1.03)
@@ -208,7 +208,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ends = np.maximum([[mean - row["ci_low"]], [row["ci_high"] - mean]], 0)
         axes.barh(place, mean, 0.62, color=SKY if bound else BLUE, alpha=0.45 if bound else 1)
         axes.errorbar(mean, place, xerr=ends, color=BLACK, capsize=4, lw=1.5)
-        at: dict[str, Any] = {"textcoords": "offset points", "va": "center", "path_effects": OUTLINE}
+        at: dict[str, Any] = {"textcoords": "offset points", "va": "center", "path_effects": TEXT_OUTLINE}
         axes.annotate(f"{mean:.3f}", (row["ci_high"], place), (6, 0), **at)
     bound_names = {FLOOR: " (floor)", CEILING: " (ceiling)"}
     titles = [name.replace("_", " ") + bound_names.get(name, "") for name in names]
@@ -247,7 +247,7 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
     nodes, unvisited = _layout(tree)
     path = [node for node, *_ in nodes if node["chosen"] and node["action"]]
     if max(x for _, x, *_ in nodes) > 4:
-        nodes, _ = _layout({**tree, "children": [*map(_joined, tree["children"])]})
+        nodes, _ = _layout({**tree, "children": [*map(_merge_chains, tree["children"])]})
     values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
     low, high = min(values), max(values)
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
@@ -284,7 +284,7 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
                 text = f"{' '.join([short, more] if more else [short])} ({node['visits']})"
                 place = {"xytext": (0, 8), "rotation": 40, "rotation_mode": "anchor"}
             axes.annotate(
-                text, (x, y), textcoords="offset points", fontsize=12, zorder=4, path_effects=OUTLINE, **place
+                text, (x, y), textcoords="offset points", fontsize=12, zorder=4, path_effects=TEXT_OUTLINE, **place
             )
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, leaves - room - 1))
     axes.set_axis_off()
@@ -302,7 +302,7 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
     return with_alt(figure, text)
 
 
-def _joined(node: Mapping[str, Any]) -> dict[str, Any]:
+def _merge_chains(node: Mapping[str, Any]) -> dict[str, Any]:
     """`node` and all below it, a run of them without a branch as one: the end of the run, named as it began."""
     last, aside, more = node, [], 0
     while True:
@@ -311,7 +311,7 @@ def _joined(node: Mapping[str, Any]) -> dict[str, Any]:
             break
         aside += [child for child in last["children"] if child is not seen[0]]
         last, more = seen[0], more + 1
-    return {**last, "action": node["action"], "more": more, "children": [*map(_joined, last["children"]), *aside]}
+    return {**last, "action": node["action"], "more": more, "children": [*map(_merge_chains, last["children"]), *aside]}
 
 
 Place = tuple[float, float]
@@ -339,11 +339,11 @@ def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], floa
 
 
 @mpl.rc_context(STYLE)
-def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") -> Figure:
-    """What a customised reward buys: its worth against what it was put on, a row for each term, planners side by side.
+def frontier(points: Sequence[Mapping[str, Any]], *, score_label: str = "gold score") -> Figure:
+    """Score against cost under a customised reward: one panel per control term and planner, one point per weight λ.
 
-    `points`: {"weight": λ, "term": name, "cost": its mean per task, "score": mean `worth`}, and "planner" where there
-    are several. With "ci_low", "ci_high" the interval of the score is drawn.
+    `points`: {"weight": λ, "term": name, "cost": mean per task, "score": mean over tasks}; optional "planner", and
+    "ci_low" and "ci_high", the interval of the score. `score_label` names the score on the axis.
     """
     terms, planners = (list(dict.fromkeys(p.get(key, "") for p in points)) for key in ("term", "planner"))
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -355,7 +355,7 @@ def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") 
         raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
     across = min(2, len(groups))
     down = -(-len(groups) // across)
-    figure = Picture(figsize=(1.5 + 6 * across, 4.9 * down), layout="constrained")
+    figure = NotebookFigure(figsize=(1.5 + 6 * across, 4.9 * down), layout="constrained")
     panels = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
     for axes in panels[len(groups) :]:
         axes.remove()
@@ -375,10 +375,12 @@ def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") 
             text = f"λ = {', '.join(format(some[j]['weight'], 'g') for j in (i, *more))}"
             axes.annotate(text, (x, end), offset, textcoords="offset points", ha="center", arrowprops=leader)
         axes.set_xlabel(f"{term} (mean per task)")
-        axes.set_ylabel(f"{worth} (mean over tasks)")
+        axes.set_ylabel(f"{score_label} (mean over tasks)")
         axes.margins(0.25, 0.3)  # room for the names of the points at both ends
         step = f"λ {some[0]['weight']:g} → {some[-1]['weight']:g}: "
-        change = f"{step}{worth} {scores[0]:.3g} → {scores[-1]:.3g}"
+        change = f"{step}{score_label} {scores[0]:.3g} → {scores[-1]:.3g}"
         told.append(f"{planner and planner + ', '}{change}, {term} {cost[0]:.3g} → {cost[-1]:.3g}")
         axes.set_title(f"{planner and planner + ', '}{change}\n{term} {cost[0]:.3g} → {cost[-1]:.3g}")
-    return with_alt(figure, f"{worth.capitalize()} against {' and '.join(terms)}, one point per λ. {'. '.join(told)}.")
+    return with_alt(
+        figure, f"{score_label.capitalize()} against {' and '.join(terms)}, one point per λ. {'. '.join(told)}."
+    )

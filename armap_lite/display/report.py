@@ -48,23 +48,27 @@ def write_report(out: Path) -> Path:
     title = html.escape(out.resolve().name)
     parts = [f"<h1>ARMAP, measured: {title}</h1>{ABOUT}{FORMULAS}"]
     for env in dict.fromkeys(row["env"] for row in results["rows"]):
-        parts += [f"<h2>{html.escape(env)}</h2>", *findings(out, env, results), "<h3>The notebooks, executed</h3>"]
-        parts += map(page, sorted((out / env / "notebooks").glob("*.ipynb")))
-    parts.append(f"<h2>Made with</h2>{made_with(results)}")
+        parts += [
+            f"<h2>{html.escape(env)}</h2>",
+            *environment_parts(out, env, results),
+            "<h3>The notebooks, executed</h3>",
+        ]
+        parts += map(notebook_html, sorted((out / env / "notebooks").glob("*.ipynb")))
+    parts.append(f"<h2>Made with</h2>{versions_list(results)}")
     head = f"<meta charset='utf-8'><title>armap-lite: {title}</title><style>{STYLE}</style>"
     page_text = f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>"
     write_atomic(out / "report.html", page_text)
     return out / "report.html"
 
 
-def findings(out: Path, env: str, results: dict[str, Any]) -> list[str]:
+def environment_parts(out: Path, env: str, results: dict[str, Any]) -> list[str]:
     """What was found in `env`, as HTML: how, the table, the reward model's pair accuracy, the figures."""
     rows = [row for row in results["rows"] if row["env"] == env]
     first = rows[0]
     what = f"split {first['split']}, score: {first['metric']}, profile {first['profile']}, seed {first['seed']}"
     who = f"policy {first['policy']}, reward model on {first['reward_model']}, device {first['device']}"
     size, n = f"{first['n']} tasks, ", " A small sample: too few tasks to rank planners." if first["n"] < 100 else ""
-    parts = [f"<p>{html.escape(f'{size}{what}; {who}.{n}')}</p>", as_html(evaluate.table(rows))]
+    parts = [f"<p>{html.escape(f'{size}{what}; {who}.{n}')}</p>", markdown_table(evaluate.table(rows))]
     for quality in (r for r in results["reward_model"] if r["env"] == env):
         interval = f"{quality['pair_accuracy']:.3f} [{quality['ci_low']:.3f}, {quality['ci_high']:.3f}]"
         size = f"{quality['n_pairs']} pairs of {quality['n_tasks']} tasks never trained on"
@@ -73,7 +77,7 @@ def findings(out: Path, env: str, results: dict[str, Any]) -> list[str]:
         read = "" if quality["baseline"] is None else f"{learned} of the trajectories it learned from and "
         cut = f"{read}{scored} of those it scored lost their middle"
         parts.append(f"<p>Pair accuracy of the reward model: <b>{interval}</b> ({size}{before}); {cut}.</p>")
-    parts += looked_back(out / env / "pairs.jsonl")
+    parts += hindsight_counts(out / env / "pairs.jsonl")
     answers = out / env / "answers.json"
     if answers.is_file():
         summary = invalid_action_summary(json.loads(answers.read_text(encoding="utf-8")))
@@ -81,7 +85,7 @@ def findings(out: Path, env: str, results: dict[str, Any]) -> list[str]:
     return parts + [figure(picture) for picture in sorted((out / env / "figures").glob("*.png"))]
 
 
-def looked_back(pairs: Path) -> list[str]:
+def hindsight_counts(pairs: Path) -> list[str]:
     """What a data LLM that looked back at trajectories made of them, as HTML; nothing where code looked back."""
     counts = synthesize.summary(pairs) if pairs.is_file() else {}
     if not counts or "looked back at" not in counts:
@@ -100,10 +104,10 @@ def looked_back(pairs: Path) -> list[str]:
         passed, wrong, open_ = (counts[f"blind check {name}"] for name in ("passed", "wrong", "undecided"))
         rows["blind check passed / wrong / undecided"] = f"{passed} / {wrong} / {open_}"
     table = "\n".join(["| stage 2 | count |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
-    return ["<p>A data LLM looked back at the trajectories:</p>", as_html(table)]
+    return ["<p>A data LLM looked back at the trajectories:</p>", markdown_table(table)]
 
 
-def made_with(results: dict[str, Any]) -> str:
+def versions_list(results: dict[str, Any]) -> str:
     """The versions behind `results` as an HTML list."""
     lines = (f"<li>{html.escape(k)}: {html.escape(str(v))}</li>" for k, v in results["versions"].items())
     return f"<ul>{''.join(lines)}</ul>"
@@ -120,7 +124,7 @@ def figure(picture: Path) -> str:
     return f"<figure><img src='data:image/png;base64,{data}' alt='{text}'><figcaption>{said}</figcaption></figure>"
 
 
-def without_widgets(notebook: Path) -> Any:
+def strip_widgets(notebook: Path) -> Any:
     """An executed notebook (nbformat's) without its widgets, which need a kernel; the pictures beside them stay."""
     from papermill.iorw import load_notebook_node
 
@@ -134,18 +138,18 @@ def without_widgets(notebook: Path) -> Any:
     return node
 
 
-def page(notebook: Path) -> str:
+def notebook_html(notebook: Path) -> str:
     """An executed notebook, folded, in a frame that runs no script."""
     from nbconvert import HTMLExporter
 
     resources = {"metadata": {"name": notebook.stem}}
-    body, _ = HTMLExporter(raw_template=OFFLINE).from_notebook_node(without_widgets(notebook), resources)
+    body, _ = HTMLExporter(raw_template=OFFLINE).from_notebook_node(strip_widgets(notebook), resources)
     body = body.replace("</head>", f"<style>{PAGE_STYLE}</style></head>", 1)
     frame = f'<iframe sandbox srcdoc="{html.escape(body)}"></iframe>'
     return f"<details><summary>{html.escape(notebook.stem)}</summary>{frame}</details>"
 
 
-def as_html(table: str) -> str:
+def markdown_table(table: str) -> str:
     """A Markdown table as HTML."""
     lines = [line.strip("| ").split(" | ") for line in table.splitlines()]
     cells = [[html.escape(cell).replace("`", "") for cell in line] for line in (lines[0], *lines[2:])]

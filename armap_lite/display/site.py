@@ -46,7 +46,7 @@ TAGS = bleach.ALLOWED_TAGS | {"br", "div", "img", "p", "pre", "span", "table", "
 ATTRIBUTES = {"*": ["class", "alt"], "img": ["src"]}  # a source has to be data
 
 
-def missing() -> list[str]:
+def missing_packages() -> list[str]:
     """The modules of the extra `site` that are not installed."""
     return [name for name in NEEDS if importlib.util.find_spec(name) is None]
 
@@ -75,18 +75,18 @@ def write_source(out: Path, source: Path) -> None:
     contents, tables = "", f"# Results\n\n{raw(f'<p>{html.escape(run)}</p>', report.ABOUT)}"
     for env in dict.fromkeys(row["env"] for row in results["rows"]):
         (source / env).mkdir()
-        how, table, *more = report.findings(out, env, results)
+        how, table, *more = report.environment_parts(out, env, results)
         (source / env / "results.md").write_text(f"# Results: {env}\n\n{raw(how, table, *more)}", encoding="utf-8")
         tables += f"## {env}\n\n{raw(table)}[Figures and details]({env}/results.md)\n\n"
         contents += TOC.replace("ENV", env)
         for notebook in (out / env / "notebooks").glob("*.ipynb"):
-            node = report.without_widgets(notebook)
+            node = report.strip_widgets(notebook)
             for cell in node.cells:
                 told = (o.get("metadata", {}).get("image/png", {}).get("alt", "") for o in cell.get("outputs", []))
                 cell.metadata["mystnb"] = {"image": {"alt": " ".join(told).strip()}}
             nbformat.write(node, source / env / notebook.name)
     (source / "index.md").write_text(
-        f"{tables}## Made with\n\n{raw(report.made_with(results))}{contents}", encoding="utf-8"
+        f"{tables}## Made with\n\n{raw(report.versions_list(results))}{contents}", encoding="utf-8"
     )
 
 
@@ -97,7 +97,7 @@ def raw(*parts: str) -> str:
 
 def setup(app: Any) -> None:
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
-    app.connect("doctree-read", disarm)
+    app.connect("doctree-read", sanitize)
 
 
 def mathml(writer: Any, node: Any) -> None:
@@ -113,7 +113,7 @@ def mathml(writer: Any, node: Any) -> None:
     raise nodes.SkipNode
 
 
-def disarm(app: Any, tree: Any) -> None:
+def sanitize(app: Any, tree: Any) -> None:
     """Outputs may quote a world or a model: their HTML runs nothing and loads nothing, nor does any picture."""
     from docutils import nodes
 

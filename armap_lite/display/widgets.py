@@ -1,6 +1,6 @@
 """Widgets: what the figures show, to be moved by hand. Plain stage data in, an `Interactive` out (see also `play.py`).
 
-Text of a world, a model or a catalogue is shown as text, whatever it looks like: it goes through `safe`, or into
+Text of a world, a model or a catalogue is shown as text, whatever it looks like: it goes through `escape`, or into
 buttons and lists, which take no markup. Nothing here asks a judge; true scores come in as numbers, where they do.
 """
 
@@ -28,7 +28,7 @@ from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import tree_after
 from armap_lite.trajectory import PreferencePair, Trajectory
 
-LOOK = """<style>
+CSS = """<style>
 .armap { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 36px; --jp-widgets-inline-label-width: 6em; }
 .armap .widget-html-content { font-size: 16px; line-height: 1.45; overflow-wrap: anywhere; }
 .armap .widget-inline-hbox { max-width: 46em; width: auto; }
@@ -44,71 +44,71 @@ LOOK = """<style>
 .armap .page { border: 1px solid #999; border-radius: 8px; padding: 10px 14px; }
 .armap tr.marked td { background: #FBE5C8; color: #000; font-weight: 600; }
 </style>"""
-VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 
 class Interactive:
     """Controls where somebody can use them, a picture where nobody can: in a batch run, on a page, in print.
 
-    `controls` is the ipywidget, `picture()` the figure; each is made when it is first asked for.
+    `controls` is the ipywidget, `figure()` the figure; each is made when it is first asked for.
     """
 
-    def __init__(self, build: Callable[[], Sequence[ipw.Widget]], picture: Callable[[], Figure]):
+    def __init__(self, build: Callable[[], Sequence[ipw.Widget]], figure: Callable[[], Figure]):
         self._build = build
-        self.picture = picture
+        self.figure = figure
 
     @functools.cached_property
     def controls(self) -> ipw.VBox:
-        box = ipw.VBox([ipw.HTML(LOOK), *self._build()])
+        box = ipw.VBox([ipw.HTML(CSS), *self._build()])
         box.add_class("armap")
         return box
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
-        figure = self.picture()
+        figure = self.figure()
         alt = str(figure.get_label())
         shown: dict[str, Any] = {"image/png": figures.png(figure), "text/plain": alt}
         # nbconvert takes the widget before the picture once the notebook holds the widget's state, and papermill puts
         # it there: the page would show controls that move nothing. So a run that nobody watches gets no widget.
-        if figures.attended():
-            shown[VIEW] = self.controls._repr_mimebundle_()[VIEW]
+        if figures.is_interactive():
+            shown[WIDGET_MIME] = self.controls._repr_mimebundle_()[WIDGET_MIME]
         return shown, {"image/png": {"alt": alt}}
 
 
 # What the widgets are made of
 
 
-def safe(text: object) -> str:
+def escape(text: object) -> str:
     """`text` for HTML, as text: nothing in it is markup, in an attribute neither."""
     return html.escape(str(text), quote=True)
 
 
-def image(source: Figure | Path | str, alt: str = "") -> str:
+def image_html(source: Figure | Path | str, alt: str = "") -> str:
     """`source` (a figure, which has its own alternative text, or the path of a PNG) as HTML that stands alone."""
     if isinstance(source, Figure):
         data, alt, height = figures.png(source), str(source.get_label()), "none"
     else:
         data, height = Path(source).read_bytes(), "240px"
     code = base64.b64encode(data).decode()
-    return f'<img src="data:image/png;base64,{code}" alt="{safe(alt)}" style="max-height:{height}">'
+    return f'<img src="data:image/png;base64,{code}" alt="{escape(alt)}" style="max-height:{height}">'
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]], marked: Sequence[int] = ()) -> str:
+def table_html(head: Sequence[str], rows: Sequence[Sequence[object]], marked: Sequence[int] = ()) -> str:
     """A table of text and numbers as HTML; rows `marked` stand out by weight and by colour."""
 
     def cell(value: object) -> str:
         number = isinstance(value, (int, float))
         text = f"{value:.2f}" if isinstance(value, float) else value
-        return f"<td{' class=number' * number}>{safe(text)}</td>"
+        return f"<td{' class=number' * number}>{escape(text)}</td>"
 
     lines = (f"<tr{' class=marked' * (i in marked)}>{''.join(map(cell, row))}</tr>" for i, row in enumerate(rows))
-    return f"<table><tr>{''.join(f'<th>{safe(name)}</th>' for name in head)}</tr>{''.join(lines)}</table>"
+    return f"<table><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{''.join(lines)}</table>"
 
 
 def slider(label: str, low: int, high: int, meaning: str) -> ipw.IntSlider:
     return ipw.IntSlider(low, low, high, description=label, tooltip=meaning, continuous_update=False)
 
 
-def choice(label: str, n: int) -> ipw.IntSlider:
+def index_slider(label: str, n: int) -> ipw.IntSlider:
     """Which of `n` is shown, counted from 1; of a single one there is nothing to choose, and it is not shown.
 
     Not a drop-down list: JupyterLab takes the arrow keys away from it (ipywidgets issue 3912).
@@ -121,7 +121,7 @@ def choice(label: str, n: int) -> ipw.IntSlider:
 # Preference pairs, step by step
 
 
-def rewards_along(reward: Any, instruction: str, trajectory: Trajectory) -> list[float]:
+def prefix_rewards(reward: Any, instruction: str, trajectory: Trajectory) -> list[float]:
     """What the reward model says after 0, 1, … T steps of `trajectory`: [T + 1]."""
     steps = trajectory.steps
     parts = [dataclasses.replace(trajectory, steps=steps[:k], done=False) for k in range(len(steps))] + [trajectory]
@@ -135,16 +135,16 @@ def explore_pairs(pairs: PreferencePair | Sequence[PreferencePair], reward: Any)
     @functools.cache
     def lines(i: int) -> dict[str, list[float]]:
         pair = several[i]
-        return {side: rewards_along(reward, pair.instruction, getattr(pair, side)) for side in ("chosen", "rejected")}
+        return {side: prefix_rewards(reward, pair.instruction, getattr(pair, side)) for side in ("chosen", "rejected")}
 
     def build() -> Sequence[ipw.Widget]:
-        pair, shown = choice("Pair", len(several)), ipw.HTML()
+        pair, shown = index_slider("Pair", len(several)), ipw.HTML()
         step = slider("Step", 0, 1, "how far both trajectories have gone")
 
         def show(*_: object) -> None:
             at, known = several[pair.value - 1], lines(pair.value - 1)
             chart = reward_chart(known, at=step.value, change=at.changed_at + 1)
-            shown.value = _beside(at, known, step.value) + image(chart)
+            shown.value = _pair_html(at, known, step.value) + image_html(chart)
 
         def other(*_: object) -> None:
             at = several[pair.value - 1]
@@ -160,7 +160,7 @@ def explore_pairs(pairs: PreferencePair | Sequence[PreferencePair], reward: Any)
     return Interactive(build, lambda: reward_chart(lines(0), change=several[0].changed_at + 1, pair=several[0]))
 
 
-def _beside(pair: PreferencePair, lines: Mapping[str, Sequence[float]], k: int) -> str:
+def _pair_html(pair: PreferencePair, lines: Mapping[str, Sequence[float]], k: int) -> str:
     """The first `k` steps of both sides, a row each, and what the two show then."""
     rows: list[list[object]] = []
     for i, steps in enumerate(itertools.zip_longest(pair.chosen.steps[:k], pair.rejected.steps[:k]), 1):
@@ -170,9 +170,9 @@ def _beside(pair: PreferencePair, lines: Mapping[str, Sequence[float]], k: int) 
     marked = [i for i, row in enumerate(rows) if "≠" in str(row[0])]
     sides = {"chosen": pair.chosen, "rejected": pair.rejected}
     seen = {name: [t.picture, *(step.picture for step in t.steps[:k])][-1] for name, t in sides.items()}
-    pictures = "".join(f"{name}: {image(path, f'what {name} shows')} " for name, path in seen.items() if path)
+    pictures = "".join(f"{name}: {image_html(path, f'what {name} shows')} " for name, path in seen.items() if path)
     head = ["step", "chosen", "reward", "rejected", "reward"]
-    return f"<p><b>{safe(pair.instruction)}</b></p>{table(head, rows, marked)}<p>{pictures}</p>"
+    return f"<p><b>{escape(pair.instruction)}</b></p>{table_html(head, rows, marked)}<p>{pictures}</p>"
 
 
 @mpl.rc_context(figures.STYLE)
@@ -189,7 +189,7 @@ def reward_chart(
     `answers`: name -> reward of another's answer, as a level to compare with. `pair`: its actions stand at the points.
     """
     size = (9.5, 5.2) if pair else (9.5, 3.8) if len(lines) > 1 else (5.6, 4.4 + 0.25 * len(answers or {}))
-    figure = figures.Picture(figsize=size, layout="constrained")
+    figure = figures.NotebookFigure(figsize=size, layout="constrained")
     axes, said = figure.subplots(), []
     for (name, values), colour, mark, style in zip(
         lines.items(), (figures.BLUE, figures.VERMILLION), "oX", ("-", "--")
@@ -201,7 +201,7 @@ def reward_chart(
             above = all(values[k] >= others[k] for others in lines.values() if k < len(others))
             place: dict[str, Any] = {"xytext": (0, 10), "va": "bottom"} if above else {"xytext": (0, -10), "va": "top"}
             text = step.action if len(step.action) < 28 else step.action[:26] + "…"
-            place |= {"textcoords": "offset points", "ha": "center", "path_effects": figures.OUTLINE}
+            place |= {"textcoords": "offset points", "ha": "center", "path_effects": figures.TEXT_OUTLINE}
             axes.annotate(text, (k, values[k]), color=colour, zorder=4, **place)
     colours = (figures.GREEN, figures.ORANGE, figures.SKY, figures.GREY, figures.BLACK)
     for (name, level), colour in zip((answers or {}).items(), itertools.cycle(colours)):
@@ -243,14 +243,14 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
         )
 
     def build() -> Sequence[ipw.Widget]:
-        task, shown = choice("Task", len(several)), ipw.HTML()
+        task, shown = index_slider("Task", len(several)), ipw.HTML()
         rollout = slider("Rollout", 1, 1, "how many rollouts the search has done")
 
         def show(*_: object) -> None:
             plan, k = several[task.value - 1], rollout.value
             got = f"<p>Rollout {k} got reward <b>{plan.samples[k - 1].reward or 0.0:.2f}</b>. Its path:</p>"
-            drawn = image(chart(task.value - 1, k)) + got + _path(tree_after(plan, k, gamma))
-            shown.value = f"<p><b>{safe(plan.answer.task.instruction)}</b></p>{drawn}"
+            drawn = image_html(chart(task.value - 1, k)) + got + _path_html(tree_after(plan, k, gamma))
+            shown.value = f"<p><b>{escape(plan.answer.task.instruction)}</b></p>{drawn}"
 
         def other(*_: object) -> None:
             rollout.value, rollout.max = 1, len(several[task.value - 1].samples)
@@ -264,7 +264,7 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
     return Interactive(build, lambda: chart(0, len(several[0].samples)))
 
 
-def _path(tree: Mapping[str, Any]) -> str:
+def _path_html(tree: Mapping[str, Any]) -> str:
     """The marked path of `tree` as a table."""
     rows: list[list[object]] = []
     node: Mapping[str, Any] | None = tree
@@ -272,13 +272,13 @@ def _path(tree: Mapping[str, Any]) -> str:
         prior = float(node["prior"]) if rows else ""
         rows.append([node["action"] or "start", node["visits"], float(node["value"]), prior])
         node = next((child for child in node["children"] if child["chosen"]), None)
-    return table(["action", "visits", "value", "prior"], rows)
+    return table_html(["action", "visits", "value", "prior"], rows)
 
 
 # Choosing among samples: how many, and by which reward
 
 
-def explore_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]]) -> Interactive:
+def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]]) -> Interactive:
     """Move N: what the reward model picks among the first N samples, beside the best of them and a random one.
 
     `plans` of planner "best_of_n"; `golds`: plan id -> true score of each sample, from `evaluate.score_plans`.
@@ -298,7 +298,7 @@ def explore_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]])
 
     def build() -> Sequence[ipw.Widget]:
         n = slider("N", 1, most, "how many samples there are to choose from")
-        task, shown = choice("Task", len(plans)), ipw.HTML()
+        task, shown = index_slider("Task", len(plans)), ipw.HTML()
 
         def show(*_: object) -> None:
             at, k = task.value - 1, n.value
@@ -311,9 +311,9 @@ def explore_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]])
                 actions = "; ".join(plan.samples[i].trajectory.actions)
                 rows.append([i + 1, actions, float(known[i]), float(true[i]), " and ".join(who)])
             heads = ["sample", "actions", "reward", "true score", "picked by"]
-            about = f"<p><b>{safe(plan.answer.task.instruction)}</b></p>"
+            about = f"<p><b>{escape(plan.answer.task.instruction)}</b></p>"
             about += f"<p>The first {k} samples of this task. A random pick gets {true.mean():.2f} on average.</p>"
-            shown.value = image(chart(k)) + about + table(heads, rows, [pick])
+            shown.value = image_html(chart(k)) + about + table_html(heads, rows, [pick])
 
         n.observe(show, "value")
         task.observe(show, "value")
@@ -327,10 +327,10 @@ def explore_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]])
 def explore_weights(
     plans: Sequence[PlanResult], terms: Mapping[str, Term], golds: Mapping[str, Sequence[float]] | None = None
 ) -> Interactive:
-    """Move the weight λ of each term: the answers change, and with them what they cost and what they are worth.
+    """Move the weight λ of each control term and see how the mean cost and score of the answers change.
 
-    `terms`: name -> term of `control.py`. Worth is the learned reward; with `golds` (see `explore_n`) the true score.
-    A panel for each term: its frontier under all its weights, the other weights as they stand (grey: with those at 0).
+    `terms`: name -> term of `control.py`. The score is the learned reward, or the gold score where `golds` is given
+    (see `explore_best_of_n`). A panel shows one term's frontier, other weights fixed (grey: at 0).
     """
     what = "learned reward" if golds is None else "gold score"
     rewards = [np.array([sample.reward or 0.0 for sample in plan.samples]) for plan in plans]
@@ -346,7 +346,7 @@ def explore_weights(
 
     @mpl.rc_context(figures.STYLE)
     def chart(weights: np.ndarray) -> Figure:
-        figure = figures.Picture(figsize=(2 + 4.8 * len(terms), 4.8), layout="constrained")
+        figure = figures.NotebookFigure(figsize=(2 + 4.8 * len(terms), 4.8), layout="constrained")
         panels = figure.subplots(1, len(terms), squeeze=False, sharey=True)[0]
         here = means(weights)
         for i, (axes, name) in enumerate(zip(panels, terms)):
@@ -359,7 +359,11 @@ def explore_weights(
                 line = np.array([means(w) for w in along])
                 axes.plot(line[:, i], line[:, -1], **look)
             axes.plot(here[i], here[-1], color=figures.VERMILLION, marker="D", ms=13)
-            place: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "path_effects": figures.OUTLINE}
+            place: dict[str, Any] = {
+                "textcoords": "offset points",
+                "ha": "center",
+                "path_effects": figures.TEXT_OUTLINE,
+            }
             axes.annotate(f"λ = {weights[i]:.3g}", (here[i], here[-1]), (0, 14), **place)
             axes.set_xlabel(f"{name} (mean per task)")
             axes.margins(0.15, 0.25)
@@ -377,7 +381,7 @@ def explore_weights(
         ]
 
         def show(*_: object) -> None:
-            shown.value = image(chart(np.array([one.value for one in sliders])))
+            shown.value = image_html(chart(np.array([one.value for one in sliders])))
 
         for one, name in zip(sliders, terms):
             one.tooltip, one.readout_format = f"what one unit of '{name}' costs in learned reward", ".3g"
