@@ -133,11 +133,11 @@ def test_where_code_looks_back_too_only_texts_that_it_agrees_with_are_kept(tmp_p
     assert len(dropped) == counts["code contradicts"] + counts["code cannot read it"]
     assert len(dropped) == counts["skipped: code does not agree with the text"]
     assert "Use 1 4 8 8 to obtain 77." in dropped
-    _, table = report.hindsight_counts(out)
+    table = report.hindsight_counts(out)
     total = counts["code agrees"] + len(dropped)
-    assert f"<td>code agrees with the text</td><td>{counts['code agrees']} of {total} (" in table
+    assert table["code agrees with the text"].startswith(f"{counts['code agrees']} of {total} (")
     run(tmp_path / "code.jsonl", ScriptedLM(), SUMS, env, num_drafts=0)
-    assert report.hindsight_counts(tmp_path / "code.jsonl") == report.hindsight_counts(tmp_path / "none.jsonl") == []
+    assert report.hindsight_counts(tmp_path / "code.jsonl") == report.hindsight_counts(tmp_path / "none.jsonl") == {}
 
 
 def test_the_profile_of_the_paper_asks_for_it_and_the_small_ones_do_not():

@@ -22,7 +22,7 @@ from armap_lite import envs
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
 from armap_lite.control import Objective, Weighted
-from armap_lite.display import figures, report, widgets
+from armap_lite.display import figures, pages, widgets
 from armap_lite.display.play import PlaySession, play
 from armap_lite.display.widgets import (
     WIDGET_MIME,
@@ -193,7 +193,7 @@ def test_papermill_and_nbconvert_show_the_picture_even_where_other_widgets_left_
     assert body.count(f'<script type="{WIDGET_MIME}">') == 1 and bare[WIDGET_MIME]["model_id"] in body
     assert picture["image/png"].replace("\n", "") in body and WIDGET_MIME not in picture
     assert done.cells[1].outputs[0].metadata["image/png"]["alt"].startswith("Use the numbers 4 4 6 8")
-    assert "data:image/png" in report.notebook_html(tmp_path / "out.ipynb")
+    assert "data:image/png" in pages.notebook(tmp_path / "out.ipynb")["html"]
 
 
 def test_a_notebook_saved_in_a_frontend_is_converted_to_the_picture(monkeypatch):

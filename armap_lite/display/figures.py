@@ -6,6 +6,7 @@ Nothing here needs a display, and pyplot is not used: a figure belongs to its ca
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import itertools
@@ -40,6 +41,7 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # an action may hold a $
 }
 
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 TEXT_OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
 
 
@@ -47,6 +49,11 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=STYLE["savefig.dpi"])
     return buffer.getvalue()
+
+
+def png_uri(data: bytes) -> str:
+    """The bytes of a PNG file as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
 class NotebookFigure(Figure):

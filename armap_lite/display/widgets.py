@@ -6,7 +6,6 @@ buttons and lists, which take no markup. Nothing here asks a judge; true scores 
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import functools
 import html
@@ -23,28 +22,13 @@ from matplotlib.figure import Figure
 
 from armap_lite import evaluate
 from armap_lite.display import figures
+from armap_lite.display.figures import WIDGET_MIME
 from armap_lite.envs.base import Term
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import tree_after
 from armap_lite.trajectory import PreferencePair, Trajectory
 
-CSS = """<style>
-.armap { --jp-widgets-font-size: 16px; --jp-widgets-inline-height: 36px; --jp-widgets-inline-label-width: 6em; }
-.armap .widget-html-content { font-size: 16px; line-height: 1.45; overflow-wrap: anywhere; }
-.armap .widget-inline-hbox { max-width: 46em; width: auto; }
-.armap .widget-label, .armap .widget-readout, .armap select, .armap input { font-size: 16px; }
-.armap button { height: auto; min-height: 36px; width: auto; white-space: normal; text-align: left; line-height: 1.3; }
-.armap button:focus-visible, .armap select:focus-visible, .armap .noUi-handle:focus { outline: 3px solid #D55E00; }
-.armap .widget-vbox > button { align-self: flex-start; }
-.armap img { max-width: 100%; }
-.armap table { border-collapse: collapse; }
-.armap th, .armap td { text-align: left; vertical-align: top; padding: 4px 10px; border-bottom: 1px solid #999; }
-.armap th { white-space: nowrap; } .armap td { white-space: pre-line; overflow-wrap: anywhere; }
-.armap .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.armap .page { border: 1px solid #999; border-radius: 8px; padding: 10px 14px; }
-.armap tr.marked td { background: #FBE5C8; color: #000; font-weight: 600; }
-</style>"""
-WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+CSS = (Path(__file__).parent / "templates" / "widgets.css").read_text(encoding="utf-8")
 
 
 class Interactive:
@@ -59,7 +43,7 @@ class Interactive:
 
     @functools.cached_property
     def controls(self) -> ipw.VBox:
-        box = ipw.VBox([ipw.HTML(CSS), *self._build()])
+        box = ipw.VBox([ipw.HTML(f"<style>{CSS}</style>"), *self._build()])
         box.add_class("armap")
         return box
 
@@ -88,8 +72,7 @@ def image_html(source: Figure | Path | str, alt: str = "") -> str:
         data, alt, height = figures.png(source), str(source.get_label()), "none"
     else:
         data, height = Path(source).read_bytes(), "240px"
-    code = base64.b64encode(data).decode()
-    return f'<img src="data:image/png;base64,{code}" alt="{escape(alt)}" style="max-height:{height}">'
+    return f'<img src="{figures.png_uri(data)}" alt="{escape(alt)}" style="max-height:{height}">'
 
 
 def table_html(head: Sequence[str], rows: Sequence[Sequence[object]], marked: Sequence[int] = ()) -> str:
