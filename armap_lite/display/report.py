@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,25 +82,7 @@ def _figure(path: Path) -> dict[str, str]:
     return {"title": title, "alt": alt, "uri": figures.png_uri(path.read_bytes())}
 
 
-def hindsight_counts(pairs: Path) -> dict[str, str]:
-    """Stage 2 with a data LLM as {label: count}: its answers, and whether they passed the check by code or blind.
-
-    Empty where stage 2 read trajectories by code alone.
-    """
-    counts = synthesize.summary(pairs) if pairs.is_file() else {}
-    if not counts or "looked back at" not in counts:
-        return {}
-    code = {name: counts[f"code {name}"] for name in ("agrees", "contradicts", "cannot read it")}
-    rows = {
-        "trajectories read (shortened)": f"{counts['looked back at']} ({counts['shortened']})",
-        "instruction fulfilled / refined": f"{counts['fulfilled as asked']} / {counts['refined']}",
-        "answers malformed / refused; gave up": f"{counts['malformed']} / {counts['refused']}; {counts['gave up']}",
-        "pairs kept": str(counts["pairs"]),
-    }
-    if total := sum(code.values()):
-        rows["code agrees with the text"] = f"{code['agrees']} of {total} ({code['agrees'] / total:.0%})"
-        rows["code contradicts / cannot read it"] = f"{code['contradicts']} / {code['cannot read it']}"
-    else:
-        passed, wrong, undecided = (counts[f"blind check {name}"] for name in ("passed", "wrong", "undecided"))
-        rows["blind check passed / wrong / undecided"] = f"{passed} / {wrong} / {undecided}"
-    return rows
+def hindsight_counts(pairs: Path) -> Mapping[str, int]:
+    """The counters of stage 2 where a data LLM read the trajectories; empty where code read them."""
+    counts = synthesize.summary(pairs) if pairs.is_file() else Counter()
+    return counts if "looked back at" in counts else Counter()

@@ -355,7 +355,8 @@ def explore_weights(
         for axes, cost in zip(figure.axes, here):
             axes.plot(cost, here[-1], color=figures.VERMILLION, marker="D", ms=13, zorder=3)
         message = ", ".join(f"{name} {value:.3g}" for name, value in zip([*terms, score_label], here))
-        figure.suptitle(f"With these weights (red): {message}", x=0.01, ha="left")
+        size = figures.STYLE["axes.titlesize"]
+        figure.suptitle(f"With these weights (red): {message}", x=0.01, ha="left", fontsize=size)
         return figures.with_alt(figure, f"{figure.get_label()} With these weights: {message}.")
 
     def build() -> Sequence[ipw.Widget]:
