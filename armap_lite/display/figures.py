@@ -122,9 +122,9 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     right.set_ylim(top=1.03)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     steps, accuracy = _series(metrics, "val_accuracy")
-    said = f"{accuracy[-1]:.3f} after {steps[-1]:,.0f} steps" if len(accuracy) else "not measured yet"
-    figure.suptitle(f"Pair accuracy on held-out tasks: {said}", x=0.01, ha="left")
-    return with_alt(figure, f"Two line charts over training steps, loss and pair accuracy. Held-out accuracy: {said}.")
+    last = f"{accuracy[-1]:.3f} after {steps[-1]:,.0f} steps" if len(accuracy) else "not measured yet"
+    figure.suptitle(f"Pair accuracy on held-out tasks: {last}", x=0.01, ha="left")
+    return with_alt(figure, f"Two line charts over training steps, loss and pair accuracy. Held-out accuracy: {last}.")
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -139,9 +139,7 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
     """Rewards of the chosen and of the rejected trajectories of the same pairs, [pairs] each."""
     chosen, rejected = np.asarray(chosen, dtype=float), np.asarray(rejected, dtype=float)
     if chosen.shape != rejected.shape or not chosen.size:
-        raise ValueError(
-            f"{chosen.size} chosen, {rejected.size} rejected rewards: expected one of each per pair, not 0"
-        )
+        raise ValueError(f"{chosen.size} chosen, {rejected.size} rejected rewards; expected one of each per pair")
     accuracy, margin = float(((np.sign(chosen - rejected) + 1) / 2).mean()), float((chosen - rejected).mean())
     figure, (axes,) = panels(8, 5.2)
     edges = np.histogram_bin_edges(np.concatenate([chosen, rejected]), bins=min(40, 5 + chosen.size // 10))
@@ -194,12 +192,10 @@ def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the rew
     figure.legend(loc="outside lower left")  # below, where no curve can run into it
     floor, picked, ceiling = (float(np.asarray(curve[name])[-1]) for name in ("mean", "selected", "oracle"))
     gap = gap_closed(floor, picked, ceiling)
-    said = "no gap to close" if math.isnan(gap) else f"{gap:.0%} of the gap from floor to ceiling closed"
-    axes.set_title(f"Best of {n[-1]}: {said}")
+    message = "no gap to close" if math.isnan(gap) else f"{gap:.0%} of the gap from floor to ceiling closed"
+    axes.set_title(f"Best of {n[-1]}: {message}")
     scores = f"random {floor:.3f}, selected {picked:.3f}, best {ceiling:.3f}"
-    return with_alt(
-        figure, f"Line chart of gold score over N from 1 to {n[-1]}, with 95 % bands. At the end: {scores}."
-    )
+    return with_alt(figure, f"Line chart of gold score over N = 1 to {n[-1]} with 95 % bands. At the end: {scores}.")
 
 
 @mpl.rc_context(STYLE)

@@ -13,16 +13,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from armap_lite.display import figures
-from armap_lite.display.widgets import (
-    Interactive,
-    escape,
-    image_html,
-    index_slider,
-    instruction_html,
-    reward_chart,
-    table_html,
-)
+from armap_lite.display import figures, widgets
+from armap_lite.display.widgets import Interactive, escape
 from armap_lite.envs.base import Environment, Part
 from armap_lite.episode import Episode, State
 from armap_lite.planners.base import PlanResult
@@ -49,7 +41,7 @@ class PlaySession:
     def __init__(self, env: Environment, tasks: Sequence[Task], reward: Any, plans: Sequence[PlanResult]):
         self.env, self.tasks, self.reward, self.plans = env, tasks, reward, plans
         env.allow_repeats = True  # a reader may return to an earlier state
-        self.task_slider = index_slider("Task", len(tasks))
+        self.task_slider = widgets.index_slider("Task", len(tasks))
         self.page = ipw.VBox(layout={"flex": "4 1 24em"})
         self.page.add_class("page")
         self.score, self.answers = ipw.HTML(layout={"flex": "3 1 24em"}), ipw.HTML()
@@ -80,21 +72,23 @@ class PlaySession:
         self.undo.disabled = self.restart.disabled = len(path) == 1
         trajectory, rest = state.trajectory, state.admissible
         picture = [trajectory.picture, *(step.picture for step in trajectory.steps)][-1]
-        parts: list[ipw.Widget] = [ipw.HTML(instruction_html(trajectory.task.instruction))]
+        parts: list[ipw.Widget] = [ipw.HTML(widgets.instruction_html(trajectory.task.instruction))]
         if picture:
-            parts.append(ipw.HTML(image_html(picture, "the picture of this page")))
+            parts.append(ipw.HTML(widgets.image_html(picture, "the picture of this page")))
         page = self.env.page(trajectory, state.admissible)
         if page is None:
             rows = [("", trajectory.start), *((step.action, step.observation) for step in trajectory.steps)]
             table = [(k, *row) for k, row in enumerate(rows)]
-            parts.append(ipw.HTML(table_html(["step", "action", "observation"], table, [len(rows) - 1])))
+            parts.append(ipw.HTML(widgets.table_html(["step", "action", "observation"], table, [len(rows) - 1])))
         else:
             parts += [self._part(part, state.admissible) for part in page]
             rest = tuple(action for action in rest if not any(covers(part, action) for part in page))
         if state.over:
             end = trajectory.failure or "The episode is over."
             parts.append(ipw.HTML(f"<p><b>{escape(end)} Reward: {self.reward_of(trajectory):.2f}</b></p>"))
-        chart = image_html(reward_chart(self._mine()))  # takes a moment: made before page and chart change together
+        chart = widgets.image_html(
+            widgets.reward_chart(self._mine())
+        )  # takes a moment: made before page and chart change together
         self.page.children = [*parts, *self._menu(rest)]
         self.score.value, self.answers.value = chart, ""
 
@@ -108,8 +102,10 @@ class PlaySession:
         levels = {name: self.reward_of(answer) for name, answer in found.items()}
         rows = [(name, self.reward_of(t), "; ".join(t.actions)) for name, t in {"you": mine, **found}.items()]
         rows.sort(key=lambda row: -row[1])
-        self.score.value = image_html(reward_chart(self._mine(), answers=levels))
-        self.answers.value = table_html(["player", "reward", "actions"], rows, [[row[0] for row in rows].index("you")])
+        self.score.value = widgets.image_html(widgets.reward_chart(self._mine(), answers=levels))
+        self.answers.value = widgets.table_html(
+            ["player", "reward", "actions"], rows, [[row[0] for row in rows].index("you")]
+        )
 
     def _mine(self) -> dict[str, list[float]]:
         return {"you": [self.reward_of(state.trajectory) for state in self.path]}
