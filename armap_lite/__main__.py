@@ -102,16 +102,10 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _show(written: Path) -> None:
-    """Print where the report is, and on stderr where the site is or what it needs."""
+    """Print where the report is, and on stderr where the site is; nothing is rendered before the first evaluation."""
     print(written, flush=True)
-    if not written.is_file():  # no report yet
-        return
-    from armap_lite.display import site
-
-    if site.missing():
-        print("no site beside it: that needs 'pip install armap-lite[site]'", file=sys.stderr)
-    else:
-        print(f"the same as a site: {site.write_site(written.parent)}", file=sys.stderr)
+    if written.is_file():
+        print(f"the same as a site: {written.parent / 'site/index.html'}", file=sys.stderr)
 
 
 def _assets(options: argparse.Namespace) -> None:

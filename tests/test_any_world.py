@@ -13,7 +13,7 @@ from tiny import ScriptedLM, ScriptedReward
 
 from armap_lite import collect, envs, evaluate, planners
 from armap_lite.agent import Agent
-from armap_lite.display.play import Game, play
+from armap_lite.display.play import PlaySession, play
 from armap_lite.envs.base import Environment, Judge, Part, Term, actions_like
 from armap_lite.episode import Episode
 from armap_lite.pipeline.run import Run
@@ -131,7 +131,7 @@ def test_control_weighs_the_terms_of_the_world(run: Run):
 
 def test_a_page_of_a_readers_world_is_drawn_as_it_says():
     task, reward = Pantry().tasks("test")[0], ScriptedReward(lambda t: 0.0)
-    game = Game(Paged(), [task], reward, [])
+    game = PlaySession(Paged(), [task], reward, [])
 
     def every(box: ipw.Widget) -> list[ipw.Widget]:
         return [box, *(inner for child in getattr(box, "children", ()) for inner in every(child))]
@@ -160,7 +160,7 @@ def test_a_page_of_a_readers_world_is_drawn_as_it_says():
 
 
 def test_without_a_page_all_steps_stand_in_a_table():
-    game = Game(Pantry(), Pantry().tasks("test"), ScriptedReward(lambda t: 0.0), [])
+    game = PlaySession(Pantry(), Pantry().tasks("test"), ScriptedReward(lambda t: 0.0), [])
     game.act("look upper")
     shown = "".join(child.value for child in game.page.children if isinstance(child, ipw.HTML))
     assert "You are in the pantry." in shown and "upper shelf: jam rice" in shown

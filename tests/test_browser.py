@@ -51,7 +51,7 @@ play(Game24(), tasks, reward, [tree, *several])
 ---
 explore_tree(tree)
 ---
-explore_n(several, golds)
+explore_best_of_n(several, golds)
 ---
 explore_weights(several, {"additions": actions_like(r" [+] "), "divisions": actions_like(" / ")}, golds)
 ---

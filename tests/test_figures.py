@@ -107,7 +107,7 @@ def test_a_notebook_shows_a_figure_once_with_its_alternative_text():
 
 def test_a_reader_of_jupyterlab_which_drops_that_text_gets_it_below_the_figure(monkeypatch):
     shown: list[dict] = []
-    monkeypatch.setattr(figures, "attended", lambda: True)
+    monkeypatch.setattr(figures, "is_interactive", lambda: True)
     monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
     done = DisplayFormatter().format(figures.with_alt(EDGE["bars"](), "2 bars, one < the other"))
     assert done == ({}, {})  # so that IPython shows nothing more
@@ -174,7 +174,9 @@ def test_planner_bars_carry_their_budget():
     axes = figure.axes[0]
     assert [bar.get_width() for bar in axes.patches] == [0.5, 0.4, 0.9]
     names = [tick.get_text() for tick in axes.get_yticklabels()]
-    assert names[0] == "mcts\n1,234 tokens, 3 steps, 64 rewards" and names[2].startswith("oracle best of n (ceiling)")
+    assert names[0] == "mcts\n1,234 tokens, 3 steps, 64 reward calls" and names[2].startswith(
+        "oracle best of n (ceiling)"
+    )
     title = axes.get_title(loc="left")  # the ceiling is no planner
     assert title == "Highest mean: mcts, 0.500 on 10 tasks"
     assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()

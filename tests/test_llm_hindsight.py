@@ -19,7 +19,7 @@ from tiny import ScriptedLM, cuts, puzzle, tiny_lm
 
 from armap_lite import synthesize
 from armap_lite.batching import Batcher
-from armap_lite.display import report
+from armap_lite.display import pages, report
 from armap_lite.envs import prompts
 from armap_lite.envs.game24 import Game24
 from armap_lite.envs.hindsight import LLMHindsight
@@ -133,11 +133,11 @@ def test_where_code_looks_back_too_only_texts_that_it_agrees_with_are_kept(tmp_p
     assert len(dropped) == counts["code contradicts"] + counts["code cannot read it"]
     assert len(dropped) == counts["skipped: code does not agree with the text"]
     assert "Use 1 4 8 8 to obtain 77." in dropped
-    _, table = report.looked_back(out)
+    table = " ".join(pages.render("hindsight.html", counts=report.hindsight_counts(out)).split())
     total = counts["code agrees"] + len(dropped)
-    assert f"<td>code agrees with the text</td><td>{counts['code agrees']} of {total} (" in table
+    assert f"<td>code agrees with the text</td> <td>{counts['code agrees']} of {total} (" in table
     run(tmp_path / "code.jsonl", ScriptedLM(), SUMS, env, num_drafts=0)
-    assert report.looked_back(tmp_path / "code.jsonl") == report.looked_back(tmp_path / "none.jsonl") == []
+    assert report.hindsight_counts(tmp_path / "code.jsonl") == report.hindsight_counts(tmp_path / "none.jsonl") == {}
 
 
 def test_the_profile_of_the_paper_asks_for_it_and_the_small_ones_do_not():

@@ -90,4 +90,4 @@ def test_a_world_without_hindsight_runs_all_stages_with_a_server_that_reads(tmp_
     rows = json.loads(run.path("evaluation.json").read_text(encoding="utf-8"))["rows"]
     assert {row["planner"] for row in rows} >= set(planners)
     page = gather(tmp_path).read_text(encoding="utf-8")
-    assert "A data LLM looked back at" in page and "blind check passed" in page
+    assert "hindsight of the data LLM" in page and "blind check passed" in page

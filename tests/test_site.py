@@ -1,4 +1,4 @@
-"""The static site: made by Sphinx from executed notebooks, read from disk, nothing in it live or from elsewhere."""
+"""The static site: results and executed notebooks, read from disk, with no script of theirs and nothing remote."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from test_reproduce import FINDINGS, HOSTILE, PIXEL
 
 from armap_lite.__main__ import main
-from armap_lite.display import site
 
 ELSEWHERE = "https://elsewhere.invalid/"
 TEXT = r"""# 00 · The first
@@ -47,8 +46,6 @@ def shown(data: dict[str, Any], **metadata: Any) -> nbformat.NotebookNode:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site that the real command makes of a run with two notebooks."""
-    if site.missing():
-        pytest.skip(f"the extra 'site' is not installed: no {', '.join(site.missing())}")
     out = tmp_path_factory.mktemp("runs") / "run <i>one"
     for folder in ("game24/figures", "game24/notebooks", "site"):
         (out / folder).mkdir(parents=True)
@@ -83,24 +80,11 @@ def soup(file: Path) -> Any:
     return BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
 
 
-def test_without_the_extra_the_report_says_how_to_get_the_site(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
-    (tmp_path / "game24").mkdir()
-    (tmp_path / "game24/evaluation.json").write_text(json.dumps(FINDINGS), encoding="utf-8")
-    monkeypatch.setattr(site, "NEEDS", ("json", "no_such_module"))
-    assert main(["report", str(tmp_path)]) == 0
-    said = capsys.readouterr()
-    assert said.out.strip() == str(tmp_path / "report.html") and (tmp_path / "report.html").is_file()
-    [line] = said.err.splitlines()
-    assert "pip install armap-lite[site]" in line and not (tmp_path / "site").exists()
-
-
 def test_every_page_is_in_every_sidebar_and_no_link_is_broken(built: Path):
     pages = ["index.html", "game24/results.html", "game24/00_first.html", "game24/01_second.html"]
     for name in [*pages, "search.html"]:
         page = soup(built / name)
-        links = {link.get_text(): link["href"] for link in page.select(".sidebar-tree a")}
+        links = {link.get_text(): link["href"] for link in page.select(".sidebar li a")}
         assert list(links) == ["Results", "00 · The first", "01 · The second"], name
         for tag, attribute in (("a", "href"), ("img", "src"), ("script", "src"), ("link", "href")):
             for target in (found[attribute] for found in page.find_all(tag, **{attribute: True})):
@@ -156,13 +140,9 @@ def test_a_hostile_title_stays_text_and_nothing_comes_from_elsewhere(built: Path
 
 
 def test_the_search_index_knows_what_a_notebook_printed_and_a_table_says(built: Path):
-    index = json.loads(
-        re.search(r"Search\.setIndex\((.*)\)", (built / "searchindex.js").read_text(encoding="utf-8"), re.S)[1]
-    )
-    where = index["docnames"]
-    assert where[index["terms"]["quaggafish"]] == "game24/01_second"
-    found = index["terms"]["best_of_n"]
-    assert {where[i] for i in (found if isinstance(found, list) else [found])} >= {"index", "game24/results"}
+    index = json.loads((built / "search_index.js").read_text(encoding="utf-8").removeprefix("const PAGES = ")[:-2])
+    assert [page["url"] for page in index if "quaggafish" in page["text"]] == ["game24/01_second.html"]
+    assert {page["url"] for page in index if "best_of_n" in page["text"]} == {"index.html", "game24/results.html"}
 
 
 @pytest.fixture
@@ -192,7 +172,7 @@ def page(built: Path) -> Iterator[Any]:
 
 def test_it_is_read_and_searched_from_disk_in_a_browser(built: Path, page: Any):
     page.goto((built / "index.html").as_uri())
-    page.locator(".sidebar-tree").get_by_text("00 · The first").click()
+    page.locator(".sidebar").get_by_text("00 · The first").click()
     assert page.locator("math").first.bounding_box()["height"] > 5
     assert page.evaluate("[...document.images].every(one => !one.src || one.naturalWidth > 0)")
     page.get_by_placeholder("Search").fill("quaggafish")

@@ -22,9 +22,16 @@ from armap_lite import envs
 from armap_lite.agent import Agent
 from armap_lite.batching import Batcher
 from armap_lite.control import Objective, Weighted
-from armap_lite.display import figures, report, widgets
-from armap_lite.display.play import Game, play
-from armap_lite.display.widgets import VIEW, Interactive, explore_n, explore_pairs, explore_tree, explore_weights
+from armap_lite.display import figures, pages, widgets
+from armap_lite.display.play import PlaySession, play
+from armap_lite.display.widgets import (
+    WIDGET_MIME,
+    Interactive,
+    explore_best_of_n,
+    explore_pairs,
+    explore_tree,
+    explore_weights,
+)
 from armap_lite.envs.base import Part, actions_like, length
 from armap_lite.envs.game24 import Game24
 from armap_lite.envs.webshop.engine import SEP
@@ -169,11 +176,11 @@ def test_without_a_reader_there_is_a_picture_and_no_widget(monkeypatch):
     figure = widgets.reward_chart({"you": [0.0, 1.0]})
     one = Interactive(lambda: made.append(1) or [ipw.HTML("moves")], lambda: figure)
     data, about = one._repr_mimebundle_()
-    assert data["image/png"].startswith(b"\x89PNG") and VIEW not in data and not made
+    assert data["image/png"].startswith(b"\x89PNG") and WIDGET_MIME not in data and not made
     assert data["text/plain"] == about["image/png"]["alt"] == figure.get_label()
-    monkeypatch.setattr(figures, "attended", lambda: True)
+    monkeypatch.setattr(figures, "is_interactive", lambda: True)
     data, _ = one._repr_mimebundle_()
-    assert data[VIEW]["model_id"] == one.controls.model_id and data["image/png"] and made == [1]
+    assert data[WIDGET_MIME]["model_id"] == one.controls.model_id and data["image/png"] and made == [1]
 
 
 def test_papermill_and_nbconvert_show_the_picture_even_where_other_widgets_left_their_state(tmp_path):
@@ -191,22 +198,22 @@ def test_papermill_and_nbconvert_show_the_picture_even_where_other_widgets_left_
     assert done.metadata.widgets  # the bare slider's: nbconvert has what it needs to prefer a widget
     body, _ = HTMLExporter(template_name="lab").from_notebook_node(done)
     bare, picture = (cell.outputs[0].data for cell in done.cells)
-    assert body.count(f'<script type="{VIEW}">') == 1 and bare[VIEW]["model_id"] in body
-    assert picture["image/png"].replace("\n", "") in body and VIEW not in picture
+    assert body.count(f'<script type="{WIDGET_MIME}">') == 1 and bare[WIDGET_MIME]["model_id"] in body
+    assert picture["image/png"].replace("\n", "") in body and WIDGET_MIME not in picture
     assert done.cells[1].outputs[0].metadata["image/png"]["alt"].startswith("Use the numbers 4 4 6 8")
-    assert "data:image/png" in report.page(tmp_path / "out.ipynb")
+    assert "data:image/png" in pages.notebook(tmp_path / "out.ipynb")["html"]
 
 
 def test_a_notebook_saved_in_a_frontend_is_converted_to_the_picture(monkeypatch):
     from nbconvert import HTMLExporter
 
-    monkeypatch.setattr(figures, "attended", lambda: True)
+    monkeypatch.setattr(figures, "is_interactive", lambda: True)
     data, about = explore_pairs(PAIR, ScriptedReward(liked))._repr_mimebundle_()
     data["image/png"] = base64.b64encode(data["image/png"]).decode()
     output = nbformat.v4.new_output("display_data", data, metadata=about)
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[output])])
     body, _ = HTMLExporter(template_name="lab").from_notebook_node(book)
-    assert "<img" in body and f'type="{VIEW}"' not in body
+    assert "<img" in body and f'type="{WIDGET_MIME}"' not in body
 
 
 # Text stays text
@@ -215,9 +222,9 @@ def test_a_notebook_saved_in_a_frontend_is_converted_to_the_picture(monkeypatch)
 @given(st.text() | st.sampled_from([HOSTILE, "</td></tr></table>", "' onload='x", "&lt;b&gt;", "<!--"]))
 def test_any_text_in_a_table_or_an_attribute_stays_what_it_is(text):
     text = text.replace("\r", "\n").replace("\0", "")  # HTML itself has no such characters
-    table = Reader(widgets.table([text], [[text]]))
+    table = Reader(widgets.table_html([text], [[text]]))
     assert table.tags == {"table", "tr", "th", "td"} and table.text == text * 2
-    assert Reader(f'<p title="{widgets.safe(text)}">').attributes["title"] == text
+    assert Reader(f'<p title="{widgets.escape(text)}">').attributes["title"] == text
 
 
 def test_a_hostile_product_is_text_wherever_it_is_shown(photo):
@@ -237,7 +244,7 @@ def test_a_hostile_product_is_text_wherever_it_is_shown(photo):
             named(game, words).click()
         assert Reader(shown(game)).tags <= {"style", "b", "p", "img", "table", "tr", "th", "td"}
     pair = PreferencePair("p", "t", task.instruction, bought, other, "plain", 0)
-    seen = shown(explore_pairs(pair, reward).controls) + shown(explore_n([plan], {plan.id: [1, 0]}).controls)
+    seen = shown(explore_pairs(pair, reward).controls) + shown(explore_best_of_n([plan], {plan.id: [1, 0]}).controls)
     assert HOSTILE in Reader(seen).text and not Reader(seen).tags & {"script"}
     assert "onerror" not in Reader(seen).attributes
 
@@ -284,7 +291,7 @@ def test_a_turn_shows_its_own_picture(photo, tmp_path):
 
 def test_a_game_is_played_with_the_list_scored_live_and_taken_back():
     reward = ScriptedReward(liked)
-    game = Game(Game24(), [TASK], reward, [])
+    game = PlaySession(Game24(), [TASK], reward, [])
     first = Episode(Game24(), TASK).start()
     listed = named(game.box, "Action")
     assert listed.options == first.admissible
@@ -311,7 +318,7 @@ def test_a_player_is_compared_with_the_plans_of_the_same_task_and_no_judge_is_as
     monkeypatch.setattr(envs, "make_judge", lambda *_, **__: pytest.fail("the judge was touched"))
     other = puzzle(1, 1, 2, 8, id="other")
     plans = [listing("mcts", [CHOSEN], [5.0]), listing("greedy", [walk("1 + 1 = 2", task=other)], [9.0])]
-    game = Game(Game24(), [TASK, other], ScriptedReward(liked), plans)
+    game = PlaySession(Game24(), [TASK, other], ScriptedReward(liked), plans)
     game.act("6 + 4 = 10")
     named(game.box, "Compare with the planners").click()
     mine = liked(walk("6 + 4 = 10"))
@@ -327,7 +334,7 @@ def test_a_player_is_compared_with_the_plans_of_the_same_task_and_no_judge_is_as
 
 def test_a_shop_is_shown_as_a_page_of_buttons(photo):
     Shop.picture = photo
-    game = Game(Shop(), [Task("t", "webshop", "test", "a red cup")], ScriptedReward(liked), [])
+    game = PlaySession(Shop(), [Task("t", "webshop", "test", "a red cup")], ScriptedReward(liked), [])
     [box] = every(game.box, ipw.Combobox)
     assert box.options == ("red cup",)
     box.value = "  blue cup "
@@ -347,7 +354,7 @@ def test_a_shop_is_shown_as_a_page_of_buttons(photo):
 
 def test_the_real_shop_can_be_walked_by_its_buttons_and_an_item_stays_in_sight(tmp_path):
     shop = envs.make("webshop", folder=make_shop(tmp_path / "shop"))
-    game = Game(shop, [Task("t", "webshop", "test", "a mug")], ScriptedReward(liked), [])
+    game = PlaySession(shop, [Task("t", "webshop", "test", "a mug")], ScriptedReward(liked), [])
     buttons = lambda: [b.description for b in every(game.page, ipw.Button) if not b.disabled]  # noqa: E731
     game.act("search[striped mug]")
     assert buttons()[:2] == ["Back to Search", "B0STRIPED1"] and not [b for b in buttons() if b.startswith("click[")]
@@ -415,7 +422,7 @@ def test_a_tree_grows_with_its_slider_and_only_a_search_has_one():
         best = max(sample.reward for sample in plan.samples[:k])
         assert f"highest reward so far {best:.2f}" in Reader(shown(box)).attributes["alt"]
     with pytest.raises(ValueError, match="only those of planner 'mcts'"):
-        explore_tree(listing("best_of_n", [CHOSEN], [1.0])).picture()
+        explore_tree(listing("best_of_n", [CHOSEN], [1.0])).figure()
 
 
 # Choosing among samples
@@ -424,7 +431,7 @@ def test_a_tree_grows_with_its_slider_and_only_a_search_has_one():
 def test_n_decides_among_how_many_the_reward_model_and_the_oracle_choose():
     walks = [REJECTED, walk("6 + 4 = 10", "8 - 4 = 4", "10 * 4 = 40"), CHOSEN]
     plan = listing("best_of_n", walks, [1.0, 3.0, 2.0])
-    box = explore_n([plan], {plan.id: [0.0, 0.5, 1.0]}).controls
+    box = explore_best_of_n([plan], {plan.id: [0.0, 0.5, 1.0]}).controls
     n = named(box, "N")
     assert (n.min, n.value, n.max) == (1, 3, 3)
     for k, oracle in ((3, "3 |"), (2, "2 |"), (1, "1 |")):
@@ -481,7 +488,7 @@ def test_pictures_of_all_widgets_say_in_words_what_they_show(photo):
         "4 4 6 8": play(Game24(), TASK, reward),
         "red cup": play(Shop(), Task("t", "webshop", "test", "buy"), reward),
         "rollout 3 of 3": explore_tree(tree),
-        "N = 2": explore_n([plan], golds),
+        "N = 2": explore_best_of_n([plan], golds),
         "steps 3": explore_weights([plan], {"steps": length}, golds),
     }
     for words, one in every_one.items():

@@ -1,11 +1,12 @@
-"""Figures: plain data in, a matplotlib Figure out, with a title that says the message and alternative text.
+"""Figures: plain data in, a matplotlib Figure out, with its message as title and alternative text as label.
 
-Colours are those of Okabe and Ito and the map cividis: both keep apart what a colour-blind reader must tell apart.
-Nothing here needs a display, and pyplot is not used: a figure belongs to its caller and is freed with it.
+The colours of Okabe and Ito and the map cividis suit colour-blind readers. pyplot is not used: a figure belongs to its
+caller and is freed with it.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import itertools
@@ -40,22 +41,31 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # an action may hold a $
 }
 
-OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+NARROW = 14  # letters in a column of a tree: below, labels are rotated
+Point = tuple[float, float]
+TEXT_OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
 
 
 def png(figure: Figure) -> bytes:
+    """`figure` as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=STYLE["savefig.dpi"])
     return buffer.getvalue()
 
 
-class Picture(Figure):
-    """A figure that a notebook shows once, alternative text included, without pyplot's global state."""
+def png_uri(data: bytes) -> str:
+    """The bytes of a PNG file as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+class NotebookFigure(Figure):
+    """A figure that a notebook displays once, with its label as alternative text."""
 
     def _ipython_display_(self) -> None:
-        """For a reader in JupyterLab, which drops a picture's alternative text: the same words, folded, below it."""
-        if not attended():
-            raise NotImplementedError  # IPython's word for "as usual": the bundle below
+        """Display the figure and its alternative text, folded, below it: JupyterLab drops that of the image."""
+        if not is_interactive():
+            raise NotImplementedError  # IPython then uses the bundle below
         from IPython.display import display
 
         bundle, about = self._repr_mimebundle_()
@@ -68,8 +78,8 @@ class Picture(Figure):
         return {"image/png": png(self)}, {"image/png": {"alt": str(self.get_label())}}
 
 
-def attended() -> bool:
-    """Whether somebody sits before this kernel: JupyterLab can ask its reader something, papermill cannot."""
+def is_interactive() -> bool:
+    """Whether a reader uses this kernel: JupyterLab can ask for input, papermill cannot."""
     from IPython import get_ipython
 
     kernel = getattr(get_ipython(), "kernel", None)
@@ -77,23 +87,29 @@ def attended() -> bool:
 
 
 def with_alt(figure: Figure, text: str) -> Figure:
-    """`figure` with `text` as its alternative text (its label): what a reader who cannot see it needs to know."""
+    """`figure` with `text` as its alternative text (its label)."""
     figure.set_label(text)
     return figure
 
 
-def _axes(n: int = 1, width: float = 8.0, height: float = 4.8, **grid: Any) -> tuple[Figure, list[Axes]]:
-    figure = Picture(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(1, n, squeeze=False, **grid)[0])
+def panels(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of `width` x `height` inches and its axes, row by row."""
+    figure = NotebookFigure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **grid).flat)
+
+
+def note(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float] = (0, 0), **style: Any) -> None:
+    """Write `text` at the point `at`, moved by `offset` points, with a white outline that keeps it readable."""
+    axes.annotate(text, at, offset, textcoords="offset points", path_effects=TEXT_OUTLINE, **style)
 
 
 @mpl.rc_context(STYLE)
 def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss and pair accuracy over training steps, from the rows that Lightning's CSVLogger wrote.
 
-    Columns: step, train_loss, train_accuracy, val_loss, val_accuracy; a cell may be missing, empty or NaN.
+    Columns: step, train_loss, train_accuracy, val_loss, val_accuracy; cells may be missing, empty or NaN.
     """
-    figure, (left, right) = _axes(2, 10, 4.4)
+    figure, (left, right) = panels(10, 4.4, columns=2)
     for axes, name, level in ((left, "loss", math.log(2)), (right, "accuracy", 0.5)):
         for part, label, style in (
             ("train", "training batch", {"color": SKY, "lw": 1.5}),
@@ -101,23 +117,14 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         ):
             axes.plot(*_series(metrics, f"{part}_{name}"), label=label, **style)
         axes.axhline(level, color=GREY, lw=1.2, ls="--")
-        axes.annotate(
-            "guessing",
-            (1, level),
-            (-4, 4),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            color=GREY,
-            ha="right",
-            path_effects=OUTLINE,
-        )
+        note(axes, "chance", (1, level), (-4, 4), xycoords=("axes fraction", "data"), color=GREY, ha="right")
         axes.set(xlabel="training step", ylabel={"loss": "pairwise loss", "accuracy": "pair accuracy"}[name])
     right.set_ylim(top=1.03)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     steps, accuracy = _series(metrics, "val_accuracy")
-    said = f"{accuracy[-1]:.3f} after {steps[-1]:,.0f} steps" if len(accuracy) else "not measured yet"
-    figure.suptitle(f"Pair accuracy on held-out tasks: {said}", x=0.01, ha="left")
-    return with_alt(figure, f"Two line charts over training steps, loss and pair accuracy. Held-out accuracy: {said}.")
+    last = f"{accuracy[-1]:.3f} after {steps[-1]:,.0f} steps" if len(accuracy) else "not measured yet"
+    figure.suptitle(f"Pair accuracy on held-out tasks: {last}", x=0.01, ha="left")
+    return with_alt(figure, f"Two line charts over training steps, loss and pair accuracy. Held-out accuracy: {last}.")
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -132,11 +139,9 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
     """Rewards of the chosen and of the rejected trajectories of the same pairs, [pairs] each."""
     chosen, rejected = np.asarray(chosen, dtype=float), np.asarray(rejected, dtype=float)
     if chosen.shape != rejected.shape or not chosen.size:
-        raise ValueError(
-            f"{chosen.size} chosen, {rejected.size} rejected rewards: expected one of each per pair, not 0"
-        )
+        raise ValueError(f"{chosen.size} chosen, {rejected.size} rejected rewards; expected one of each per pair")
     accuracy, margin = float(((np.sign(chosen - rejected) + 1) / 2).mean()), float((chosen - rejected).mean())
-    figure, (axes,) = _axes(height=5.2)
+    figure, (axes,) = panels(8, 5.2)
     edges = np.histogram_bin_edges(np.concatenate([chosen, rejected]), bins=min(40, 5 + chosen.size // 10))
     for rewards, label, colour in ((rejected, "rejected", ORANGE), (chosen, "chosen", BLUE)):
         axes.hist(rewards, edges, alpha=0.6, color=colour, label=label)
@@ -153,23 +158,23 @@ def calibration_plot(calibration: Mapping[str, Any]) -> Figure:
     """Predicted against observed frequency, from `evaluate.calibration`."""
     predicted, observed, count = (np.asarray(calibration[key]) for key in ("predicted", "observed", "count"))
     ece = calibration["ece"]
-    figure, (axes,) = _axes(width=6.4, height=5.8)
+    figure, (axes,) = panels(6.4, 5.8)
     axes.plot([0, 1], [0, 1], color=GREY, lw=1.2, ls="--")
-    axes.annotate("as sure as right", (0.02, 0.02), (12, -4), textcoords="offset points", color=GREY, rotation=45)
+    note(axes, "perfect calibration", (0.02, 0.02), (12, -4), color=GREY, rotation=45)
     axes.plot(predicted, observed, color=BLUE, lw=1.2)
     axes.scatter(predicted, observed, 40 + 560 * count / count.max(), color=BLUE, alpha=0.75, zorder=3)
-    axes.set(xlabel="predicted: sigmoid(margin)", ylabel="observed: how often it is the better one")
+    axes.set(xlabel="predicted: sigmoid(margin)", ylabel="observed: share of correct pairs")
     axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal")
     axes.set_title(f"The model's confidence is off by {ece:.3f} on average")
-    axes.annotate("area of a point: number of pairs", (0.03, 0.95), xycoords="axes fraction", fontsize=12, color=GREY)
+    note(axes, "point area: number of pairs", (0.03, 0.95), xycoords="axes fraction", fontsize=12, color=GREY)
     return with_alt(figure, f"Reliability diagram: predicted against observed frequency. Calibration error {ece:.3f}.")
 
 
 @mpl.rc_context(STYLE)
 def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the reward model") -> Figure:
-    """Gold score over N: a random pick, the pick of the reward, the best there is; from `evaluate.best_of_n_curve`."""
+    """Gold score over N of a random, the selected and the best sample, from `evaluate.best_of_n_curve`."""
     n = np.asarray(curve["n"])
-    figure, (axes,) = _axes(height=5.6)
+    figure, (axes,) = panels(8, 5.6)
     lines = (
         ("oracle", "best of the N (ceiling)", GREEN, "--"),  # dashes on top: seen where the choice reaches it, too
         ("selected", label, BLUE, "-"),
@@ -187,12 +192,10 @@ def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the rew
     figure.legend(loc="outside lower left")  # below, where no curve can run into it
     floor, picked, ceiling = (float(np.asarray(curve[name])[-1]) for name in ("mean", "selected", "oracle"))
     gap = gap_closed(floor, picked, ceiling)
-    said = "no gap to close" if math.isnan(gap) else f"{gap:.0%} of the gap from floor to ceiling closed"
-    axes.set_title(f"Best of {n[-1]}: {said}")
+    message = "no gap to close" if math.isnan(gap) else f"{gap:.0%} of the gap from floor to ceiling closed"
+    axes.set_title(f"Best of {n[-1]}: {message}")
     scores = f"random {floor:.3f}, selected {picked:.3f}, best {ceiling:.3f}"
-    return with_alt(
-        figure, f"Line chart of gold score over N from 1 to {n[-1]}, with 95 % bands. At the end: {scores}."
-    )
+    return with_alt(figure, f"Line chart of gold score over N = 1 to {n[-1]} with 95 % bands. At the end: {scores}.")
 
 
 @mpl.rc_context(STYLE)
@@ -202,14 +205,13 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     if not rows or len(set(names)) < len(names):
         raise ValueError(f"planners {names}: expected each once; pool seeds first with evaluate.pooled_rows")
     bounds = {row["planner"]: row["mean"] for row in rows if row["planner"] in (FLOOR, CEILING)}
-    figure, (axes,) = _axes(width=9.5, height=1.6 + 0.75 * len(rows))
+    figure, (axes,) = panels(9.5, 1.6 + 0.75 * len(rows))
     for place, row in enumerate(rows):
         mean, bound = row["mean"], row["planner"] in bounds
         ends = np.maximum([[mean - row["ci_low"]], [row["ci_high"] - mean]], 0)
         axes.barh(place, mean, 0.62, color=SKY if bound else BLUE, alpha=0.45 if bound else 1)
         axes.errorbar(mean, place, xerr=ends, color=BLACK, capsize=4, lw=1.5)
-        at: dict[str, Any] = {"textcoords": "offset points", "va": "center", "path_effects": OUTLINE}
-        axes.annotate(f"{mean:.3f}", (row["ci_high"], place), (6, 0), **at)
+        note(axes, f"{mean:.3f}", (row["ci_high"], place), (6, 0), va="center")
     bound_names = {FLOOR: " (floor)", CEILING: " (ceiling)"}
     titles = [name.replace("_", " ") + bound_names.get(name, "") for name in names]
     axes.set_yticks(range(len(rows)), [f"{t}{_budget(row)}" for t, row in zip(titles, rows, strict=True)])
@@ -228,35 +230,34 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _budget(row: Mapping[str, Any]) -> str:
-    """What one task cost; nothing for pooled rows, which carry no budget."""
+    """The budget per task on a line of its own; "" for pooled rows, which have none."""
     if "llm_tokens" not in row:
         return ""
     tokens, steps, calls = (row[key] / row["n"] for key in ("llm_tokens", "env_steps", "reward_calls"))
-    return f"\n{tokens:,.0f} tokens, {steps:,.0f} steps, {calls:,.0f} rewards"
+    return f"\n{tokens:,.0f} tokens, {steps:,.0f} steps, {calls:,.0f} reward calls"
 
 
 @mpl.rc_context(STYLE)
 def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
-    """The tree of a search, from left to right: width = visits, colour = value, the path of the answer outlined.
+    """The tree of a search from left to right: width = visits, colour = value, the path of the answer outlined.
 
     `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
-    "children": [...]}. Children that were never visited are counted, not drawn. The `labels` most visited
-    nodes and the path of the answer carry their action and visits. In a tree of more than four actions, actions that
-    were taken one after the other without a branch are drawn as one edge, so that names have room.
+    "children": [...]}. Children that were never visited are counted, not drawn. The `labels` most visited nodes and
+    the path of the answer carry action and visits. In a tree deeper than four, actions without a branch between them
+    share one edge.
     """
     nodes, unvisited = _layout(tree)
     path = [node for node, *_ in nodes if node["chosen"] and node["action"]]
     if max(x for _, x, *_ in nodes) > 4:
-        nodes, _ = _layout({**tree, "children": [*map(_joined, tree["children"])]})
+        nodes, _ = _layout({**tree, "children": [*map(_merge_chains, tree["children"])]})
     values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
     low, high = min(values), max(values)
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
     depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
     width = min(16.0, max(8.0, 3 + 2.5 * depth))
-    letters = int(8.5 * width / (depth + 1.5))  # what fits into one column of the tree at 12 points
-    deep = letters < 14  # narrow columns: names climb over those beside them, and need room above the first row
-    room = leaves + 3 * deep
-    figure, (axes,) = _axes(width=width, height=min(9, 2 + (0.45 if letters < 18 else 0.28) * room))
+    letters = int(8.5 * width / (depth + 1.5))  # fit into one column of the tree at 12 points
+    room = leaves + 3 * (letters < NARROW)  # rotated labels need room above the first row
+    figure, (axes,) = panels(width, min(9, 2 + (0.45 if letters < 18 else 0.28) * room))
     most = max(1, tree["visits"])
     ranked = sorted((node for node, *_ in nodes), key=lambda node: (node["chosen"], node["visits"]), reverse=True)
     named = {id(node) for node in ranked[: max(labels, sum(node["chosen"] for node in ranked))]}
@@ -272,38 +273,40 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
         edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
         axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
         if id(node) in named:
-            name, wide = node["action"] or "start", max(8, letters - 4)
-            more = f"+{node['more']} action{'s' * (node['more'] > 1)}" if node.get("more") else ""
-            words = textwrap.wrap(name, wide, max_lines=1 if more else 2, placeholder="…", break_long_words=False)
-            words = [f"{name[: wide - 1]}…"] if words == ["…"] else words  # not even the first word fits
-            text = "\n".join([*words, more] if more else words) + f" ({node['visits']})"
-            leaf = not any(child["visits"] for child in node["children"])
-            place: dict[str, Any] = {"xytext": (9, 0), "va": "center"} if leaf else {"xytext": (0, 8), "ha": "center"}
-            if deep and not leaf:
-                short = textwrap.shorten(name, 26, placeholder="…")
-                text = f"{' '.join([short, more] if more else [short])} ({node['visits']})"
-                place = {"xytext": (0, 8), "rotation": 40, "rotation_mode": "anchor"}
-            axes.annotate(
-                text, (x, y), textcoords="offset points", fontsize=12, zorder=4, path_effects=OUTLINE, **place
-            )
+            _label_node(axes, node, (x, y), letters)
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, leaves - room - 1))
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
-    said = (
-        f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts"
-        if path
-        else "no answer"
-    )
-    axes.set_title(f"{tree['visits']} visits, {said}")
+    share = f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts" if path else ""
+    message = f"{tree['visits']} visits, {share or 'no answer'}"
+    axes.set_title(message)
     if unvisited:
         axes.annotate(f"not drawn: {unvisited} children never visited", (0, 0), xycoords="axes fraction", color=GREY)
     steps = " then ".join(node["action"] for node in path) or "none"
-    text = f"Search tree, {len(nodes)} nodes drawn. {tree['visits']} visits, {said}. The answer: {steps}."
-    return with_alt(figure, text)
+    return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")
 
 
-def _joined(node: Mapping[str, Any]) -> dict[str, Any]:
-    """`node` and all below it, a run of them without a branch as one: the end of the run, named as it began."""
+def _label_node(axes: Axes, node: Mapping[str, Any], at: Point, letters: int) -> None:
+    """Write action and visits of `node`: beside a leaf, above other nodes, rotated there where columns are narrow."""
+    name, wide = node["action"] or "start", max(8, letters - 4)
+    more = f"+{node['more']} action{'s' * (node['more'] > 1)}" if node.get("more") else ""
+    style: dict[str, Any] = {"fontsize": 12, "zorder": 4}
+    leaf = not any(child["visits"] for child in node["children"])
+    if letters < NARROW and not leaf:
+        text = f"{textwrap.shorten(name, 26, placeholder='…')} {more}".rstrip()
+        note(axes, f"{text} ({node['visits']})", at, (0, 8), rotation=40, rotation_mode="anchor", **style)
+        return
+    words = textwrap.wrap(name, wide, max_lines=1 if more else 2, placeholder="…", break_long_words=False)
+    words = [f"{name[: wide - 1]}…"] if words == ["…"] else words  # the first word alone is too long
+    text = "\n".join([*words, *([more] if more else [])]) + f" ({node['visits']})"
+    if leaf:
+        note(axes, text, at, (9, 0), va="center", **style)
+    else:
+        note(axes, text, at, (0, 8), ha="center", **style)
+
+
+def _merge_chains(node: Mapping[str, Any]) -> dict[str, Any]:
+    """`node` and its descendants, each chain without a branch merged into its end, under the name of its beginning."""
     last, aside, more = node, [], 0
     while True:
         seen = [child for child in last["children"] if child["visits"] or child["chosen"]]
@@ -311,18 +314,15 @@ def _joined(node: Mapping[str, Any]) -> dict[str, Any]:
             break
         aside += [child for child in last["children"] if child is not seen[0]]
         last, more = seen[0], more + 1
-    return {**last, "action": node["action"], "more": more, "children": [*map(_joined, last["children"]), *aside]}
+    return {**last, "action": node["action"], "more": more, "children": [*map(_merge_chains, last["children"]), *aside]}
 
 
-Place = tuple[float, float]
+def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], float, float, Point | None]], int]:
+    """(node, depth, row, position of its parent) of each visited node, by depth, and the number of unvisited nodes.
 
-
-def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], float, float, Place | None]], int]:
-    """(node, depth, row, its parent's place) of each visited node, by depth, and how many were left out.
-
-    Each leaf takes a row of its own; a parent sits in the middle of its children, so that no edges cross.
+    Each leaf has its own row; a parent stands in the middle of its children, so that edges do not cross.
     """
-    placed: list[tuple[Mapping[str, Any], float, float, Place | None]] = []
+    placed: list[tuple[Mapping[str, Any], float, float, Point | None]] = []
     rows, left_out = itertools.count(), 0
 
     def place(node: Mapping[str, Any], depth: int) -> float:
@@ -339,46 +339,45 @@ def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], floa
 
 
 @mpl.rc_context(STYLE)
-def frontier(points: Sequence[Mapping[str, Any]], *, worth: str = "gold score") -> Figure:
-    """What a customised reward buys: its worth against what it was put on, a row for each term, planners side by side.
+def frontier(points: Sequence[Mapping[str, Any]], *, score_label: str = "gold score") -> Figure:
+    """Score against cost under a customised reward: one panel per control term and planner, one point per weight λ.
 
-    `points`: {"weight": λ, "term": name, "cost": its mean per task, "score": mean `worth`}, and "planner" where there
-    are several. With "ci_low", "ci_high" the interval of the score is drawn.
+    `points`: {"weight": λ, "term": name, "cost": mean per task, "score": mean over tasks}; optional "planner", and
+    "ci_low" and "ci_high", the interval of the score. `score_label` names the score on the axis.
     """
-    terms, planners = (list(dict.fromkeys(p.get(key, "") for p in points)) for key in ("term", "planner"))
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for place in itertools.product(terms, planners):
-        some = [point for point in points if (point["term"], point.get("planner", "")) == place]
-        if some:
-            groups[place] = sorted(some, key=lambda point: point["weight"])
+    for point in points:
+        groups.setdefault((point["term"], point.get("planner", "")), []).append(point)
     if not groups:
         raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
-    across = min(2, len(groups))
-    down = -(-len(groups) // across)
-    figure = Picture(figsize=(1.5 + 6 * across, 4.9 * down), layout="constrained")
-    panels = list(figure.subplots(down, across, squeeze=False, sharey=True).flat)
-    for axes in panels[len(groups) :]:
+    terms, planners = (list(dict.fromkeys(names)) for names in zip(*groups))
+    columns = min(2, len(groups))
+    rows = -(-len(groups) // columns)
+    figure, all_axes = panels(1.5 + 6 * columns, 4.9 * rows, rows, columns, sharey=True)
+    for axes in all_axes[len(groups) :]:
         axes.remove()
-    told = []
-    for axes, ((term, planner), some) in zip(panels, groups.items()):
-        cost, scores = [point["cost"] for point in some], [point["score"] for point in some]
-        ends = [[abs(p.get(end, p["score"]) - p["score"]) for p in some] for end in ("ci_low", "ci_high")]
-        drawn = ends if np.any(ends) else None
-        axes.errorbar(cost, scores, drawn, color=BLUE, ecolor=SKY, elinewidth=1.5, capsize=4, marker="o", ms=9)
-        same: dict[tuple[float, float], list[int]] = {}  # weights that lead to one place share a name
-        for i, place in enumerate(zip(cost, scores, strict=True)):
-            same.setdefault(place, []).append(i)
-        for k, ((x, y), (i, *more)) in enumerate(same.items()):
-            # neighbours may be close: one is named above its interval, the next below
+    messages = []
+    order = sorted(groups, key=lambda group: (terms.index(group[0]), planners.index(group[1])))
+    for axes, (term, planner) in zip(all_axes, order):
+        group = sorted(groups[term, planner], key=lambda point: point["weight"])
+        cost, score = ([point[key] for point in group] for key in ("cost", "score"))
+        ends = [[abs(p.get(end, p["score"]) - p["score"]) for p in group] for end in ("ci_low", "ci_high")]
+        interval = ends if np.any(ends) else None
+        axes.errorbar(cost, score, interval, color=BLUE, ecolor=SKY, elinewidth=1.5, capsize=4, marker="o", ms=9)
+        weights: dict[Point, list[str]] = {}  # weights that lead to the same point share a label
+        for point in group:
+            weights.setdefault((point["cost"], point["score"]), []).append(f"{point['weight']:g}")
+        for k, ((x, y), names) in enumerate(weights.items()):
+            i = list(zip(cost, score)).index((x, y))
+            # neighbours may be close: labels stand above and below their intervals in turn
             offset, end = ((12, -40), y - ends[0][i]) if k % 2 else ((-12, 30), y + ends[1][i])
             leader = {"arrowstyle": "-", "color": GREY, "shrinkB": 5}
-            text = f"λ = {', '.join(format(some[j]['weight'], 'g') for j in (i, *more))}"
-            axes.annotate(text, (x, end), offset, textcoords="offset points", ha="center", arrowprops=leader)
-        axes.set_xlabel(f"{term} (mean per task)")
-        axes.set_ylabel(f"{worth} (mean over tasks)")
-        axes.margins(0.25, 0.3)  # room for the names of the points at both ends
-        step = f"λ {some[0]['weight']:g} → {some[-1]['weight']:g}: "
-        change = f"{step}{worth} {scores[0]:.3g} → {scores[-1]:.3g}"
-        told.append(f"{planner and planner + ', '}{change}, {term} {cost[0]:.3g} → {cost[-1]:.3g}")
-        axes.set_title(f"{planner and planner + ', '}{change}\n{term} {cost[0]:.3g} → {cost[-1]:.3g}")
-    return with_alt(figure, f"{worth.capitalize()} against {' and '.join(terms)}, one point per λ. {'. '.join(told)}.")
+            note(axes, f"λ = {', '.join(names)}", (x, end), offset, ha="center", arrowprops=leader)
+        axes.set(xlabel=f"{term} (mean per task)", ylabel=f"{score_label} (mean over tasks)")
+        axes.margins(0.25, 0.3)  # room for the labels
+        change = f"λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {score_label} {score[0]:.3g} → {score[-1]:.3g}"
+        change, costs = f"{planner and planner + ', '}{change}", f"{term} {cost[0]:.3g} → {cost[-1]:.3g}"
+        messages.append(f"{change}, {costs}")
+        axes.set_title(f"{change}\n{costs}")
+    about = f"{score_label.capitalize()} against {' and '.join(terms)}, one point per λ."
+    return with_alt(figure, f"{about} {'. '.join(messages)}.")
