@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from armap_lite.course import as_list, equal, exercise, expect
-from armap_lite.evaluate import best_of_n_curve, bootstrap_mean, paired_difference
+from armap_lite.statistics import best_of_n_curve, bootstrap_mean, paired_difference
 
 
 @exercise("07-1", 1, "section 5: the formula of the gap, and below the picture where the points are lost")

@@ -21,7 +21,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from armap_lite import evaluate
+from armap_lite import statistics
 from armap_lite.display import figures
 from armap_lite.envs.base import Term
 from armap_lite.planners.base import PlanResult
@@ -285,7 +285,7 @@ def explore_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]])
     """
     rewards = [[sample.reward or 0.0 for sample in plan.samples] for plan in plans]
     scores = [list(golds[plan.id]) for plan in plans]
-    curve = evaluate.best_of_n_curve(rewards, scores)
+    curve = statistics.best_of_n_curve(rewards, scores)
     most = len(curve["n"])
 
     def chart(n: int) -> Figure:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from armap_lite import envs, evaluate
+from armap_lite import envs, evaluate, statistics
 from armap_lite.llms import spec
 from armap_lite.planners.base import PlanResult
 from armap_lite.trajectory import PreferencePair
@@ -64,11 +64,11 @@ def score_pairs(pairs: Sequence[PreferencePair], **models: Any) -> dict[str, lis
 
 
 def pair_accuracy(margins: Mapping[str, list]) -> dict[str, Any]:
-    """`evaluate.pair_metrics` of the reward model; `baseline`: accuracy of the network before training, if any."""
+    """`statistics.pair_metrics` of the reward model; `baseline`: accuracy of the network before training, if any."""
 
     def metrics(name: str) -> dict[str, float]:
         gaps = np.subtract(margins[f"{name}chosen"], margins[f"{name}rejected"])
-        return evaluate.pair_metrics(gaps, margins["task_ids"])
+        return statistics.pair_metrics(gaps, margins["task_ids"])
 
     untrained = "untrained_chosen" in margins  # a finished reward model comes without one
     return {**metrics(""), "baseline": metrics("untrained_")["pair_accuracy"] if untrained else None}
