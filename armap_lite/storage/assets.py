@@ -227,31 +227,21 @@ def no_progress_bars(path: str) -> Iterator[None]:
 def pretrained(kind: Any, path: str, **options: Any) -> Any:
     """`kind.from_pretrained(path)`, where `kind` is one of transformers' Auto classes, with all of its weights.
 
-    Raises AssetError where the checkpoint lacks weights, which transformers would initialise at random.
+    Raises AssetError if weights are missing or of another shape, which transformers would initialise at random.
     """
     from transformers import AutoModel
 
-    log, held = logging.getLogger("transformers.modeling_utils"), []
-
-    def hold(record: logging.LogRecord) -> bool:
-        """Keep back the table of weights: missing ones are reported below, and spare ones do not matter."""
-        report = "LOAD REPORT" in record.getMessage()
-        held.extend([record] if report else [])
-        return not report
-
-    log.addFilter(hold)
+    log = logging.getLogger("transformers.modeling_utils")
+    level = log.level
+    log.setLevel(logging.ERROR)  # no table of spare weights; missing ones are reported below
     try:
         with no_progress_bars(path):
-            model, found = kind.from_pretrained(path, output_loading_info=True, **options)
-    except BaseException:
-        log.removeFilter(hold)
-        for record in held:  # it explains the error
-            log.handle(record)
-        raise
+            model, found = kind.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True, **options)
     finally:
-        log.removeFilter(hold)
+        log.setLevel(level)
     unused = "pooler" if kind is AutoModel else "\n"  # only the hidden states of a bare model are read
-    if missing := sorted(name for name in found["missing_keys"] if unused not in name):
+    lacking = {*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])}
+    if missing := sorted(name for name in lacking if unused not in name):
         raise AssetError(
             f"{path} lacks {len(missing)} of the weights of a {type(model).__name__} (such as {missing[0]}): it is "
             f"another kind of model, or incomplete; give a whole checkpoint of the kind that is needed here"
