@@ -53,8 +53,8 @@ def evaluate_run(
     return {"rows": rows, "reward_model": [quality], "control": points, "golds": golds}
 
 
-def score_pairs(pairs: Sequence[PreferencePair], **models: Any) -> dict[str, list]:
-    """Rewards of both sides of `pairs` by each model: task_ids, <name>chosen, <name>rejected, as lists [pairs]."""
+def score_pairs(pairs: Sequence[PreferencePair], models: Mapping[str, Any]) -> dict[str, list]:
+    """Rewards of both sides of `pairs` by each of `models`: task_ids, <name>chosen, <name>rejected, lists [pairs]."""
     instructions = [pair.instruction for pair in pairs]
     scores: dict[str, list] = {"task_ids": [pair.task_id for pair in pairs]}
     for name, model in models.items():

@@ -154,18 +154,12 @@ class Run:
     async def synthesize(self) -> Counter[str]:
         """Write pairs.jsonl and pairs.parquet; returns the stage's counts."""
         s, trajectories = self.settings, await self.trajectories()
-        sizes = s.num_negatives, s.swap_roles, self.item_slice
-        counts = await self._synthesize(trajectories, "pairs.jsonl", *sizes)
+        counts = await self._synthesize(trajectories, "pairs.jsonl", s.num_negatives, s.swap_roles, self.item_slice)
         synthesize.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
         return counts
 
     async def _synthesize(
-        self,
-        trajectories: Sequence[Trajectory],
-        name: str,
-        num_negatives: int,
-        swap_roles: bool = True,
-        item_slice: slice = slice(None),
+        self, trajectories: list[Trajectory], name: str, num_negatives: int, swap_roles: bool, item_slice: slice
     ) -> Counter[str]:
         with self._stage("synthesize", len(trajectories[item_slice])) as progress:
             return await synthesize.synthesize(
@@ -196,7 +190,8 @@ class Run:
         """Pairs of development tasks, which neither training nor its early stopping has seen."""
         tasks = evenly_spaced(self.env.tasks("dev"), self.settings.dev_tasks)
         await self._collect(tasks, "dev_trajectories.jsonl", num_proposals=0)
-        await self._synthesize(collect.load(self.path("dev_trajectories.jsonl")), "dev_pairs.jsonl", num_negatives=1)
+        attempts = collect.load(self.path("dev_trajectories.jsonl"))
+        await self._synthesize(attempts, "dev_pairs.jsonl", num_negatives=1, swap_roles=True, item_slice=slice(None))
         return synthesize.load(self.path("dev_pairs.jsonl"))
 
     # Stage 3
@@ -226,7 +221,7 @@ class Run:
             models = {"": self.reward}
             if not reward.is_finished(config.backbone):
                 models["untrained_"] = reward.untrained(config, self.seed)
-            write_atomic(file, json.dumps(evaluation.score_pairs(await self.test_pairs(), **models)))
+            write_atomic(file, json.dumps(evaluation.score_pairs(await self.test_pairs(), models)))
         return json.loads(file.read_text(encoding="utf-8"))
 
     # Stage 4
@@ -240,13 +235,8 @@ class Run:
         count_seconds = functools.partial(self.files.add_counts, "seconds.json")
         count_seconds(dict.fromkeys(s.planners, 0.0))
         with self._stage("plan", len(tasks)) as progress:
-            options: dict[str, Any] = {
-                "seed": self.seed,
-                "group": s.group,
-                "progress": progress,
-                "timed": count_seconds,
-            }
-            await planners.plan(self.env, self.agent, self.reward, tasks, file, s.planners, **options)
+            inputs = self.env, self.agent, self.reward, tasks, file, s.planners
+            await planners.plan(*inputs, seed=self.seed, group=s.group, progress=progress, timed=count_seconds)
         return planners.load(file)
 
     async def plans(self) -> list[PlanResult]:
