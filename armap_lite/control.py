@@ -6,10 +6,17 @@ simple at once. A planner takes an objective as it takes a reward.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from armap_lite.envs.base import Term
+from armap_lite.planners.base import PlanResult
+from armap_lite.storage.store import JsonlStore, read_jsonl
 from armap_lite.trajectory import Trajectory
+
+PLANNERS = ("best_of_n", "mcts")  # planners that choose among several samples
 
 
 @dataclass(frozen=True)
@@ -38,3 +45,24 @@ class Weighted:
 
     def __rmul__(self, factor: float) -> Weighted:
         return Weighted(self.term, factor * self.weight)
+
+
+def choose_answers(
+    plans: Sequence[PlanResult], terms: Mapping[str, Term], weights: Mapping[str, Sequence[float]], out: Path
+) -> list[dict[str, Any]]:
+    """Write to `out`, and return, the answer of each plan by `PLANNERS` under each of `weights` of each of `terms`.
+
+    Samples and learned rewards are those of stage 4: a customised reward needs neither training nor a new rollout.
+    """
+    cases = [(name, label, weight) for name in PLANNERS for label in terms for weight in weights[label]]
+    with JsonlStore(out) as store:
+        for planner, label, weight in cases:
+            objective = Objective() - weight * Weighted(terms[label])
+            for plan in (p for p in plans if p.planner == planner):
+                key = f"{planner}/{label}/{weight}/{plan.task_id}"
+                if key not in store.ids:
+                    chosen = max(plan.samples, key=lambda s: objective(s.trajectory, s.reward or 0.0))
+                    case = {"id": key, "planner": planner, "term": label, "weight": weight, "reward": chosen.reward}
+                    cost = {"cost": terms[label](chosen.trajectory), "steps": len(chosen.trajectory.steps)}
+                    store.append({**case, **cost, "trajectory": chosen.trajectory.to_json()})
+    return list(read_jsonl(out))

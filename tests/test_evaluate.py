@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armap_lite import evaluate
+from armap_lite import evaluate, statistics
 from armap_lite.envs.base import Judge
 from armap_lite.envs.game24 import Game24, Game24Judge
 from armap_lite.pipeline import results
@@ -113,16 +113,16 @@ def test_planners_on_different_tasks_are_not_compared(plans):
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_a_mean_lies_in_its_interval_and_the_interval_in_the_data(values):
-    mean, low, high = evaluate.bootstrap_mean(values, resamples=200)
+    mean, low, high = statistics.bootstrap_mean(values, resamples=200)
     assert mean == pytest.approx(np.mean(values))
     assert low <= mean <= high
     assert min(values) - 1e-12 <= low and high <= max(values) + 1e-12
-    assert (mean, low, high) == evaluate.bootstrap_mean(values, resamples=200)  # the same seed, the same ends
+    assert (mean, low, high) == statistics.bootstrap_mean(values, resamples=200)  # the same seed, the same ends
 
 
 def test_the_interval_has_the_textbook_width():
     values = np.random.default_rng(1).random(200)
-    mean, low, high = evaluate.bootstrap_mean(values)
+    mean, low, high = statistics.bootstrap_mean(values)
     half = 1.96 * values.std() / math.sqrt(200)
     assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.05 * half)
 
@@ -133,14 +133,14 @@ def test_the_interval_of_a_success_rate_is_the_binomial_one(solved, n):
     rate = solved / n
     below = np.cumsum([math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(n + 1)])
     low, high = (int(np.searchsorted(below, q)) for q in (0.025, 0.975))
-    found = evaluate.bootstrap_mean([1.0] * solved + [0.0] * (n - solved))
+    found = statistics.bootstrap_mean([1.0] * solved + [0.0] * (n - solved))
     assert found == pytest.approx((rate, low / n, high / n), abs=1.01 / n)  # one step: the draws are random
 
 
 def test_the_unit_is_the_task_not_the_seed():
     tasks = np.random.default_rng(2).random(40)
     seeds = np.stack([tasks] * 25, axis=1)  # 25 seeds that agree say no more about other tasks than one does
-    assert evaluate.bootstrap_mean(seeds) == pytest.approx(evaluate.bootstrap_mean(tasks))
+    assert statistics.bootstrap_mean(seeds) == pytest.approx(statistics.bootstrap_mean(tasks))
 
 
 def test_families_of_a_benchmark_are_no_chance():
@@ -148,76 +148,76 @@ def test_families_of_a_benchmark_are_no_chance():
     strata = [family for family in "abcdefgh" for _ in range(4)]
     level = np.repeat(np.linspace(0.1, 0.9, 8), 4)  # families differ much, the tasks of one little
     values = level + rng.uniform(-0.02, 0.02, 32)
-    mean, low, high = evaluate.bootstrap_mean(values, strata=strata)
+    mean, low, high = statistics.bootstrap_mean(values, strata=strata)
     within = np.concatenate([(values[i : i + 4] - values[i : i + 4].mean()) ** 2 for i in range(0, 32, 4)])
     half = 1.96 * math.sqrt(4 * within.sum() / 3) / 32  # textbook: each family of 4 has its unbiased variance
     assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.1 * half)
-    plain = evaluate.bootstrap_mean(values)
+    plain = statistics.bootstrap_mean(values)
     assert plain[0] == pytest.approx(mean) and plain[2] - plain[1] > 10 * (high - low)
     # families with one task each tell nothing apart: their tasks are drawn together, as without families
-    alone = evaluate.bootstrap_mean(values, strata=[str(i) for i in range(32)])
+    alone = statistics.bootstrap_mean(values, strata=[str(i) for i in range(32)])
     assert alone[2] - alone[1] == pytest.approx(plain[2] - plain[1], rel=0.05)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=1, max_size=12))
 def test_an_interval_within_families_lies_in_the_data(tasks):
     strata, values = zip(*tasks, strict=True)
-    mean, low, high = evaluate.bootstrap_mean(values, strata=strata, resamples=200)
+    mean, low, high = statistics.bootstrap_mean(values, strata=strata, resamples=200)
     assert min(values) - 1e-12 <= low <= mean <= high <= max(values) + 1e-12
 
 
 def test_one_task_is_its_own_interval():
-    assert evaluate.bootstrap_mean([0.3]) == (0.3, 0.3, 0.3)
-    assert evaluate.bootstrap_mean([[0.2, 0.4]]) == pytest.approx((0.3, 0.3, 0.3))
+    assert statistics.bootstrap_mean([0.3]) == (0.3, 0.3, 0.3)
+    assert statistics.bootstrap_mean([[0.2, 0.4]]) == pytest.approx((0.3, 0.3, 0.3))
 
 
 @pytest.mark.parametrize("values", [[], [[]], [0.1, math.nan], [[[0.1]]]])
 def test_nothing_to_average_is_an_error(values):
     with pytest.raises(ValueError, match="at least one task|not finite"):
-        evaluate.bootstrap_mean(values)
+        statistics.bootstrap_mean(values)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
 def test_the_exact_sign_flip_test_agrees_with_all_sign_flips(delta):
     flips = [abs(np.dot(signs, delta)) for signs in itertools.product((-1, 1), repeat=len(delta))]
-    found = evaluate.paired_difference(delta, [0] * len(delta), resamples=10)
+    found = statistics.paired_difference(delta, [0] * len(delta), resamples=10)
     assert found["p_value"] == pytest.approx(np.mean([flip >= abs(sum(delta)) - 1e-9 for flip in flips]))
 
 
 def test_random_sign_flips_come_close_to_all_of_them():
     delta = np.array([1] * 11 + [-1] * 4)  # McNemar's exact test: 2 P(Binomial(15, 1/2) >= 11)
     exact = 2 * sum(math.comb(15, k) for k in range(11, 16)) / 2**15
-    assert evaluate.paired_difference(delta, delta * 0)["p_value"] == pytest.approx(exact, abs=0.015)
-    assert 0 < evaluate.paired_difference(np.ones(60), np.zeros(60))["p_value"] < 0.001  # never 0 by chance
+    assert statistics.paired_difference(delta, delta * 0)["p_value"] == pytest.approx(exact, abs=0.015)
+    assert 0 < statistics.paired_difference(np.ones(60), np.zeros(60))["p_value"] < 0.001  # never 0 by chance
 
 
 def test_planners_are_paired_by_task_id_and_the_difference_changes_sign_with_them():
     a, b = {"x": 1.0, "y": 0.0, "z": 1.0}, {"z": 0.0, "y": 0.0, "x": 1.0}
-    found = evaluate.paired_difference(a, b)
+    found = statistics.paired_difference(a, b)
     assert found["difference"] == pytest.approx(1 / 3) and found["n"] == 3 and found["p_value"] == 1
-    assert evaluate.paired_difference(b, a)["difference"] == pytest.approx(-1 / 3)
+    assert statistics.paired_difference(b, a)["difference"] == pytest.approx(-1 / 3)
     uneven = {"x": 0.0, "y": 0.25, "z": 1.0}
-    same = evaluate.paired_difference(uneven, dict(reversed(uneven.items())))
+    same = statistics.paired_difference(uneven, dict(reversed(uneven.items())))
     assert same == {"difference": 0, "ci_low": 0, "ci_high": 0, "p_value": 1, "n": 3}
     with pytest.raises(ValueError, match="'b' lacks 1 of 3 tasks, e.g. 'z'"):
-        evaluate.paired_difference(a, {"x": 1.0, "y": 0.0})
+        statistics.paired_difference(a, {"x": 1.0, "y": 0.0})
     with pytest.raises(ValueError, match="2 tasks against 3"):
-        evaluate.paired_difference([0, 1], [0, 1, 1])
+        statistics.paired_difference([0, 1], [0, 1, 1])
 
 
 def test_pairing_sees_what_two_intervals_do_not():
     rng = np.random.default_rng(0)
     hardness = rng.random(80)
     a, b = hardness + 0.05 + rng.normal(0, 0.05, 80), hardness
-    assert evaluate.bootstrap_mean(a)[1] < evaluate.bootstrap_mean(b)[2]  # the intervals overlap
-    found = evaluate.paired_difference(a, b)
+    assert statistics.bootstrap_mean(a)[1] < statistics.bootstrap_mean(b)[2]  # the intervals overlap
+    found = statistics.paired_difference(a, b)
     assert found["ci_low"] > 0 and found["p_value"] < 0.01
 
 
 def test_pooling_averages_seeds_within_a_task():
     seeds = [{"a": 1.0, "b": 0.0}, {"b": 1.0, "a": 1.0}]
     [row] = evaluate.pooled_rows({"mcts": seeds})
-    mean, low, high = evaluate.bootstrap_mean([1.0, 0.5])
+    mean, low, high = statistics.bootstrap_mean([1.0, 0.5])
     assert row == {"planner": "mcts", "seeds": 2, "n": 2, "mean": mean, "ci_low": low, "ci_high": high}
     with pytest.raises(ValueError, match="'mcts, seed no. 1' lacks 1 of 2 tasks"):
         evaluate.pooled_rows({"mcts": [seeds[0], {"a": 1.0}]})
@@ -240,7 +240,7 @@ def by_hand(rewards: list[int], golds: list[float], n: int) -> tuple[float, floa
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, 0.25, 1.0])), min_size=1, max_size=7))
 def test_the_curve_is_the_mean_over_all_subsets(samples):
     rewards, golds = map(list, zip(*samples, strict=True))
-    curve = evaluate.best_of_n_curve([rewards], [golds])
+    curve = statistics.best_of_n_curve([rewards], [golds])
     for n in range(1, len(golds) + 1):
         expected = by_hand(rewards, golds, n)
         assert [curve[name][n - 1] for name in ("mean", "selected", "oracle")] == pytest.approx(expected)
@@ -251,7 +251,9 @@ def test_the_curve_is_the_mean_over_all_subsets(samples):
     st.lists(st.lists(st.tuples(st.floats(-5, 5), st.floats(0, 1)), min_size=1, max_size=20), min_size=1, max_size=6)
 )
 def test_what_holds_for_every_curve(tasks):
-    curve = evaluate.best_of_n_curve([[r for r, _ in task] for task in tasks], [[g for _, g in task] for task in tasks])
+    curve = statistics.best_of_n_curve(
+        [[r for r, _ in task] for task in tasks], [[g for _, g in task] for task in tasks]
+    )
     assert list(curve["n"]) == list(range(1, max(map(len, tasks)) + 1))
     assert curve["mean"][0] == pytest.approx(curve["selected"][0]) == pytest.approx(curve["oracle"][0])
     assert np.allclose(curve["mean"], curve["mean"][0])
@@ -266,7 +268,7 @@ def test_what_holds_for_every_curve(tasks):
 
 
 def test_weights_of_many_samples_neither_overflow_nor_vanish():
-    weights = evaluate._best_weights(2000)  # C(2000, 1000) is no float
+    weights = statistics._best_weights(2000)  # C(2000, 1000) is no float
     assert np.allclose(weights.sum(axis=1), 1) and weights.min() >= 0
     assert weights[0] == pytest.approx(1 / 2000) and weights[-1, 0] == 1
     assert weights[999, :3] == pytest.approx([1 / 2, 1 / 2 * 1000 / 1999, 1 / 2 * 1000 / 1999 * 999 / 1998])
@@ -274,18 +276,18 @@ def test_weights_of_many_samples_neither_overflow_nor_vanish():
 
 def test_a_useless_reward_gains_nothing_and_a_wrong_one_loses():
     golds = [[0, 0, 1, 1]] * 3
-    assert np.allclose(evaluate.best_of_n_curve([[7, 7, 7, 7]] * 3, golds)["selected"], 0.5)
-    assert evaluate.best_of_n_curve([[3, 2, 1, 0]] * 3, golds)["selected"][-1] == 0
+    assert np.allclose(statistics.best_of_n_curve([[7, 7, 7, 7]] * 3, golds)["selected"], 0.5)
+    assert statistics.best_of_n_curve([[3, 2, 1, 0]] * 3, golds)["selected"][-1] == 0
 
 
 def test_a_sample_never_scored_is_picked_last():
-    curve = evaluate.best_of_n_curve([[None, -50.0, None]], [[1.0, 0.0, 1.0]])
+    curve = statistics.best_of_n_curve([[None, -50.0, None]], [[1.0, 0.0, 1.0]])
     assert curve["selected"][-1] == 0
-    assert evaluate.best_of_n_curve([[None, None]], [[1.0, 0.0]])["selected"][-1] == 0.5
+    assert statistics.best_of_n_curve([[None, None]], [[1.0, 0.0]])["selected"][-1] == 0.5
 
 
 def test_a_short_task_stays_at_all_it_has():
-    curve = evaluate.best_of_n_curve([[1.0], [0.0, 1.0, 2.0]], [[0.25], [0.0, 0.5, 1.0]])
+    curve = statistics.best_of_n_curve([[1.0], [0.0, 1.0, 2.0]], [[0.25], [0.0, 0.5, 1.0]])
     assert curve["selected"][-1] == pytest.approx((0.25 + 1) / 2)
 
 
@@ -295,58 +297,58 @@ def test_a_short_task_stays_at_all_it_has():
 )
 def test_a_curve_of_broken_data_is_an_error(rewards, golds):
     with pytest.raises(ValueError, match="expected|not finite"):
-        evaluate.best_of_n_curve(rewards, golds)
+        statistics.best_of_n_curve(rewards, golds)
 
 
 def test_gap_closed():
-    assert evaluate.gap_closed(0.1, 0.3, 0.5) == pytest.approx(0.5)
-    assert evaluate.gap_closed(0.2, 0.1, 0.4) == pytest.approx(-0.5)  # worse than chance is shown as it is
-    assert math.isnan(evaluate.gap_closed(0.2, 0.2, 0.2))
+    assert statistics.gap_closed(0.1, 0.3, 0.5) == pytest.approx(0.5)
+    assert statistics.gap_closed(0.2, 0.1, 0.4) == pytest.approx(-0.5)  # worse than chance is shown as it is
+    assert math.isnan(statistics.gap_closed(0.2, 0.2, 0.2))
 
 
 # the reward model
 
 
 def test_pair_accuracy_counts_a_tie_half():
-    found = evaluate.pair_metrics([2.0, -1.0, 0.0, 0.0], ["a", "b", "c", "c"])
+    found = statistics.pair_metrics([2.0, -1.0, 0.0, 0.0], ["a", "b", "c", "c"])
     assert found["pair_accuracy"] == 0.5 and found["n_pairs"] == 4 and found["n_tasks"] == 3
     with pytest.raises(ValueError, match="2 margins, 1 task ids"):
-        evaluate.pair_metrics([1.0, 2.0], ["a"])
+        statistics.pair_metrics([1.0, 2.0], ["a"])
 
 
 def test_the_pairs_of_one_task_stay_together():
     rng = np.random.default_rng(0)
     right = np.where(rng.random(40) < 0.7, 1.0, -1.0)
     tasks = [f"t{i}" for i in range(40)]
-    single = evaluate.pair_metrics(right, tasks)
-    copies = evaluate.pair_metrics(np.repeat(right, 25), np.repeat(tasks, 25).tolist())
-    alone = evaluate.pair_metrics(np.repeat(right, 25), [f"p{i}" for i in range(1000)])
+    single = statistics.pair_metrics(right, tasks)
+    copies = statistics.pair_metrics(np.repeat(right, 25), np.repeat(tasks, 25).tolist())
+    alone = statistics.pair_metrics(np.repeat(right, 25), [f"p{i}" for i in range(1000)])
     for end in ("pair_accuracy", "ci_low", "ci_high"):
         assert copies[end] == pytest.approx(single[end])  # 25 copies of each pair add no knowledge
     assert (alone["ci_high"] - alone["ci_low"]) < 0.3 * (copies["ci_high"] - copies["ci_low"])
 
 
 def test_a_task_with_many_pairs_weighs_as_many():
-    assert evaluate.pair_metrics([1, 1, 1, -1], ["a", "a", "a", "b"])["pair_accuracy"] == 0.75
+    assert statistics.pair_metrics([1, 1, 1, -1], ["a", "a", "a", "b"])["pair_accuracy"] == 0.75
 
 
 def test_calibration_tells_an_honest_model_from_an_overconfident_one():
     rng = np.random.default_rng(0)
     logit = rng.normal(0, 2, 20_000)  # of "the first is better", and the truth drawn with that very probability
     margin = np.where(rng.random(20_000) < 1 / (1 + np.exp(-logit)), logit, -logit)
-    honest = evaluate.calibration(margin)
+    honest = statistics.calibration(margin)
     assert honest["ece"] < 0.015
     assert honest["observed"] == pytest.approx(honest["predicted"], abs=0.04)
-    boaster = evaluate.calibration(4 * margin)
+    boaster = statistics.calibration(4 * margin)
     assert boaster["ece"] > 0.1
     for p, seen in zip(boaster["predicted"], boaster["observed"], strict=True):
         assert abs(seen - 0.5) < abs(p - 0.5)  # says 0.9 where 0.7 is right
-    assert evaluate.calibration(margin / 4)["ece"] > 0.1  # and one too shy
+    assert statistics.calibration(margin / 4)["ece"] > 0.1  # and one too shy
 
 
 @given(st.lists(st.floats(-1000, 1000), min_size=1, max_size=30), st.integers(1, 12))
 def test_calibration_counts_each_pair_in_both_orders(margins, bins):
-    found = evaluate.calibration(margins, bins=bins)
+    found = statistics.calibration(margins, bins=bins)
     assert sum(found["count"]) == 2 * len(margins) and min(found["count"]) > 0
     assert all(0 <= value <= 1 for key in ("predicted", "observed") for value in found[key])
     assert np.dot(found["observed"], found["count"]) == pytest.approx(len(margins))
@@ -364,7 +366,7 @@ def result_rows(plans: list[PlanResult]) -> list[dict]:
 
 def test_rows_carry_totals_and_count_failures(plans):
     rows = {row["planner"]: row for row in result_rows(plans)}
-    assert all(list(row) == ROW for row in rows.values())
+    assert all(sorted(row) == sorted(ROW) for row in rows.values())
     assert all(row[key] == value for row in rows.values() for key, value in RUN.items())
     best = rows["best_of_n"]
     assert (best["n"], best["mean"], best["llm_tokens"], best["env_steps"], best["reward_calls"]) == (

@@ -16,7 +16,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from armap_lite import evaluate
+from armap_lite import evaluate, statistics
 from armap_lite.display import figures
 
 LOG = [{"step": str(i), "train_loss": str(0.7 - i / 100), "train_accuracy": "0.75", "val_loss": ""} for i in range(9)]
@@ -33,7 +33,7 @@ def node(action: str | None, visits: int, *children: dict, chosen: bool = False,
 
 
 def curve(rewards: list, golds: list) -> dict[str, np.ndarray]:
-    return evaluate.best_of_n_curve(rewards, golds)
+    return statistics.best_of_n_curve(rewards, golds)
 
 
 TREE = node(
@@ -52,8 +52,8 @@ EDGE: dict[str, Any] = {
     "histogram": lambda: figures.reward_histogram([1, 2, 3], [0, 1, 4]),
     "histogram, all equal": lambda: figures.reward_histogram([1.0] * 5, [1.0] * 5),
     "histogram, one pair": lambda: figures.reward_histogram([1.0], [0.0]),
-    "calibration": lambda: figures.calibration_plot(evaluate.calibration([0.3, 2.0, -1.0, 5.0])),
-    "calibration, one certain pair": lambda: figures.calibration_plot(evaluate.calibration([99.0])),
+    "calibration": lambda: figures.calibration_plot(statistics.calibration([0.3, 2.0, -1.0, 5.0])),
+    "calibration, one certain pair": lambda: figures.calibration_plot(statistics.calibration([99.0])),
     "best of n": lambda: figures.best_of_n(curve([[1, 2, 3], [3, 2, 1]], [[0, 0, 1], [1, 0, 0]])),
     "best of 1, one task, no success": lambda: figures.best_of_n(curve([[1]], [[0]])),
     "best of n, all rewards equal": lambda: figures.best_of_n(curve([[1, 1]], [[0, 1]])),
@@ -145,7 +145,7 @@ def test_histogram_counts_every_trajectory_once():
 
 
 def test_calibration_shows_a_point_for_each_bin_that_holds_pairs():
-    calibration = evaluate.calibration([0.1, 0.2, 3.0, 4.0])
+    calibration = statistics.calibration([0.1, 0.2, 3.0, 4.0])
     [points] = figures.calibration_plot(calibration).axes[0].findobj(PathCollection)
     assert points.get_offsets().tolist() == np.transpose([calibration["predicted"], calibration["observed"]]).tolist()
     sizes = points.get_sizes()
@@ -158,7 +158,7 @@ def test_best_of_n_names_the_gap_it_closed():
     found = curve(golds + rng.normal(0, 0.3, golds.shape), golds)
     figure = figures.best_of_n(found, label="my reward")
     axes = figure.axes[0]
-    gap = evaluate.gap_closed(found["mean"][-1], found["selected"][-1], found["oracle"][-1])
+    gap = statistics.gap_closed(found["mean"][-1], found["selected"][-1], found["oracle"][-1])
     assert f"Best of 8: {gap:.0%} of the gap from floor to ceiling closed" in texts(figure)
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert list(lines["my reward"].get_ydata()) == list(found["selected"]) and len(lines) == 3

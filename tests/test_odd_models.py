@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def test_a_model_with_missing_weights_is_refused(tmp_path: Path, caplog: pytest.
     cut = without(tiny_folder(tmp_path / "cut"), "layers.1.")
     with pytest.raises(AssetError, match="lacks 9 of the weights of a LlamaForCausalLM"):
         llms.load(cut, device="cpu")
+    other = Path(tiny_folder(tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(json.dumps(config | {"vocab_size": config["vocab_size"] + 1}), encoding="utf-8")
+    with pytest.raises(AssetError, match=r"lacks \d of the weights of a LlamaForCausalLM .*embed_tokens|lm_head"):
+        llms.load(str(other), device="cpu")
     for vision in (None, "efficientnet-lite0"):
         with pytest.raises(AssetError, match="lacks 9 of the weights of a LlamaModel"):
             build(RewardConfig(backbone=cut, num_layers=2, trainable="top:1", vision=vision), "cpu")

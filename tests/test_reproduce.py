@@ -20,6 +20,7 @@ from armap_lite.__main__ import main
 from armap_lite.envs import ENVIRONMENTS
 from armap_lite.pipeline import reproduce, results
 from armap_lite.pipeline.run import Run
+from armap_lite.pipeline.run_dir import FORMER_NAMES
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = "<script>alert('&\"1\"')</script>"
@@ -174,6 +175,17 @@ def test_a_folder_of_another_version_is_refused_in_one_line(format: int | None, 
     with pytest.raises(ValueError, match="was made by another version .* take another folder") as error:
         Run("game24", "fast", tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_whose_settings_had_other_names_goes_on(tmp_path: Path):
+    run = Run("game24", "fast", tmp_path)
+    run.path("trajectories.jsonl").touch()
+    now, former = run.path("run.json").read_text(encoding="utf-8"), {new: old for old, new in FORMER_NAMES.items()}
+    then = re.sub(rf"\b({'|'.join(former)})(?=['\"]?[=:])", lambda match: former[match[1]], now)
+    assert "RewardConfig(backbone=" in then and "keep=16" in then and '"mirror"' in then
+    run.path("run.json").write_text(then, encoding="utf-8")
+    Run("game24", "fast", tmp_path)
+    assert run.path("run.json").read_text(encoding="utf-8") == now
 
 
 def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: Path):

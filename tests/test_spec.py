@@ -15,8 +15,9 @@ from scripted_server import said, scripted
 from armap_lite import llms
 from armap_lite.__main__ import main
 from armap_lite.llms import parse_spec
-from armap_lite.llms.spec import check, comparable, identity, label
+from armap_lite.llms.spec import check, identity, label
 from armap_lite.pipeline.run import Run
+from armap_lite.pipeline.run_dir import comparable
 from armap_lite.storage import assets
 
 URL = "http://127.0.0.1:8000/v1#m"
@@ -90,6 +91,10 @@ def test_a_saved_identity_is_that_of_the_url_an_older_version_saved():
 def test_the_field_names_of_an_older_version_are_read():
     old = {"mirror": "True", "texts": "1", "planners": "{'mcts': {'draws': 3, 'c': 1.0}}"}
     now = {"swap_roles": "True", "num_drafts": "1", "planners": "{'mcts': {'num_action_samples': 3, 'c': 1.0}}"}
+    old["reward"], now["reward"] = (
+        "RewardConfig(keep=12, train='top:6')",
+        "RewardConfig(num_layers=12, trainable='top:6')",
+    )
     assert comparable(old) == comparable(now) == now
 
 

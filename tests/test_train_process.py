@@ -29,6 +29,7 @@ from armap_lite import reward, synthesize
 from armap_lite.exchange import preferences
 from armap_lite.pipeline import training_process
 from armap_lite.pipeline.run import Run
+from armap_lite.pipeline.run_dir import RunDir
 from armap_lite.pipeline.training_process import TrainingError
 from armap_lite.reward import training
 from armap_lite.reward.config import FORMER_NAMES, RewardConfig, TrainingConfig, trained_on
@@ -222,7 +223,7 @@ def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         stage_file(tmp_path / "run", pairs)
         run = Run("game24", "fast", tmp_path, training=dataclasses.replace(SHORT, **changes), reward=config.backbone)
         run.settings = dataclasses.replace(run.settings, reward=config)
-        run.dir = tmp_path / "run"
+        run.files = RunDir(tmp_path / "run")
         before = len(trained)
         asyncio.run(run.train(**CPU))
         return len(trained) > before

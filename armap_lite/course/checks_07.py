@@ -9,7 +9,7 @@ import numpy as np
 
 from armap_lite.course import exercise
 from armap_lite.course.answers import as_list, equal, expect, numbers
-from armap_lite.evaluate import best_of_n_curve, bootstrap_mean, paired_difference
+from armap_lite.statistics import best_of_n_curve, bootstrap_mean, paired_difference
 
 
 @exercise("07-1")

@@ -24,7 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
-from armap_lite.evaluate import CEILING, FLOOR, gap_closed
+from armap_lite.evaluate import CEILING, FLOOR
+from armap_lite.statistics import gap_closed
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
 GREY = "#666666"  # dark enough to be read on white
@@ -155,7 +156,7 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
 
 @mpl.rc_context(STYLE)
 def calibration_plot(calibration: Mapping[str, Any]) -> Figure:
-    """Predicted against observed frequency, from `evaluate.calibration`."""
+    """Predicted against observed frequency, from `statistics.calibration`."""
     predicted, observed, count = (np.asarray(calibration[key]) for key in ("predicted", "observed", "count"))
     ece = calibration["ece"]
     figure, (axes,) = panels(6.4, 5.8)
@@ -172,7 +173,7 @@ def calibration_plot(calibration: Mapping[str, Any]) -> Figure:
 
 @mpl.rc_context(STYLE)
 def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the reward model") -> Figure:
-    """Gold score over N of a random, the selected and the best sample, from `evaluate.best_of_n_curve`."""
+    """Gold score over N of a random, the selected and the best sample, from `statistics.best_of_n_curve`."""
     n = np.asarray(curve["n"])
     figure, (axes,) = panels(8, 5.6)
     lines = (

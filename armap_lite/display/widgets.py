@@ -20,7 +20,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from armap_lite import evaluate
+from armap_lite import statistics
 from armap_lite.display import figures
 from armap_lite.display.figures import WIDGET_MIME
 from armap_lite.envs.base import Term
@@ -287,7 +287,7 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
     """
     rewards = [[sample.reward or 0.0 for sample in plan.samples] for plan in plans]
     scores = [list(golds[plan.id]) for plan in plans]
-    curve = evaluate.best_of_n_curve(rewards, scores)
+    curve = statistics.best_of_n_curve(rewards, scores)
     most = len(curve["n"])
 
     def chart(n: int) -> Figure:

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from armap_lite.evaluate import pair_metrics
 from armap_lite.reward.config import RewardConfig
+from armap_lite.statistics import pair_metrics
 from armap_lite.storage.assets import ASSETS
 from armap_lite.storage.store import write_atomic
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import json
 import re
@@ -125,28 +124,6 @@ def identity(spec: str) -> str:
         query = f"?{url.query}" if url.query else ""
         source = f"{url.path.rstrip('/') or '/'}{query}#{url.fragment}"
     return " ".join([source, *meaning(options)])
-
-
-RENAMED_FIELDS = {  # of a profile, in a run.json of an older version -> now
-    "proposals": "num_proposals",
-    "negatives": "num_negatives",
-    "texts": "num_drafts",
-    "mirror": "swap_roles",
-}
-RENAMED_PLANNER_OPTIONS = {
-    "finish": "expand_terminal_siblings",
-    "draws": "num_action_samples",
-    "depth": "max_branching_depth",
-}
-
-
-def comparable(written: Mapping[str, str]) -> dict[str, str]:
-    """The fields of a run.json by their present names, its LLMs by their identity."""
-    written = {RENAMED_FIELDS.get(name, name): value for name, value in written.items()}
-    for old, new in RENAMED_PLANNER_OPTIONS.items():
-        written = {k: v.replace(f"'{old}':", f"'{new}':") if k == "planners" else v for k, v in written.items()}
-    models = {name: ast.literal_eval(written[name]) for name in ("policy", "data_llm") if name in written}
-    return {**written, **{name: repr(model and identity(model)) for name, model in models.items()}}
 
 
 def label(spec: str) -> str:

@@ -1,7 +1,7 @@
-"""One run of the pipeline in one environment: its settings, its folder, and each stage by name.
+"""One run of the pipeline in one environment: its settings, its models, and each stage by name.
 
-The notebooks call these methods one after the other. A stage whose input is missing makes a small one first and says
-so, so that every notebook also runs on its own.
+The notebooks call the stages one after the other. A stage first completes the stages it depends on and says so, so that
+every notebook also runs on its own.
 """
 
 from __future__ import annotations
@@ -11,28 +11,24 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from armap_lite import collect, envs, evaluate, llms, planners, synthesize
+from armap_lite import collect, control, envs, llms, planners, reward, synthesize
 from armap_lite.agent import Agent
-from armap_lite.control import Objective, Weighted
 from armap_lite.envs.base import Environment
 from armap_lite.llms import answers, spec
 from armap_lite.llms.base import LanguageModel
-from armap_lite.pipeline import profiles
+from armap_lite.pipeline import evaluation, profiles, training_process
+from armap_lite.pipeline.run_dir import RunDir
 from armap_lite.planners.base import PlanResult
-from armap_lite.storage.store import JsonlStore, read_jsonl, write_atomic
+from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
-
-FORMAT = 2  # of the stage files: trajectories say what a transcript keeps of them
-CONTROLLED = ("best_of_n", "mcts")  # planners whose samples stage 5 chooses among anew
-COUNTER_FILES = ("seconds.json", "answers.json")  # what planning took, by planner; how a server answered
 
 
 class Run:
@@ -41,7 +37,8 @@ class Run:
     `policy`, `data_llm`, `reward`: the LLM that acts, the one that writes instructions, and a reward model's backbone,
     instead of the profile's. Each is an asset's name, a Hugging Face id or folder or a GGUF file, an LLM also a
     server's URL, and may be followed by options: "smollm2-135m-instruct dtype=float32" (see `llms.parse_spec`).
-    `changes`: fields of the profile, e.g. test_tasks=4.
+    `changes`: fields of the profile, e.g. test_tasks=4. Raises ValueError for an unknown or wrong setting, and for a
+    folder that holds results of another configuration.
     """
 
     def __init__(
@@ -65,48 +62,28 @@ class Run:
         envs.check_options(env, options)
         planners.check(settings.planners)
         policy, data_llm = policy or settings.policy, data_llm or settings.data_llm
-        _ = [spec.check(model) for model in (policy, data_llm) if model]
+        for model in filter(None, (policy, data_llm)):
+            spec.check(model)
         self.settings = dataclasses.replace(settings, policy=policy, data_llm=data_llm, env_options=options)
         self.name, self.profile, self.seed = env, profile, seed
-        self.root = Path(run_dir or f"runs/{profile}")
-        self.dir = self.root / env
-        self.item_slice = slice(None)  # of each stage's items, those done here: see scale.py
-        self._claim()
-
-    def _claim(self) -> None:
-        """A folder belongs to one configuration: mixing two in it would make results that no one can repeat."""
-        mine: dict[str, Any] = {"format": FORMAT, "env": self.name, "profile": self.profile, "seed": self.seed}
-        mine["version"] = getattr(envs.lookup(self.name)[0], "version", None)  # None: it is that of a package
-        named = [field.name for field in dataclasses.fields(self.settings) if field.name != "engine"]
-        mine |= {name: getattr(self.settings, name) for name in named}
-        mine["reward_options"] = " ".join(spec.meaning(self.reward_options))
-        mine = spec.comparable({name: repr(value) for name, value in mine.items()})
-        file = self.path("run.json")
-        if file.is_file():
-            theirs = spec.comparable({"reward_options": "''", **json.loads(file.read_text(encoding="utf-8"))})
-            odd = [key for key in mine if mine[key] != theirs.get(key)]
-            if odd and any(other != file for other in self.dir.iterdir()):
-                was = "with " + ", ".join(f"{key}={theirs.get(key)}" for key in odd)
-                if "format" in odd:
-                    was = "by another version of armap-lite, whose files cannot be continued"
-                way = "take another folder (RUN_DIR in a notebook, OUT with make), or delete this one"
-                raise ValueError(f"{self.dir} was made {was}; {way}")
-        self.dir.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, json.dumps(mine, indent=1))
+        self.files = RunDir(Path(run_dir or f"runs/{profile}") / env)
+        self.item_slice = slice(None)  # the part of each stage's items that is done here: see scale.py
+        configuration: dict[str, Any] = {"env": env, "profile": profile, "seed": seed}
+        configuration["version"] = getattr(envs.lookup(env)[0], "version", None)  # None: it is that of a package
+        configuration |= {f.name: getattr(self.settings, f.name) for f in dataclasses.fields(settings)}
+        del configuration["engine"]  # results do not depend on it
+        self.files.claim(configuration | {"reward_options": " ".join(spec.meaning(self.reward_options))})
 
     def __getstate__(self) -> dict[str, Any]:
-        """What travels to another process: not what it has to load for itself."""
+        """What travels to another process: everything but what that process has to load itself."""
         return {k: v for k, v in vars(self).items() if not isinstance(getattr(Run, k, None), functools.cached_property)}
 
-    def save_figure(self, figure: Figure, name: str) -> Figure:
-        """Keep `figure` and its alternative text under figures/, for the report; returns it for display."""
-        self.path("figures").mkdir(exist_ok=True)
-        figure.savefig(self.path(f"figures/{name}.png"), dpi=110, bbox_inches="tight")
-        write_atomic(self.path(f"figures/{name}.txt"), str(figure.get_label()))
-        return figure
-
     def path(self, name: str) -> Path:
-        return self.dir / name
+        return self.files.path(name)
+
+    def save_figure(self, figure: Figure, name: str) -> Figure:
+        """Keep `figure` and its alternative text for the report; returns it for display."""
+        return self.files.save_figure(figure, name)
 
     @functools.cached_property
     def env(self) -> Environment:
@@ -130,11 +107,9 @@ class Run:
 
     @functools.cached_property
     def reward(self) -> Any:
-        from armap_lite import reward
-
         folder, backbone = self.path("reward_model"), self.settings.reward.backbone
-        where = folder if folder.exists() or not reward.is_finished(backbone) else backbone
-        return reward.load(where, **{**self.settings.engine, **self.reward_options})
+        place = folder if folder.exists() or not reward.is_finished(backbone) else backbone
+        return reward.load(place, **{**self.settings.engine, **self.reward_options})
 
     @functools.cached_property
     def train_tasks(self) -> list[Task]:
@@ -144,259 +119,184 @@ class Run:
     def test_tasks(self) -> list[Task]:
         return evenly_spaced(self.env.tasks("test"), self.settings.test_tasks)
 
-    # The stages.
+    # Stage 1
 
-    async def collect(self) -> dict[str, int]:
-        """Stage 1 into trajectories.jsonl."""
-        s, tasks = self.settings, self.train_tasks[self.item_slice]
-        with tqdm(total=len(tasks), desc="collect") as bar, self._record_invalid_actions():
-            counts = await collect.collect(
+    async def collect(self) -> Counter[str]:
+        """Write trajectories.jsonl; returns the stage's counts."""
+        tasks = self.train_tasks[self.item_slice]
+        return await self._collect(tasks, "trajectories.jsonl", num_proposals=self.settings.num_proposals)
+
+    async def _collect(self, tasks: Sequence[Task], name: str, num_proposals: int) -> Counter[str]:
+        s = self.settings
+        with self._stage("collect", len(tasks)) as progress:
+            return await collect.collect(
                 self.env,
                 self.agent,
                 tasks,
-                self.path("trajectories.jsonl"),
+                self.path(name),
                 samples=s.samples,
                 temperature=s.collect_temperature,
-                num_proposals=s.num_proposals,
+                num_proposals=num_proposals,
                 seed=self.seed,
-                progress=bar.update,
+                progress=progress,
             )
-        return counts
 
     async def trajectories(self) -> list[Trajectory]:
-        """Stage 1's output; made or finished now where it is not complete."""
+        """The trajectories of stage 1, which is first completed."""
         file = self.path("trajectories.jsonl")
         if not collect.complete(file, self.train_tasks, self.settings.samples):
             self._say(file, "trajectories")
             await self.collect()
         return collect.load(file)
 
-    async def synthesize(self) -> dict[str, int]:
-        """Stage 2 into pairs.jsonl and pairs.parquet."""
-        trajectories, s = await self.trajectories(), self.settings
-        with tqdm(total=len(trajectories[self.item_slice]), desc="synthesize") as bar, self._record_invalid_actions():
-            counts = await synthesize.synthesize(
-                self.env,
-                self.data_lm,
-                trajectories,
-                self.path("pairs.jsonl"),
-                num_negatives=s.num_negatives,
-                num_drafts=s.num_drafts,
-                swap_roles=s.swap_roles,
-                seed=self.seed,
-                item_slice=self.item_slice,
-                look_back=s.look_back(self.env),
-                progress=bar.update,
-            )
+    # Stage 2
+
+    async def synthesize(self) -> Counter[str]:
+        """Write pairs.jsonl and pairs.parquet; returns the stage's counts."""
+        s, trajectories = self.settings, await self.trajectories()
+        counts = await self._synthesize(trajectories, "pairs.jsonl", s.num_negatives, s.swap_roles, self.item_slice)
         synthesize.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
         return counts
 
+    async def _synthesize(
+        self, trajectories: list[Trajectory], name: str, num_negatives: int, swap_roles: bool, item_slice: slice
+    ) -> Counter[str]:
+        with self._stage("synthesize", len(trajectories[item_slice])) as progress:
+            return await synthesize.synthesize(
+                self.env,
+                self.data_lm,
+                trajectories,
+                self.path(name),
+                num_negatives=num_negatives,
+                num_drafts=self.settings.num_drafts,
+                swap_roles=swap_roles,
+                item_slice=item_slice,
+                look_back=self.settings.look_back(self.env),
+                seed=self.seed,
+                progress=progress,
+            )
+
     async def pairs(self) -> list[PreferencePair]:
-        """Stage 2's output; made or finished now where it is not complete."""
+        """The preference pairs of stage 2, which is first completed."""
         file = self.path("pairs.jsonl")
         if not synthesize.complete(file, await self.trajectories()):
             self._say(file, "preference pairs")
             await self.synthesize()
         pairs = synthesize.load(file)
-        synthesize.to_parquet(pairs, self.path("pairs.parquet"))  # that of an earlier pairs.jsonl is replaced
+        synthesize.to_parquet(pairs, self.path("pairs.parquet"))  # replaces the table of an earlier pairs.jsonl
         return pairs
 
     async def test_pairs(self) -> list[PreferencePair]:
         """Pairs of development tasks, which neither training nor its early stopping has seen."""
-        s, file, rough = self.settings, self.path("dev_pairs.jsonl"), self.path("dev_trajectories.jsonl")
-        tasks = evenly_spaced(self.env.tasks("dev"), s.dev_tasks)
-        size: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "num_proposals": 0}
-        way: dict[str, Any] = {"num_negatives": 1, "num_drafts": s.num_drafts, "look_back": s.look_back(self.env)}
-        with self._record_invalid_actions():
-            await collect.collect(self.env, self.agent, tasks, rough, seed=self.seed, **size)
-            await synthesize.synthesize(self.env, self.data_lm, collect.load(rough), file, seed=self.seed, **way)
-        return synthesize.load(file)
+        tasks = evenly_spaced(self.env.tasks("dev"), self.settings.dev_tasks)
+        await self._collect(tasks, "dev_trajectories.jsonl", num_proposals=0)
+        attempts = collect.load(self.path("dev_trajectories.jsonl"))
+        await self._synthesize(attempts, "dev_pairs.jsonl", num_negatives=1, swap_roles=True, item_slice=slice(None))
+        return synthesize.load(self.path("dev_pairs.jsonl"))
 
-    async def margins(self) -> dict[str, Any]:
-        """Rewards of the pairs of `test_pairs`, by the trained model and by the same network before training.
-
-        Of a finished model there is no network before training.
-        """
-        file = self.path("margins.json")
-        if not file.is_file():
-            from armap_lite.reward import is_finished, untrained
-
-            models = {"": self.reward}
-            if not is_finished(self.settings.reward.backbone):
-                models["untrained_"] = untrained(self.settings.reward, self.seed)
-            pairs = await self.test_pairs()
-            texts = [p.instruction for p in pairs]
-            sides: dict[str, Any] = {"task_ids": [p.task_id for p in pairs]}
-            for name, model in models.items():
-                sides[f"{name}chosen"] = model.score(texts, [p.chosen for p in pairs]).tolist()
-                sides[f"{name}rejected"] = model.score(texts, [p.rejected for p in pairs]).tolist()
-            write_atomic(file, json.dumps(sides))
-        return json.loads(file.read_text(encoding="utf-8"))
+    # Stage 3
 
     async def train(self, **trainer_options: Any) -> dict[str, float]:
-        """Stage 3 into reward_model/ and training.json, in a process of its own; what is finished is not done again.
+        """Write reward_model/ and training.json in a process of its own; returns the metrics in the latter.
 
-        Other pairs than those that training.json names train anew; a finished reward model is not trained.
-        `trainer_options`: see `reward.process.train`.
+        A model that was trained on the same pairs with the same settings is kept, and a finished reward model is not
+        trained. `trainer_options`: see `training_process.train`.
         """
-        from armap_lite.pipeline import training_process
-        from armap_lite.reward import is_finished
-
-        file, made, s = self.path("training.json"), self.path("pairs.jsonl"), self.settings
-        if file.is_file() and not made.is_file():  # a worker of scale.py is sent the model alone
-            return training_process.metrics(file)
-        if is_finished(s.reward.backbone):
-            if not file.is_file():
-                print(f"{s.reward.backbone} is a finished reward model: nothing is trained.", file=sys.stderr)
-                write_atomic(file, json.dumps({"trained": False, "train_pairs": 0, "val_pairs": 0, "shortened": 0}))
-            return training_process.metrics(file)
-        known = synthesize.load(made) if made.is_file() else []
-        if not training_process.is_current(file, known, s.reward, s.training, self.seed):
-            await self.pairs()
-            training_process.stage(self.dir, s.reward, s.training, seed=self.seed, **trainer_options)
-            vars(self).pop("reward", None)
+        s, file, source = self.settings, self.path("training.json"), self.path("pairs.jsonl")
+        if not file.is_file() and reward.is_finished(s.reward.backbone):
+            print(f"{s.reward.backbone} is a finished reward model: nothing is trained.", file=sys.stderr)
+            write_atomic(file, json.dumps({"trained": False, "train_pairs": 0, "val_pairs": 0, "shortened": 0}))
+        elif not file.is_file() or source.is_file():  # a worker of scale.py has the model without its pairs
+            pairs = synthesize.load(source) if source.is_file() else []
+            if not training_process.is_current(file, pairs, s.reward, s.training, self.seed):
+                await self.pairs()
+                training_process.stage(self.files.folder, s.reward, s.training, seed=self.seed, **trainer_options)
+                vars(self).pop("reward", None)
         return training_process.metrics(file)
 
-    async def plan(self, only: Sequence[str] | None = None) -> list[PlanResult]:
-        """Stage 4 into plans.jsonl."""
+    async def margins(self) -> dict[str, list]:
+        """Rewards of `test_pairs` by the reward model, and by the same network before training ("untrained_")."""
+        file, config = self.path("margins.json"), self.settings.reward
+        if not file.is_file():
+            models = {"": self.reward}
+            if not reward.is_finished(config.backbone):
+                models["untrained_"] = reward.untrained(config, self.seed)
+            write_atomic(file, json.dumps(evaluation.score_pairs(await self.test_pairs(), models)))
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    # Stage 4
+
+    async def plan(self) -> list[PlanResult]:
+        """Write plans.jsonl, and return what it holds."""
         if not self.path("training.json").exists():
             self._say(self.path("training.json"), "reward model")
         await self.train(enable_progress_bar=False)
-        chosen = {name: o for name, o in self.settings.planners.items() if only is None or name in only}
-        tasks = self.test_tasks[self.item_slice]
-        self.add_counts("seconds.json", dict.fromkeys(chosen, 0.0))
-        with tqdm(total=len(tasks), desc="plan") as bar, self._record_invalid_actions():
-            await planners.plan(
-                self.env,
-                self.agent,
-                self.reward,
-                tasks,
-                self.path("plans.jsonl"),
-                chosen,
-                seed=self.seed,
-                group=self.settings.group,
-                progress=bar.update,
-                timed=functools.partial(self.add_counts, "seconds.json"),
-            )
-        return planners.load(self.path("plans.jsonl"))
+        s, file, tasks = self.settings, self.path("plans.jsonl"), self.test_tasks[self.item_slice]
+        count_seconds = functools.partial(self.files.add_counts, "seconds.json")
+        count_seconds(dict.fromkeys(s.planners, 0.0))
+        with self._stage("plan", len(tasks)) as progress:
+            inputs = self.env, self.agent, self.reward, tasks, file, s.planners
+            await planners.plan(*inputs, seed=self.seed, group=s.group, progress=progress, timed=count_seconds)
+        return planners.load(file)
 
     async def plans(self) -> list[PlanResult]:
-        """Stage 4's output; made or finished now where it is not complete."""
+        """The plans of stage 4, which is first completed."""
         file = self.path("plans.jsonl")
         if not planners.complete(file, self.test_tasks, self.settings.planners):
             self._say(file, "plans")
             await self.plan()
         return planners.load(file)
 
-    async def control(self) -> list[dict[str, Any]]:
-        """Stage 5 into control.jsonl: the answers of Best-of-N and MCTS under each weight of each of the extra terms.
+    # Stage 5
 
-        The samples and their learned rewards are those of stage 4: a customised reward needs neither training
-        nor a new rollout.
-        """
-        plans = {p.id: p for p in await self.plans() if p.planner in CONTROLLED}
-        terms = self.env.terms
-        weights = {label: self.settings.control_weights.get(label, profiles.DEFAULT_CONTROL_WEIGHTS) for label in terms}
-        cases = [(planner, label, weight) for planner in CONTROLLED for label in terms for weight in weights[label]]
-        with JsonlStore(self.path("control.jsonl")) as store:
-            for planner, label, weight in cases:
-                term = terms[label]
-                objective = Objective() - weight * Weighted(term)
-                for plan in (p for p in plans.values() if p.planner == planner):
-                    what = {"planner": planner, "term": label, "weight": weight}
-                    key = "/".join(map(str, (*what.values(), plan.task_id)))
-                    if key not in store.ids:
-                        chosen = max(plan.samples, key=lambda s: objective(s.trajectory, s.reward or 0.0))
-                        costs = {"cost": term(chosen.trajectory), "steps": len(chosen.trajectory.steps)}
-                        line = {"id": key, **what, "reward": chosen.reward, **costs}
-                        store.append(line | {"trajectory": chosen.trajectory.to_json()})
-        return list(read_jsonl(self.path("control.jsonl")))
+    async def control(self) -> list[dict[str, Any]]:
+        """Write control.jsonl, and return what it holds: see `control.choose_answers`."""
+        terms, own = self.env.terms, self.settings.control_weights
+        weights = {label: own.get(label, profiles.DEFAULT_CONTROL_WEIGHTS) for label in terms}
+        return control.choose_answers(await self.plans(), terms, weights, self.path("control.jsonl"))
+
+    # The result
 
     async def evaluate(self) -> dict[str, Any]:
-        """The last stage: the only one that asks the judge. Rows of `results.json` for this environment."""
-        trained = await self.train()
-        plans = await self.plans()
-        with contextlib.closing(envs.make_judge(self.name, **self.settings.env_options)) as judge:
-            golds = evaluate.score_plans(plans, judge)
-        margins = await self.margins()
-        names = [n for n in ("", "untrained_") if f"{n}chosen" in margins]  # a finished model was never untrained here
-        gaps = [np.subtract(margins[f"{n}chosen"], margins[f"{n}rejected"]) for n in names]
-        scored = [s.trajectory for p in plans for s in p.samples if s.reward is not None]
-        scored = list({(t.task.id, t.actions): t for t in scored}.values())
-        cut = [self.reward.encode(t.task.instruction, t)[1] for t in scored]
-        shortened = {
-            "shortened": trained["shortened"] / max(1, 2 * (trained["train_pairs"] + trained["val_pairs"])),
-            "shortened_planned": sum(cut) / max(1, len(cut)),
-        }
-        learned, *blank = (evaluate.pair_metrics(gap, margins["task_ids"]) for gap in gaps)
-        baseline = blank[0]["pair_accuracy"] if blank else None
-        n, whole = len(self.test_tasks), len(self.env.tasks("test"))
-        rows = evaluate.rows(
-            plans,
-            golds,
-            env=self.name,
-            env_version=self.env.version,
-            split=self._split() + (f", {n} of {whole}" if n < whole else ""),
-            metric=self.env.metric,
-            policy=spec.label(self.settings.policy),
-            reward_model=" ".join([self.settings.reward.backbone, *spec.meaning(self.reward_options)]),
-            profile=self.profile,
-            seed=self.seed,
-            seconds=json.loads(self.path("seconds.json").read_text(encoding="utf-8")),
-            device=str(next(self.reward.network.parameters()).device),
-        )
-        control = evaluate.control_points(await self.control(), plans, golds, self.name, self.env.terms)
-        result = {
-            "rows": rows,
-            "reward_model": [{"env": self.name, **learned, "baseline": baseline, **shortened}],
-            "control": control,
-        }
-        write_atomic(self.path("evaluation.json"), json.dumps({**result, "golds": golds}))
-        return result
+        """Write evaluation.json, this environment's part of results.json. The only stage that asks the judge."""
+        training, plans, margins = await self.train(), await self.plans(), await self.margins()
+        found = evaluation.evaluate_run(self, training, plans, margins, await self.control())
+        write_atomic(self.path("evaluation.json"), json.dumps(found))
+        return found
 
-    # Small things the stages share.
-
-    def _split(self) -> str:
-        """The name of the test split; with a user's own files it is another one, and says so."""
-        own = [f"{name} {Path(p).name}" for name, p in self.settings.env_options.items() if name in envs.PATH_OPTIONS]
-        return ", ".join([self.settings.split, *own])
-
-    def add_counts(self, name: str, counts: Mapping[str, float]) -> None:
-        """Add `counts` to those of `name`, one of `COUNTER_FILES`, over all the calls a stage took."""
-        if not counts:
-            return
-        file = self.path(name)
-        before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        write_atomic(file, json.dumps(before | {key: round(before.get(key, 0) + n, 2) for key, n in counts.items()}))
+    # What the stages share
 
     @contextlib.contextmanager
-    def _record_invalid_actions(self) -> Iterator[None]:
-        """A server's model writes what it likes; how often that was no admissible action is kept for the report.
+    def _stage(self, name: str, total: int) -> Iterator[Callable[[int], Any]]:
+        """A progress bar, which yields its `update`; afterwards the answers of servers are counted for the report.
 
-        Raises UnreadableAnswersError before and after where, over all stages, it was too often: see `answers.check`.
+        Raises UnreadableAnswersError before and after if, over all stages, too many actions were drawn at random.
         """
         self.check_invalid_actions()
         try:
-            yield
+            with tqdm(total=total, desc=name) as bar:
+                yield bar.update
         finally:
             for lm in filter(None, map(vars(self).get, ("lm", "data_lm"))):
                 if counts := answers.taken(lm):
-                    self.add_counts("answers.json", counts)
+                    self.files.add_counts("answers.json", counts)
                     print(f"{lm.name}: {answers.invalid_action_summary(counts)}")
         self.check_invalid_actions()
 
     def check_invalid_actions(self) -> None:
-        file = self.path("answers.json")
-        if file.is_file() and self.item_slice == slice(None):  # the parts of a stage are judged together
-            answers.check(json.loads(file.read_text(encoding="utf-8")), str(self.dir))
+        """Raise UnreadableAnswersError if too many actions of this run were drawn at random: see `answers.check`."""
+        counts = self.files.counts("answers.json")
+        if counts and self.item_slice == slice(None):  # the parts of a stage are judged together
+            answers.check(counts, str(self.files.folder))
 
     def _say(self, file: Path, what: str) -> None:
-        state, way = ("Incomplete", "finishing") if file.exists() else ("No", "making")
-        print(f"{state} {what} in {self.dir}: {way} them now, as profile {self.profile!r} says.", file=sys.stderr)
+        state, action = ("Incomplete", "finishing") if file.exists() else ("No", "making")
+        place, profile = self.files.folder, self.profile
+        print(f"{state} {what} in {place}: {action} them now, as profile {profile!r} says.", file=sys.stderr)
 
 
 def evenly_spaced(tasks: Sequence[Task], n: int | None) -> list[Task]:
-    """`n` of `tasks` at even distances (all of them for None): an honest small sample of an ordered list."""
+    """`n` of `tasks` at even distances (all of them for None): a representative sample of an ordered list."""
     if n is None or n >= len(tasks):
         return list(tasks)
     return [tasks[i * len(tasks) // n] for i in range(n)]

@@ -1,16 +1,15 @@
 """Stages 1, 2 and 4 on many processes and machines, by Ray: `python -m armap_lite reproduce … --ray [num_cpus=2 …]`.
 
 Groups of tasks go to the cluster that RAY_ADDRESS names (without it, this machine); the notebooks then find the stages
-done. A worker runs the stage's own code with models and simulators of its own, in a folder of its own. Assets come from
-its machine's cache; the reward model and all lines travel through Ray. Files are byte for byte those of one process,
-on machines that compute alike, with as many threads (but a simulator may list the same objects in another order).
+done. A worker runs the stage's own code with its own models and simulators in its own folder. Assets come from the
+machine's cache; the reward model and all lines travel through Ray. On machines that compute alike and use as many
+threads, the files equal those of one process byte for byte (but a simulator may list objects in another order).
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import os
 import shutil
 import tempfile
@@ -21,7 +20,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from armap_lite import collect, synthesize
-from armap_lite.pipeline.run import COUNTER_FILES, Run
+from armap_lite.pipeline.run import Run
+from armap_lite.pipeline.run_dir import COUNTER_FILES, RunDir
 from armap_lite.storage.store import JsonlStore, read_jsonl, write_atomic
 
 try:
@@ -30,7 +30,11 @@ except ImportError as error:
     raise ImportError(f"spreading a run needs Ray ({error}); pip install 'armap-lite[scale]'") from error
 
 REWARD = ("training.json", "reward_model/reward.json", "reward_model/weights.safetensors")
-READS = {"collect": (), "synthesize": ("trajectories.jsonl",), "plan": REWARD}
+FILES = {  # stage -> the file that it writes, and those that it reads
+    "collect": ("trajectories.jsonl", ()),
+    "synthesize": ("pairs.jsonl", ("trajectories.jsonl",)),
+    "plan": ("plans.jsonl", REWARD),
+}
 
 
 def run_stages(run: Run, **resources_per_worker: float) -> None:
@@ -43,40 +47,39 @@ def run_stages(run: Run, **resources_per_worker: float) -> None:
 
 
 def run_stage(run: Run, stage: str, **resources_per_worker: float) -> Counter[str]:
-    """Do what is missing of `stage` ("collect", "synthesize" or "plan"); returns how many groups each node worked on.
+    """Complete `stage` ("collect", "synthesize" or "plan"); returns the number of groups that each node worked on.
 
     `resources_per_worker`, as Ray names them: `num_cpus` (default 1; also the number of threads), `num_gpus`, `memory`
-    in bytes. Each holds all models: where there are many cores, let it take several. A group whose worker
-    dies is done again elsewhere; one that ends before those ahead of it waits in a folder beside the stage's file.
+    in bytes. Every worker loads all models, so with many cores let it take several. A group whose worker dies is done
+    again elsewhere; one that ends before those ahead of it waits in a folder beside the stage's file.
     """
-    code: Any = synthesize.synthesize if stage == "synthesize" else collect.collect
-    size = code.__kwdefaults__["group"]  # as in one process: what is batched together decides the last bits
-    if stage == "collect":
-        file, total = "trajectories.jsonl", len(run.train_tasks)
-    elif stage == "synthesize":
-        file, total = "pairs.jsonl", len(collect.load(run.path("trajectories.jsonl")))
-    else:
-        file, total, size = "plans.jsonl", len(run.test_tasks), run.settings.group
+    file, inputs = FILES[stage]
+    if stage == "plan":
+        total, size = len(run.test_tasks), run.settings.group
+    else:  # groups as in one process: what is batched together decides the last bits of a number
+        code: Any = synthesize.synthesize if stage == "synthesize" else collect.collect
+        items = collect.load(run.path("trajectories.jsonl")) if stage == "synthesize" else run.train_tasks
+        total, size = len(items), code.__kwdefaults__["group"]
     out, folder, nodes = run.path(file), run.path(f"{file}.parts"), Counter[str]()
     if not out.exists():
         shutil.rmtree(folder, ignore_errors=True)  # parts of a file that was deleted to be made again
     parts = [(slice(i, i + size), folder / f"{i}-{i + size}.jsonl") for i in range(0, total, size)]
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports on its use
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports its use over the network
     with JsonlStore(out) as store, ray.init(log_to_driver=False):
-        reads = [name for name in (file, *READS[stage]) if run.path(name).exists()]  # a finished model has no folder
-        home = [ray.put((run, {name: run.path(name).read_bytes() for name in reads}))]
+        names = [name for name in (file, *inputs) if run.path(name).exists()]  # a finished reward model has no folder
+        home = [ray.put((run, {name: run.path(name).read_bytes() for name in names}))]
         work = ray.remote(_work).options(**{"num_cpus": 1, "scheduling_strategy": "SPREAD", **resources_per_worker})
-        waiting = {work.remote(home, stage, file, item_slice): part for item_slice, part in parts if not part.exists()}
+        pending = {work.remote(home, stage, file, item_slice): part for item_slice, part in parts if not part.exists()}
         for _, part in tqdm(parts, stage):
             while not part.exists():
-                [ended], _ = ray.wait(list(waiting))
+                [ended], _ = ray.wait(list(pending))
                 try:
                     lines, counted, node = ray.get(ended)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from error  # as if it had happened here
                 for name, counts in counted.items():
-                    run.add_counts(name, counts)
-                write_atomic(waiting.pop(ended), lines)
+                    run.files.add_counts(name, counts)
+                write_atomic(pending.pop(ended), lines)
                 nodes[node] += bool(lines)
             store.extend(read_jsonl(part))
             run.check_invalid_actions()
@@ -88,13 +91,16 @@ _own = functools.lru_cache(maxsize=1)(lambda home: ray.get(home))  # a worker ke
 
 
 def _work(home: list[Any], stage: str, file: str, item_slice: slice) -> tuple[bytes, dict[str, dict[str, float]], str]:
-    """In a worker: the lines that the items of `item_slice` add to the stage's file, what was counted, the node."""
+    """In a worker: the lines that the items of `item_slice` add to the stage's file, the counters, and the node."""
     run, files = _own(*home)
     with tempfile.TemporaryDirectory() as scratch:
-        run.dir, run.item_slice = Path(scratch), item_slice
+        run.files, run.item_slice = RunDir(Path(scratch)), item_slice
         for name, data in files.items():
             write_atomic(run.path(name), data)
         asyncio.run(getattr(run, stage)())
-        counters = [name for name in COUNTER_FILES if run.path(name).exists()]
-        counted = {name: json.loads(run.path(name).read_text(encoding="utf-8")) for name in counters}
-        return run.path(file).read_bytes()[len(files[file]) :], counted, ray.get_runtime_context().get_node_id()
+        counted = {name: run.files.counts(name) for name in COUNTER_FILES}
+        return (
+            run.path(file).read_bytes()[len(files[file]) :],
+            counted,
+            ray.get_runtime_context().get_node_id(),
+        )

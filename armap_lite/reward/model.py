@@ -242,7 +242,7 @@ def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") ->
     def make(kind: Any) -> RewardNetwork:
         if config.vision:  # a tower computes in fp32, and is kept in what it was loaded in
             tower_kind = torch.float32 if kind == "auto" else kind
-            backbone, tokenizer, tower, projector = towers.load(config, path, tower_kind)
+            backbone, tokenizer, tower, projector = towers.load(path, config.vision, config.vision_tokens, tower_kind)
             found.append(tokenizer)
             return RewardNetwork(backbone, config, tower, projector)
         found.append(AutoTokenizer.from_pretrained(path))

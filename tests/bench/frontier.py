@@ -16,7 +16,7 @@ import sys
 import measured
 import numpy as np
 
-from armap_lite import envs, evaluate
+from armap_lite import envs, statistics
 from armap_lite.pipeline import profiles
 
 LOST = 0.02  # of score: what control may cost
@@ -37,7 +37,7 @@ def interval(plans: list[measured.Plan], change: np.ndarray) -> str:
     _, first, goal, count = np.unique([p.task_id for p in plans], True, return_inverse=True, return_counts=True)
     family = [plans[i].family for i in first]
     strata = [str(one) for one in family] if any(family) else None
-    _, low, high = evaluate.bootstrap_mean(np.bincount(goal, change) / count, strata=strata)
+    _, low, high = statistics.bootstrap_mean(np.bincount(goal, change) / count, strata=strata)
     return f"[{low:+.3f}, {high:+.3f}]"
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import measured
 import numpy as np
 
-from armap_lite import evaluate, reward
+from armap_lite import reward, statistics
 from armap_lite.envs.webshop.engine import PRODUCTS_PER_PAGE, Product
 from armap_lite.envs.webshop.environment import WebShop
 from armap_lite.envs.webshop.instruction_parser import word_difference
@@ -113,12 +113,12 @@ def main(folders: list[str]) -> None:
                         kept.setdefault(eyes, []).append(margin[i])
     details = {}
     for name, kept in sorted(groups.items()):
-        details[name] = {eyes: evaluate.pair_metrics(kept[eyes], kept["tasks"]) for eyes in ("with", "without")}
+        details[name] = {eyes: statistics.pair_metrics(kept[eyes], kept["tasks"]) for eyes in ("with", "without")}
         for eyes, found in details[name].items():
             low, high = found["ci_low"], found["ci_high"]
             print(f"{name:70s} {eyes:8s} {found['pair_accuracy']:.3f} [{low:.3f}, {high:.3f}] n={found['n_pairs']}")
         right = {eyes: by_task(kept["tasks"], kept[eyes]) for eyes in ("with", "without")}
-        difference = evaluate.paired_difference(right["with"], right["without"])
+        difference = statistics.paired_difference(right["with"], right["without"])
         details[name]["with - without, mean over tasks"] = difference
         print(f"{name:70s} {'paired':8s} {difference}")
     needed = details["look-alikes, test, goal needs picture: True"]

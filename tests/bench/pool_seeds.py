@@ -12,7 +12,7 @@ import sys
 import measured
 import numpy as np
 
-from armap_lite import evaluate
+from armap_lite import evaluate, statistics
 from armap_lite.pipeline import results
 
 
@@ -26,17 +26,17 @@ def main(env: str, sources: list[str]) -> None:
         spent = [np.mean([budget[what] for budget in budgets]) for what in measured.SPENT]
         print(f"{name}: {spent[0]:,.0f} LLM tokens, {spent[1]:.1f} env steps, {spent[2]:.1f} reward calls a task")
     mean = {row["planner"]: row["mean"] for row in pooled}
-    closed = evaluate.gap_closed(mean[evaluate.FLOOR], mean["best_of_n"], mean[evaluate.CEILING])
+    closed = statistics.gap_closed(mean[evaluate.FLOOR], mean["best_of_n"], mean[evaluate.CEILING])
     print(f"best_of_n closes {closed:.3f} of the gap between {evaluate.FLOOR} and {evaluate.CEILING}")
     average = {name: [float(np.mean([seed[t] for seed in seeds])) for t in seeds[0]] for name, seeds in scores.items()}
     strata = family and [family[task] for task in scores["sampling"][0]]
     duels = (("best_of_n", evaluate.FLOOR), ("best_of_n", "greedy"), ("best_of_n", "sampling"))
     for a, b in (*duels, ("mcts", "greedy"), ("mcts", "sampling"), ("mcts", "best_of_n")):
-        print(f"{a} - {b}: {evaluate.paired_difference(average[a], average[b], strata=strata)}")
+        print(f"{a} - {b}: {statistics.paired_difference(average[a], average[b], strata=strata)}")
     for source, (head, _) in zip(sources, found):
         sides = head["margins"]
         margins = np.subtract(sides["chosen"], sides["rejected"])
-        print(f"{source}: {evaluate.pair_metrics(margins, sides['task_ids'])}")
+        print(f"{source}: {statistics.pair_metrics(margins, sides['task_ids'])}")
     rows = {row["planner"]: row for row in pooled}
     ratio = mean["mcts"] / mean["best_of_n"] if mean["best_of_n"] else float("nan")
     device = results.versions()["cpu"]

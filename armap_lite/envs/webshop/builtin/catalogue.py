@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product as combinations
@@ -58,19 +56,13 @@ def build(seed: int = 0, cache: Path | None = None) -> Path:
     """
     name = f"webshop-{seed}-{hashlib.sha256(sources()).hexdigest()[:12]}"
     folder = (assets.cache_dir() if cache is None else Path(cache)) / name
-    if assets._intact(folder):
-        return folder
-    with assets._work_dir(folder, need=20_000_000) as work:
-        if not assets._intact(folder):  # another process may have made it while this one waited
-            new, sums = work / name, {}
-            (new / "pictures").mkdir(parents=True)
-            for path, content in _files(seed):
-                (new / path).write_bytes(content)
-                sums[path] = hashlib.sha256(content).hexdigest()
-            (new / "sha256.json").write_text(json.dumps(sums, indent=1), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            os.rename(new, folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        (folder / "pictures").mkdir()
+        for path, content in _files(seed):
+            (folder / path).write_bytes(content)
+
+    return assets.made_once(folder, make, need=20_000_000)
 
 
 def sources() -> bytes:

@@ -1,0 +1,91 @@
+"""The folder of one run in one environment: its files, the configuration that it belongs to, counters and figures."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from armap_lite.llms import spec
+from armap_lite.reward import config
+from armap_lite.storage.store import write_atomic
+
+FORMAT = 2  # of the stage files: trajectories say what a transcript keeps of them
+COUNTER_FILES = ("seconds.json", "answers.json")  # seconds of each planner; how a server answered
+FORMER_NAMES = {  # of settings, in a run.json that an earlier version wrote
+    **config.FORMER_NAMES,
+    "proposals": "num_proposals",
+    "negatives": "num_negatives",
+    "texts": "num_drafts",
+    "mirror": "swap_roles",
+    "finish": "expand_terminal_siblings",
+    "draws": "num_action_samples",
+    "depth": "max_branching_depth",
+}
+
+
+class RunDir:
+    """`folder` holds all that the stages of one run write."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def claim(self, configuration: Mapping[str, Any]) -> None:
+        """Reserve the folder for `configuration`, because results of mixed ones could not be repeated.
+
+        Raises ValueError if the folder holds results of another one.
+        """
+        ours = comparable({name: repr(value) for name, value in {"format": FORMAT, **configuration}.items()})
+        file = self.path("run.json")
+        if file.is_file() and any(other != file for other in self.folder.iterdir()):
+            theirs = comparable({"reward_options": "''", **json.loads(file.read_text(encoding="utf-8"))})
+            different = [name for name in ours if ours[name] != theirs.get(name)]
+            if different:
+                made = "with " + ", ".join(f"{name}={theirs.get(name)}" for name in different)
+                if "format" in different:
+                    made = "by another version of armap-lite, whose files cannot be continued"
+                way_out = "take another folder (RUN_DIR in a notebook, OUT with make), or delete this one"
+                raise ValueError(f"{self.folder} was made {made}; {way_out}")
+        write_atomic(file, json.dumps(ours, indent=1))
+
+    def counts(self, name: str) -> dict[str, Any]:
+        """The counters in `name`, one of COUNTER_FILES; empty before the first count."""
+        file = self.path(name)
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    def add_counts(self, name: str, counts: Mapping[str, float]) -> None:
+        """Add `counts` to the counters in `name`, which sum over all calls of the stages."""
+        if counts:
+            total = self.counts(name)
+            total |= {key: round(total.get(key, 0) + n, 2) for key, n in counts.items()}
+            write_atomic(self.path(name), json.dumps(total))
+
+    def save_figure(self, figure: Figure, name: str) -> Figure:
+        """Keep `figure` and its alternative text under figures/, for the report; returns it for display."""
+        self.path("figures").mkdir(exist_ok=True)
+        figure.savefig(self.path(f"figures/{name}.png"), dpi=110, bbox_inches="tight")
+        write_atomic(self.path(f"figures/{name}.txt"), str(figure.get_label()))
+        return figure
+
+
+def comparable(saved: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a run.json by their present names, and its LLMs by their identity.
+
+    A field holds what `repr` gives, so former names also stand before "=" or inside quotes before ":".
+    """
+    former = re.compile(rf"\b({'|'.join(FORMER_NAMES)})(?='?[=:])")
+    fields = {FORMER_NAMES.get(name, name): value for name, value in saved.items()}
+    for name in fields.keys() & {"planners", "reward", "training"}:
+        fields[name] = former.sub(lambda match: FORMER_NAMES[match[1]], fields[name])
+    for name in fields.keys() & {"policy", "data_llm"}:
+        model = ast.literal_eval(fields[name])
+        fields[name] = repr(model and spec.identity(model))
+    return fields

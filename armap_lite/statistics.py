@@ -1,0 +1,198 @@
+"""Intervals and tests on scores, Best-of-N curves, and the accuracy and calibration of a reward model.
+
+The unit of every interval is the task: several seeds or pairs of one task are not independent, so whole tasks are
+resampled with replacement (percentile bootstrap). In a benchmark with fixed families of tasks they are resampled within
+their family.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+LEVEL, RESAMPLES = 0.95, 10_000
+
+
+def check_same_tasks(scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Planners are only comparable on one task list."""
+    everything = set().union(*scores.values())
+    for name, by_task in scores.items():
+        if missing := everything - by_task.keys():
+            n, one = len(missing), min(missing)
+            raise ValueError(f"{name!r} lacks {n} of {len(everything)} tasks, e.g. {one!r}; run all on one task list")
+
+
+def bootstrap_mean(
+    values: ArrayLike, *, strata: Sequence[str] | None = None, resamples: int = RESAMPLES
+) -> tuple[float, float, float]:
+    """Mean, low and high end of its bootstrap interval. `values`: [tasks], or [tasks, seeds].
+
+    Seeds are averaged within each task first. With a single task the interval is that one value: it says
+    nothing about other tasks. `strata`: the family of each task, where families are the same for whoever runs
+    the benchmark: how much they differ is then no doubt about the mean. Raises ValueError where there is
+    nothing to average, or a NaN.
+    """
+    scores = _per_task(values)
+    draws = np.clip(_resample(scores, resamples, strata=strata) / len(scores), scores.min(), scores.max())
+    mean, low, high = _ends(scores.mean(), draws)
+    return float(mean), float(low), float(high)
+
+
+def paired_difference(
+    a: Any, b: Any, *, strata: Sequence[str] | None = None, resamples: int = RESAMPLES
+) -> dict[str, float]:
+    """How much planner `a` is better than `b` on the same tasks: difference, ci_low, ci_high, p_value, n.
+
+    `a`, `b`: scores by task id (matched by id), or arrays [tasks] or [tasks, seeds] in one order of tasks.
+    `p_value` is two-sided, from a sign-flip permutation test: where the planners do not differ, each task's
+    difference is as likely with either sign. Exact up to 12 differing tasks, else `resamples` random flips.
+    """
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        check_same_tasks({"a": a, "b": b})
+        a, b = list(a.values()), [b[task] for task in a]
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} tasks against {len(b)}; a paired difference needs the same tasks")
+    delta = _per_task(a) - _per_task(b)
+    mean, low, high = bootstrap_mean(delta, strata=strata, resamples=resamples)
+    p = _sign_flip(delta, resamples)
+    return {"difference": mean, "ci_low": low, "ci_high": high, "p_value": p, "n": len(delta)}
+
+
+def _sign_flip(delta: np.ndarray, resamples: int) -> float:
+    delta = delta[np.abs(delta) > 1e-12]  # a zero stays zero under any flip
+    k = len(delta)
+    exact = k <= 12
+    if exact:
+        signs = 1 - 2 * (np.arange(2**k)[:, None] >> np.arange(k) & 1)  # [2^k, k]
+    else:
+        signs = 1 - 2 * np.random.default_rng(0).integers(0, 2, (resamples, k), dtype=np.int8)
+    hits = int((np.abs(signs @ delta) >= abs(delta.sum()) - 1e-9).sum())
+    return hits / len(signs) if exact else (hits + 1) / (resamples + 1)  # the observed signs count as one draw
+
+
+def best_of_n_curve(
+    rewards: Sequence[Sequence[float | None]], golds: Sequence[Sequence[float]]
+) -> dict[str, np.ndarray]:
+    """What Best-of-N gets for every N: exact means over all subsets of N of a task's M samples, then over tasks.
+
+    `rewards`, `golds`: [tasks, M], or lists of different lengths: a task with fewer than N samples uses all it has.
+    A reward of None (never scored) ranks last. Samples with the same reward share their weight evenly.
+    Returns arrays [max M]: `n`, and for each of `mean` (a random pick: the floor), `selected` (the highest reward)
+    and `oracle` (the highest gold: the ceiling) also `<name>_low` and `<name>_high`, bootstrapped over tasks.
+    """
+    if not len(golds) or [len(r) for r in rewards] != [len(g) for g in golds] or not all(len(g) for g in golds):
+        raise ValueError(f"{len(rewards)} tasks with rewards, {len(golds)} with golds: expected as many of both, not 0")
+    longest = max(len(g) for g in golds)
+    curves: dict[str, list[np.ndarray]] = {"mean": [], "selected": [], "oracle": []}
+    for reward, gold in zip(rewards, golds, strict=True):
+        r = np.array([-np.inf if value is None else value for value in reward], dtype=float)  # [M]
+        g = _per_task(gold)  # [M]
+        if np.isnan(r).any():
+            raise ValueError("a reward is NaN; expected a number, or None where a sample was never scored")
+        of_n = {"mean": np.full(len(g), g.mean()), "selected": _expected_best(r, g), "oracle": _expected_best(g, g)}
+        for name, curve in of_n.items():
+            curves[name].append(np.pad(curve, (0, longest - len(g)), mode="edge"))  # [max M]
+    out = {"n": np.arange(1, longest + 1)}
+    for name, curve_of in curves.items():
+        curve = np.stack(curve_of)  # [tasks, max M]
+        ends = _ends(curve.mean(axis=0), _resample(curve, RESAMPLES) / len(curve))
+        out |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+    return out
+
+
+@cache
+def _best_weights(m: int) -> np.ndarray:
+    """[M, M], row N-1, column i: the chance C(M-1-i, N-1) / C(M, N) that of N drawn the best is the i-th best of all.
+
+    As a product of factors in [0, 1], so that no binomial overflows: from column i to i+1, (M-N-i) / (M-1-i).
+    """
+    n, i = np.arange(1, m + 1)[:, None], np.arange(m - 1)
+    factors = np.clip((m - n - i) / (m - 1 - i), 0, None)  # [M, M-1]
+    return n / m * np.cumprod(np.hstack([np.ones((m, 1)), factors]), axis=1)
+
+
+def _expected_best(keys: np.ndarray, golds: np.ndarray) -> np.ndarray:
+    """Expected gold of the sample with the highest key, for each subset size: [M], [M] -> [M]."""
+    _, group = np.unique(keys, return_inverse=True)
+    shared = (np.bincount(group, golds) / np.bincount(group))[group]  # ties: each as likely, so their mean
+    return _best_weights(len(keys)) @ shared[np.argsort(-keys)]
+
+
+def gap_closed(mean: float, selected: float, oracle: float) -> float:
+    """Share of the way from the floor to the ceiling that selection went; NaN where there is no way to go."""
+    return (selected - mean) / (oracle - mean) if oracle > mean else math.nan
+
+
+def pair_metrics(margins: ArrayLike, task_ids: Sequence[str]) -> dict[str, float]:
+    """pair_accuracy, ci_low, ci_high, n_pairs, n_tasks from margins R(chosen) - R(rejected), [pairs].
+
+    A margin of exactly 0 counts half: a model that says nothing is right half the time.
+    The interval draws whole tasks, as pairs of one task are alike.
+    """
+    margin = _per_task(margins)
+    if len(task_ids) != len(margin):
+        raise ValueError(f"{len(margin)} margins, {len(task_ids)} task ids: expected one task id for each pair")
+    _, task = np.unique(task_ids, return_inverse=True)
+    right, pairs = np.bincount(task, (np.sign(margin) + 1) / 2), np.bincount(task)  # [tasks], [tasks]
+    draws = _resample(np.stack([right, pairs], axis=1), RESAMPLES)  # [resamples, 2]
+    accuracy, low, high = map(float, _ends(right.sum() / pairs.sum(), draws[:, 0] / draws[:, 1]))
+    found = {"pair_accuracy": accuracy, "ci_low": low, "ci_high": high}
+    return {**found, "n_pairs": len(margin), "n_tasks": len(pairs)}
+
+
+def calibration(margins: ArrayLike, bins: int = 10) -> dict[str, Any]:
+    """Does sigmoid(margin) say how often the model is right? predicted, observed, count (of non-empty bins), ece.
+
+    "Chosen" always comes first in a pair, so its frequency would be 1 by construction. Each pair is therefore
+    seen in both orders: p = sigmoid(margin) with label 1, and 1 - p with label 0. The curve is symmetric about
+    (½, ½); `ece` is the mean |observed - predicted| weighted by count: how far the model's confidence in the
+    trajectory it prefers is off.
+    """
+    p = (1 + np.tanh(_per_task(margins) / 2)) / 2  # sigmoid, without overflow; [pairs]
+    p = np.concatenate([p, 1 - p])  # [2 pairs]
+    label = np.repeat([1.0, 0.0], len(p) // 2)
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    full = count > 0
+    predicted = np.bincount(place, p, bins)[full] / count[full]
+    observed = np.bincount(place, label, bins)[full] / count[full]
+    ece = float(count[full] @ np.abs(observed - predicted) / len(p))
+    return {"predicted": predicted.tolist(), "observed": observed.tolist(), "count": count[full].tolist(), "ece": ece}
+
+
+def _per_task(values: ArrayLike) -> np.ndarray:
+    """[tasks] or [tasks, seeds] -> [tasks]."""
+    array = np.asarray(values, dtype=float)
+    if array.ndim not in (1, 2) or not array.size:
+        raise ValueError(f"scores of shape {array.shape}: expected [tasks] or [tasks, seeds] with at least one task")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{int((~np.isfinite(array)).sum())} of {array.size} scores are not finite numbers")
+    return array if array.ndim == 1 else array.mean(axis=1)
+
+
+def _resample(values: np.ndarray, resamples: int, seed: int = 0, strata: Sequence[str] | None = None) -> np.ndarray:
+    """Sums over tasks drawn with replacement: [T, ...] -> [resamples, ...]; drawn in blocks to save memory."""
+    if strata is not None:
+        _, label, size = np.unique(strata, return_inverse=True, return_counts=True)
+        label = np.where(size[label] > 1, label, -1)  # families with one task here are drawn together
+        out = np.zeros((resamples, *values.shape[1:]))
+        for i, one in enumerate(np.unique(label)):
+            part = values[label == one]
+            total, n = part.sum(axis=0), len(part)
+            # A few tasks drawn among themselves vary too little, by (n - 1) / n in variance (Rao and Wu, 1988).
+            out += total + math.sqrt(n / max(n - 1, 1)) * (_resample(part, resamples, seed + i) - total)
+        return out
+    rng, n = np.random.default_rng(seed), len(values)
+    sizes = (min(1000, resamples - start) for start in range(0, resamples, 1000))
+    return np.concatenate([rng.multinomial(n, np.full(n, 1 / n), size) @ values for size in sizes])
+
+
+def _ends(mean: Any, draws: np.ndarray) -> tuple[Any, Any, Any]:
+    """Mean and the ends of its interval, from `draws` [resamples, ...] of it."""
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return mean, np.minimum(low, mean), np.maximum(high, mean)  # equal scores: no end beyond the mean by rounding
