@@ -23,15 +23,16 @@ def log_of(out: Path) -> Path:
     Raises ValueError where training would replace what is no reward model, or would write into a folder of others.
     """
     check_named(out)
-    if out.exists() and not (out.is_dir() and {file.name for file in out.iterdir()} <= MODEL):
+    if out.exists() and not (out.is_dir() and _names(out) <= MODEL):
         raise ValueError(f"{out} holds something other than a reward model; give a new folder, or move that one away")
     log = out.with_name(f"{out.name}-training")
-    ours = (
-        not log.exists() or (log / STARTED).is_file() or (log.is_dir() and not {f.name for f in log.iterdir()} - {LOCK})
-    )
-    if not ours:
+    if log.exists() and not (log.is_dir() and ((log / STARTED).is_file() or _names(log) <= {LOCK})):
         raise ValueError(f"{log} is needed for checkpoints, and training did not make it; give another name than {out}")
     return log
+
+
+def _names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
 
 
 def check_named(folder: Path) -> None:
@@ -46,13 +47,12 @@ def alone(out: Path) -> Iterator[None]:
     log = log_of(out)
     log.mkdir(parents=True, exist_ok=True)
     lock = FileLock(log / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{out} is being trained by another process; waiting for it", file=sys.stderr, flush=True)
-        lock.acquire()
-    except NotImplementedError:  # a file system without locks
-        pass
+    with contextlib.suppress(NotImplementedError):  # a file system without locks
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{out} is being trained by another process; waiting for it", file=sys.stderr, flush=True)
+            lock.acquire()
     try:
         yield
     finally:

@@ -179,6 +179,11 @@ def encode(
             ids += [*lines(text[read:end]), *pictures.ids(picture)]
             read = end
     ids += lines(text[read:])
+    return without_middle(ids, limit, pictures)
+
+
+def without_middle(ids: list[int], limit: int, pictures: Pictures | None = None) -> tuple[list[int], bool]:
+    """At most `limit` of `ids`, the first half and the last half, and whether there were more."""
     if len(ids) <= limit:
         return ids, False
     head, tail = limit - limit // 2, len(ids) - limit // 2

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from armap_lite.reward.config import RewardConfig
 from armap_lite.storage.assets import converted, fetch, pretrained, resolve_model
 from armap_lite.vision.pictures import IMAGENET, Tower
 
@@ -146,16 +145,18 @@ def own(path: str, dtype: torch.dtype) -> tuple[Any, Tower]:
     return language, Tower(Path(path).name, network, read, **preparation(path, network.config.vision_config))
 
 
-def load(config: RewardConfig, path: str, dtype: torch.dtype) -> tuple[Any, Any, Tower, nn.Module | None]:
-    """What `config` names: language model, tokenizer, tower, and the projector where one was trained with them."""
+def load(vision: str, tokens: int, path: str, dtype: torch.dtype) -> tuple[Any, Any, Tower, nn.Module | None]:
+    """Language model in `path`, its tokenizer, the tower that `vision` names, and the projector if one was trained.
+
+    `vision`, `tokens`: `vision` and `vision_tokens` of `RewardConfig`.
+    """
     from transformers import AutoModel, AutoTokenizer, PretrainedConfig
 
     from armap_lite.vision import vila
 
-    if config.vision != "own":
-        embedded = config.vision == "efficientnet-lite0"
-        k = config.vision_tokens
-        tower = efficientnet(k) if embedded else transformer(resolve_model(str(config.vision)), k)
+    if vision != "own":
+        embedded = vision == "efficientnet-lite0"
+        tower = efficientnet(tokens) if embedded else transformer(resolve_model(vision), tokens)
         return pretrained(AutoModel, path, dtype=dtype), AutoTokenizer.from_pretrained(path), tower, None
     settings = PretrainedConfig.get_config_dict(path)[0]
     if "mm_projector_cfg" in settings:
