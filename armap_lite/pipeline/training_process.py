@@ -31,7 +31,6 @@ STEP = re.compile(r"step (\d+) of (\d+):? ?(.*)")  # what `training.Progress` pr
 PAIRS = "preference pairs (.jsonl, .json, .parquet, .csv): TRL's columns, published rows, or what stage 2 writes"
 PACKAGE = Path(__file__).resolve().parents[2]  # the folder that holds armap_lite
 DERIVED = ("margins.json", "plans.jsonl", "seconds.json", "control.jsonl", "evaluation.json")  # from a reward model
-SHOWN = {"backbone": "NAME"}  # of options, what stands for the value
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # set by those who start ranks; the first has 0 in all
 GRACE = 10.0  # seconds that a process has to end by itself
 
@@ -153,13 +152,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind in (RewardConfig, TrainingConfig):
         group = parser.add_argument_group(f"fields of {kind.__name__}, see reward/config.py")
         for field in dataclasses.fields(kind):
-            named = {"num_layers": "all"}.get(field.name, "none") if field.default is None else field.default
+            shown = {"num_layers": "all"}.get(field.name, "none") if field.default is None else field.default
             group.add_argument(
                 _flag(field.name),
-                type=_reader(field),
+                type=functools.partial(_value, str(field.type)),
                 default=field.default,
-                metavar=SHOWN.get(field.name, "X"),
-                help=f"default: {named}",
+                metavar="NAME" if field.name == "backbone" else "X",
+                help=f"default: {shown}",
             )
     parser.add_argument("--trainer", type=json.loads, default={}, metavar="JSON", help="options of Lightning's Trainer")
     parser.add_argument("--attended", action="store_true", help=argparse.SUPPRESS)  # ends when stdin is closed
@@ -171,40 +170,32 @@ def main(options: argparse.Namespace) -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warns of each worker that is forked
     from armap_lite.exchange import preferences
-    from armap_lite.reward import folders
+    from armap_lite.storage import folders
 
-    told = vars(options)
     if parse_spec(options.backbone)[1]:
         raise ValueError(f"--backbone={options.backbone!r}: expected a name without options")
-    config = RewardConfig(**{field.name: told[field.name] for field in dataclasses.fields(RewardConfig)})
-    settings = TrainingConfig(**{field.name: told[field.name] for field in dataclasses.fields(TrainingConfig)})
+    config, settings = (
+        kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})
+        for kind in (RewardConfig, TrainingConfig)
+    )
     folders.log_of(options.out)
-    pairs = preferences.read(options.pairs)
+    pairs, file = preferences.read(options.pairs), options.out / "training.json"
     first = not any(int(os.environ.get(name, "0")) for name in RANKS)
     with folders.alone(options.out) if first else contextlib.nullcontext():  # the other ranks belong to the first
-        _train_here(pairs, config, settings, options, first)
-
-
-def _train_here(
-    pairs: list[PreferencePair],
-    config: RewardConfig,
-    settings: TrainingConfig,
-    options: argparse.Namespace,
-    first: bool,
-) -> None:
-    found = options.out / "training.json"
-    if found.is_file():
-        if same_source(read_json(found).get("trained_on"), trained_on(pairs, config, settings, options.seed)):
+        if file.is_file():
+            source = trained_on(pairs, config, settings, options.seed)
+            same = same_source(read_json(file).get("trained_on"), source)
             if first:
-                print(f"{options.out} was trained on these pairs with these settings before")
-            return
-        if first:
-            print(f"{options.out} holds a model of other pairs or settings; it stays until the new one is complete")
-    from armap_lite.reward import training
+                was = "was trained on these pairs with these settings before"
+                other = "holds a model of other pairs or settings; it stays until the new one is complete"
+                print(f"{options.out} {was if same else other}")
+            if same:
+                return
+        from armap_lite.reward import training
 
-    progress = {"enable_progress_bar": False, "callbacks": [training.Progress()]}
-    more = {**options.trainer, **progress, "seed": options.seed}
-    end = training.train(pairs, options.out, config, settings, **more)
+        progress = {"enable_progress_bar": False, "callbacks": [training.Progress()]}
+        more = {**options.trainer, **progress, "seed": options.seed}
+        end = training.train(pairs, options.out, config, settings, **more)
     if first and not options.attended:
         accuracy = f"accuracy {end['val_accuracy']:.3f} on {end['val_pairs']} held-out pairs"
         print(f"{options.out}: {end['train_pairs']} pairs, {end['steps']} steps, {accuracy}")
@@ -216,28 +207,24 @@ def _flag(name: str) -> str:
 
 def _flags(settings: RewardConfig | TrainingConfig) -> list[str]:
     """The command line's words for those fields of `settings` that are not at their default."""
-    changed = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-    changed = {f.name: changed[f.name] for f in dataclasses.fields(settings) if changed[f.name] != f.default}
-    return [f"{_flag(name)}={'none' if value is None else value}" for name, value in changed.items()]
+    values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    changed = [f.name for f in dataclasses.fields(settings) if values[f.name] != f.default]
+    return [f"{_flag(name)}={'none' if values[name] is None else values[name]}" for name in changed]
 
 
-def _reader(field: dataclasses.Field) -> Callable[[str], Any]:
-    """What turns an argument's text into the value of `field`."""
-    kind, _, optional = str(field.type).partition(" | ")
-    made: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "bool": _yes}
-
-    def read(text: str) -> Any:
-        if optional and text.lower() in ("none", "all"):
-            return None
-        try:
-            return made[kind](text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no {kind}") from None
-
-    return read
+def _value(annotation: str, text: str) -> Any:
+    """The value of an option from its `text`; `annotation`: that of its field, such as "int | None"."""
+    kind, _, optional = annotation.partition(" | ")
+    if optional and text.lower() in ("none", "all"):
+        return None
+    read: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "bool": _bool}
+    try:
+        return read[kind](text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no {kind}") from None
 
 
-def _yes(text: str) -> bool:
+def _bool(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError(text)
     return text.lower() == "true"
