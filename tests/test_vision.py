@@ -411,7 +411,10 @@ def test_the_tokens_of_a_picture_become_the_words_of_its_caption_in_order(siglip
     sides = {"left": 0, "right": 13}
     looks = [(colour, side, i) for colour in COLOURS for side in sides for i in range(4)]
     paths = [draw(tmp_path / f"{c}-{side}-{i}.png", c, sides[side] + i) for c, side, i in looks]
-    seen, words = network.pictures.of(paths, torch.device("cpu")), embedding.words.weight
+    seen, words = (
+        network.pictures.features([*map(network.pictures.number, paths)], torch.device("cpu")),
+        embedding.words.weight,
+    )
     before = {name: tensor.clone() for name, tensor in embedding.state_dict().items()}
     align(embedding.projector, seen, [f" {c} {side}" for c, side, _ in looks], words, LINES)
     after = embedding.state_dict()

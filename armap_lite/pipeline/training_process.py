@@ -1,7 +1,7 @@
 """Training in a process of its own: `python -m armap_lite train`, and `train`, which starts it and shows its progress.
 
 A notebook cannot start several ranks, and a GPU's memory is free again only when the process that used it has ended.
-Imports nothing heavy: the process that waits needs none of it.
+This module imports neither torch nor Lightning: the process that waits needs none of it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class TrainingError(RuntimeError):
 def is_current(
     file: Path, pairs: Sequence[PreferencePair], reward: RewardConfig, training: TrainingConfig, seed: int
 ) -> bool:
-    """Whether training.json is there and names `pairs` and these settings; one without names is taken as it is."""
+    """Whether `file`, a training.json, exists and was trained on `pairs` with these settings.
+
+    A file of an earlier version that does not say so counts as current.
+    """
     if not file.is_file():
         return False
     known = read_json(file)
@@ -54,9 +57,9 @@ def is_current(
 
 
 def stage(folder: Path, reward: RewardConfig, training: TrainingConfig, *, seed: int = 0, **options: Any) -> None:
-    """Train on pairs.jsonl in `folder` into its reward_model/ and training.json.
+    """Train on pairs.jsonl in `folder`, and write reward_model/ and training.json there.
 
-    What followed from a model before is kept as *.old. `options`: those of `train`.
+    Files derived from an earlier model are renamed to *.old. `options`: those of `train`.
     """
     file = folder / "training.json"
     if file.is_file():
@@ -75,7 +78,7 @@ def _say_once(text: str) -> None:
 
 
 def metrics(file: Path) -> dict[str, float]:
-    """What training.json says of the training, without what it was trained on."""
+    """The metrics in training.json."""
     known = read_json(file)
     return {name: value for name, value in known.items() if name != "trained_on"}
 
@@ -90,10 +93,10 @@ def train(
     enable_progress_bar: bool = True,
     **trainer_options: Any,
 ) -> dict[str, Any]:
-    """Train on the file `pairs` (see `preferences.py`) into the folder `out`, as `training.train` does.
+    """Run `training.train` on the file `pairs` (see `exchange/preferences.py`) in a process of its own.
 
-    The process ends with this one, and with an interrupt of it. Returns the content of `out`/training.json. Raises
-    TrainingError where the process fails.
+    That process ends with this one, also on an interrupt. Returns the content of `out`/training.json. Raises
+    TrainingError if it fails.
     """
     command = [sys.executable, "-m", "armap_lite", "train", "--attended", "--pairs", str(pairs), "--out", str(out)]
     command += ["--seed", str(seed), "--trainer", json.dumps(trainer_options), *_flags(reward), *_flags(training)]
@@ -105,7 +108,8 @@ def train(
         errors="replace", env=env,
     )  # fmt: skip
     assert process.stdin and process.stdout
-    threading.Thread(target=_close_after, args=(process,), daemon=True).start()
+    # Ranks that outlive the first hold its stdout open, and end when their stdin is closed.
+    threading.Thread(target=lambda: (process.wait(), process.stdin.close()), daemon=True).start()  # type: ignore
     last, found = "", ""
     try:
         with tqdm(desc="train", disable=not enable_progress_bar) as bar:
@@ -135,13 +139,6 @@ def train(
         more = " (out of memory, perhaps)" if process.returncode == -9 else ""
         raise TrainingError(f"training failed: {last.removeprefix('error: ') or 'no message'} [{ended}{more}]")
     return read_json(out / "training.json")
-
-
-def _close_after(process: subprocess.Popen[str]) -> None:
-    """Close the stdin of `process` when it has ended: ranks that outlive it hold its stdout open, and end by this."""
-    process.wait()
-    assert process.stdin
-    process.stdin.close()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -174,10 +171,9 @@ def main(options: argparse.Namespace) -> None:
 
     if parse_spec(options.backbone)[1]:
         raise ValueError(f"--backbone={options.backbone!r}: expected a name without options")
-    config, settings = (
-        kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})
-        for kind in (RewardConfig, TrainingConfig)
-    )
+    config = RewardConfig(**{field.name: getattr(options, field.name) for field in dataclasses.fields(RewardConfig)})
+    names = [field.name for field in dataclasses.fields(TrainingConfig)]
+    settings = TrainingConfig(**{name: getattr(options, name) for name in names})
     folders.log_of(options.out)
     pairs, file = preferences.read(options.pairs), options.out / "training.json"
     first = not any(int(os.environ.get(name, "0")) for name in RANKS)
@@ -217,17 +213,11 @@ def _value(annotation: str, text: str) -> Any:
     kind, _, optional = annotation.partition(" | ")
     if optional and text.lower() in ("none", "all"):
         return None
-    read: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "bool": _bool}
+    read: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
     try:
-        return read[kind](text)
-    except ValueError:
+        return {"true": True, "false": False}[text.lower()] if kind == "bool" else read[kind](text)
+    except (KeyError, ValueError):
         raise argparse.ArgumentTypeError(f"{text!r} is no {kind}") from None
-
-
-def _bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
 
 
 def _end_with_parent() -> None:

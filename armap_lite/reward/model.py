@@ -200,12 +200,13 @@ def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") ->
 
     def make(kind: Any) -> RewardNetwork:
         nonlocal tokenizer
+        tower = projector = None
         if config.vision:  # a tower computes in fp32, and is kept in what it was loaded in
             tower_kind = torch.float32 if kind == "auto" else kind
-            backbone, tokenizer, *eyes = towers.load(config.vision, config.vision_tokens, path, tower_kind)
+            backbone, tokenizer, tower, projector = towers.load(config.vision, config.vision_tokens, path, tower_kind)
         else:
-            backbone, tokenizer, eyes = pretrained(AutoModel, path, dtype=kind), AutoTokenizer.from_pretrained(path), []
+            backbone, tokenizer = pretrained(AutoModel, path, dtype=kind), AutoTokenizer.from_pretrained(path)
         layers.check_vocabulary(backbone, tokenizer)
-        return RewardNetwork(backbone, config, *eyes)
+        return RewardNetwork(backbone, config, tower, projector)
 
     return load_to(device, dtype, make), tokenizer

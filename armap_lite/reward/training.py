@@ -351,6 +351,7 @@ def _align_projector(model: RewardNetwork, pairs: Sequence[PreferencePair], line
     embedding: Any = model.backbone.get_input_embeddings()  # type: ignore[operator]
     if not begun:
         words = embedding.words.weight
-        features = embedding.pictures.of(list(about), pick()[0]).to(words.device)
+        numbers = [embedding.pictures.number(picture) for picture in about]
+        features = embedding.pictures.features(numbers, pick()[0]).to(words.device)  # [P, K, C]
         align(embedding.projector, features, list(about.values()), words, lines)
     embedding.projector.requires_grad_(model.config.trainable == "all")

@@ -1,4 +1,4 @@
-"""Towers for pictures: the embedded one, any vision model of transformers, or what a vision-language model brings."""
+"""Vision towers: the embedded one, any vision model of transformers, or that of a vision-language model."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class _Block(nn.Module):
-    """Widen, look around in each channel, narrow again."""
+    """An inverted residual block: expand, depthwise convolution, project."""
 
     def __init__(self, width: int, channels: int, expansion: int, kernel: int, stride: int):
         super().__init__()
@@ -75,7 +75,7 @@ class _Block(nn.Module):
 
 
 class _Conv(nn.Conv2d):
-    """Padded as TensorFlow pads, where the network comes from: with a stride, more on the right than on the left."""
+    """Padded as in TensorFlow, where the network was trained: with a stride, more on the right than on the left."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
@@ -91,10 +91,10 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 def efficientnet(tokens: int) -> Tower:
-    """The embedded tower. ImageNet's last layer has half forgotten colours, so two early ones are read with it.
+    """The embedded tower. Two early blocks are read besides the last, which has lost half of the colours.
 
-    Measured on 160 drawn shapes, ten colours, two patterns, each foretold from the others by ridge regression:
-    right colour from the last block 0.57, from blocks 0, 4 and 15 0.95; right pattern from either.
+    Ridge regression on 160 drawn shapes (ten colours, two patterns): the colour is right from the last block for 0.57,
+    from blocks 0, 4 and 15 for 0.95; the pattern from either.
     """
     network = EfficientNetLite0()
     weights = load_file(converted(fetch("efficientnet-lite0")) / "model.safetensors")
