@@ -89,10 +89,6 @@ class PairDataModule(L.LightningDataModule):
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.done = state["done"]
 
-    def longest(self) -> int:
-        """Tokens of the longest side of any pair."""
-        return max(len(side) for pair in (*self.train_tokens, *self.val_tokens) for side in pair)
-
     def _loader(self, rows: list[Tokens], **options: Any) -> DataLoader:
         cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         if cuda:

@@ -242,7 +242,10 @@ def train(
         pictures=model.pictures,
     )
     source = trained_on(pairs, reward if network is None else model.config, training, seed)  # as asked for, uncapped
-    training = _resume_or_restart(log, source, fit_to_gpu(training, model, data.longest()) if cuda else training)
+    if cuda:
+        longest = max(len(side) for pair in (*data.train_tokens, *data.val_tokens) for side in pair)
+        training = fit_to_gpu(training, model, longest)
+    training = _resume_or_restart(log, source, training)
     data.batch_size = training.batch_size
     if model.pictures and model.config.vision != "own":
         _align_projector(model, data.train_pairs, LineTokenizer(tokenizer), begun=last.is_file())
