@@ -1,4 +1,4 @@
-"""Preference pairs as batches: split by task, bucketed by length, the same order on every run and after a resume."""
+"""Batches of preference pairs: split by task, bucketed by length, in the same order on every run and after a resume."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PairDataModule(L.LightningDataModule):
         super().__init__()
         self.batch_size, self.epochs, self.seed = batch_size, epochs, seed
         lines = LineTokenizer(tokenizer)
-        # where it is masked, any token will do
+        # padding is masked: any token will do
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else lines.start
         self.done = 0  # training batches that were done before a resume
         tokens: dict[int, Tokens] = {}  # by the pair's identity: one pair may come twice
@@ -98,7 +98,7 @@ class PairDataModule(L.LightningDataModule):
 
 
 def collate(batch: Sequence[Tokens], value: int, multiple: int = 1) -> dict[str, Tensor]:
-    """One batch of pairs; a function of the module, because worker processes may have to import it."""
+    """One batch of pairs. A function of the module, because worker processes import it."""
     return pad([c for c, _ in batch] + [r for _, r in batch], value, multiple)
 
 
@@ -127,9 +127,9 @@ def split_by_task(
 
 
 class BucketSampler(Sampler[list[int]]):
-    """Batches of rows of like length, shuffled anew in each of `epochs`; rank `rank` of `world` gets its share.
+    """Batches of rows of similar length, reshuffled in each of `epochs`; rank `rank` of `world` gets its share.
 
-    `skip` batches at the front are left out: those that were done before a resume.
+    The first `skip` batches are left out: those done before a resume.
     """
 
     def __init__(

@@ -53,7 +53,7 @@ def fit_batch(training: TrainingConfig, tokens: int, token_bytes: int, free: int
 def fit_to_gpu(training: TrainingConfig, network: Any, longest: int) -> TrainingConfig:
     """`training` as this process's GPU can do it: float16 where it has no bfloat16, batches that fit into its memory.
 
-    `longest`: tokens of the longest side of a pair. What had to change is said on stderr.
+    `longest`: tokens of the longest side of a pair. A smaller batch is reported on stderr.
     """
     without_cudnn_attention()
     where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))

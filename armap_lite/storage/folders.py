@@ -1,4 +1,4 @@
-"""Folders that are written as a whole: nothing is deleted in them that this package did not write."""
+"""Folders of reward models and training runs, replaced as a whole; files of others in them are never deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OURS = ("best", "best.partial", "last.ckpt*", "attempt-*", "metrics.csv", "event
 def log_of(out: Path) -> Path:
     """The folder of curves and checkpoints that belongs to the reward model `out`.
 
-    Raises ValueError where training would replace what is no reward model, or would write into a folder of others.
+    Raises ValueError if training would replace something other than a reward model, or write into a foreign folder.
     """
     check_named(out)
     if out.exists() and not (out.is_dir() and _names(out) <= MODEL):
@@ -43,7 +43,7 @@ def check_named(folder: Path) -> None:
 
 @contextlib.contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Wait, and say so, until no other process trains `out`."""
+    """Hold the lock of training `out`; if another process has it, say so and wait."""
     log = log_of(out)
     log.mkdir(parents=True, exist_ok=True)
     lock = FileLock(log / LOCK)
