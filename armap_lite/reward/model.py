@@ -22,11 +22,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from armap_lite import vision
 from armap_lite.llms import layers
 from armap_lite.llms.device import pick, say_once
 from armap_lite.reward.config import RewardConfig
 from armap_lite.storage.assets import pretrained, resolve_model
-from armap_lite.vision import towers
 from armap_lite.vision.pictures import PictureEmbedding, Pictures, Tower
 from armap_lite.vision.projector import WordProjector
 
@@ -203,7 +203,7 @@ def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") ->
         tower = projector = None
         if config.vision:  # a tower computes in fp32, and is kept in what it was loaded in
             tower_kind = torch.float32 if kind == "auto" else kind
-            backbone, tokenizer, tower, projector = towers.load(config.vision, config.vision_tokens, path, tower_kind)
+            backbone, tokenizer, tower, projector = vision.load(config.vision, config.vision_tokens, path, tower_kind)
         else:
             backbone, tokenizer = pretrained(AutoModel, path, dtype=kind), AutoTokenizer.from_pretrained(path)
         layers.check_vocabulary(backbone, tokenizer)

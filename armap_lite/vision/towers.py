@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from armap_lite.storage.assets import converted, fetch, pretrained, resolve_model
+from armap_lite.storage.assets import converted, fetch, pretrained
 from armap_lite.vision.pictures import IMAGENET, Tower
 
 
@@ -143,26 +143,6 @@ def own(path: str, dtype: torch.dtype) -> tuple[Any, Tower]:
         return torch.stack(list(found.pooler_output))  # [B, K, H]
 
     return language, Tower(Path(path).name, network, read, **preparation(path, network.config.vision_config))
-
-
-def load(vision: str, tokens: int, path: str, dtype: torch.dtype) -> tuple[Any, Any, Tower, nn.Module | None]:
-    """Language model in `path`, its tokenizer, the tower that `vision` names, and the projector if one was trained.
-
-    `vision`, `tokens`: `vision` and `vision_tokens` of `RewardConfig`.
-    """
-    from transformers import AutoModel, AutoTokenizer, PretrainedConfig
-
-    from armap_lite.vision import vila
-
-    if vision != "own":
-        embedded = vision == "efficientnet-lite0"
-        tower = efficientnet(tokens) if embedded else transformer(resolve_model(vision), tokens)
-        return pretrained(AutoModel, path, dtype=dtype), AutoTokenizer.from_pretrained(path), tower, None
-    settings = PretrainedConfig.get_config_dict(path)[0]
-    if "mm_projector_cfg" in settings:
-        return vila.load(path, settings, dtype)
-    language, tower = own(path, dtype)
-    return language, AutoTokenizer.from_pretrained(path), tower, nn.Identity()
 
 
 def preparation(path: str, config: Any, subfolder: str = "") -> dict[str, Any]:
