@@ -126,16 +126,16 @@ class RewardNetwork(nn.Module):
 
 
 def at_end(head: Any, states: Tensor, attention_mask: Tensor) -> Tensor:
-    """What `head` says [B] of the hidden `states` [B, T, H] at the last token of each row that is attended to."""
+    """`head` applied to the hidden `states` [B, T, H] at the last attended token of each row -> [B], in fp32."""
     last = states[torch.arange(len(states), device=states.device), last_attended(attention_mask)]  # [B, H]
     with torch.autocast(last.device.type, enabled=False):  # two rewards may differ by less than bf16 resolves
-        return head(last.float())[:, 0]
+        return head(last.float())[:, 0]  # [B]
 
 
 def last_attended(attention_mask: Tensor) -> Tensor:
     """Index of the last 1 in each row of `attention_mask` [B, T] -> [B], whatever the padding side."""
     length = attention_mask.shape[-1]
-    return length - 1 - attention_mask.flip(-1).long().argmax(-1)
+    return length - 1 - attention_mask.flip(-1).long().argmax(-1)  # [B]
 
 
 def prepare(backbone: Any, config: RewardConfig) -> nn.Module:

@@ -23,8 +23,8 @@ class WordProjector(nn.Module):
         self.last = nn.Linear(hidden, tokens * hidden)
 
     def forward(self, features: Tensor) -> Tensor:
-        seen = self.first(self.norm(features).flatten(-2))
-        return self.last(nn.functional.gelu(seen)).unflatten(-1, (features.shape[-2], -1))
+        seen = self.first(self.norm(features).flatten(-2))  # [..., H]
+        return self.last(nn.functional.gelu(seen)).unflatten(-1, (features.shape[-2], -1))  # [..., K, H]
 
     @torch.no_grad()
     def standardise(self, features: Tensor) -> None:
@@ -67,4 +67,4 @@ def spelled(tokens: Sequence[Sequence[int]], words: Tensor, count: int) -> Tenso
     for caption in tokens:
         parts = [caption[k : k + 1] for k in range(count - 1)] + [caption[count - 1 :]]
         rows.append(torch.stack([nothing + (words[list(part)] - nothing).sum(0) for part in parts]))
-    return torch.stack(rows)
+    return torch.stack(rows)  # [P, count, H]

@@ -37,11 +37,11 @@ class EfficientNetLite0(nn.Module):
         """Blocks `taps`, each with the same weight, on a `grid`: pixels [B, 3, 224, 224] -> [B, C, grid, grid]."""
         x, tapped = F.relu6(self._bn0(self._conv_stem(pixels))), []  # [B, 32, 112, 112]
         for i, block in enumerate(self._blocks):
-            x = block(x)
+            x = block(x)  # [B, C, h, w]
             if i in taps:
                 mean, std = self._statistics(i)  # [C]
                 even = (x - mean[:, None, None]) / std[:, None, None] / math.sqrt(len(mean))
-                tapped.append(F.adaptive_avg_pool2d(even, grid))
+                tapped.append(F.adaptive_avg_pool2d(even, grid))  # [B, C, grid, grid]
         return torch.cat(tapped, 1)
 
     def _statistics(self, i: int) -> tuple[Tensor, Tensor]:
