@@ -16,12 +16,16 @@ from armap_lite.reward.config import FORMER_NAMES, RewardConfig, TrainingConfig
 MODULES = {"profiles": "pipeline.profiles", "run": "pipeline.run"}  # in armap_lite: former name, name
 
 
-def with_former_names(function: Callable[..., Any], names: Mapping[str, str]) -> Callable[..., Any]:
-    """`function`, which also takes its keyword arguments under their former `names`."""
+def with_former_names(
+    function: Callable[..., Any], names: Mapping[str, str], values: Mapping[str, str] | None = None
+) -> Callable[..., Any]:
+    """`function`, which also takes its keyword arguments under their former `names`, with their former `values`."""
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
         former = {names[name]: options.pop(name) for name in names.keys() & options.keys()}
+        if values:
+            former = {name: values.get(value, value) for name, value in former.items()}
         return function(*arguments, **options | former)
 
     return call
@@ -40,6 +44,10 @@ def main(script: Path, arguments: list[str]) -> None:
         setattr(armap_lite, former, module)
     for kind in (RewardConfig, TrainingConfig):
         kind.__init__ = with_former_names(kind.__init__, FORMER_NAMES)  # type: ignore[method-assign]
+    from armap_lite.llms.local import LocalLM
+
+    choose = with_former_names(LocalLM.choose, {"by": "decoding"}, {"string": "sequence"})
+    LocalLM.choose = choose  # type: ignore[method-assign]
     runpy.run_path(str(script), run_name="__main__")
 
 

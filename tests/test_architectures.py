@@ -20,7 +20,7 @@ from armap_lite.llms.local import LocalLM
 from armap_lite.llms.plain import Plain
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import pad
-from armap_lite.reward.model import RewardNetwork
+from armap_lite.reward.model import RewardNetwork, load_to
 from armap_lite.reward.scorer import RewardModel
 from armap_lite.trajectory import Step, Trajectory
 
@@ -135,7 +135,7 @@ def test_a_backbone_that_reads_from_both_sides_scores_what_it_scores_alone(dtype
         0, lambda: RewardNetwork(BertModel(bert_config()).eval(), RewardConfig(num_layers=2, trainable="top:1"))
     )
     network.head.weight.data.mul_(50)
-    model = RewardModel(network, tiny_tokenizer(), dtype=dtype)
+    model = RewardModel(load_to("cpu", dtype, lambda _: network), tiny_tokenizer())
     assert model.forest is None
     assert dtype != "float32" or "BertModel reads text from both sides" in capsys.readouterr().err
     rows = [model.encode(t.task.instruction, t)[0] for t in WALKS]

@@ -28,12 +28,11 @@ from transformers import (
 from armap_lite import reward
 from armap_lite.llms import device
 from armap_lite.pipeline import profiles, run
-from armap_lite.reward import model, scorer
+from armap_lite.reward import finished, model
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 from armap_lite.reward.data import PairDataModule, pad
-from armap_lite.reward.memory import SHARE, activation_bytes, fit_batch, model_bytes
+from armap_lite.reward.memory import SHARE, activation_bytes, fit_batch, fit_to_gpu, model_bytes
 from armap_lite.reward.model import RewardNetwork, build
-from armap_lite.reward.training import _for_cuda
 
 TOOLS = Path(__file__).parents[2] / "shared/tools/gpu"
 SMOL = (30, 576)  # layers and hidden size of SmolLM2-135M
@@ -65,8 +64,8 @@ def test_a_card_without_bfloat16_gets_float16_and_that_is_said_once(card, capsys
     assert device.pick("cuda:0") == (torch.device("cuda:0"), torch.float16)
     network, _ = tiny_network(0)
     mixed = TrainingConfig(precision="bf16-mixed", batch_size=2)
-    assert _for_cuda(mixed, network, 60).precision == "16-mixed"
-    assert _for_cuda(TrainingConfig(batch_size=2), network, 60).precision == "32-true"
+    assert fit_to_gpu(mixed, network, 60).precision == "16-mixed"
+    assert fit_to_gpu(TrainingConfig(batch_size=2), network, 60).precision == "32-true"
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "Tesla T4 does not compute in bfloat16" in said
 
@@ -93,13 +92,15 @@ def test_the_dtype_that_is_asked_for_is_kept(tmp_path, monkeypatch: pytest.Monke
     one_label.num_labels = 1
     seeded(0, lambda: LlamaForSequenceClassification(one_label)).save_pretrained(tmp_path / "finished")
     asked = []
-    for module in (model, scorer):
+    for module in (model, finished):
         monkeypatch.setattr(
-            module, "place", lambda net, where, dtype, own=module.place: asked.append(dtype) or own(net, where, dtype)
+            module,
+            "load_to",
+            lambda where, dtype, make, own=module.load_to: asked.append(dtype) or own(where, dtype, make),
         )
     for folder in ("model", "finished"):
         assert reward.load(tmp_path / folder, device="cpu", dtype="float16").network.backbone.dtype == torch.float16
-    assert asked == ["float16"] * 4  # on CUDA, "auto" would convert what was loaded
+    assert asked == ["float16"] * 2
 
 
 def test_a_small_card_takes_more_passes_and_that_is_said(card, capsys: pytest.CaptureFixture):
@@ -107,11 +108,11 @@ def test_a_small_card_takes_more_passes_and_that_is_said(card, capsys: pytest.Ca
     each = activation_bytes(2, 32, network.config, CONFIG)
     whole = TrainingConfig(batch_size=12, accumulate_grad_batches=2)
     card("one", (9, 0), (model_bytes(network) + 2 * 5 * 128 * each / SHARE) / 1e9)  # room for five pairs
-    fitted = _for_cuda(whole, network, 100)  # padded to 128
+    fitted = fit_to_gpu(whole, network, 100)  # padded to 128
     assert (fitted.batch_size, fitted.accumulate_grad_batches) == (4, 6)
     assert "4 pairs a pass and 6 passes a step instead of 12 and 2" in capsys.readouterr().err
     card("one", (9, 0))
-    assert _for_cuda(whole, network, 100) == whole and capsys.readouterr().err == ""
+    assert fit_to_gpu(whole, network, 100) == whole and capsys.readouterr().err == ""
 
 
 @given(st.integers(1, 96), st.integers(1, 8), st.integers(1, 40), st.integers(0, 10**6))
@@ -180,10 +181,11 @@ def test_padding_on_the_right_changes_no_reward(kind: str, needless: bool):
     rows = [[7, 11, 13, 17, 19, 23, 29], [7, 11], [31, 37, 41, 43]]
     batch = pad(rows, 2, 16)
     with torch.no_grad():
-        masked = network(**batch)
-        rewards = network(**batch, right_padded=True)
+        rewards = network(**batch)
         alone = torch.cat([network(**pad([row], 2)) for row in rows])
-    assert network._needs_no_mask == needless and not network.training
+        assert network._needs_no_mask == needless and not network.training
+        vars(network)["_needs_no_mask"] = False
+        masked = network(**batch)
     assert torch.equal(masked, rewards)  # to the last bit
     assert torch.allclose(rewards, alone, atol=1e-5)
 

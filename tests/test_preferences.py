@@ -121,6 +121,15 @@ def test_what_stage_2_writes(tmp_path: Path):
     assert read(tmp_path / "pairs.parquet") == read(tmp_path / "pairs.jsonl") == pairs
 
 
+def test_a_stage_2_that_made_no_pair_is_one_clear_error(tmp_path: Path, capsys: pytest.CaptureFixture):
+    with JsonlStore(tmp_path / "pairs.jsonl") as store:
+        for name in ("t/0", "t/1"):
+            store.append({"id": name, "skipped": "nothing achieved", "counts": {}})
+    assert main(["train", "--pairs", str(tmp_path / "pairs.jsonl"), "--out", str(tmp_path / "out")]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "stage 2 made no pair from 2 trajectories" in line and "collect more tasks" in line
+
+
 @pytest.mark.parametrize(
     ("row", "why"),
     [
@@ -179,14 +188,14 @@ def test_a_file_that_cannot_be_read_is_named(suffix: str, encoding: str, tmp_pat
     line = '{"prompt": "a", "chosen": "é", "rejected": "x"}\n' if suffix != ".csv" else "chosen,rejected\né,x\n"
     file.write_bytes(b"" if encoding == "empty" else line.encode(encoding))
     with pytest.raises(
-        ValueError, match=rf"rows{suffix}.*({'not UTF-8' if encoding != 'empty' else 'no rows|not JSON'})"
+        ValueError, match=rf"rows{suffix}.*({'not UTF-8' if encoding != 'empty' else 'no rows|not JSON|not CSV'})"
     ):
         read(file)
 
 
 def test_cells_that_fit_no_column_and_bytes_are_named(tmp_path: Path):
     (tmp_path / "rows.csv").write_text("prompt,chosen,rejected\na,x,y\nb,x,y,z\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"rows.csv: row 2 has more cells"):
+    with pytest.raises(ValueError, match=r"rows.csv: it is not CSV: .* line 3"):
         read(tmp_path / "rows.csv")
     with pytest.raises(ValueError, match=r"rows.parquet: row 1: 'chosen' is b'x' .bytes"):
         read(write(tmp_path / "rows.parquet", [{"chosen": b"x", "rejected": b"y"}]))

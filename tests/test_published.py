@@ -10,7 +10,7 @@ import pytest
 from test_vision import FAST, draw, network_with, siglip  # noqa: F401 (a fixture)
 from tiny import tiny_tokenizer
 
-from armap_lite.exchange.published import read_published
+from armap_lite.exchange.preferences import read, read_published
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward.training import train
 from armap_lite.trajectory import PreferencePair, transcript
@@ -122,19 +122,14 @@ def test_only_an_end_of_line_ends_a_row(tmp_path: Path):
     row |= {f"output_{i}": {"from": "gpt", "value": str(i)} for i in (1, 2)}
     file = tmp_path / "rows.jsonl"
     file.write_text(f"{json.dumps(row, ensure_ascii=False)}\n\n", encoding="utf-8")
-    assert [pair.instruction for pair in read_published(file)] == ["a \u2028b\x85c"]
+    assert [pair.instruction for pair in read(file)] == ["a \u2028b\x85c"]
 
 
 def test_files_of_rows(tmp_path: Path):
     rows = [shop_row(), shop_row(id=18, preference=1)]
     (tmp_path / "rows.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    expected = read_published(rows, "album")
-    assert (
-        read_published(tmp_path / "rows.json", "album")
-        == read_published(str(tmp_path / "rows.jsonl"), "album")
-        == expected
-    )
+    assert read(tmp_path / "rows.json") == read(tmp_path / "rows.jsonl") == read_published(rows, tmp_path)
 
 
 def test_rows_train_a_model_that_sees(siglip: str, tmp_path: Path):  # noqa: F811

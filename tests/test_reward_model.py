@@ -18,7 +18,7 @@ from armap_lite import reward
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import RewardConfig
 from armap_lite.reward.data import pad
-from armap_lite.reward.model import RewardNetwork, build, last_attended
+from armap_lite.reward.model import RewardNetwork, build, last_attended, load_to
 from armap_lite.reward.scorer import RewardModel
 from armap_lite.trajectory import Step, Trajectory, transcript
 from armap_lite.vision.pictures import encode
@@ -48,19 +48,14 @@ def alone(network: RewardNetwork, row: list[int]) -> float:
         return float(network.head(hidden[0, -1]))
 
 
-def padded_left(rows: list[list[int]], value: int) -> dict[str, torch.Tensor]:
-    return {name: table.flip(-1) for name, table in pad([row[::-1] for row in rows], value).items()}
-
-
 @given(token_rows, st.sampled_from([TOKENIZER.pad_token_id, TOKENIZER.eos_token_id, 7]))
 @settings(max_examples=25)
-def test_the_reward_is_read_at_the_last_attended_token_on_either_side_of_the_padding(rows: list[list[int]], fill: int):
+def test_the_reward_is_read_at_the_last_attended_token(rows: list[list[int]], fill: int):
     expected = [alone(NETWORK, row) for row in rows]
     with torch.inference_mode():
-        right, left = NETWORK(**pad(rows, fill)), NETWORK(**padded_left(rows, fill))
-    assert right.shape == (len(rows),)
-    assert right.tolist() == pytest.approx(expected, abs=1e-4)
-    assert left.tolist() == pytest.approx(expected, abs=1e-4)
+        rewards = NETWORK(**pad(rows, fill))  # [B]
+    assert rewards.shape == (len(rows),)
+    assert rewards.tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_last_position_would_be_the_wrong_place():
@@ -258,7 +253,7 @@ def test_the_backbone_may_score_in_bf16_and_the_head_stays_in_fp32():
     walks = [walk([]), walk(["8 * 3 = 24"]), walk(["8 - 3 = 5", "5 + 4 = 9"])]
     texts = [t.task.instruction for t in walks]
     exact = RewardModel(*tiny_network(5)).score(texts, walks)
-    model = RewardModel(*tiny_network(5), dtype="bfloat16")
+    model = RewardModel(load_to("cpu", "bfloat16", lambda dtype: tiny_network(5)[0]), TOKENIZER)
     assert model.network.backbone.dtype == torch.bfloat16 and model.network.head.weight.dtype == torch.float32
     assert {b.dtype for b in model.network.backbone.buffers()} == {torch.float32}  # rotary frequencies: unrounded
     rounded = model.score(texts, walks)

@@ -86,16 +86,21 @@ def test_pairwise_loss_by_hand():
 task_lists = st.lists(st.integers(0, 12), min_size=1, max_size=60)
 
 
-@given(task_lists, st.floats(0, 1), st.integers(0, 9))
-def test_no_task_is_both_learned_from_and_tested_on(tasks: list[int], held_out: float, seed: int):
+@given(task_lists, st.floats(0.01, 0.99), st.integers(0, 9))
+def test_no_task_is_both_learned_from_and_tested_on(tasks: list[int], val_fraction: float, seed: int):
     blank = toy_pairs(1, 1)[0]
     pairs = [dataclasses.replace(blank, id=str(i), task_id=f"task-{task}") for i, task in enumerate(tasks)]
-    learned, tested = split_by_task(pairs, held_out, seed)
+    count = max(1, round(val_fraction * len(set(tasks))))
+    if count == len(set(tasks)):
+        with pytest.raises(ValueError, match="cannot be split by task"):
+            split_by_task(pairs, val_fraction, seed)
+        return
+    learned, tested = split_by_task(pairs, val_fraction, seed)
     assert sorted([*learned, *tested], key=lambda p: int(p.id)) == pairs
     aside = {p.task_id for p in tested}
     assert not {p.task_id for p in learned} & aside
-    assert len(aside) == (max(1, round(held_out * len(set(tasks)))) if held_out else 0)
-    assert (learned, tested) == split_by_task(pairs, held_out, seed)
+    assert len(aside) == count
+    assert (learned, tested) == split_by_task(pairs, val_fraction, seed)
 
 
 def test_the_split_depends_on_the_seed():

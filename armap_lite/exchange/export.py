@@ -15,19 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, processors
 from torch import nn
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from armap_lite.llms.tokens import LineTokenizer
-from armap_lite.reward import folders
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
+from armap_lite.storage import folders
 from armap_lite.storage.assets import no_progress_bars
 from armap_lite.storage.store import read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory, transcript
 from armap_lite.vision.pictures import PictureEmbedding, encode
 
 TOLERANCE = 1e-4  # between the kit's score and that of the exported folder
+OTHERWISE = "score with armap_lite.reward.load"
 
 
 def export(path: Path | str, out: Path | str) -> dict[str, Any]:
@@ -44,8 +47,16 @@ def export(path: Path | str, out: Path | str) -> dict[str, Any]:
     folders.check_named(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already; give a new folder, or delete that one")
-    with no_progress_bars(str(path)):
-        return _export(path, out)
+    part = folders.beside(out)
+    try:
+        with no_progress_bars(str(path)):
+            exported = _export(path, part)
+        if out.exists():
+            out.rmdir()  # empty
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return exported
 
 
 def _export(path: Path, out: Path) -> dict[str, Any]:
@@ -53,38 +64,32 @@ def _export(path: Path, out: Path) -> dict[str, Any]:
     network, tokenizer = build(config, "cpu")
     network.load_learned(path)
     network.eval().requires_grad_(False)
-    examples = _examples(path.parent)
-    lines = LineTokenizer(tokenizer)
-    limit = config.max_tokens
+    examples, lines, limit = _examples(path.parent), LineTokenizer(tokenizer), config.max_tokens
     rows = [encode(lines, trajectory, text, limit)[0] for text, trajectory in examples]
     bias = network.head.bias.item() if network.head.bias is not None else 0.0
-    expected = _scores(lambda batch: network(**batch), rows) - bias
+    expected = _scores(lambda batch: network(**batch), rows) - bias  # [N]
 
     _merge(network)
     texts = [transcript(trajectory, text) for text, trajectory in examples]
     written = _tokenizer(tokenizer, lines, texts, limit)
     model = _classifier(network, written.pad_token_id, bias)
-    part = folders.beside(out)
-    try:
-        model.save_pretrained(part)
-        written.save_pretrained(part)
-        _rename_class(part / "tokenizer_config.json")
-        scores = _read_back(part, rows)
-        difference = float((scores - expected).abs().max())
-        if not difference <= TOLERANCE:
-            raise ValueError(
-                f"{type(model).__name__} scores otherwise than the kit does (by up to {difference:.2g}), so it is not "
-                "exported; score with armap_lite.reward.load"
-            )
-        kept = zip(examples, texts, rows, scores.tolist())
-        shown = [{"instruction": i, "text": text, "input_ids": row, "score": s} for (i, _), text, row, s in kept]
-        shown_lines = ",\n".join(json.dumps(line, ensure_ascii=False, allow_nan=False) for line in shown)
-        write_atomic(part / "example.json", f"[\n{shown_lines}\n]\n")
-        if out.exists():
-            out.rmdir()  # empty
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(out)
+    written.save_pretrained(out)
+    file = out / "tokenizer_config.json"  # gets the name of a class that transformers 4 knows as well
+    settings = json.loads(file.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    write_atomic(file, json.dumps(settings, indent=1))
+    back = AutoModelForSequenceClassification.from_pretrained(out).eval()
+    scores = _scores(lambda batch: back(**batch).logits[:, 0], rows, written.pad_token_id)  # [N]
+    difference = float((scores - expected).abs().max())
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"{type(model).__name__} scores otherwise than the kit does (by up to {difference:.2g}), so it is not "
+            f"exported; {OTHERWISE}"
+        )
+    kept = zip(examples, texts, rows, scores.tolist())
+    shown = [{"instruction": i, "text": text, "input_ids": row, "score": s} for (i, _), text, row, s in kept]
+    shown_lines = ",\n".join(json.dumps(line, ensure_ascii=False, allow_nan=False) for line in shown)
+    write_atomic(out / "example.json", f"[\n{shown_lines}\n]\n")
     return {"config": config, "bias": bias, "difference": difference}
 
 
@@ -104,8 +109,6 @@ def _merge(network: RewardNetwork) -> None:
 
 def _classifier(network: RewardNetwork, pad_token_id: int, bias: float) -> Any:
     """transformers' sequence-classification model of the backbone's architecture, with the weights of `network`."""
-    from transformers import AutoModelForSequenceClassification
-
     config: Any = copy.deepcopy(network.backbone.config)
     config.num_labels = 1
     config.problem_type = "regression"  # one number, not a probability
@@ -114,26 +117,24 @@ def _classifier(network: RewardNetwork, pad_token_id: int, bias: float) -> Any:
     if bias:
         config.armap_bias = bias
     name = config.model_type
-    other = "score with armap_lite.reward.load"
     try:
         model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     except ValueError as error:
-        raise ValueError(f"transformers has no sequence classification for architecture {name!r}; {other}") from error
+        raise ValueError(
+            f"transformers has no sequence classification for architecture {name!r}; {OTHERWISE}"
+        ) from error
     if not isinstance(getattr(model, "score", None), nn.Linear) or model.score.bias is not None:
-        raise ValueError(f"{type(model).__name__} has no linear head at the last token; {other}")
+        raise ValueError(f"{type(model).__name__} has no linear head at the last token; {OTHERWISE}")
     try:
         model.base_model.load_state_dict(network.backbone.state_dict())
         model.score.weight.data.copy_(network.head.weight)
     except RuntimeError as error:
-        raise ValueError(f"the weights of {name!r} do not fit {type(model).__name__} ({error}); {other}") from error
+        raise ValueError(f"the weights of {name!r} do not fit {type(model).__name__} ({error}); {OTHERWISE}") from error
     return model.eval()
 
 
 def _tokenizer(tokenizer: Any, lines: LineTokenizer, texts: Sequence[str], limit: int) -> Any:
     """A fast tokenizer that makes of each text what `lines` makes of it: `start`, then its tokens."""
-    from tokenizers import Tokenizer, processors
-    from transformers import PreTrainedTokenizerFast
-
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ValueError(f"{type(tokenizer).__name__} has no fast tokenizer, so it cannot be exported")
@@ -154,20 +155,6 @@ def _tokenizer(tokenizer: Any, lines: LineTokenizer, texts: Sequence[str], limit
     if found.pad_token_id == lines.newline:
         raise ValueError(f"the padding token {found.pad_token!r} also ends lines; give the tokenizer another")
     return found
-
-
-def _rename_class(file: Path) -> None:
-    """The name of the tokenizer's class that transformers 4 knows as well as transformers 5."""
-    settings = json.loads(file.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    write_atomic(file, json.dumps(settings, indent=1))
-
-
-def _read_back(folder: Path, rows: Sequence[list[int]]) -> torch.Tensor:
-    from transformers import AutoModelForSequenceClassification
-
-    model = AutoModelForSequenceClassification.from_pretrained(folder)
-    fill = model.config.get_text_config().pad_token_id
-    return _scores(lambda batch: model.eval()(**batch).logits[:, 0], rows, fill)
 
 
 def _scores(score: Any, rows: Sequence[list[int]], fill: int = 0) -> torch.Tensor:

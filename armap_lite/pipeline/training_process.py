@@ -1,7 +1,7 @@
 """Training in a process of its own: `python -m armap_lite train`, and `train`, which starts it and shows its progress.
 
 A notebook cannot start several ranks, and a GPU's memory is free again only when the process that used it has ended.
-Imports nothing heavy: the process that waits needs none of it.
+This module imports neither torch nor Lightning: the process that waits needs none of it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ STEP = re.compile(r"step (\d+) of (\d+):? ?(.*)")  # what `training.Progress` pr
 PAIRS = "preference pairs (.jsonl, .json, .parquet, .csv): TRL's columns, published rows, or what stage 2 writes"
 PACKAGE = Path(__file__).resolve().parents[2]  # the folder that holds armap_lite
 DERIVED = ("margins.json", "plans.jsonl", "seconds.json", "control.jsonl", "evaluation.json")  # from a reward model
-SHOWN = {"backbone": "NAME"}  # of options, what stands for the value
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # set by those who start ranks; the first has 0 in all
 GRACE = 10.0  # seconds that a process has to end by itself
 
@@ -43,7 +42,10 @@ class TrainingError(RuntimeError):
 def is_current(
     file: Path, pairs: Sequence[PreferencePair], reward: RewardConfig, training: TrainingConfig, seed: int
 ) -> bool:
-    """Whether training.json is there and names `pairs` and these settings; one without names is taken as it is."""
+    """Whether `file`, a training.json, exists and was trained on `pairs` with these settings.
+
+    A file of an earlier version that does not say so counts as current.
+    """
     if not file.is_file():
         return False
     known = read_json(file)
@@ -55,9 +57,9 @@ def is_current(
 
 
 def stage(folder: Path, reward: RewardConfig, training: TrainingConfig, *, seed: int = 0, **options: Any) -> None:
-    """Train on pairs.jsonl in `folder` into its reward_model/ and training.json.
+    """Train on pairs.jsonl in `folder`, and write reward_model/ and training.json there.
 
-    What followed from a model before is kept as *.old. `options`: those of `train`.
+    Files derived from an earlier model are renamed to *.old. `options`: those of `train`.
     """
     file = folder / "training.json"
     if file.is_file():
@@ -76,7 +78,7 @@ def _say_once(text: str) -> None:
 
 
 def metrics(file: Path) -> dict[str, float]:
-    """What training.json says of the training, without what it was trained on."""
+    """The metrics in training.json."""
     known = read_json(file)
     return {name: value for name, value in known.items() if name != "trained_on"}
 
@@ -91,10 +93,10 @@ def train(
     enable_progress_bar: bool = True,
     **trainer_options: Any,
 ) -> dict[str, Any]:
-    """Train on the file `pairs` (see `preferences.py`) into the folder `out`, as `training.train` does.
+    """Run `training.train` on the file `pairs` (see `exchange/preferences.py`) in a process of its own.
 
-    The process ends with this one, and with an interrupt of it. Returns the content of `out`/training.json. Raises
-    TrainingError where the process fails.
+    That process ends with this one, also on an interrupt. Returns the content of `out`/training.json. Raises
+    TrainingError if it fails.
     """
     command = [sys.executable, "-m", "armap_lite", "train", "--attended", "--pairs", str(pairs), "--out", str(out)]
     command += ["--seed", str(seed), "--trainer", json.dumps(trainer_options), *_flags(reward), *_flags(training)]
@@ -106,7 +108,8 @@ def train(
         errors="replace", env=env,
     )  # fmt: skip
     assert process.stdin and process.stdout
-    threading.Thread(target=_close_after, args=(process,), daemon=True).start()
+    # Ranks that outlive the first hold its stdout open, and end when their stdin is closed.
+    threading.Thread(target=lambda: (process.wait(), process.stdin.close()), daemon=True).start()  # type: ignore
     last, found = "", ""
     try:
         with tqdm(desc="train", disable=not enable_progress_bar) as bar:
@@ -138,13 +141,6 @@ def train(
     return read_json(out / "training.json")
 
 
-def _close_after(process: subprocess.Popen[str]) -> None:
-    """Close the stdin of `process` when it has ended: ranks that outlive it hold its stdout open, and end by this."""
-    process.wait()
-    assert process.stdin
-    process.stdin.close()
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m armap_lite train`: one for each field of `RewardConfig` and `TrainingConfig`."""
     parser.add_argument("--pairs", type=Path, required=True, metavar="FILE", help=PAIRS)
@@ -153,13 +149,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind in (RewardConfig, TrainingConfig):
         group = parser.add_argument_group(f"fields of {kind.__name__}, see reward/config.py")
         for field in dataclasses.fields(kind):
-            named = {"num_layers": "all"}.get(field.name, "none") if field.default is None else field.default
+            shown = {"num_layers": "all"}.get(field.name, "none") if field.default is None else field.default
             group.add_argument(
                 _flag(field.name),
-                type=_reader(field),
+                type=functools.partial(_value, str(field.type)),
                 default=field.default,
-                metavar=SHOWN.get(field.name, "X"),
-                help=f"default: {named}",
+                metavar="NAME" if field.name == "backbone" else "X",
+                help=f"default: {shown}",
             )
     parser.add_argument("--trainer", type=json.loads, default={}, metavar="JSON", help="options of Lightning's Trainer")
     parser.add_argument("--attended", action="store_true", help=argparse.SUPPRESS)  # ends when stdin is closed
@@ -171,40 +167,31 @@ def main(options: argparse.Namespace) -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else tokenizers warns of each worker that is forked
     from armap_lite.exchange import preferences
-    from armap_lite.reward import folders
+    from armap_lite.storage import folders
 
-    told = vars(options)
     if parse_spec(options.backbone)[1]:
         raise ValueError(f"--backbone={options.backbone!r}: expected a name without options")
-    config = RewardConfig(**{field.name: told[field.name] for field in dataclasses.fields(RewardConfig)})
-    settings = TrainingConfig(**{field.name: told[field.name] for field in dataclasses.fields(TrainingConfig)})
+    config = RewardConfig(**{field.name: getattr(options, field.name) for field in dataclasses.fields(RewardConfig)})
+    names = [field.name for field in dataclasses.fields(TrainingConfig)]
+    settings = TrainingConfig(**{name: getattr(options, name) for name in names})
     folders.log_of(options.out)
-    pairs = preferences.read(options.pairs)
+    pairs, file = preferences.read(options.pairs), options.out / "training.json"
     first = not any(int(os.environ.get(name, "0")) for name in RANKS)
     with folders.alone(options.out) if first else contextlib.nullcontext():  # the other ranks belong to the first
-        _train_here(pairs, config, settings, options, first)
-
-
-def _train_here(
-    pairs: list[PreferencePair],
-    config: RewardConfig,
-    settings: TrainingConfig,
-    options: argparse.Namespace,
-    first: bool,
-) -> None:
-    found = options.out / "training.json"
-    if found.is_file():
-        if same_source(read_json(found).get("trained_on"), trained_on(pairs, config, settings, options.seed)):
+        if file.is_file():
+            source = trained_on(pairs, config, settings, options.seed)
+            same = same_source(read_json(file).get("trained_on"), source)
             if first:
-                print(f"{options.out} was trained on these pairs with these settings before")
-            return
-        if first:
-            print(f"{options.out} holds a model of other pairs or settings; it stays until the new one is complete")
-    from armap_lite.reward import training
+                was = "was trained on these pairs with these settings before"
+                other = "holds a model of other pairs or settings; it stays until the new one is complete"
+                print(f"{options.out} {was if same else other}")
+            if same:
+                return
+        from armap_lite.reward import training
 
-    progress = {"enable_progress_bar": False, "callbacks": [training.Progress()]}
-    more = {**options.trainer, **progress, "seed": options.seed}
-    end = training.train(pairs, options.out, config, settings, **more)
+        progress = {"enable_progress_bar": False, "callbacks": [training.Progress()]}
+        more = {**options.trainer, **progress, "seed": options.seed}
+        end = training.train(pairs, options.out, config, settings, **more)
     if first and not options.attended:
         accuracy = f"accuracy {end['val_accuracy']:.3f} on {end['val_pairs']} held-out pairs"
         print(f"{options.out}: {end['train_pairs']} pairs, {end['steps']} steps, {accuracy}")
@@ -216,31 +203,21 @@ def _flag(name: str) -> str:
 
 def _flags(settings: RewardConfig | TrainingConfig) -> list[str]:
     """The command line's words for those fields of `settings` that are not at their default."""
-    changed = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-    changed = {f.name: changed[f.name] for f in dataclasses.fields(settings) if changed[f.name] != f.default}
-    return [f"{_flag(name)}={'none' if value is None else value}" for name, value in changed.items()]
+    values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    changed = [f.name for f in dataclasses.fields(settings) if values[f.name] != f.default]
+    return [f"{_flag(name)}={'none' if values[name] is None else values[name]}" for name in changed]
 
 
-def _reader(field: dataclasses.Field) -> Callable[[str], Any]:
-    """What turns an argument's text into the value of `field`."""
-    kind, _, optional = str(field.type).partition(" | ")
-    made: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "bool": _yes}
-
-    def read(text: str) -> Any:
-        if optional and text.lower() in ("none", "all"):
-            return None
-        try:
-            return made[kind](text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no {kind}") from None
-
-    return read
-
-
-def _yes(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
+def _value(annotation: str, text: str) -> Any:
+    """The value of an option from its `text`; `annotation`: that of its field, such as "int | None"."""
+    kind, _, optional = annotation.partition(" | ")
+    if optional and text.lower() in ("none", "all"):
+        return None
+    read: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
+    try:
+        return {"true": True, "false": False}[text.lower()] if kind == "bool" else read[kind](text)
+    except (KeyError, ValueError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no {kind}") from None
 
 
 def _end_with_parent() -> None:

@@ -1,7 +1,4 @@
-"""The reward model: `load` one that was trained (see `training.py`), or take it `untrained` for comparison.
-
-A finished one, published or exported, needs no training (see `finished.py`).
-"""
+"""Stage 3, the reward model: `load` a trained or finished one, or take it `untrained` as a baseline."""
 
 from __future__ import annotations
 
@@ -20,18 +17,16 @@ def is_finished(spec: str) -> bool:
     """Whether `spec` is a reward model that needs no training: a folder that `training.train` wrote, or a
     sequence-classification model (a folder or a Hugging Face id). Raises OSError where a hub id cannot be looked up.
     """
-    if (Path(spec).expanduser() / "reward.json").is_file():
-        return True
     from armap_lite.reward.finished import is_classifier
 
-    return is_classifier(spec)
+    return (Path(spec).expanduser() / "reward.json").is_file() or is_classifier(spec)
 
 
-def load(path: Path | str, **options: Any) -> RewardModel:
+def load(path: Path | str, device: str = "auto", dtype: str = "auto", **options: Any) -> RewardModel:
     """The reward model in the folder `path`, or the finished one that a Hugging Face id names.
 
-    `options`: `device` (see `device.pick`), and those of `RewardModel`, such as `dtype`, `capacity` and `pack`.
-    Raises FileNotFoundError where `path` holds none, OSError where a hub id cannot be looked up.
+    `device`: see `device.pick`; `dtype`: see `model.load_to`; `options`: `capacity` and `pack`, as in `LocalLM`.
+    Raises FileNotFoundError where `path` holds no reward model, OSError where a hub id cannot be looked up.
     """
     from armap_lite.reward import finished
     from armap_lite.reward.model import build
@@ -39,33 +34,28 @@ def load(path: Path | str, **options: Any) -> RewardModel:
     from armap_lite.storage.assets import AssetError
 
     folder = Path(path).expanduser()
-    file = folder / "reward.json"
-    dtype = options.setdefault("dtype", "auto")
-    where = {"device": options.pop("device", "auto"), "dtype": dtype}
-    if not file.is_file():
-        known = (folder / "config.json").is_file() or not folder.is_dir()
-        try:
-            known = known and finished.is_classifier(str(path))
-        except AssetError:  # a path where nothing is
-            known = False
-        if not known:
-            raise FileNotFoundError(
-                f"{path} holds no reward model (no reward.json, no sequence classification); "
-                "train one, or give the folder of one"
-            )
-        return RewardModel(*finished.load(str(path), **where), **options)
-    network, tokenizer = build(RewardConfig.read(file), **where)
-    network.load_learned(folder)
-    return RewardModel(network, tokenizer, **options)
+    if (folder / "reward.json").is_file():
+        network, tokenizer = build(RewardConfig.read(folder / "reward.json"), device, dtype)
+        network.load_learned(folder)
+        return RewardModel(network, tokenizer, **options)
+    try:
+        known = finished.is_classifier(str(path))
+    except AssetError:  # there is no such path
+        known = False
+    if not known:
+        raise FileNotFoundError(
+            f"{path} holds no reward model (no reward.json, no sequence classification); "
+            "train one, or give the folder of one"
+        )
+    return RewardModel(*finished.load(str(path), device, dtype), **options)
 
 
 def untrained(config: RewardConfig, seed: int = 0) -> RewardModel:
-    """The reward model as training starts from it: a pretrained backbone and a random head."""
+    """The reward model before training: a pretrained backbone with a random head."""
     import torch
 
     from armap_lite.reward.model import build
     from armap_lite.reward.scorer import RewardModel
 
     torch.manual_seed(seed)
-    network, tokenizer = build(config, dtype="auto")
-    return RewardModel(network, tokenizer)
+    return RewardModel(*build(config, dtype="auto"))

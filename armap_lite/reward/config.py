@@ -1,4 +1,4 @@
-"""What a reward model is made of, and how it is trained. No heavy import, so that settings load at once."""
+"""Configuration of a reward model and of its training. Imports nothing heavy, so that settings load at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from armap_lite.trajectory import PreferencePair
 
-FEWEST_TOKENS = 8  # of an input that is cut: with fewer, hardly a word of either end is left
+FEWEST_TOKENS = 8  # smallest max_tokens: with fewer, hardly a word of either end of a text is left
 FORMER_NAMES = {  # of fields, in files that an earlier version wrote
     "keep": "num_layers",
     "train": "trainable",
@@ -31,7 +31,7 @@ def current_names(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """What a reward model is made of; saved beside its weights."""
+    """Architecture of a reward model; saved beside its weights."""
 
     backbone: str = "smollm2-135m-instruct"
     # An asset's name, a Hugging Face id or folder, or a GGUF file.
@@ -40,12 +40,12 @@ class RewardConfig:
     trainable: str = "top:8"
     # What learns besides the head: "top:K" layers, "lora:R" adapters of rank R, or "all".
     max_tokens: int = 512
-    # Longer inputs lose their middle; how many did is counted.
+    # Longer inputs lose their middle; training counts them.
     vision: str | None = None
-    # What looks at pictures: "efficientnet-lite0", a transformers vision model by id or folder, or "own": what the
-    # backbone, a vision-language model, brings. None: text only.
+    # Vision tower: "efficientnet-lite0", a transformers vision model by id or folder, or "own": that of the backbone,
+    # a vision-language model. None: text only.
     vision_tokens: int = 4
-    # Tokens a picture becomes, a square number; a vision-language model brings its own.
+    # Tokens per picture, a square number; a vision-language model has its own number.
 
     def __post_init__(self) -> None:
         if self.max_tokens < FEWEST_TOKENS:
@@ -64,17 +64,17 @@ class TrainingConfig:
     lr: float = 3e-4
     epochs: int = 1
     batch_size: int = 8  # pairs in one forward pass, on each device
-    accumulate_grad_batches: int = 1  # passes to one step of the optimiser
+    accumulate_grad_batches: int = 1  # forward passes in one optimiser step
     warmup: float = 0.1  # share of the steps in which the learning rate rises from 0
     schedule: str = "linear"  # afterwards: "constant", or "linear" down to 0
     weight_decay: float = 0.0
     gradient_clip_val: float = 1.0
     center_rewards_coefficient: float = 1e-3
-    val_fraction: float = 0.2  # share of the tasks whose pairs are only tested on
-    num_validations: int = 5  # validations in the run, evenly spread; each writes a checkpoint to resume from
-    monitor: str = "val_accuracy"  # what the best validation is told by; or "val_loss", which few pairs blur less
+    val_fraction: float = 0.2  # share of the tasks held out for validation
+    num_validations: int = 5  # evenly spread over the run; each writes a checkpoint to resume from
+    monitor: str = "val_accuracy"  # selects the best validation; or "val_loss", which is less noisy with few pairs
     patience: int = 3  # validations without a better one before training stops early
-    precision: str = "32-true"  # Lightning's name: "bf16-mixed" where the device is fast at it
+    precision: str = "32-true"  # as Lightning names it; "bf16-mixed" on devices that are fast at it
     devices: int = 1
     gradient_checkpointing: bool = False
 
@@ -89,7 +89,7 @@ class TrainingConfig:
 def trained_on(
     pairs: Iterable[PreferencePair], reward: RewardConfig, training: TrainingConfig, seed: int
 ) -> dict[str, Any]:
-    """What a training run depends on, as JSON: the SHA-256 of the pairs' content, the settings and the seed."""
+    """The inputs of a training run, as JSON: the SHA-256 of the pairs' content, the settings and the seed."""
     digest = hashlib.sha256()
     for pair in pairs:
         digest.update(json.dumps(pair.to_json(), sort_keys=True).encode() + b"\n")
@@ -98,9 +98,9 @@ def trained_on(
 
 
 def same_source(known: Any, mine: dict[str, Any]) -> bool:
-    """Whether `known`, of a file, and `mine` are one `trained_on`.
+    """Whether `known`, read from a file, equals `mine`, a `trained_on`.
 
-    A field that a later version added has its default in what an earlier one wrote.
+    Fields that an earlier version did not have are taken to have their defaults.
     """
     if not isinstance(known, dict):
         return False
@@ -110,7 +110,7 @@ def same_source(known: Any, mine: dict[str, Any]) -> bool:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`, which training wrote. Raises ValueError, with its name, where it holds none."""
+    """The JSON object in `file`, which training wrote. Raises ValueError, with its name, if there is none."""
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Preference pairs as batches: split by task, bucketed by length, the same order on every run and after a resume."""
+"""Batches of preference pairs: split by task, bucketed by length, in the same order on every run and after a resume."""
 
 from __future__ import annotations
 
@@ -43,11 +43,9 @@ class PairDataModule(L.LightningDataModule):
         pictures: Pictures | None = None,
     ):
         super().__init__()
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.seed = seed
+        self.batch_size, self.epochs, self.seed = batch_size, epochs, seed
         lines = LineTokenizer(tokenizer)
-        # where it is masked, any token will do
+        # padding is masked: any token will do
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else lines.start
         self.done = 0  # training batches that were done before a resume
         tokens: dict[int, Tokens] = {}  # by the pair's identity: one pair may come twice
@@ -61,22 +59,17 @@ class PairDataModule(L.LightningDataModule):
                 self.shortened += sum(cut for _, cut in sides)
         self.left_out = len(pairs) - len(kept)
         if self.left_out:
-            self._say_what_is_left_out(pairs, max_tokens, pictures)
-        self.train_pairs, self.val_pairs = two_parts(kept, val_fraction, seed)
+            blind = not pictures and any(p.chosen.pictures + p.rejected.pictures for p in pairs)
+            found = f"{self.left_out} of {len(pairs)} pairs have two equal sides in max_tokens={max_tokens}"
+            found += " without pictures" if blind else ""
+            if not kept:
+                way = "give vision" if blind else "allow more tokens"
+                raise ValueError(f"{found}, so there is nothing to learn; {way}")
+            if not rank_zero_only.rank:
+                print(f"{found}, and are left out", file=sys.stderr)
+        self.train_pairs, self.val_pairs = split_by_task(kept, val_fraction, seed)
         self.train_tokens = [tokens[id(p)] for p in self.train_pairs]
         self.val_tokens = [tokens[id(p)] for p in self.val_pairs]
-
-    def _say_what_is_left_out(self, pairs: Sequence[PreferencePair], limit: int, pictures: Pictures | None) -> None:
-        unseen = (
-            " without pictures" if not pictures and any(p.chosen.pictures + p.rejected.pictures for p in pairs) else ""
-        )
-        said = f"{self.left_out} of {len(pairs)} pairs have two equal sides in max_tokens={limit}{unseen}"
-        if self.left_out == len(pairs):
-            raise ValueError(
-                f"{said}, so there is nothing to learn; {'give vision' if unseen else 'allow more tokens'}"
-            )
-        if not rank_zero_only.rank:
-            print(f"{said}, and are left out", file=sys.stderr)
 
     def train_dataloader(self) -> DataLoader:
         trainer = self.trainer
@@ -96,10 +89,6 @@ class PairDataModule(L.LightningDataModule):
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.done = state["done"]
 
-    def longest(self) -> int:
-        """Tokens of the longest side of any pair."""
-        return max(len(side) for pair in (*self.train_tokens, *self.val_tokens) for side in pair)
-
     def _loader(self, rows: list[Tokens], **options: Any) -> DataLoader:
         cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         if cuda:
@@ -109,7 +98,7 @@ class PairDataModule(L.LightningDataModule):
 
 
 def collate(batch: Sequence[Tokens], value: int, multiple: int = 1) -> dict[str, Tensor]:
-    """One batch of pairs; a function of the module, because worker processes may have to import it."""
+    """One batch of pairs. A function of the module, because worker processes import it."""
     return pad([c for c, _ in batch] + [r for _, r in batch], value, multiple)
 
 
@@ -124,30 +113,23 @@ def pad(rows: Sequence[list[int]], value: int, multiple: int = 1) -> dict[str, T
 def split_by_task(
     pairs: Sequence[PreferencePair], val_fraction: float, seed: int
 ) -> tuple[list[PreferencePair], list[PreferencePair]]:
-    """Training and held-out pairs; no task has pairs in both."""
+    """Training and validation pairs; no task has pairs in both. Raises ValueError where one of the two is empty."""
     tasks = sorted({pair.task_id for pair in pairs})
     random.Random(seed).shuffle(tasks)
-    aside = set(tasks[: max(1, round(val_fraction * len(tasks)))]) if val_fraction > 0 else set()
-    return [p for p in pairs if p.task_id not in aside], [p for p in pairs if p.task_id in aside]
-
-
-def two_parts(
-    pairs: Sequence[PreferencePair], val_fraction: float, seed: int
-) -> tuple[list[PreferencePair], list[PreferencePair]]:
-    """`split_by_task`. Raises ValueError where one of the two would be empty."""
-    parts = split_by_task(pairs, val_fraction, seed)
+    aside = set(tasks[: max(1, round(val_fraction * len(tasks)))])
+    parts = [p for p in pairs if p.task_id not in aside], [p for p in pairs if p.task_id in aside]
     if not all(parts):
         raise ValueError(
-            f"{len(pairs)} pairs of {len({p.task_id for p in pairs})} tasks cannot be split by task "
-            f"with val_fraction={val_fraction}; collect more tasks"
+            f"{len(pairs)} pairs of {len(tasks)} tasks cannot be split by task with val_fraction={val_fraction}; "
+            "collect more tasks"
         )
     return parts
 
 
 class BucketSampler(Sampler[list[int]]):
-    """Batches of rows of like length, shuffled anew in each of `epochs`; rank `rank` of `world` gets its share.
+    """Batches of rows of similar length, reshuffled in each of `epochs`; rank `rank` of `world` gets its share.
 
-    `skip` batches at the front are left out: those that were done before a resume.
+    The first `skip` batches are left out: those done before a resume.
     """
 
     def __init__(

@@ -1,8 +1,7 @@
-"""A finished sequence-classification reward model, published or exported, used as it is: nothing is trained.
+"""Finished sequence-classification reward models, published or exported, used without training.
 
-What it reads: where its tokenizer has a chat template, the instruction is the user's turn and the rest of the
-transcript the assistant's, which is how published reward models were trained; else the transcript as plain text, which
-is what `export.py` writes. A text longer than the model reads loses its middle, as everywhere in this package.
+If the tokenizer has a chat template, the instruction is the user's turn and the rest of the transcript the assistant's,
+as published reward models were trained. Otherwise the model reads the transcript as plain text, as exported models do.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from torch import Tensor, nn
 
 from armap_lite.llms import layers
 from armap_lite.reward.config import RewardConfig
-from armap_lite.reward.model import at_end, hidden, load_to
+from armap_lite.reward.model import at_end, load_to
 from armap_lite.storage.assets import ASSETS, pretrained, resolve_model
 from armap_lite.trajectory import Trajectory, transcript
+from armap_lite.vision.pictures import without_middle
 
 LONGEST = 8192  # tokens, where neither tokenizer nor model states a limit
 
@@ -34,8 +34,8 @@ def is_classifier(spec: str) -> bool:
 class FinishedNetwork(nn.Module):
     """`forward(input_ids [B, T], attention_mask [B, T]) -> rewards [B]`, with the interface of `RewardNetwork`.
 
-    `head` is the linear layer that reads the last attended token of `backbone`; None where the model computes its
-    number in another way (an encoder, say) and is therefore run as a whole.
+    `head` is the linear layer that reads the last attended token of `backbone`. It is None where the model computes
+    its number in another way (an encoder, for example) and is therefore run as a whole.
     """
 
     pictures = None
@@ -45,31 +45,30 @@ class FinishedNetwork(nn.Module):
         if model.config.num_labels != 1:
             raise ValueError(f"{name} has {model.config.num_labels} labels; a reward model has one")
         self.model, self.backbone, self.tokenizer = model, model.base_model, tokenizer
+        self.pad = model.config.get_text_config().pad_token_id
         score = getattr(model, "score", None)
         self.head = score if isinstance(score, nn.Linear) else None
-        layers.check_vocabulary(model, tokenizer)
         stated = min(filter(None, layers.context(model)), default=LONGEST)
         limit = min(tokenizer.model_max_length, stated, LONGEST)
         self.config = RewardConfig(backbone=name, num_layers=None, trainable="nothing", max_tokens=limit)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        if self.head is None:
+            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits[:, 0].float()  # [B]
+        read = attention_mask if self.pad is None else attention_mask * (input_ids != self.pad)  # [B, T]; see `pooled`
+        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        return at_end(self.head, states.last_hidden_state, read)
 
     def pooled(self, ids: list[int]) -> list[int]:
         """`ids` up to the token whose hidden state transformers reads: the last that is not padding.
 
         A text that ends in `eos` loses it here where the model pads with `eos`, as most chat models do.
         """
-        pad = self.model.config.get_text_config().pad_token_id
-        last = max((i for i, token in enumerate(ids) if token != pad), default=0)
+        last = max((i for i, token in enumerate(ids) if token != self.pad), default=0)
         return ids[: last + 1]
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        if self.head is None:
-            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits[:, 0].float()  # [B]
-        pad = self.model.config.get_text_config().pad_token_id
-        read = attention_mask if pad is None else attention_mask * (input_ids != pad)  # see `pooled`
-        return at_end(self.head, hidden(self.backbone, input_ids, attention_mask), read)
-
     def encode(self, instruction: str, trajectory: Trajectory) -> tuple[list[int], bool]:
-        """The tokens of a trajectory, and whether it was too long and lost its middle."""
+        """The token ids of a trajectory, and whether it was too long and lost its middle."""
         text = transcript(trajectory, instruction)
         if getattr(self.tokenizer, "chat_template", None):
             asked, _, done = text.partition("\n")
@@ -83,20 +82,13 @@ class FinishedNetwork(nn.Module):
                 ) from error
         else:
             ids = self.tokenizer(text, verbose=False)["input_ids"]
-        limit = self.config.max_tokens
-        if len(ids) <= limit:
-            return ids, False
-        return ids[: limit - limit // 2] + ids[len(ids) - limit // 2 :], True
-
-    def learned(self) -> dict[str, Tensor]:
-        """Nothing was learned here."""
-        return {}
+        return without_middle(ids, self.config.max_tokens)
 
 
 def load(spec: str, device: str = "auto", dtype: str = "auto") -> tuple[FinishedNetwork, Any]:
     """The finished reward model that the folder or Hugging Face id `spec` names, and its tokenizer.
 
-    `device`: see `llms.device.pick`; `dtype`: as in `RewardModel`. Raises ValueError where it has more than one label.
+    `device`: see `device.pick`; `dtype`: see `model.load_to`. Raises ValueError where it has more than one label.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -104,6 +96,8 @@ def load(spec: str, device: str = "auto", dtype: str = "auto") -> tuple[Finished
     tokenizer = AutoTokenizer.from_pretrained(path)
 
     def make(kind: Any) -> FinishedNetwork:
-        return FinishedNetwork(pretrained(AutoModelForSequenceClassification, path, dtype=kind), tokenizer, spec)
+        model = pretrained(AutoModelForSequenceClassification, path, dtype=kind)
+        layers.check_vocabulary(model, tokenizer)
+        return FinishedNetwork(model, tokenizer, spec)
 
     return load_to(device, dtype, make), tokenizer

@@ -7,11 +7,17 @@ of activations: 68 bytes for each layer and hidden unit. 64 pairs of twice 1,024
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import nn
 
+from armap_lite.llms.device import cuda_has_bfloat16, without_cudnn_attention
 from armap_lite.reward.config import RewardConfig, TrainingConfig
+from armap_lite.reward.data import CUDA_MULTIPLE
 
 BYTES = 68  # of activations, for each layer and hidden unit of a padded token
 CHECKPOINT_BYTES = 4  # of a layer's kept input, for each hidden unit, with gradient checkpointing
@@ -42,3 +48,27 @@ def fit_batch(training: TrainingConfig, tokens: int, token_bytes: int, free: int
         if not left_over and 2 * size * tokens * token_bytes <= SHARE * free:
             break
     return replace(training, batch_size=size, accumulate_grad_batches=training.accumulate_grad_batches * parts)
+
+
+def fit_to_gpu(training: TrainingConfig, network: Any, longest: int) -> TrainingConfig:
+    """`training` as this process's GPU can do it: float16 where it has no bfloat16, batches that fit into its memory.
+
+    `longest`: tokens of the longest side of a pair. A smaller batch is reported on stderr.
+    """
+    without_cudnn_attention()
+    where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if training.precision.startswith("bf16") and not cuda_has_bfloat16(where):
+        training = replace(training, precision="16-mixed")
+    text = network.backbone.config.get_text_config()
+    each = activation_bytes(text.num_hidden_layers, text.hidden_size, network.config, training)
+    free = torch.cuda.mem_get_info(where)[0] - model_bytes(network)
+    padded = -(-longest // CUDA_MULTIPLE) * CUDA_MULTIPLE
+    fitted = fit_batch(training, padded, each, free)
+    if fitted != training:
+        print(
+            f"{fitted.batch_size} pairs a pass and {fitted.accumulate_grad_batches} passes a step instead of "
+            f"{training.batch_size} and {training.accumulate_grad_batches}: {free / 1e9:.0f} GB are free for "
+            f"activations, and all at once would take about {2e-9 * training.batch_size * padded * each:.0f} GB",
+            file=sys.stderr,
+        )
+    return fitted

@@ -1,10 +1,9 @@
-"""The reward model: a language model without its vocabulary, and one number at the last token.
+"""The reward model: a language model without its vocabulary head, and one number at the last token.
 
-R(instruction, trajectory) = w . h, h the hidden state of the last *attended* token. The backbone is the policy's
-own kind of transformer, cut after `num_layers` layers: telling a good trajectory from a bad one needs less depth than
-writing one, and half the layers cost half the time. Only the top layers (or LoRA adapters) learn; what is saved are
-the learned tensors, and the name of the backbone they belong to. Pictures come in through the input embedding
-(see `vision.py`).
+R(instruction, trajectory) = w . h, where h is the hidden state of the last *attended* token. The backbone is the
+policy's kind of transformer, cut after `num_layers` layers: telling a good trajectory from a bad one needs less depth
+than writing one, and half the layers cost half the time. Only the top layers (or LoRA adapters) learn. Saved are the
+learned tensors and the backbone's name. Pictures come in through the input embedding (see `vision/pictures.py`).
 """
 
 from __future__ import annotations
@@ -12,37 +11,36 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from armap_lite import vision
 from armap_lite.llms import layers
 from armap_lite.llms.device import pick, say_once
 from armap_lite.reward.config import RewardConfig
-from armap_lite.vision import towers
+from armap_lite.storage.assets import pretrained, resolve_model
 from armap_lite.vision.pictures import PictureEmbedding, Pictures, Tower
 from armap_lite.vision.projector import WordProjector
 
-LARGE = 50_000_000  # below it, fp32 takes little time and memory, and rewards may differ by less than bf16 resolves
+LARGE = 50_000_000  # parameters; below, fp32 is cheap, and rewards may differ by less than bf16 resolves
 
 
 class RewardNetwork(nn.Module):
-    """Backbone and scalar head. `forward(input_ids [B, T], attention_mask [B, T]) -> rewards [B]`."""
+    """Backbone and scalar head: `forward(input_ids, attention_mask)`, [B, T] padded on the right -> rewards [B]."""
 
     def __init__(
         self, backbone: nn.Module, config: RewardConfig, tower: Tower | None = None, projector: nn.Module | None = None
     ):
         """`tower`: for pictures; `projector`: one that was trained with both. Without it, a new one learns."""
         super().__init__()
-        if config.max_tokens < 2:
-            raise ValueError(f"max_tokens={config.max_tokens} leaves nothing to read; use at least 2")
         limit = layers.context(backbone)[0]
         if limit is not None and limit < config.max_tokens:
             kind = type(backbone).__name__
@@ -52,7 +50,7 @@ class RewardNetwork(nn.Module):
         self.backbone = prepare(backbone, config)
         words = self.backbone.get_input_embeddings()  # type: ignore[operator]
         size = words.embedding_dim  # also of what comes out (OPT's `hidden_size` may be another)
-        self.head = nn.Linear(size, 1, bias=False)  # without: so are the heads of transformers (see `export.py`)
+        self.head = nn.Linear(size, 1, bias=False)  # as the heads of transformers (see `exchange/export.py`)
         nn.init.normal_(self.head.weight, std=0.02)
         self.pictures: Pictures | None = None
         if tower:
@@ -69,10 +67,10 @@ class RewardNetwork(nn.Module):
             embedding = PictureEmbedding(words, self.pictures, projector)
             self.backbone.set_input_embeddings(embedding)  # type: ignore[operator]
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, right_padded: bool = False) -> Tensor:
-        """`right_padded`: the caller knows that padding stands on the right; then most backbones need no mask."""
-        mask = None if right_padded and self._needs_no_mask else attention_mask
-        return at_end(self.head, hidden(self.backbone, input_ids, mask), attention_mask)
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        mask = None if self._needs_no_mask else attention_mask  # [B, T]
+        states = self.backbone(input_ids=input_ids, attention_mask=mask, use_cache=False)
+        return at_end(self.head, states.last_hidden_state, attention_mask)  # [B]
 
     @functools.cached_property
     def _needs_no_mask(self) -> bool:
@@ -83,15 +81,19 @@ class RewardNetwork(nn.Module):
         if self.config.vision == "own":  # positions of a vision-language model may depend on its pictures
             return False
         device, training = self.head.weight.device, self.training
-        ids = torch.arange(3, 19, device=device).view(2, 8)
+        ids = torch.arange(3, 19, device=device).view(2, 8)  # [B, T]
         mask = torch.ones_like(ids)
         mask[0, 5:] = 0
         try:
             with torch.no_grad(), torch.autocast(device.type, enabled=False):
-                with_mask, without = (hidden(self.eval().backbone, ids, some)[mask > 0] for some in (mask, None))
+                backbone: Any = self.eval().backbone
+                masked, plain = (  # [N, H] each
+                    backbone(input_ids=ids, attention_mask=some, use_cache=False).last_hidden_state[mask > 0]
+                    for some in (mask, None)
+                )
         finally:
             self.train(training)
-        return torch.allclose(with_mask, without, rtol=1e-3, atol=1e-3 * float(with_mask.abs().max()))
+        return torch.allclose(masked, plain, rtol=1e-3, atol=1e-3 * float(masked.abs().max()))
 
     def learned(self) -> dict[str, Tensor]:
         """The tensors that are not the backbone's own, by name: head, new projector, what `config.trainable` names."""
@@ -123,58 +125,28 @@ class RewardNetwork(nn.Module):
         self.load_state_dict(tensors, strict=False)
 
 
-def hidden(backbone: Any, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Hidden states [B, T, H] of `input_ids` [B, T], padded on either side; no mask: on the right, and unseen."""
-    told = {} if attention_mask is None else {"attention_mask": attention_mask}
-    if attention_mask is not None and _counts_from_zero(backbone):  # else padding on the left would shift positions
-        told["position_ids"] = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-    return backbone(input_ids=input_ids, use_cache=False, **told).last_hidden_state
-
-
-_POSITIONS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-
-
-def _counts_from_zero(backbone: nn.Module) -> bool:
-    """Whether `backbone` takes positions, and those it makes itself begin with 0 (RoBERTa's do not)."""
-    if backbone not in _POSITIONS:
-        device, training = next(backbone.parameters()).device, backbone.training
-        ids = torch.arange(3, 11, device=device)[None]
-        try:
-            with torch.no_grad(), torch.autocast(device.type, enabled=False):
-                own, told = (
-                    backbone.eval()(input_ids=ids, use_cache=False, **some).last_hidden_state
-                    for some in ({}, {"position_ids": torch.arange(8, device=device)[None]})
-                )
-            _POSITIONS[backbone] = torch.allclose(own, told, rtol=1e-3, atol=1e-3 * float(own.abs().max()))
-        except TypeError:  # it takes none
-            _POSITIONS[backbone] = False
-        finally:
-            backbone.train(training)
-    return _POSITIONS[backbone]
-
-
 def at_end(head: Any, states: Tensor, attention_mask: Tensor) -> Tensor:
-    """What `head` says [B] of the hidden `states` [B, T, H] at the last token of each row that is attended to."""
+    """`head` applied to the hidden `states` [B, T, H] at the last attended token of each row -> [B], in fp32."""
     last = states[torch.arange(len(states), device=states.device), last_attended(attention_mask)]  # [B, H]
     with torch.autocast(last.device.type, enabled=False):  # two rewards may differ by less than bf16 resolves
-        return head(last.float())[:, 0]
+        return head(last.float())[:, 0]  # [B]
 
 
 def last_attended(attention_mask: Tensor) -> Tensor:
     """Index of the last 1 in each row of `attention_mask` [B, T] -> [B], whatever the padding side."""
     length = attention_mask.shape[-1]
-    return length - 1 - attention_mask.flip(-1).long().argmax(-1)
+    return length - 1 - attention_mask.flip(-1).long().argmax(-1)  # [B]
 
 
 def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
     """Cut `backbone` after `config.num_layers` layers and leave only what `config.trainable` names to learn."""
     if config.num_layers is not None:
         layers.cut(backbone, config.num_layers)
-    kind, _, number = config.trainable.partition(":")
-    if kind not in ("all", "top", "lora") or (kind != "all" and not (number.isdigit() and int(number) > 0)):
+    if not re.fullmatch(r"all|(top|lora):[1-9]\d*", config.trainable):
         raise ValueError(
             f"trainable={config.trainable!r} is not known; use 'top:8' (layers), 'lora:64' (rank) or 'all'"
         )
+    kind, _, number = config.trainable.partition(":")
     backbone.requires_grad_(kind == "all")
     if kind == "top":
         for module in layers.top(backbone, int(number)):
@@ -195,60 +167,46 @@ def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
     return backbone
 
 
-def place(network: Any, device: torch.device, dtype: str) -> Any:
-    """Convert the parameters of `network.backbone` in place, as `RewardModel` says of `dtype`, then move to `device`.
-
-    Buffers keep their dtype: with rotary frequencies rounded to bf16, positions far into a text would be wrong.
-    """
-    if dtype != "auto" or (device.type == "cuda" and _size(network) >= LARGE):
-        kind = pick(str(device), dtype)[1]
-        for parameter in network.backbone.parameters():
-            parameter.data = parameter.data.to(kind)
-        if network.pictures:  # a picture's features come in fp32
-            network.backbone.get_input_embeddings().projector.float()
-    if network.head is not None:
-        network.head.float()
-    return network.to(device)
-
-
-def _size(network: Any) -> int:
-    return sum(p.numel() for p in network.backbone.parameters())
-
-
 def load_to(device: str, dtype: str, make: Callable[[Any], Any]) -> Any:
-    """The network that `make` loads on the CPU in the dtype it is given, converted by `place` before it is moved.
+    """The network that `make` loads on the CPU in the dtype it is given, with its backbone in `dtype`, on `device`.
 
-    "auto" on CUDA loads the weights as they are stored: in fp32, 8B parameters would take 32 GB of memory first.
+    "auto" is bf16 on CUDA (fp16 where the card has no bf16) for backbones of `LARGE` parameters and more, else fp32.
+    The head is always in fp32. So are buffers: with rotary frequencies rounded to bf16, positions far into a text would
+    be wrong.
     """
     where, kind = pick(device, "float32" if dtype == "auto" else dtype)
-    network = make("auto" if dtype == "auto" and where.type == "cuda" else kind)
-    if dtype == "auto" and _size(network) < LARGE:
-        network.float()
-    return place(network, where, dtype)
+    stored = dtype == "auto" and where.type == "cuda"  # in fp32, 8B parameters would take 32 GB of memory first
+    network = make("auto" if stored else kind)
+    if stored and sum(p.numel() for p in network.backbone.parameters()) >= LARGE:
+        kind = pick(str(where))[1]
+    for parameter in network.backbone.parameters():
+        parameter.data = parameter.data.to(kind)
+    if network.pictures:  # a picture's features come in fp32
+        network.backbone.get_input_embeddings().projector.float()
+    if network.head is not None:
+        network.head.float()
+    return network.to(where)
 
 
 def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") -> tuple[RewardNetwork, Any]:
     """A reward network on the pretrained backbone that `config` names, untrained, and its tokenizer.
 
-    `device`: see `device.pick`; `dtype`: as in `RewardModel`.
+    `device`: see `device.pick`; `dtype`: see `load_to`.
     """
     from transformers import AutoModel, AutoTokenizer
 
-    from armap_lite.storage.assets import pretrained, resolve_model
-
     path = resolve_model(config.backbone)
-    found: list[Any] = []  # the tokenizer
+    tokenizer: Any = None
 
     def make(kind: Any) -> RewardNetwork:
+        nonlocal tokenizer
+        tower = projector = None
         if config.vision:  # a tower computes in fp32, and is kept in what it was loaded in
             tower_kind = torch.float32 if kind == "auto" else kind
-            backbone, tokenizer, tower, projector = towers.load(path, config.vision, config.vision_tokens, tower_kind)
-            found.append(tokenizer)
-            return RewardNetwork(backbone, config, tower, projector)
-        found.append(AutoTokenizer.from_pretrained(path))
-        return RewardNetwork(pretrained(AutoModel, path, dtype=kind), config)
+            backbone, tokenizer, tower, projector = vision.load(config.vision, config.vision_tokens, path, tower_kind)
+        else:
+            backbone, tokenizer = pretrained(AutoModel, path, dtype=kind), AutoTokenizer.from_pretrained(path)
+        layers.check_vocabulary(backbone, tokenizer)
+        return RewardNetwork(backbone, config, tower, projector)
 
-    network = load_to(device, dtype, make)
-    words: Any = network.backbone
-    layers.check_vocabulary(words, found[0])
-    return network, found[0]
+    return load_to(device, dtype, make), tokenizer

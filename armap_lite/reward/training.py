@@ -21,25 +21,25 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.nn import functional as F
 
-from armap_lite.llms.device import cuda_has_bfloat16, pick, without_cudnn_attention
+from armap_lite.llms.device import pick
 from armap_lite.llms.tokens import LineTokenizer
-from armap_lite.reward import folders
 from armap_lite.reward.config import RewardConfig, TrainingConfig, current_names, read_json, same_source, trained_on
-from armap_lite.reward.data import CUDA_MULTIPLE, PairDataModule, two_parts
-from armap_lite.reward.memory import activation_bytes, fit_batch, model_bytes
+from armap_lite.reward.data import PairDataModule, split_by_task
+from armap_lite.reward.memory import fit_to_gpu
 from armap_lite.reward.model import RewardNetwork, build
+from armap_lite.storage import folders
 from armap_lite.storage.store import caption, write_atomic
 from armap_lite.trajectory import PreferencePair
 from armap_lite.vision.projector import align
 
 FEWEST = 10  # pictures to align a projector with: there is nothing to learn from fewer
-WORST = {"val_accuracy": -1.0, "val_loss": math.inf}  # before the first validation, and where nothing is held out
+WORST = {"val_accuracy": -1.0, "val_loss": math.inf}  # before the first validation
 
 
 def pairwise_loss(chosen: Tensor, rejected: Tensor, center_rewards_coefficient: float = 0.0) -> Tensor:
@@ -65,44 +65,31 @@ class RewardModule(L.LightningModule):
             network.backbone.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.network(input_ids, attention_mask, right_padded=True)
-
-    def on_before_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        if self.trainer.training:  # counted here, where the batch is on the CPU: a GPU would have to be waited for
-            self.tokens += int(batch["attention_mask"].sum())
-        return batch
+        return self.network(input_ids, attention_mask)  # [2B]
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         return self._step("train", batch)
 
-    def setup(self, stage: str) -> None:
-        """Take the batch of the first rank: others may have found other memory free, or no file of it yet."""
-        trainer, data = self.trainer, self.trainer.datamodule  # type: ignore[attr-defined]
-        mine = (data.batch_size, trainer.accumulate_grad_batches, trainer.val_check_interval)
-        found = trainer.strategy.broadcast(mine)
-        data.batch_size, trainer.accumulate_grad_batches, trainer.val_check_interval = found
-
-    def on_train_start(self) -> None:
-        self._clock = time.perf_counter()
-
-    def on_validation_start(self) -> None:
-        self._stop_clock()
-
-    def on_validation_end(self) -> None:
-        self._clock = time.perf_counter()
-
-    def on_train_end(self) -> None:
-        self._stop_clock()
-        step = self.trainer.global_step
-        if step % self.trainer.log_every_n_steps:  # of type int; the last step is a point of the curve too
-            last = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("train_")}
-            for logger in self.trainer.loggers:
-                logger.log_metrics(last, step - 1)
-        tokens = torch.tensor(self.tokens, device=self.device)
-        self.tokens = int(self.trainer.strategy.reduce(tokens, reduce_op="sum"))
-
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         self._step("val", batch)
+
+    def _step(self, name: str, batch: dict[str, Tensor]) -> Tensor:
+        rewards = self(**batch)  # [2B], chosen first
+        chosen, rejected = rewards.chunk(2)  # [B] each
+        loss = pairwise_loss(chosen, rejected, self.config.center_rewards_coefficient)  # []
+        margin = (chosen - rejected).detach()  # [B]
+        metrics = {  # as TRL's RewardTrainer names them
+            "loss": loss.detach(),
+            "accuracy": (margin > 0).float().mean(),
+            "margin": margin.mean(),
+            "min_reward": rewards.min().detach(),
+            "mean_reward": rewards.mean().detach(),
+            "max_reward": rewards.max().detach(),
+        }
+        val = name == "val"
+        named = {f"{name}_{k}": v for k, v in metrics.items()}
+        self.log_dict(named, batch_size=len(chosen), sync_dist=val, on_step=not val, on_epoch=val)
+        return loss
 
     def on_validation_epoch_end(self) -> None:
         found = {name: float(self.trainer.callback_metrics.get(name, worst)) for name, worst in WORST.items()}
@@ -134,6 +121,42 @@ class RewardModule(L.LightningModule):
         else:
             self.clip_gradients(optimizer, gradient_clip_val, **rest)
 
+    def setup(self, stage: str) -> None:
+        """Take the batch of the first rank: others may have found other memory free, or no file of it yet."""
+        trainer, data = self.trainer, self.trainer.datamodule  # type: ignore[attr-defined]
+        mine = (data.batch_size, trainer.accumulate_grad_batches, trainer.val_check_interval)
+        found = trainer.strategy.broadcast(mine)
+        data.batch_size, trainer.accumulate_grad_batches, trainer.val_check_interval = found
+
+    def on_before_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        if self.trainer.training:  # counted here, where the batch is on the CPU: a GPU would have to be waited for
+            self.tokens += int(batch["attention_mask"].sum())
+        return batch
+
+    def on_train_start(self) -> None:
+        self._clock = time.perf_counter()
+
+    def on_validation_start(self) -> None:
+        self._stop_clock()
+
+    def on_validation_end(self) -> None:
+        self._clock = time.perf_counter()
+
+    def on_train_end(self) -> None:
+        self._stop_clock()
+        step = self.trainer.global_step
+        if step % self.trainer.log_every_n_steps:  # of type int; the last step is a point of the curve too
+            last = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("train_")}
+            for logger in self.trainer.loggers:
+                logger.log_metrics(last, step - 1)
+        tokens = torch.tensor(self.tokens, device=self.device)
+        self.tokens = int(self.trainer.strategy.reduce(tokens, reduce_op="sum"))
+
+    def _stop_clock(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - self._clock
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         learned = self.network.learned().keys()
         checkpoint["state_dict"] = {f"network.{k}": checkpoint["state_dict"][f"network.{k}"] for k in learned}
@@ -141,33 +164,6 @@ class RewardModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.best, self.tokens, self.seconds = checkpoint["so_far"]
-
-    def _stop_clock(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.seconds += time.perf_counter() - self._clock
-
-    def _step(self, name: str, batch: dict[str, Tensor]) -> Tensor:
-        rewards = self(**batch)  # [2B], chosen first
-        chosen, rejected = rewards.chunk(2)  # [B] each
-        loss = pairwise_loss(chosen, rejected, self.config.center_rewards_coefficient)
-        margin = (chosen - rejected).detach()
-        metrics = {
-            "loss": loss.detach(),
-            "accuracy": (margin > 0).float().mean(),
-            "margin": margin.mean(),
-            "min_reward": rewards.min().detach(),
-            "mean_reward": rewards.mean().detach(),
-            "max_reward": rewards.max().detach(),
-        }
-        self.log_dict(
-            {f"{name}_{k}": v for k, v in metrics.items()},
-            batch_size=len(chosen),
-            sync_dist=name == "val",
-            on_step=name == "train",
-            on_epoch=name == "val",
-        )
-        return loss
 
 
 class AtomicIO(TorchCheckpointIO):
@@ -179,7 +175,7 @@ class AtomicIO(TorchCheckpointIO):
 
 
 class Progress(L.Callback):
-    """Prints `step 20 of 100` every few seconds, and what a validation found; `process.py` makes a bar of it."""
+    """Prints `step 20 of 100` every few seconds, and each validation's metrics; `training_process` shows a bar."""
 
     def __init__(self, seconds: float = 5.0):
         self.seconds = seconds
@@ -210,10 +206,10 @@ def train(
     callbacks: Sequence[L.Callback] = (),
     **trainer_options: Any,
 ) -> dict[str, float]:
-    """Train on `pairs` in this process; the best model lies in the folder `out` afterwards.
+    """Train on `pairs` in this process and write the best model to the folder `out`.
 
-    Beside its weights lies `training.json`: the metrics, and what it was trained on. A model that was in `out` before
-    stays until the new one is complete. The curves are in `out`-training. A run that was broken off goes on from its
+    `out` also gets `training.json`: the metrics, and the pairs' hash and the settings. A model that was in `out` before
+    stays until the new one is complete. The curves are in `out`-training. A run that was interrupted goes on from its
     last checkpoint, if pairs and settings are the same. `network`: network and tokenizer, instead of the pretrained
     ones that `reward` names. `trainer_options`: of Lightning's Trainer.
 
@@ -229,7 +225,7 @@ def train(
         logging.getLogger(noisy).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")  # on its own internals, and modules frozen on purpose
     L.seed_everything(seed, workers=True, verbose=False)
-    two_parts(pairs, training.val_fraction, seed)  # what cannot be split is said before a backbone is loaded
+    split_by_task(pairs, training.val_fraction, seed)  # what cannot be split is said before a backbone is loaded
     model, tokenizer = network or build(reward, "cpu")
     with_pictures = sum(bool(pair.chosen.pictures or pair.rejected.pictures) for pair in pairs)
     if with_pictures and not model.pictures and not rank_zero_only.rank:
@@ -246,47 +242,15 @@ def train(
         pictures=model.pictures,
     )
     source = trained_on(pairs, reward if network is None else model.config, training, seed)  # as asked for, uncapped
-    training = _start(log, source, _for_cuda(training, model, data.longest()) if cuda else training)
+    if cuda:
+        longest = max(len(side) for pair in (*data.train_tokens, *data.val_tokens) for side in pair)
+        training = fit_to_gpu(training, model, longest)
+    training = _resume_or_restart(log, source, training)
     data.batch_size = training.batch_size
     if model.pictures and model.config.vision != "own":
-        _open_eyes(model, data.train_pairs, LineTokenizer(tokenizer), begun=last.is_file())
+        _align_projector(model, data.train_pairs, LineTokenizer(tokenizer), begun=last.is_file())
     module = RewardModule(model, training, best)
-    batches = -(-len(data.train_pairs) // training.batch_size) * training.epochs // training.devices
-    check = (
-        max(1, batches // training.num_validations // training.accumulate_grad_batches)
-        * training.accumulate_grad_batches
-    )
-    attempt = len(list(log.glob("attempt-*")))  # a run that goes on does not lose the curves it had
-    trainer = L.Trainer(
-        max_epochs=1,  # the sampler strings the epochs together, so that a checkpoint knows its place by batches alone
-        accumulate_grad_batches=training.accumulate_grad_batches,
-        gradient_clip_val=training.gradient_clip_val,
-        precision=training.precision,  # type: ignore[arg-type]
-        devices=training.devices,
-        val_check_interval=min(check, batches),
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        # Each logged value is read from the device. A GPU waits for that; a long run has enough points all the same.
-        log_every_n_steps=20 if cuda else 1,
-        logger=[
-            CSVLogger(log, name="", version=f"attempt-{attempt:03}", flush_logs_every_n_steps=1),
-            TensorBoardLogger(log, name="", version=""),
-        ],
-        callbacks=[
-            EarlyStopping(
-                training.monitor,
-                mode="max" if module.sign > 0 else "min",
-                patience=training.patience,
-                check_on_train_epoch_end=False,
-            ),
-            # After each validation, so that what it found is not lost with the rest.
-            ModelCheckpoint(log, filename="last", save_on_train_epoch_end=False, enable_version_counter=False),
-            *callbacks,
-        ],
-        plugins=[AtomicIO()],
-        enable_model_summary=False,
-        **trainer_options,
-    )
+    trainer = _trainer(module, log, len(data.train_pairs), 20 if cuda else 1, callbacks, trainer_options)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PairDataModule goes on where it stood
         warnings.filterwarnings("ignore", "Checkpoint directory")
@@ -315,7 +279,41 @@ def train(
     return metrics
 
 
-def _start(log: Path, source: dict[str, Any], training: TrainingConfig) -> TrainingConfig:
+def _trainer(
+    module: RewardModule, log: Path, pairs: int, log_every: int, callbacks: Sequence[L.Callback], options: dict
+) -> L.Trainer:
+    """Lightning's Trainer for `pairs` training pairs, with curves and checkpoints in `log`."""
+    config = module.config
+    batches = -(-pairs // config.batch_size) * config.epochs // config.devices
+    steps = max(1, batches // config.num_validations // config.accumulate_grad_batches)  # from one to the next
+    attempt = len(list(log.glob("attempt-*")))  # a run that goes on does not lose the curves it had
+    stop = EarlyStopping(
+        config.monitor,
+        mode="max" if module.sign > 0 else "min",
+        patience=config.patience,
+        check_on_train_epoch_end=False,
+    )
+    # After each validation, so that what it found is not lost with the rest.
+    keep = ModelCheckpoint(log, filename="last", save_on_train_epoch_end=False, enable_version_counter=False)
+    return L.Trainer(
+        max_epochs=1,  # the sampler strings the epochs together, so that a checkpoint knows its place by batches alone
+        accumulate_grad_batches=config.accumulate_grad_batches,
+        gradient_clip_val=config.gradient_clip_val,
+        precision=config.precision,  # type: ignore[arg-type]
+        devices=config.devices,
+        val_check_interval=min(steps * config.accumulate_grad_batches, batches),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=log_every,  # each value is read from the device, which a GPU has to wait for
+        logger=CSVLogger(log, name="", version=f"attempt-{attempt:03}", flush_logs_every_n_steps=1),
+        callbacks=[stop, keep, *callbacks],
+        plugins=[AtomicIO()],
+        enable_model_summary=False,
+        **options,
+    )
+
+
+def _resume_or_restart(log: Path, source: dict[str, Any], training: TrainingConfig) -> TrainingConfig:
     """Drop the checkpoint of a run with another `source`, and keep the batch of one that goes on.
 
     Ranks that Lightning starts find the file that the first rank wrote, and so take the same batch.
@@ -328,30 +326,9 @@ def _start(log: Path, source: dict[str, Any], training: TrainingConfig) -> Train
     if (log / "last.ckpt").is_file():
         print(f"{log}: begun on other pairs or with other settings, so it starts anew", file=sys.stderr)
     folders.clear(log)
-    batch = {"batch_size": training.batch_size, "accumulate_grad_batches": training.accumulate_grad_batches}
+    batch = {name: getattr(training, name) for name in ("batch_size", "accumulate_grad_batches")}
     write_atomic(file, json.dumps({"source": source, "batch": batch}))
     return training
-
-
-def _for_cuda(training: TrainingConfig, model: RewardNetwork, longest: int) -> TrainingConfig:
-    """`training` as this GPU can do it: float16 where it has no bfloat16, batches that fit into its memory."""
-    without_cudnn_attention()
-    where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    if training.precision.startswith("bf16") and not cuda_has_bfloat16(where):
-        training = dataclasses.replace(training, precision="16-mixed")
-    text: Any = model.backbone.config.get_text_config()  # type: ignore[union-attr, operator]
-    each = activation_bytes(text.num_hidden_layers, text.hidden_size, model.config, training)
-    free = torch.cuda.mem_get_info(where)[0] - model_bytes(model)
-    padded = -(-longest // CUDA_MULTIPLE) * CUDA_MULTIPLE
-    fitted = fit_batch(training, padded, each, free)
-    if fitted != training:
-        print(
-            f"{fitted.batch_size} pairs a pass and {fitted.accumulate_grad_batches} passes a step instead of "
-            f"{training.batch_size} and {training.accumulate_grad_batches}: {free / 1e9:.0f} GB are free for "
-            f"activations, and all at once would take about {2e-9 * training.batch_size * padded * each:.0f} GB",
-            file=sys.stderr,
-        )
-    return fitted
 
 
 def _gather_curves(log: Path) -> None:
@@ -365,7 +342,7 @@ def _gather_curves(log: Path) -> None:
         shutil.rmtree(file.parent)
 
 
-def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: LineTokenizer, begun: bool) -> None:
+def _align_projector(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: LineTokenizer, begun: bool) -> None:
     """Align a new projector with the captions of the pictures of `pairs`; without captions it learns with the rest.
 
     `begun`: it is aligned, and comes with the checkpoint. What captions taught it stays as it is, unless all learns.
@@ -377,6 +354,7 @@ def _open_eyes(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: Lin
     embedding: Any = model.backbone.get_input_embeddings()  # type: ignore[operator]
     if not begun:
         words = embedding.words.weight
-        features = embedding.pictures.of(list(about), pick()[0]).to(words.device)
+        numbers = [embedding.pictures.number(picture) for picture in about]
+        features = embedding.pictures.features(numbers, pick()[0]).to(words.device)  # [P, K, C]
         align(embedding.projector, features, list(about.values()), words, lines)
     embedding.projector.requires_grad_(model.config.trainable == "all")

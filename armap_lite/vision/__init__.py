@@ -1,1 +1,33 @@
 """Pictures as tokens of a language model: vision tower, projector and their published weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from armap_lite.vision.pictures import Tower
+
+
+def load(vision: str, tokens: int, path: str, dtype: torch.dtype) -> tuple[Any, Any, Tower, nn.Module | None]:
+    """Language model in `path`, its tokenizer, the tower that `vision` names, and the projector if one was trained.
+
+    `vision`, `tokens`: `vision` and `vision_tokens` of `RewardConfig`.
+    """
+    from torch import nn
+    from transformers import AutoModel, AutoTokenizer, PretrainedConfig
+
+    from armap_lite.storage.assets import pretrained, resolve_model
+    from armap_lite.vision import towers, vila
+
+    if vision != "own":
+        embedded = vision == "efficientnet-lite0"
+        tower = towers.efficientnet(tokens) if embedded else towers.transformer(resolve_model(vision), tokens)
+        return pretrained(AutoModel, path, dtype=dtype), AutoTokenizer.from_pretrained(path), tower, None
+    settings = PretrainedConfig.get_config_dict(path)[0]
+    if "mm_projector_cfg" in settings:
+        return vila.load(path, settings, dtype)
+    language, tower = towers.own(path, dtype)
+    return language, AutoTokenizer.from_pretrained(path), tower, nn.Identity()

@@ -1,8 +1,8 @@
-"""Pictures in the reward model: frozen tower -> kept features -> projector -> K tokens among the words.
+"""Pictures in the reward model: frozen tower -> cached features -> projector -> K tokens among the words.
 
-In a list of tokens a picture stands as K pseudo ids: vocabulary + number * K + k. They are ids like any other for
-padding, batches and shared prefixes; only the input embedding (`PictureEmbedding`) tells them from words. What the
-tower makes of a picture is computed once, and kept in memory and on the disk.
+In a list of token ids a picture is K pseudo ids: vocabulary + number * K + k. Padding, batching and prefix sharing
+treat them like any other id; only the input embedding (`PictureEmbedding`) tells them from words. The tower's features
+of a picture are computed once, and cached in memory and on disk.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PictureError(ValueError):
 
 @dataclasses.dataclass
 class Tower:
-    """A frozen network that turns pictures into K features of size C each, and how it wants its pixels."""
+    """A frozen network that turns pictures into K features of size C each, and the pixels it expects."""
 
     name: str
     network: nn.Module
@@ -51,18 +51,18 @@ class Tower:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         weight = next(self.network.to(pixels.device).parameters())
-        with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):  # kept for others: always exact
+        with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):  # cached for others: always exact
             return self.read(pixels.to(weight.dtype)).float().contiguous()  # [B, K, C]
 
     def pixels(self, data: bytes) -> Tensor:
-        """The whole picture, whatever its shape, as [3, S, S]. Raises OSError or ValueError where it is none."""
+        """The whole picture, resized, as [3, S, S]. Raises OSError or ValueError if `data` is none."""
         with Image.open(io.BytesIO(data)) as picture:
             small = picture.convert("RGB").resize((self.side, self.side), Image.Resampling.BICUBIC)
         colours = (np.asarray(small) / 255 - np.array(self.mean)) / np.array(self.std)  # [S, S, 3]
         return torch.from_numpy(colours.astype(np.float32)).permute(2, 0, 1)
 
     def fingerprint(self) -> str:
-        """Of its weights and numbers: what was kept of another tower, or of this one before it changed, is not used."""
+        """A hash of weights and settings: features that another tower computed are not used."""
         digest = hashlib.sha256(repr((self.tokens, self.size, self.side, self.mean, self.std)).encode())
         for tensor in self.network.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -70,46 +70,46 @@ class Tower:
 
 
 class Pictures:
-    """Numbers for pictures, and their features: computed by `tower` once, kept in `folder` (the cache by default).
+    """Numbers for pictures, and their features: computed by `tower` once, stored in `folder` (the cache by default).
 
-    A path keeps its number, and the features of the file that lay there when they were first needed.
+    A path keeps its number, and the features of the file that was there when they were first needed.
     """
 
     def __init__(self, tower: Tower, vocabulary: int, folder: Path | None = None):
-        self.tower = tower
-        self.vocabulary = vocabulary
+        self.tower, self.vocabulary = tower, vocabulary
         self.folder = folder or cache_dir() / "pictures" / f"{tower.name}-{tower.fingerprint()}"
-        self.paths: list[str] = []
+        self.paths: list[str] = []  # by number
         self._numbers: dict[str, int] = {}
         self._features: dict[int, Tensor] = {}  # [K, C] each
 
-    def ids(self, path: str) -> list[int]:
-        """The K pseudo ids of the picture at `path`. Raises PictureError where there is no file."""
+    def number(self, path: str) -> int:
+        """The number of the picture at `path`. Raises PictureError if there is no file."""
         if path not in self._numbers:
             if not Path(path).is_file():
-                raise self._broken(path, "no such file")
+                raise _unreadable(path, "no such file")
             self._numbers[path] = len(self.paths)
             self.paths.append(path)
-        first = self.vocabulary + self._numbers[path] * self.tower.tokens
+        return self._numbers[path]
+
+    def ids(self, path: str) -> list[int]:
+        """The K pseudo ids of the picture at `path`. Raises PictureError if there is no file."""
+        first = self.vocabulary + self.number(path) * self.tower.tokens
         return list(range(first, first + self.tower.tokens))
 
     def within(self, token: int) -> int:
-        """How many tokens of its own picture stand before `token`; 0 for a word."""
+        """How many tokens of its own picture precede `token`; 0 for a word."""
         return (token - self.vocabulary) % self.tower.tokens if token >= self.vocabulary else 0
 
     def features(self, numbers: Sequence[int], device: torch.device) -> Tensor:
-        """[P, K, C] of the pictures `numbers`, on `device`. Raises PictureError where a file cannot be read."""
+        """[P, K, C] of the pictures `numbers`, on `device`. Raises PictureError if a file cannot be read."""
         missing = [n for n in numbers if n not in self._features]
         for i in range(0, len(missing), BATCH):
-            self._see(missing[i : i + BATCH], device)
+            self._load(missing[i : i + BATCH], device)
         return torch.stack([self._features[n] for n in numbers]).to(device)
 
-    def of(self, paths: Sequence[str], device: torch.device) -> Tensor:
-        """`features` of the pictures at `paths`."""
-        return self.features([(self.ids(path)[0] - self.vocabulary) // self.tower.tokens for path in paths], device)
-
-    def _see(self, numbers: Sequence[int], device: torch.device) -> None:
-        fresh: list[tuple[int, Path, Tensor]] = []
+    def _load(self, numbers: Sequence[int], device: torch.device) -> None:
+        """Features of `numbers` from the disk, or by one pass of the tower."""
+        new: list[tuple[int, Path, Tensor]] = []
         for n in numbers:
             try:
                 data = Path(self.paths[n]).read_bytes()
@@ -117,35 +117,28 @@ class Pictures:
                 try:
                     self._features[n] = load_file(file)["features"]
                 except (OSError, SafetensorError):
-                    fresh.append((n, file, self.tower.pixels(data)))
+                    new.append((n, file, self.tower.pixels(data)))
             except FileNotFoundError as error:
-                raise self._broken(self.paths[n], "no such file") from error
+                raise _unreadable(self.paths[n], "no such file") from error
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                raise self._broken(self.paths[n], f"it is not a whole picture ({type(error).__name__})") from error
-        if fresh:
-            seen = self.tower(torch.stack([pixels for *_, pixels in fresh]).to(device)).cpu()  # [B, K, C]
-            for (n, file, _), features in zip(fresh, seen):
-                self._features[n] = features.clone()  # of its own, not a part of the batch
+                raise _unreadable(self.paths[n], f"it is not a whole picture ({type(error).__name__})") from error
+        if new:
+            seen = self.tower(torch.stack([pixels for *_, pixels in new]).to(device)).cpu()  # [B, K, C]
+            for (n, file, _), features in zip(new, seen):
+                self._features[n] = features.clone()  # not a view of the batch
                 write_memo(file, save({"features": self._features[n]}))
 
-    @staticmethod
-    def _broken(path: str, why: str) -> PictureError:
-        return PictureError(
-            f"cannot read the picture {path}: {why}; make it again (collecting does), or use vision=None"
-        )
+
+def _unreadable(path: str, why: str) -> PictureError:
+    return PictureError(f"cannot read the picture {path}: {why}; make it again (collecting does), or use vision=None")
 
 
 class PictureEmbedding(nn.Module):
     """The input embedding of a language model that also reads pictures: ids [B, T] -> [B, T, H]."""
 
-    projector: Any
-    words: Any
-
-    def __init__(self, words: nn.Module, pictures: Pictures, projector: nn.Module):
+    def __init__(self, words: Any, pictures: Pictures, projector: Any):
         super().__init__()
-        self.words = words
-        self.projector = projector
-        self.pictures = pictures
+        self.words, self.projector, self.pictures = words, projector, pictures
 
     def forward(self, ids: Tensor) -> Tensor:
         seen = ids >= self.pictures.vocabulary  # [B, T]
@@ -166,10 +159,10 @@ class PictureEmbedding(nn.Module):
 def encode(
     lines: LineTokenizer, trajectory: Trajectory, instruction: str, limit: int, pictures: Pictures | None = None
 ) -> tuple[list[int], bool]:
-    """Token ids of a trajectory, at most `limit`, and whether its middle had to go.
+    """Token ids of a trajectory, at most `limit`, and whether it was longer and lost its middle.
 
-    The first half of what fits and the last half stay: the instruction stands first, how it ended last. With
-    `pictures`, each turn's own picture stands after the text of that turn; of a picture all tokens stay, or none.
+    The beginning has the instruction, the end the outcome. With `pictures`, each turn's picture follows the text of
+    that turn.
     """
     text = transcript(trajectory, instruction)
     ids, read = [lines.start], 0
@@ -179,6 +172,11 @@ def encode(
             ids += [*lines(text[read:end]), *pictures.ids(picture)]
             read = end
     ids += lines(text[read:])
+    return without_middle(ids, limit, pictures)
+
+
+def without_middle(ids: list[int], limit: int, pictures: Pictures | None = None) -> tuple[list[int], bool]:
+    """The first and last `limit` / 2 of `ids`, and whether there were more; a picture stays whole or goes."""
     if len(ids) <= limit:
         return ids, False
     head, tail = limit - limit // 2, len(ids) - limit // 2

@@ -1,4 +1,4 @@
-"""From what a picture shows to something like words: a projector, and how a new one begins."""
+"""From a picture's features to vectors like those of words: a projector, and how a new one is initialised."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from armap_lite.llms.tokens import LineTokenizer
 
 
 class WordProjector(nn.Module):
-    """VILA's layers, but each token is written from the whole picture: features [..., K, C] -> vectors [..., K, H].
+    """VILA's layers, but each token is computed from the whole picture: features [..., K, C] -> vectors [..., K, H].
 
-    So the first can say a colour and the second a pattern, as a row of words does (see `align`).
+    So the first token can name a colour and the second a pattern, as words in a caption do (see `align`).
     """
 
     def __init__(self, tokens: int, size: int, hidden: int):
@@ -23,12 +23,12 @@ class WordProjector(nn.Module):
         self.last = nn.Linear(hidden, tokens * hidden)
 
     def forward(self, features: Tensor) -> Tensor:
-        seen = self.first(self.norm(features).flatten(-2))
-        return self.last(nn.functional.gelu(seen)).unflatten(-1, (features.shape[-2], -1))
+        seen = self.first(self.norm(features).flatten(-2))  # [..., H]
+        return self.last(nn.functional.gelu(seen)).unflatten(-1, (features.shape[-2], -1))  # [..., K, H]
 
     @torch.no_grad()
     def standardise(self, features: Tensor) -> None:
-        """Let `first` see how `features` [P, K, C] differ: what all pictures share would drown it."""
+        """Make `first` read standardised `features` [P, K, C]: what all pictures share would dominate otherwise."""
         seen = self.norm(features).flatten(1)  # [P, K * C]
         self.first.weight.div_(seen.std(0).clamp(min=seen.std(0).mean() / 10))
         self.first.bias.sub_(self.first.weight @ seen.mean(0))
@@ -37,11 +37,11 @@ class WordProjector(nn.Module):
 def align(
     projector: WordProjector, features: Tensor, captions: Sequence[str], words: Tensor, lines: LineTokenizer
 ) -> None:
-    """Bring `projector` to where words mean what pictures show: its tokens become a caption's words, in order.
+    """Initialise `projector` so that a picture's tokens are the words of its caption, in order.
 
-    features [P, K, C] of pictures, a caption of each, words [V, H]: the language model's embedding. From there it
-    compares a picture with the instruction as it compares words, which it can already. VILA's first stage does the
-    same by way of the language model's loss; here it is least squares on embeddings.
+    features [P, K, C] of pictures, a caption of each, words [V, H]: the language model's embedding, which already
+    compares words with the instruction. VILA's first stage does the same through the language model's loss; this is
+    least squares on embeddings.
     """
     words = words.detach().float()
     wanted = spelled([list(dict.fromkeys(lines(text))) for text in captions], words, features.shape[1])  # [P, K, H]
@@ -58,13 +58,13 @@ def align(
 
 
 def spelled(tokens: Sequence[Sequence[int]], words: Tensor, count: int) -> Tensor:
-    """The first `count` words of each picture's caption [P, count, H]; the last of them stands for all that is left.
+    """The first `count` words of each picture's caption [P, count, H]; the last one sums up all that follow.
 
-    Where a caption has fewer, what stands there is the mean of all captions' words.
+    Captions with fewer words are filled with the mean of all captions' words.
     """
     nothing = words[sorted({token for caption in tokens for token in caption})].mean(0)  # [H]
     rows = []
     for caption in tokens:
         parts = [caption[k : k + 1] for k in range(count - 1)] + [caption[count - 1 :]]
         rows.append(torch.stack([nothing + (words[list(part)] - nothing).sum(0) for part in parts]))
-    return torch.stack(rows)
+    return torch.stack(rows)  # [P, count, H]

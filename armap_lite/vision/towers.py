@@ -1,4 +1,4 @@
-"""Towers for pictures: the embedded one, any vision model of transformers, or what a vision-language model brings."""
+"""Vision towers: the embedded one, any vision model of transformers, or that of a vision-language model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from armap_lite.storage.assets import converted, fetch, pretrained, resolve_model
+from armap_lite.storage.assets import converted, fetch, pretrained
 from armap_lite.vision.pictures import IMAGENET, Tower
 
 
@@ -37,11 +37,11 @@ class EfficientNetLite0(nn.Module):
         """Blocks `taps`, each with the same weight, on a `grid`: pixels [B, 3, 224, 224] -> [B, C, grid, grid]."""
         x, tapped = F.relu6(self._bn0(self._conv_stem(pixels))), []  # [B, 32, 112, 112]
         for i, block in enumerate(self._blocks):
-            x = block(x)
+            x = block(x)  # [B, C, h, w]
             if i in taps:
                 mean, std = self._statistics(i)  # [C]
                 even = (x - mean[:, None, None]) / std[:, None, None] / math.sqrt(len(mean))
-                tapped.append(F.adaptive_avg_pool2d(even, grid))
+                tapped.append(F.adaptive_avg_pool2d(even, grid))  # [B, C, grid, grid]
         return torch.cat(tapped, 1)
 
     def _statistics(self, i: int) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class _Block(nn.Module):
-    """Widen, look around in each channel, narrow again."""
+    """An inverted residual block: expand, depthwise convolution, project."""
 
     def __init__(self, width: int, channels: int, expansion: int, kernel: int, stride: int):
         super().__init__()
@@ -75,7 +75,7 @@ class _Block(nn.Module):
 
 
 class _Conv(nn.Conv2d):
-    """Padded as TensorFlow pads, where the network comes from: with a stride, more on the right than on the left."""
+    """Padded as in TensorFlow, where the network was trained: with a stride, more on the right than on the left."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
@@ -91,10 +91,10 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 def efficientnet(tokens: int) -> Tower:
-    """The embedded tower. ImageNet's last layer has half forgotten colours, so two early ones are read with it.
+    """The embedded tower. Two early blocks are read besides the last, which has lost half of the colours.
 
-    Measured on 160 drawn shapes, ten colours, two patterns, each foretold from the others by ridge regression:
-    right colour from the last block 0.57, from blocks 0, 4 and 15 0.95; right pattern from either.
+    Ridge regression on 160 drawn shapes (ten colours, two patterns): the colour is right from the last block for 0.57,
+    from blocks 0, 4 and 15 for 0.95; the pattern from either.
     """
     network = EfficientNetLite0()
     weights = load_file(converted(fetch("efficientnet-lite0")) / "model.safetensors")
@@ -143,26 +143,6 @@ def own(path: str, dtype: torch.dtype) -> tuple[Any, Tower]:
         return torch.stack(list(found.pooler_output))  # [B, K, H]
 
     return language, Tower(Path(path).name, network, read, **preparation(path, network.config.vision_config))
-
-
-def load(path: str, vision: str, vision_tokens: int, dtype: torch.dtype) -> tuple[Any, Any, Tower, nn.Module | None]:
-    """Language model of `path`, its tokenizer, the tower `vision`, and the projector if one was trained with them.
-
-    `vision`, `vision_tokens`: see `RewardConfig`.
-    """
-    from transformers import AutoModel, AutoTokenizer, PretrainedConfig
-
-    from armap_lite.vision import vila
-
-    if vision != "own":
-        embedded = vision == "efficientnet-lite0"
-        tower = efficientnet(vision_tokens) if embedded else transformer(resolve_model(vision), vision_tokens)
-        return pretrained(AutoModel, path, dtype=dtype), AutoTokenizer.from_pretrained(path), tower, None
-    settings = PretrainedConfig.get_config_dict(path)[0]
-    if "mm_projector_cfg" in settings:
-        return vila.load(path, settings, dtype)
-    language, tower = own(path, dtype)
-    return language, AutoTokenizer.from_pretrained(path), tower, nn.Identity()
 
 
 def preparation(path: str, config: Any, subfolder: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Folders that are written as a whole: nothing is deleted in them that this package did not write."""
+"""Folders of reward models and training runs, replaced as a whole; files of others in them are never deleted."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ OURS = ("best", "best.partial", "last.ckpt*", "attempt-*", "metrics.csv", "event
 def log_of(out: Path) -> Path:
     """The folder of curves and checkpoints that belongs to the reward model `out`.
 
-    Raises ValueError where training would replace what is no reward model, or would write into a folder of others.
+    Raises ValueError if training would replace something other than a reward model, or write into a foreign folder.
     """
     check_named(out)
-    if out.exists() and not (out.is_dir() and {file.name for file in out.iterdir()} <= MODEL):
+    if out.exists() and not (out.is_dir() and _names(out) <= MODEL):
         raise ValueError(f"{out} holds something other than a reward model; give a new folder, or move that one away")
     log = out.with_name(f"{out.name}-training")
-    ours = (
-        not log.exists() or (log / STARTED).is_file() or (log.is_dir() and not {f.name for f in log.iterdir()} - {LOCK})
-    )
-    if not ours:
+    if log.exists() and not (log.is_dir() and ((log / STARTED).is_file() or _names(log) <= {LOCK})):
         raise ValueError(f"{log} is needed for checkpoints, and training did not make it; give another name than {out}")
     return log
+
+
+def _names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
 
 
 def check_named(folder: Path) -> None:
@@ -42,17 +43,16 @@ def check_named(folder: Path) -> None:
 
 @contextlib.contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Wait, and say so, until no other process trains `out`."""
+    """Hold the lock of training `out`; if another process has it, say so and wait."""
     log = log_of(out)
     log.mkdir(parents=True, exist_ok=True)
     lock = FileLock(log / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{out} is being trained by another process; waiting for it", file=sys.stderr, flush=True)
-        lock.acquire()
-    except NotImplementedError:  # a file system without locks
-        pass
+    with contextlib.suppress(NotImplementedError):  # a file system without locks
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{out} is being trained by another process; waiting for it", file=sys.stderr, flush=True)
+            lock.acquire()
     try:
         yield
     finally:
