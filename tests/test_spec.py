@@ -44,6 +44,16 @@ def test_options_are_what_stands_at_the_end(written, source, options):
     assert parse_spec(written) == (source, options)
 
 
+def test_a_path_that_exists_is_not_split(tmp_path, monkeypatch):
+    (tmp_path / "a b=c").mkdir()
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for place in ("a b=c", str(tmp_path / "a b=c")):
+        assert parse_spec(place) == (place, {})
+        assert parse_spec(f"{place} dtype=float32 pack=9") == (place, {"dtype": "float32", "pack": 9})
+    assert parse_spec("a b=d") == ("a", {"b": "d"})
+
+
 scalars = st.none() | st.booleans() | st.integers() | st.text()
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
 names = st.from_regex("[a-z_][a-z0-9_]{0,8}", fullmatch=True)

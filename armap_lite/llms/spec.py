@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -23,15 +24,20 @@ _SECRET = re.compile(
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     """Split `SOURCE name=value …` into the source and its options.
 
-    The options are the trailing `name=value` parts; what stands before them is the source, so a path may hold blanks.
+    The options are the trailing `name=value` parts; what stands before them is the source, so a path may hold blanks; a
+    path that exists is not split.
     A value is read as JSON (`timeout=300`, `extra={"top_k": -1}`), and as text where it is none (`dtype=float32`).
     Raises ValueError for a value that begins like a JSON object, list or string and is none.
     """
     spec = spec.strip()
+    if os.path.exists(os.path.expanduser(spec)):
+        return spec, {}
+    found = []
     for start in _OPTION.finditer(spec):
         if (options := _options(spec, start.start())) is not None:
-            return spec[: start.start()], options
-    return spec, {}
+            found.append((spec[: start.start()], options))
+    there = [one for one in found if os.path.exists(os.path.expanduser(one[0]))]
+    return there[-1] if there else found[0] if found else (spec, {})
 
 
 def _options(spec: str, at: int) -> dict[str, Any] | None:
@@ -63,7 +69,7 @@ def check(spec: str, **more: Any) -> tuple[str, dict[str, Any]]:
     Raises TypeError for an unknown option, and ValueError for a key in it.
     A key would be written into the files of a run, so neither URL nor options may hold one.
     """
-    source, options = parse_spec(spec)
+    source, options = _parse(spec)
     options = more | options
     if is_url(source):
         refuse_keys(source, options.get("extra"), options.get("api_key_env", "OPENAI_API_KEY"))
@@ -74,9 +80,17 @@ def check(spec: str, **more: Any) -> tuple[str, dict[str, Any]]:
     return source, options
 
 
+def _parse(spec: str) -> tuple[str, dict[str, Any]]:
+    """`parse_spec`. Raises ValueError where it names no model."""
+    source, options = parse_spec(spec)
+    if not source:
+        raise ValueError("no model is named; give an asset's name, a Hugging Face id, a folder, a GGUF file or a URL")
+    return source, options
+
+
 def check_reward(spec: str) -> tuple[str, dict[str, Any]]:
     """`parse_spec` of a reward model's backbone. Raises TypeError for an unknown option."""
-    source, options = parse_spec(spec)
+    source, options = _parse(spec)
     known = ("device", "dtype", "capacity", "pack")
     if unknown := sorted(set(options) - set(known)):
         raise TypeError(f"unknown option {unknown[0]!r} of a reward model; it has {', '.join(known)}")
