@@ -179,12 +179,12 @@ def differs(trial: Forest, plain: Plain, model: Any) -> str | None:
     """
     if length_matters(model):
         return "its rotary frequencies depend on the length of the text"
-    words = _words(model)
+    texts = _texts(model)
     few = layers.kinds(model)
     undo = layers.cut(model, few) if few else lambda: None
     try:
         with _small_windows(model):
-            expected, got = _read(plain, words), _read(trial, words)  # [N, X] each
+            expected, got = _read(plain, texts), _read(trial, texts)  # [N, X] each
     except RefusedError as error:
         return str(error)
     except Exception as error:  # whatever a model of another build makes of a forest's pass
@@ -200,9 +200,15 @@ def differs(trial: Forest, plain: Plain, model: Any) -> str | None:
     )
 
 
-def _words(model: Any) -> list[int]:
+def _texts(model: Any) -> tuple[list[int], list[int], list[int]]:
+    """The tokens of a beginning and of two continuations; short ones for a model with few positions."""
     rng = random.Random(0)
-    return [rng.randrange(model.config.get_text_config().vocab_size) for _ in range(30)]
+    words = [rng.randrange(model.config.get_text_config().vocab_size) for _ in range(30)]
+    room = min(filter(None, layers.context(model)), default=22)
+    if room >= 22:
+        return words[:12], words[12:20], words[20:]
+    head = max(1, room // 2)
+    return words[:head], words[12:][: room - head], words[20:][: room - head]
 
 
 def _error(expected: Tensor, got: Tensor) -> float:
@@ -219,12 +225,13 @@ def _limit(model: Any) -> float:
     return CLOSE.get(next(model.parameters()).dtype, 0.1)
 
 
-def _read(engine: Engine, words: list[int]) -> Tensor:
+def _read(engine: Engine, texts: tuple[list[int], list[int], list[int]]) -> Tensor:
     """What `engine` says at the nodes of a small tree [N, X]: at the end of a beginning, and all along two branches."""
-    start = engine.add(words[:12])
+    beginning, *tails = texts
+    start = engine.add(beginning)
     engine.compute([start], lambda *_: None)
-    ends = [engine.add(tail, start) for tail in (words[12:20], words[20:])]
-    nodes = [start, *(node for end in ends for node in end.path()[12:])]
+    ends = [engine.add(tail, start) for tail in tails]
+    nodes = [start, *(node for end in ends for node in end.path()[len(beginning) :])]
     found: dict[Node, Tensor] = {}
     engine.compute(nodes, lambda asked, table: found.update(zip(asked, table)))
     return torch.stack([found[node] for node in nodes])
@@ -236,14 +243,15 @@ def _sees_right(engine: Plain) -> bool:
     The whole model reads one row alone and with two continuations. Where the length of the text matters, only rows of
     one length are compared. The median over tokens ignores single ones that rounding sends to other experts.
     """
-    words = _words(engine.model)
-    start = engine.add(words[:12])
-    found: list[Tensor] = []  # [12, X] for each continuation
+    beginning, first, second = _texts(engine.model)
+    second = second[: len(first)]
+    start = engine.add(beginning)
+    found: list[Tensor] = []  # [tokens of the beginning, X] for each continuation
 
     def read(asked: list[Node], table: Tensor) -> None:
         found.append(table[[asked.index(node) for node in start.path()]])
 
-    for tail in (words[12:20], words[20:28]) if engine.even else ([], words[12:20], words[20:28]):
+    for tail in (first, second) if engine.even else ([], first, second):
         engine.compute([*start.path(), engine.add(tail, start)], read)
     engine.clear()
     engine.tokens_computed = 0
@@ -253,7 +261,8 @@ def _sees_right(engine: Plain) -> bool:
 
 def _continues(slow: Callable[..., Plain], model: Any) -> bool:
     """Whether transformers' cache, and a token behind it, say what a whole text says."""
-    words = _words(model)[:20]
+    beginning, tail, _ = _texts(model)
+    words = [*beginning, *tail]
     few = layers.kinds(model)
     undo = layers.cut(model, few) if few else lambda: None
     found = []
@@ -262,7 +271,7 @@ def _continues(slow: Callable[..., Plain], model: Any) -> bool:
             for keeps in (False, True):
                 engine = slow(model)
                 engine.keeps = keeps
-                start = engine.add(words[:18])
+                start = engine.add(words[:-2])
                 for some in ([start], [start.child(3), start.child(5)], [start.child(3).child(7)]):
                     engine.compute(some, lambda nodes, table: found.append(table[-1]))
     except Exception:  # its cache is of another kind
