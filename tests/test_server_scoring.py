@@ -168,5 +168,5 @@ def test_weights_start_where_texts_differ():
     assert weights([a, b]) == [-2.0, -4.0]
     assert weights([a]) == weights([a, a])[:1] == [0.0]
     assert weights([[("x", math.nan), ("\ufffd", -1.0)], [("x", math.nan), ("\ufffd", -2.0)]]) == [-1.0, -2.0]
-    with pytest.raises(ValueError, match="must not be empty"):
+    with pytest.raises(ValueError, match="first token"):
         weights([[("x", math.nan)], [("y", math.nan)]])

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from armap_lite.llms.choices import tempered
 from armap_lite.llms.client import REFUSED, Client, ServerError
-from armap_lite.llms.replies import read
 
 # How they are asked for, in the order it is tried. vLLM generates one token at least; it is not read.
 SCORING: dict[str, dict[str, Any]] = {
@@ -19,6 +19,10 @@ SCORING: dict[str, dict[str, Any]] = {
 }
 AT_ONCE = 32  # texts of one request, where the server takes several
 Scored = list[tuple[str, float]]  # tokens with their log-probabilities; nan for the first, which nothing precedes
+
+
+class NoFirstTokenError(ValueError):
+    """Texts differ from their first token on, whose log-probability the server does not know."""
 
 
 def given(data: Any, texts: Sequence[str], way: str) -> list[Scored]:
@@ -31,16 +35,25 @@ def given(data: Any, texts: Sequence[str], way: str) -> list[Scored]:
         if len(choices) != len(texts):
             raise ValueError(f"{len(choices)} answers to {len(texts)} texts")
         if way == "prompt_logprobs":
-            return [[_only(token) for token in choice["prompt_logprobs"]] for choice in choices]
+            return _numbers([[_only(token) for token in choice["prompt_logprobs"]] for choice in choices])
         out = []
         for choice, text in zip(choices, texts):
             if choice["text"] != text:
                 raise ValueError(f"the text comes back as {choice['text'][-60:]!r}")
             pairs = zip(choice["logprobs"]["tokens"], choice["logprobs"]["token_logprobs"], strict=True)
             out.append([(str(token), math.nan if p is None else float(p)) for token, p in pairs])
-        return out
+        return _numbers(out)
     except (AttributeError, LookupError, TypeError) as error:
         raise ValueError(str(data)) from error
+
+
+def _numbers(paths: list[Scored]) -> list[Scored]:
+    """`paths` as they are. Raises ValueError where a log-probability is none; only that of a first token may lack."""
+    for path in paths:
+        for token, p in path[1:]:
+            if math.isnan(p) or p == math.inf:
+                raise ValueError(f"the log-probability {p} of {token!r}")
+    return paths
 
 
 def _only(token: Any) -> tuple[str, float]:
@@ -54,7 +67,7 @@ def weights(paths: Sequence[Scored]) -> list[float]:
     """The log-probability of each text from where the texts first differ: up to a constant, that of the whole text.
 
     So it does not matter where the prompt ends, nor whether its last token merges with the first of what follows.
-    Raises ValueError where the texts differ from their first token on.
+    Raises NoFirstTokenError where the texts differ from their first token on, unless that has one.
     """
     start = 0
     for column in zip(*([token for token, _ in path] for path in paths)):
@@ -62,8 +75,9 @@ def weights(paths: Sequence[Scored]) -> list[float]:
             break
         start += 1
     sums = [math.fsum(p for _, p in path[start:]) for path in paths]
-    if any(map(math.isnan, sums)):
-        raise ValueError("no log-probability of the first token; the prompt must not be empty")
+    unknown = start == 1 and not paths[0][0][0]  # vLLM does not name the first token: it may not be the same either
+    if any(map(math.isnan, sums)) or unknown:
+        raise NoFirstTokenError("tells no log-probability of a text's first token")
     return sums
 
 
@@ -99,7 +113,7 @@ class TextScorer:
     def _post(self, texts: Sequence[str], way: str) -> Any:
         body = {"model": self.model, "temperature": 1.0, **self.extra, **SCORING[way]}
         body["prompt"] = list(texts) if len(texts) > 1 else texts[0]
-        return self.client.post("/completions", body, learn=False)
+        return self.client.post("/completions", body, memory=way)
 
     def requests(self, prompt: str, options: Sequence[str]) -> list[list[str]]:
         """The texts to `score`, a list for each request: the distinct options, each with the newline after it."""
@@ -110,16 +124,16 @@ class TextScorer:
         """The tokens of each text with their log-probabilities, and how many tokens the request took."""
         data = self._post(texts, self.way)
         try:
-            return given(data, texts, self.way), read(data).tokens
+            return given(data, texts, self.way), self.client.read(data).tokens
         except ValueError as error:
             raise self.client.no_answer(error) from None
 
+    def distribution(self, paths: Sequence[Scored], options: Sequence[str], temperature: float) -> np.ndarray:
+        """log P of each option, given that the answer is one of them; `paths`: those of the distinct ones, in order.
 
-def distribution(paths: Sequence[Scored], options: Sequence[str], temperature: float) -> np.ndarray:
-    """log P of each option, given that the answer is one of them; `paths`: those of the distinct options, in order."""
-    weight = dict(zip(dict.fromkeys(options), weights(paths)))
-    logits = np.array([weight[option] for option in options])  # [options]
-    if temperature <= 0:
-        return np.where(np.arange(len(logits)) == logits.argmax(), 0.0, -np.inf)
-    logits = (logits - logits.max()) / temperature
-    return logits - np.log(np.exp(logits).sum())
+        Raises NoFirstTokenError (see `weights`), and ServerError where no option has a probability above 0.
+        """
+        weight = dict(zip(dict.fromkeys(options), weights(paths)))
+        if max(weight.values()) == -math.inf:
+            raise self.client.no_answer(f"the log-probability -inf of each of {len(weight)} choices")
+        return tempered([weight[option] for option in options], temperature, options)

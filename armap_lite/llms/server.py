@@ -16,18 +16,17 @@ import numpy as np
 from armap_lite.llms import shapes
 from armap_lite.llms.answers import ENOUGH, too_random
 from armap_lite.llms.base import Choice, Completion, LanguageModel
+from armap_lite.llms.choices import check_request
 from armap_lite.llms.client import BROKEN, REFUSED, STRUCTURED, Client, ServerError, UnreadableAnswersError
 from armap_lite.llms.match import match
-from armap_lite.llms.replies import Reply, read
-from armap_lite.llms.scoring import SCORING, Scored, TextScorer, distribution
+from armap_lite.llms.replies import Reply
+from armap_lite.llms.scoring import SCORING, NoFirstTokenError, Scored, TextScorer
 from armap_lite.llms.spec import refuse_keys
 from armap_lite.rng import derive_seed
 
 __all__ = ["STRUCTURED", "ServerError", "ServerLM", "UnreadableAnswersError", "match"]
 
 T = TypeVar("T")
-
-
 NO_ENDPOINT = REFUSED | {410, 501}
 THINKING_TRIES = 3  # answers to one question that hold nothing but a thought
 
@@ -88,14 +87,13 @@ class ServerLM(LanguageModel):
         if not isinstance(timeout, int | float) or not timeout > 0:
             raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds above 0")
         refuse_keys(base_url, extra, api_key_env)
-        reached: dict[str, Any] = {"concurrency": concurrency, "timeout": timeout, "retries": retries}
-        self._client = Client(base_url, api_key_env=api_key_env, **reached)
+        self._client = Client(base_url, api_key_env, concurrency, timeout, retries)
         self.concurrency = concurrency
         self.endpoint, self.structured = endpoint, structured
         self.parse_retries, self.samples = parse_retries, samples
         self.extra = dict(extra or {})
         self.parsed = 0  # answers read out of free text
-        self.misses = 0  # answers that were not admissible, and structured requests that were refused
+        self.misses = 0  # answers that were withheld or not admissible, and structured requests that were refused
         self.fallbacks = 0  # choices drawn uniformly, after the last miss
         self.unfinished = 0  # generated texts that are empty, as the thought before them was cut off
         self.asked = 0  # choices among actions, however they were made, but for weighed ones
@@ -131,15 +129,17 @@ class ServerLM(LanguageModel):
 
         `schema` is handed on where the server heeds it (found out once), except with structured="none".
         """
+        check_request(prompts, temperature, seeds)
         self._find_endpoint()
         schema = None if self.structured == "none" else schema
-        shape = self._shapes(schema, lambda fields: self._ask("A word:", None, None, fields, False, **shapes.SIZE).text)
+        shape = self._shapes(schema, lambda fields: self._ask("A word:", None, None, fields, None, **shapes.SIZE).text)
 
         def ask(i: int, k: int) -> Completion:
             seed = None if seeds is None else derive_seed(seeds[i], k)
             reply = self._ask(prompts[i], stop, seed, shape, max_tokens=max_tokens, temperature=temperature)
             with self._lock:
-                self.unfinished += reply.text is None
+                self.misses += bool(reply.withheld)
+                self.unfinished += reply.text is None and not reply.withheld
             return Completion(reply.text or "", reply.tokens)
 
         return self._map(ask, len(prompts), n)
@@ -166,14 +166,13 @@ class ServerLM(LanguageModel):
         (hits + 1/len(choices)) / (samples + 1), or 0 and -inf at temperature 0.
         `tokens`: what all requests for this prompt took, on each of its choices.
         """
-        if len(prompts) != len(choices):
-            raise ValueError(f"{len(prompts)} prompts but {len(choices)} lists of choices; each prompt needs its own")
-        for prompt, options in zip(prompts, choices):
-            if not options:
-                raise ValueError(f"no choices for the prompt ending in {prompt[-60:]!r}; a finished episode has none")
+        check_request(prompts, temperature, seeds, choices)
         self._find_endpoint()
         if decoding == "sequence" and self.endpoint == "completions" and self._scorer.find(self._plain):
-            return self._choose_scored(prompts, choices, n, temperature, seeds)
+            try:
+                return self._choose_scored(prompts, choices, n, temperature, seeds)
+            except NoFirstTokenError as error:
+                self._client.say(f"{error}: choices after an empty prompt are drawn, not weighed")
         self._find_structured()
         draws = n if n is not None else self.samples if temperature > 0 else 1
 
@@ -182,12 +181,12 @@ class ServerLM(LanguageModel):
 
         out = []
         for options, drawn in zip(choices, self._map(draw, len(prompts), draws)):
-            hits, tokens = Counter(index for index, _ in drawn), sum(used for _, used in drawn)
-            prior = 1 / len(options) if temperature > 0 else 0.0
+            hits, tokens = Counter(options[index] for index, _ in drawn), sum(used for _, used in drawn)
+            equal, prior = Counter(options), float(temperature > 0)
             if n is not None:
                 picks: Iterable[tuple[int, float]] = ((index, math.nan) for index, _ in drawn)
             else:
-                shares = [(hits[c] + prior) / (draws + prior * len(options)) for c in range(len(options))]
+                shares = [(hits[o] / equal[o] + prior / len(options)) / (draws + prior) for o in options]
                 picks = enumerate(math.log(share) if share else -math.inf for share in shares)
             out.append([Choice(options[index], index, logprob, tokens) for index, logprob in picks])
         return out
@@ -209,7 +208,7 @@ class ServerLM(LanguageModel):
             tokens[i] += used
         out = []
         for i, options in enumerate(choices):
-            logp = distribution(paths[i], options, temperature)
+            logp = self._scorer.distribution(paths[i], options, temperature)
             picks: Iterable[int] = range(len(options))
             if n is not None:
                 p = np.exp(logp)
@@ -220,6 +219,8 @@ class ServerLM(LanguageModel):
     def _draw(self, prompt: str, options: Sequence[str], temperature: float, seed: int | None) -> tuple[int, int]:
         """The index of one choice, and the tokens its requests took."""
         guided, tokens = self.structured != "none", 0
+        if any("\n" in option for option in options):  # an answer ends with its line
+            options = [json.dumps(option, ensure_ascii=False)[1:-1] for option in options]
         for attempt in range(guided + 1 + self.parse_retries):
             way = self.structured if attempt < guided else "none"
             heat = temperature if attempt <= guided else temperature or 1.0  # at 0 the same miss would come again
@@ -240,15 +241,16 @@ class ServerLM(LanguageModel):
             if choice is not None:
                 self._count_action(None)
                 return choice, tokens
-        self._count_action("(a thought without an answer)" if answer.text is None else answer.text)
+        thought = answer.withheld or "(a thought without an answer)"
+        self._count_action(thought if answer.text is None else answer.text)
         return random.Random(None if seed is None else derive_seed(seed, "fallback")).randrange(len(options)), tokens
 
     def _give_up(self, way: str, status: int | None) -> None:
         """Note a structured request that was refused; where the server keeps failing at them, send no more."""
         with self._lock:
             self._failed += status in BROKEN
-            often = self._failed >= 3
-            self.structured = "none" if often else self.structured
+            if often := self._failed >= 3:
+                self.structured = "none"
         which = "requests" if often else "some lists of choices"
         self._client.say(f"answers {status} to {which} with `{way}`: choices are read from free text there")
 
@@ -285,7 +287,7 @@ class ServerLM(LanguageModel):
             STRUCTURED[way](list(dict.fromkeys(options))) if way != "none" else {},
             max_tokens=max(len(o.encode()) for o in options) + 32,  # no option has more tokens than bytes
             temperature=temperature,
-            learn=show,
+            memory="" if show else None,
         )
         if way != "json_schema" or answer.text is None:
             return answer
@@ -296,7 +298,7 @@ class ServerLM(LanguageModel):
             return Reply("", answer.tokens)
 
     def _ask(
-        self, prompt: str, stop: str | None, seed: int | None, extra: Any = None, learn: bool = True, **body: Any
+        self, prompt: str, stop: str | None, seed: int | None, extra: Any = None, memory: str | None = "", **body: Any
     ) -> Reply:
         """One answer, cut before `stop`; its text is None where it holds only a thought that did not end.
 
@@ -310,9 +312,13 @@ class ServerLM(LanguageModel):
             cut = None if chat and self._thinks else stop
             again = seed if seed is None or not tries else derive_seed(seed, tries)
             short = None if again is None else again >> 32  # 31 bits: what every server takes
-            reply = self._reply(self._client.post(path, {"stop": cut, "seed": short, **body}, learn))
+            reply = self._client.read(self._client.post(path, {"stop": cut, "seed": short, **body}, memory))
             tokens += reply.tokens
             text = reply.text
+            if reply.withheld:
+                kind, _, words = reply.withheld.partition(": ")
+                self._client.say(f"withholds answers, which count as misses: {kind}", words)
+                return Reply(None, tokens, withheld=reply.withheld)
             if chat and reply.thought:
                 self._thinks, self._aloud = True, self._aloud or not reply.apart
                 if text is None and cut:
@@ -327,12 +333,6 @@ class ServerLM(LanguageModel):
             'turn thinking off, as in extra={"chat_template_kwargs":{"enable_thinking":false}} or '
             'extra={"reasoning_effort":"low"}, or give it room, as in extra={"max_tokens":4000}'
         )
-
-    def _reply(self, data: Any) -> Reply:
-        try:
-            return read(data)
-        except ValueError as error:
-            raise self._client.no_answer(error) from None
 
     def _map(self, work: Callable[[int, int], T], items: int, n: int) -> list[list[T]]:
         """`work(i, k)` for each item i and sample k < n; the first failure is raised, and nothing is begun after it."""
@@ -367,7 +367,7 @@ class ServerLM(LanguageModel):
             if self.endpoint != "auto":
                 return
             try:
-                self._reply(self._plain())
+                self._client.read(self._plain())
                 self.endpoint = "completions"
             except ServerError as error:
                 # a 403 of the API itself, not of a firewall before it

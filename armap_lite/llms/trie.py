@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from armap_lite.llms.base import Choice
+from armap_lite.llms.choices import tempered
 from armap_lite.llms.tree import Logits, Node
 
 
@@ -60,21 +61,6 @@ class TrieCursor:
     def next(self, temperature: float) -> np.ndarray:
         """log p of each token below, given that one of them comes next; their `logprob` is known by then."""
         return tempered([self.node.child(token).logprob for token in self.branch.below], temperature)
-
-
-def tempered(logits: Sequence[float | None], temperature: float) -> np.ndarray:
-    """Log-probabilities that are proportional to `logits` / `temperature`; at 0, all for the highest.
-
-    Raises ValueError where each of `logits` is -inf.
-    """
-    found = np.array(logits, dtype=np.float64)
-    if found.max() == -np.inf:
-        raise ValueError(f"the model gives each of {len(found)} choices the probability 0; load it with dtype=float32")
-    if temperature == 0:
-        return np.where(np.arange(len(found)) == found.argmax(), 0.0, -np.inf)
-    with np.errstate(over="ignore"):
-        shifted = (found - found.max()) / temperature
-    return shifted - np.log(np.exp(shifted).sum())
 
 
 def fill_next(forest: Logits, walks: Sequence[TrieCursor]) -> None:
