@@ -17,18 +17,23 @@ def too_random(drawn: int, asked: int) -> bool:
     return drawn > TOO_MANY * asked if asked >= ENOUGH else drawn >= FEW and drawn > MOST * asked
 
 
-def check(counts: Mapping[str, int], folder: str) -> None:
-    """Raises UnreadableAnswersError where `counts`, those of all stages so far in `folder`, are `too_random`."""
-    drawn = counts.get("fallbacks", 0)
-    asked = max(counts.get("asked", 0), drawn + counts.get("parsed", 0))  # older runs did not count it
+def check_random(drawn: int, asked: int, where: str, way_out: str) -> None:
+    """Raise UnreadableAnswersError where `drawn` of `asked` actions drawn at random are `too_random`."""
     if too_random(drawn, asked):
-        from armap_lite.llms.server import UnreadableAnswersError
+        from armap_lite.llms.client import UnreadableAnswersError
 
         raise UnreadableAnswersError(
-            f"{drawn} of {asked} actions ({drawn / asked:.0%}) in {folder} were drawn at random, because the answers "
-            "of the policy's server named none of the admissible ones; start in another folder with another model, or "
-            "with another endpoint= or structured= in the model's options"
+            f"{drawn} of {asked} actions ({drawn / asked:.0%}) were drawn at random, because {where} answered with "
+            f"none of the admissible ones{way_out} endpoint= or structured= in the model's options"
         )
+
+
+def check(counts: Mapping[str, int], folder: str) -> None:
+    """`check_random` of the `counts` of all stages so far in `folder`."""
+    drawn = counts.get("fallbacks", 0)
+    asked = max(counts.get("asked", 0), drawn + counts.get("parsed", 0))  # older runs did not count it
+    way_out = f" in {folder}; start in another folder with another model, or another"
+    check_random(drawn, asked, "the policy's server", way_out)
 
 
 def taken(lm: Any) -> dict[str, int]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from armap_lite.llms.base import Choice
+
 
 def check_request(
     prompts: Sequence[str],
@@ -52,3 +54,13 @@ def tempered(logits: Sequence[float | None], temperature: float, options: Sequen
         equal = Counter(options)
         shifted = shifted - np.log([equal[option] for option in options])
     return shifted - np.log(np.exp(shifted).sum())
+
+
+def pick(options: Sequence[str], logp: np.ndarray, n: int | None, seed: int | None, tokens: int) -> list[Choice]:
+    """`n` draws among `options` with log-probabilities `logp`, each with a cost of `tokens`; None: every option."""
+    if n is None:
+        picks: Sequence[int] = range(len(options))
+    else:
+        p = np.exp(logp)
+        picks = np.random.default_rng(seed).choice(len(p), n, p=p / p.sum()).tolist()
+    return [Choice(options[k], k, float(logp[k]), tokens) for k in picks]

@@ -18,23 +18,8 @@ from urllib.parse import parse_qsl, urlsplit
 import openai
 
 from armap_lite.llms.replies import Reply, hidden_status, read, refused
+from armap_lite.llms.structured import SCHEMAS, STRUCTURED
 
-
-def _schema(choices: list[str]) -> dict[str, Any]:
-    choice = {"choice": {"type": "string", "enum": choices}}
-    schema = {"type": "object", "properties": choice, "required": ["choice"], "additionalProperties": False}
-    return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}}
-
-
-# What to add to a request so that the answer is one of `choices`, in the order it is tried
-STRUCTURED: dict[str, Callable[[list[str]], dict[str, Any]]] = {
-    "structured_outputs": lambda choices: {"structured_outputs": {"choice": choices}},  # vLLM
-    "guided_choice": lambda choices: {"guided_choice": choices},  # vLLM before 0.12
-    "grammar": lambda choices: {  # llama.cpp
-        "grammar": "root ::= " + " | ".join(json.dumps(c, ensure_ascii=False) for c in choices)
-    },
-    "json_schema": _schema,  # OpenAI, and llama.cpp's chat
-}
 WAY_OUT = {
     401: "put a key that is valid there into the environment variable {api_key_env}",
     403: "put a key that is valid there into the environment variable {api_key_env}",
@@ -43,7 +28,7 @@ WAY_OUT = {
     500: "look at the server's log, or raise retries={retries}",
 }
 # Fields that no server has to know. What follows where one is refused is decided by ServerLM.
-PROBED = {"structured_outputs", "guided_choice", "grammar", "response_format", "prompt_logprobs", "echo", "logprobs"}
+PROBED = {*STRUCTURED, *SCHEMAS, "prompt_logprobs", "echo", "logprobs"}
 _ESSENTIAL = {"model", "prompt", "messages"} | PROBED
 LONGEST_WAIT = 60  # seconds, as openai's client has it
 MOVED = "x-moved-to"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
-from armap_lite.llms.choices import check_request, tempered
+from armap_lite.llms.choices import check_request, pick, tempered
 from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import LogitForest
 from armap_lite.llms.layers import check_vocabulary
@@ -95,12 +95,7 @@ class LocalLM(LanguageModel):
         for i, options in enumerate(choices):
             logits = [sum(node.logprob for node in path) for path in paths[i]]  # type: ignore[misc]
             logp = tempered(logits, temperature, options)
-            if n is None:
-                picks: Any = range(len(options))
-            else:
-                rng = np.random.default_rng(seeds[i] if seeds is not None else None)
-                picks = rng.choice(len(options), size=n, p=np.exp(logp) / np.exp(logp).sum())
-            out.append([Choice(options[k], int(k), float(logp[k]), sizes[i]) for k in picks])
+            out.append(pick(options, logp, n, None if seeds is None else seeds[i], sizes[i]))
         return out
 
     def generate(

@@ -7,21 +7,19 @@ import math
 import random
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import numpy as np
-
-from armap_lite.llms import shapes
-from armap_lite.llms.answers import ENOUGH, too_random
+from armap_lite.llms.answers import ENOUGH, check_random
 from armap_lite.llms.base import Choice, Completion, LanguageModel
-from armap_lite.llms.choices import check_request
-from armap_lite.llms.client import BROKEN, REFUSED, STRUCTURED, Client, ServerError, UnreadableAnswersError
+from armap_lite.llms.choices import check_request, pick
+from armap_lite.llms.client import BROKEN, REFUSED, Client, ServerError, UnreadableAnswersError
 from armap_lite.llms.match import match
 from armap_lite.llms.replies import Reply
 from armap_lite.llms.scoring import SCORING, NoFirstTokenError, Scored, TextScorer
 from armap_lite.llms.spec import refuse_keys
+from armap_lite.llms.structured import PROBE, PROBE_ANSWER, SCHEMAS, STRUCTURED, WORDS
 from armap_lite.rng import derive_seed
 
 __all__ = ["STRUCTURED", "ServerError", "ServerLM", "UnreadableAnswersError", "match"]
@@ -101,7 +99,8 @@ class ServerLM(LanguageModel):
         self._unread: deque[str] = deque(maxlen=3)
         self._thinks = self._aloud = False  # whether the model was seen to think before it answers, and in its content
         self._failed = 0  # structured requests in a row at which the server failed
-        self._shapes, self._lock = shapes.Shapes(), threading.Lock()
+        self._schemas = "none" if structured == "none" else "auto"  # a key of SCHEMAS, once it is known
+        self._lock = threading.Lock()
         self.name = self.model = model or self._only_model()
         self._client.where += f"#{self.model}"
         self._scorer = TextScorer(self._client, self.model, self.extra, scoring)
@@ -131,8 +130,7 @@ class ServerLM(LanguageModel):
         """
         check_request(prompts, temperature, seeds)
         self._find_endpoint()
-        schema = None if self.structured == "none" else schema
-        shape = self._shapes(schema, lambda fields: self._ask("A word:", None, None, fields, None, **shapes.SIZE).text)
+        shape = SCHEMAS[self._schemas](schema) if schema is not None and self._find_schemas() else {}
 
         def ask(i: int, k: int) -> Completion:
             seed = None if seeds is None else derive_seed(seeds[i], k)
@@ -181,23 +179,18 @@ class ServerLM(LanguageModel):
 
         out = []
         for options, drawn in zip(choices, self._map(draw, len(prompts), draws)):
-            hits, tokens = Counter(options[index] for index, _ in drawn), sum(used for _, used in drawn)
-            equal, prior = Counter(options), float(temperature > 0)
+            tokens = sum(used for _, used in drawn)
             if n is not None:
-                picks: Iterable[tuple[int, float]] = ((index, math.nan) for index, _ in drawn)
-            else:
-                shares = [(hits[o] / equal[o] + prior / len(options)) / (draws + prior) for o in options]
-                picks = enumerate(math.log(share) if share else -math.inf for share in shares)
-            out.append([Choice(options[index], index, logprob, tokens) for index, logprob in picks])
+                out.append([Choice(options[k], k, math.nan, tokens) for k, _ in drawn])
+                continue
+            hits, equal, prior = Counter(options[k] for k, _ in drawn), Counter(options), float(temperature > 0)
+            shares = [(hits[o] / equal[o] + prior / len(options)) / (draws + prior) for o in options]
+            logp = [math.log(share) if share else -math.inf for share in shares]
+            out.append([Choice(option, k, logp[k], tokens) for k, option in enumerate(options)])
         return out
 
     def _choose_scored(
-        self,
-        prompts: Sequence[str],
-        choices: Sequence[Sequence[str]],
-        n: int | None,
-        temperature: float,
-        seeds: Sequence[int] | None,
+        self, prompts: Sequence[str], choices: Sequence[Sequence[str]], n: int | None, temperature: float, seeds: Any
     ) -> list[list[Choice]]:
         """`choose` by the log-probability of each whole choice and the newline after it."""
         jobs = [(i, t) for i in range(len(prompts)) for t in self._scorer.requests(prompts[i], choices[i])]
@@ -209,11 +202,7 @@ class ServerLM(LanguageModel):
         out = []
         for i, options in enumerate(choices):
             logp = self._scorer.distribution(paths[i], options, temperature)
-            picks: Iterable[int] = range(len(options))
-            if n is not None:
-                p = np.exp(logp)
-                picks = np.random.default_rng(None if seeds is None else seeds[i]).choice(len(p), n, p=p / p.sum())
-            out.append([Choice(options[k], int(k), float(logp[k]), tokens[i]) for k in picks])
+            out.append(pick(options, logp, n, None if seeds is None else seeds[i], tokens[i]))
         return out
 
     def _draw(self, prompt: str, options: Sequence[str], temperature: float, seed: int | None) -> tuple[int, int]:
@@ -264,38 +253,31 @@ class ServerLM(LanguageModel):
                 self._at_random += 1
                 self._unread.append(repr(" ".join(unread.split())[:80]))
             drawn, asked = self._at_random, self._asked
-        if asked >= ENOUGH and too_random(drawn, asked):  # fewer are judged at the end of a stage
-            raise UnreadableAnswersError(
-                f"{drawn} of {asked} actions ({drawn / asked:.0%}) were drawn at random, because {self._client.where} "
-                f"answered with none of the admissible ones, but with {', '.join(self._unread)}; take another model, "
-                "or another endpoint= or structured= in the model's options"
-            )
+        if asked >= ENOUGH:  # fewer are judged at the end of a stage
+            seen = f", but with {', '.join(self._unread)}"
+            check_random(drawn, asked, self._client.where, f"{seen}; take another model, or another")
 
     def _pick(
-        self, prompt: str, options: Sequence[str], way: str, temperature: float, seed: int | None, show: bool = True
+        self, prompt: str, options: Sequence[str], way: str, temperature: float, seed: int | None, probe: bool = False
     ) -> Reply:
         """One answer, restricted to `options` by `way`; they are listed in the prompt where that helps."""
         lines = "\n".join(options)
-        if show and self.endpoint == "chat":
+        if self.endpoint == "chat" and not probe:
             prompt = f"{prompt}\n\nAnswer with exactly one of these lines and nothing else:\n{lines}"
-        elif show and way == "none":  # the prompt's end is what is continued, so the list goes before it
+        elif way == "none":  # the prompt's end is what is continued, so the list goes before it
             prompt = f"The next line is one of these:\n{lines}\n\n{prompt}"
-        answer = self._ask(
-            prompt,
-            None if way == "json_schema" or (way == "none" and self.endpoint == "chat") else "\n",
-            seed,
-            STRUCTURED[way](list(dict.fromkeys(options))) if way != "none" else {},
-            max_tokens=max(len(o.encode()) for o in options) + 32,  # no option has more tokens than bytes
-            temperature=temperature,
-            memory="" if show else None,
-        )
+        stop = None if way == "json_schema" or (way == "none" and self.endpoint == "chat") else "\n"
+        fields = STRUCTURED[way](list(dict.fromkeys(options))) if way != "none" else {}
+        size = max(len(o.encode()) for o in options) + 32  # no option has more tokens than bytes
+        memory = None if probe else ""
+        answer = self._ask(prompt, stop, seed, fields, memory, max_tokens=size, temperature=temperature)
         if way != "json_schema" or answer.text is None:
             return answer
         try:
             choice = json.loads(answer.text)["choice"]
-            return Reply(choice if isinstance(choice, str) else "", answer.tokens)
         except (ValueError, TypeError, KeyError):
-            return Reply("", answer.tokens)
+            choice = None
+        return Reply(choice if isinstance(choice, str) else "", answer.tokens)
 
     def _ask(
         self, prompt: str, stop: str | None, seed: int | None, extra: Any = None, memory: str | None = "", **body: Any
@@ -377,17 +359,30 @@ class ServerLM(LanguageModel):
                 self._client.say(f"answers {error.status} to completions: endpoint=chat is used")
 
     def _find_structured(self) -> None:
-        """Most servers ignore a field they do not know, so only an answer no model would give shows that one works."""
-        words = ["zq7", "xv9"]
-
         def works(way: str) -> bool:
-            return self._pick("A word:", words, way, 1.0, None, show=False).text in words
+            return self._pick("A word:", WORDS, way, 1.0, None, probe=True).text in WORDS
 
         with self._lock:
             if self.structured == "auto":
                 self.structured = self._client.first(STRUCTURED, works, self._plain, "choices are read from free text")
                 if self.structured == "none":
                     self._client.say("takes no structured choices: structured=none, they are read from free text")
+
+    def _find_schemas(self) -> bool:
+        """Whether the server holds its answers to a JSON schema."""
+
+        def works(way: str) -> bool:
+            fields = SCHEMAS[way](PROBE)
+            answer = self._ask("A word:", None, None, fields, None, max_tokens=96, temperature=0.0).text
+            try:
+                return json.loads(answer or "") == PROBE_ANSWER
+            except ValueError:
+                return False
+
+        with self._lock:
+            if self._schemas == "auto":
+                self._schemas = self._client.first(SCHEMAS, works, self._plain, "schemas are not sent")
+        return self._schemas != "none"
 
     def _only_model(self) -> str:
         listed = self._client.get("/models")

@@ -22,7 +22,7 @@ class TrieNode:
 
 
 def build_trie(options: Sequence[Sequence[int]]) -> TrieNode:
-    """The trie of `options`, lists of token ids, whatever the prompt. Raises ValueError where one is another's prefix."""
+    """The trie of `options`, lists of token ids. Raises ValueError where one goes on where another ends."""
     root, ends = TrieNode(), []
     for i, tokens in enumerate(options):
         branch = root
