@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -58,10 +58,10 @@ class UnreadableAnswersError(ServerError):
 
 
 class Client:
-    """Requests to the server at `url`. A field that it refuses by name is renamed or left out from then on.
+    """Requests to the server at `url`, with the settings of `ServerLM`.
 
-    All settings are explained at `ServerLM`. The client retries with exponential backoff and jitter, or after what
-    Retry-After says.
+    They are repeated with exponential backoff and jitter, or after what Retry-After says. A field that the server
+    refuses by name is renamed or left out from then on.
     """
 
     def __init__(self, url: str, api_key_env: str, concurrency: int, timeout: float, retries: int):
@@ -100,52 +100,31 @@ class Client:
         request it is kept for, as odd fields or values may be what the server objects to; None: it is not kept.
         """
         tried: dict[tuple[str, str, Any], str | None] = {}
-        said: list[str] = []
-        learn, kind = memory is not None, f"{path} {memory or ''}"
+        notes, kind = [], f"{path} {memory or ''}"
         while True:  # ends: each round takes one of the names that were sent away
-            sent = self._fitted(kind, body, tried)
+            sent = _fitted(kind, body, self._fields | tried)
             try:
                 answer = self._call(functools.partial(self._client.post, path, cast_to=str, body=sent))
             except ServerError as error:
                 fields = refused(error.answer, sent.keys() - _ESSENTIAL) if error.status in _NEGOTIABLE else {}
                 if not fields:
                     raise
-                said += self._leave(kind, sent, fields, tried)
             else:
-                with self._lock:
-                    self._fields = {**self._fields, **(tried if learn else {})}
-                for what in said if learn else ():
-                    self.say(what)
-                return answer
-
-    def _fitted(self, kind: str, body: Mapping[str, Any], tried: Mapping[Any, str | None]) -> dict[str, Any]:
-        """`body` with the names that the server takes."""
-        known = {**self._fields, **tried}
-        fitted: dict[str, Any] = {}
-        for field, value in body.items():
-            name: str | None = field
-            while name is not None and (key := _key(kind, name, value)) in known:
-                name = known[key]
-            if value is not None and name is not None and (name == field or name not in body):
-                fitted[name] = value
-        return fitted
-
-    def _leave(
-        self, kind: str, sent: Mapping[str, Any], fields: Mapping[str, str | None], tried: dict[Any, str | None]
-    ) -> Iterator[str]:
-        """Rename the `fields` of `sent` in `tried`, or leave them out; what is to be said of each, should that help."""
-        for name, new in fields.items():
-            value = sent[name]
-            if new is not None and _key(kind, new, value) in self._fields | tried:
-                new = None  # both names are refused
-            tried[_key(kind, name, value)] = new
-            shown = f"{name}={value}" if name == "temperature" else name
-            if new is not None:
-                yield f"takes `{shown}` under the name `{new}`"
-            else:
+                break
+            for name, new in fields.items():
+                if new is not None and _key(kind, new, sent[name]) in self._fields | tried:
+                    new = None  # both names are refused
+                tried[_key(kind, name, sent[name])] = new
+                shown = f"{name}={sent[name]}" if name == "temperature" else name
                 # a server's default may be another temperature than 1
                 lost = _LOST.get("max_tokens" if name.startswith("max_") else name, "it is left out")
-                yield f"does not take `{shown}`: {lost}"
+                notes.append(f"takes `{shown}` under the name `{new}`" if new else f"does not take `{shown}`: {lost}")
+        if memory is not None:
+            with self._lock:
+                self._fields = {**self._fields, **tried}
+            for note in notes:
+                self.say(note)
+        return answer
 
     def first(self, ways: Iterable[str], works: Callable[[str], bool], plain: Callable[[], Any], otherwise: str) -> str:
         """The first of `ways` that works here, or "none".
@@ -196,22 +175,20 @@ class Client:
     def _explain(self, error: Exception) -> ServerError:
         if not isinstance(error, openai.APIConnectionError | openai.APIStatusError):
             return self.no_answer(getattr(error, "doc", str(error)))
-        where, status = self.where, getattr(error, "status_code", None)
+        where, status, answer = self.where, getattr(error, "status_code", None), ""
         tries = f"tries: {int(error.request.headers.get('x-stainless-retry-count', 0)) + 1}"
-        answer = ""
         if isinstance(error, openai.APITimeoutError):
             text = f"{where} gave no answer within {self.timeout} s ({tries}); raise timeout, or lower concurrency"
         elif isinstance(error, openai.APIConnectionError):
             text = f"cannot reach {where} ({tries}): {error.__cause__}; start the server, or check host and port"
         else:
-            answer = self.clean(error.response.text)
-            waits = error.response.headers.get("retry-after")
-            tries += f", Retry-After: {waits}" if waits else ""
+            headers, answer = error.response.headers, self.clean(error.response.text)
             way_out = WAY_OUT.get(min(error.status_code, 500), "the request was refused, so it was not sent again")
-            if place := error.response.headers.get(MOVED):
-                way_out = f"it has moved to {place}: put that into the model's URL"
-            elif _wait(error.response) > LONGEST_WAIT or _wait(error.response) > self.timeout:
+            if MOVED in headers:
+                way_out = f"it has moved to {headers[MOVED]}: put that into the model's URL"
+            elif _wait(error.response) > min(LONGEST_WAIT, self.timeout):
                 way_out = "that is too long to wait for here: start again after that time, and what is done is kept"
+            tries += f", Retry-After: {headers['retry-after']}" if "retry-after" in headers else ""
             text = f"{where} answered {status} ({tries}): {answer[:300] or 'nothing'}; {way_out.format(**vars(self))}"
         return ServerError(self.clean(text)[:900], status, answer)
 
@@ -233,6 +210,18 @@ class Client:
         text = re.sub(r"Bearer [^'\"]+", "Bearer ***", text)
         text = text.replace(self.key(), "***") if self.key() else text
         return " ".join(text.split())
+
+
+def _fitted(kind: str, body: Mapping[str, Any], known: Mapping[Any, str | None]) -> dict[str, Any]:
+    """`body` with the names that the server takes."""
+    fitted: dict[str, Any] = {}
+    for field, value in body.items():
+        name: str | None = field
+        while name is not None and (key := _key(kind, name, value)) in known:
+            name = known[key]
+        if value is not None and name is not None and (name == field or name not in body):
+            fitted[name] = value
+    return fitted
 
 
 def _key(kind: str, name: str, value: Any) -> tuple[str, str, Any]:

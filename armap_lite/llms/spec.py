@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import json
 import os
 import re
@@ -11,6 +10,20 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+SERVER_OPTIONS = [
+    "api_key_env",
+    "concurrency",
+    "timeout",
+    "retries",
+    "endpoint",
+    "structured",
+    "scoring",
+    "parse_retries",
+    "samples",
+    "extra",
+]
+LOCAL_OPTIONS = ["device", "dtype", "name", "capacity", "pack"]
+REWARD_OPTIONS = ["device", "dtype", "capacity", "pack"]
 # Options that change how a model is run, not what its results mean.
 RUNNING = {"concurrency", "timeout", "retries", "api_key_env", "device", "capacity", "pack"}
 _OPTION = re.compile(r"\s+([A-Za-z_]\w*)=")
@@ -63,37 +76,22 @@ def is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def check(spec: str, **more: Any) -> tuple[str, dict[str, Any]]:
-    """`parse_spec(spec)`, with `more` for what it leaves open.
+def check(spec: str, reward: bool = False, **more: Any) -> tuple[str, dict[str, Any]]:
+    """`parse_spec(spec)`, with `more` for what it leaves open; `reward`: it names the backbone of a reward model.
 
-    Raises TypeError for an unknown option, and ValueError for a key in it.
+    Raises TypeError for an unknown option, and ValueError for a key in it or where no model is named.
     A key would be written into the files of a run, so neither URL nor options may hold one.
     """
-    source, options = _parse(spec)
-    options = more | options
-    if is_url(source):
-        refuse_keys(source, options.get("extra"), options.get("api_key_env", "OPENAI_API_KEY"))
-    if options:
-        known = known_options(source)
-        if unknown := sorted(set(options) - set(known)):
-            raise TypeError(f"unknown option {unknown[0]!r} of {_place(source)}; it has {', '.join(known)}")
-    return source, options
-
-
-def _parse(spec: str) -> tuple[str, dict[str, Any]]:
-    """`parse_spec`. Raises ValueError where it names no model."""
     source, options = parse_spec(spec)
     if not source:
         raise ValueError("no model is named; give an asset's name, a Hugging Face id, a folder, a GGUF file or a URL")
-    return source, options
-
-
-def check_reward(spec: str) -> tuple[str, dict[str, Any]]:
-    """`parse_spec` of a reward model's backbone. Raises TypeError for an unknown option."""
-    source, options = _parse(spec)
-    known = ("device", "dtype", "capacity", "pack")
+    options = more | options
+    if is_url(source):
+        refuse_keys(source, options.get("extra"), options.get("api_key_env", "OPENAI_API_KEY"))
+    kind, known = ("a model behind a URL", SERVER_OPTIONS) if is_url(source) else ("a local model", LOCAL_OPTIONS)
+    kind, known = ("a reward model", REWARD_OPTIONS) if reward else (kind, known)
     if unknown := sorted(set(options) - set(known)):
-        raise TypeError(f"unknown option {unknown[0]!r} of a reward model; it has {', '.join(known)}")
+        raise TypeError(f"unknown option {unknown[0]!r} of {kind}; it has {', '.join(known)}")
     return source, options
 
 
@@ -107,25 +105,6 @@ def refuse_keys(url: str, extra: Any, api_key_env: str) -> None:
         raise ValueError(
             f"the URL or its options hold a user or a key; put the key into the environment variable {api_key_env}"
         )
-
-
-def known_options(source: str) -> list[str]:
-    """The options that a model of this kind has, behind a URL or on this machine."""
-    kind: Any
-    if is_url(source):
-        from armap_lite.llms import server
-
-        first, kind = [], server.ServerLM
-    else:
-        from armap_lite.llms import local
-
-        first, kind = ["device", "dtype"], local.LocalLM
-    names = inspect.signature(kind).parameters
-    return first + [name for name in names if name not in ("base_url", "model", "tokenizer")]
-
-
-def _place(source: str) -> str:
-    return "a model behind a URL" if is_url(source) else "a model on this machine"
 
 
 def identity(spec: str) -> str:

@@ -59,7 +59,7 @@ class Run:
         settings = dataclasses.replace(profiles.get(profile, env), **changes)
         self.reward_options: dict[str, Any] = {}  # how the reward model is loaded
         if reward is not None:
-            reward, self.reward_options = spec.check_reward(reward)
+            reward, self.reward_options = spec.check(reward, reward=True)
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
         options = {**settings.env_options, **envs.user_options(env)}
         envs.check_options(env, options)
