@@ -10,18 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-SERVER_OPTIONS = [
-    "api_key_env",
-    "concurrency",
-    "timeout",
-    "retries",
-    "endpoint",
-    "structured",
-    "scoring",
-    "parse_retries",
-    "samples",
-    "extra",
-]
+SERVER_OPTIONS = ["api_key_env", "concurrency", "timeout", "retries", "endpoint", "structured", "scoring"]
+SERVER_OPTIONS += ["parse_retries", "samples", "extra"]
 LOCAL_OPTIONS = ["device", "dtype", "name", "capacity", "pack"]
 REWARD_OPTIONS = ["device", "dtype", "capacity", "pack"]
 # Options that change how a model is run, not what its results mean.
