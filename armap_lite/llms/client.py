@@ -28,7 +28,7 @@ WAY_OUT = {
     500: "look at the server's log, or raise retries={retries}",
 }
 # Fields that no server has to know. What follows where one is refused is decided by ServerLM.
-PROBED = {*STRUCTURED, *SCHEMAS, "prompt_logprobs", "echo", "logprobs"}
+PROBED = {*STRUCTURED, *SCHEMAS, "prompt_logprobs"}
 _ESSENTIAL = {"model", "prompt", "messages"} | PROBED
 LONGEST_WAIT = 60  # seconds, as openai's client has it
 MOVED = "x-moved-to"
