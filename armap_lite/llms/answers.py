@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 COUNTS = ("parsed", "misses", "fallbacks", "unfinished", "asked")  # see `ServerLM`
-# More than a fifth of the actions drawn at random stops a run. Of fewer than 30 a few unlucky draws may be a fifth:
-# these stop it where five or more, and over half, were drawn at random.
-ENOUGH, TOO_MANY = 30, 1 / 5
-FEW, MOST = 5, 1 / 2
+ENOUGH = 30  # actions, from which on more than a fifth drawn at random stop a run
 
 
 def too_random(drawn: int, asked: int) -> bool:
-    """Whether `drawn` of `asked` actions drawn at random are too many for a run to mean anything."""
-    return drawn > TOO_MANY * asked if asked >= ENOUGH else drawn >= FEW and drawn > MOST * asked
+    """Whether `drawn` of `asked` actions drawn at random are too many for a run to mean anything.
+
+    Of fewer than ENOUGH actions a few unlucky draws may be a fifth: there it takes five or more, and over half.
+    """
+    return drawn > asked / 5 if asked >= ENOUGH else drawn >= 5 and drawn > asked / 2
 
 
 def check_random(drawn: int, asked: int, where: str, way_out: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _TAG = r"\s*(?:\w+:)?(?:think|thinking|thought|reasoning)\s*"
@@ -47,7 +47,7 @@ def read(data: Any) -> Reply:
     if not text.strip() and (thought or cut):  # hosted models may hide the thought itself
         return Reply(None, tokens, thought=True, apart=True, cut=cut)
     reply = _without_thought(text, tokens, cut)
-    return Reply(reply.text, tokens, thought or reply.thought, apart=thought and not reply.thought, cut=cut)
+    return replace(reply, thought=thought or reply.thought, apart=thought and not reply.thought)
 
 
 def _withheld(choice: dict[str, Any]) -> str:

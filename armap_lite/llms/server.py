@@ -8,7 +8,7 @@ import random
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from armap_lite.llms.answers import ENOUGH, check_random
@@ -30,15 +30,11 @@ THINKING_TRIES = 3  # answers to one question that hold nothing but a thought
 
 
 class ServerLM(LanguageModel):
-    """`generate` and `choose` by HTTP requests, `concurrency` at a time, results in the order of the prompts.
+    """`generate` and `choose` by HTTP requests, `concurrency` at a time, with results in the order of the prompts.
 
-    Every sample is a request of its own: then sample k of a prompt depends on its seed and k alone, and its tokens are
-    its own (with `n` in one request, llama.cpp reports the first sample's usage and `transformers serve` ignores `n`).
-    vLLM and llama.cpp read a repeated prompt from their cache. Tokens are what the server reports, 0 where it does not.
-
-    Seeds are handed on; how far they make answers repeatable is the server's affair: vLLM and llama.cpp nearly, but
-    batches change the last bits; `transformers serve` with `concurrency=1`. Servers may add a `top_k`, `min_p` and the
-    like of their own; `extra` sets them. What a server refuses by name is left out: see `Client`.
+    Every sample is a request of its own: sample k of a prompt depends on its seed and k alone (with `n` in one request,
+    llama.cpp reports the first sample's usage, and `transformers serve` ignores `n`). Tokens are what the server
+    reports, 0 where it does not. Seeds are handed on, but servers differ in how repeatable their answers are.
     """
 
     def __init__(
@@ -61,13 +57,13 @@ class ServerLM(LanguageModel):
 
         `api_key_env`: the environment variable that holds the key. It is read for each request and kept nowhere.
         `timeout`: seconds for one try. `retries`: further tries after 429, 5xx, a timeout or a lost connection.
-        `endpoint`: "completions" continues the prompt as it is, the way `LocalLM` does; "chat" sends it as one user
-        message; "auto" (found out once): completions where the server has them for this model, else chat.
-        `structured`: how an answer is restricted: a key of STRUCTURED, "none" (ask and parse), or "auto" (found out
-        once). `scoring`: how given text is weighed: a key of SCORING, "none", or "auto" (found out once). Weighing is
-        exact, but the server reads the prompt once for each choice.
+        `endpoint`: "completions" continues the prompt, as `LocalLM` does; "chat" sends it as one user message;
+        "auto": completions where the server has them for this model, else chat.
+        `structured`: how an answer is restricted to the choices: a key of STRUCTURED, "none" (parse), or "auto".
+        `scoring`: how whole choices are compared: one of SCORING, "none", or "auto". It is exact, but the server reads
+        the prompt once for each choice.
         `parse_retries`: further questions after an answer that is not admissible.
-        `samples`: draws from which `choose(n=None)` estimates the probabilities, where text cannot be weighed.
+        `samples`: draws from which `choose(n=None)` estimates the probabilities, without `scoring`.
         `extra`: fields added to the body of every request, such as {"top_k": -1}; None leaves a field out.
         """
         for name, value, known in (
@@ -86,10 +82,8 @@ class ServerLM(LanguageModel):
             raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds above 0")
         refuse_keys(base_url, extra, api_key_env)
         self._client = Client(base_url, api_key_env, concurrency, timeout, retries)
-        self.concurrency = concurrency
-        self.endpoint, self.structured = endpoint, structured
-        self.parse_retries, self.samples = parse_retries, samples
-        self.extra = dict(extra or {})
+        self.endpoint, self.structured, self.extra = endpoint, structured, dict(extra or {})
+        self.concurrency, self.parse_retries, self.samples = concurrency, parse_retries, samples
         self.parsed = 0  # answers read out of free text
         self.misses = 0  # answers that were withheld or not admissible, and structured requests that were refused
         self.fallbacks = 0  # choices drawn uniformly, after the last miss
@@ -154,15 +148,13 @@ class ServerLM(LanguageModel):
     ) -> list[list[Choice]]:
         """`n` draws among `choices[i]` after `prompts[i]`; with n=None every choice once, in order. Raises ServerError.
 
-        With decoding="sequence", where the server returns log-probabilities of given text (`scoring`), this is exactly
-        `LocalLM`'s distribution. Else the server restricts the answer token by token where it can (`structured`).
-        Where it cannot, the choices are listed in the prompt and the answer is read (`match`), asked again on a miss,
-        and drawn uniformly after the last: see `parsed`, `misses` and `fallbacks`. Where too many are,
-        UnreadableAnswersError.
+        With decoding="sequence" and `scoring`, the distribution is exactly `LocalLM`'s. Else the server restricts the
+        answer token by token (`structured`). Where it cannot, the choices are listed in the prompt and the answer is
+        read (`match`), asked again on a miss, and drawn uniformly after the last: see `parsed`, `misses` and
+        `fallbacks`. Raises UnreadableAnswersError where too many are.
 
-        A drawn choice has no log-probability: it is nan, but for n=None, where it is the log of
-        (hits + 1/len(choices)) / (samples + 1), or 0 and -inf at temperature 0.
-        `tokens`: what all requests for this prompt took, on each of its choices.
+        A drawn choice has the log-probability nan, but for n=None, where it is estimated as
+        (hits + 1/len(choices)) / (samples + 1). `tokens`: of all requests for this prompt, on each of its choices.
         """
         check_request(prompts, temperature, seeds, choices)
         self._find_endpoint()
@@ -318,19 +310,14 @@ class ServerLM(LanguageModel):
 
     def _map(self, work: Callable[[int, int], T], items: int, n: int) -> list[list[T]]:
         """`work(i, k)` for each item i and sample k < n; the first failure is raised, and nothing is begun after it."""
-        failures: list[Exception] = []
-
-        def one(i: int, k: int) -> Any:
-            try:
-                return None if failures else work(i, k)
-            except Exception as error:
-                failures.append(error)
-
         with ThreadPoolExecutor(self.concurrency) as pool:
-            found = list(pool.map(one, [i for i in range(items) for _ in range(n)], list(range(n)) * items))
-        if failures:
-            raise failures[0]
-        return [found[i * n : (i + 1) * n] for i in range(items)]
+            jobs = [pool.submit(work, i, k) for i in range(items) for k in range(n)]
+            try:
+                done = wait(jobs, return_when=FIRST_EXCEPTION).done
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        _ = [job.result() for job in jobs if job in done]  # the failure, before what was not begun because of it
+        return [[job.result() for job in jobs[i * n : (i + 1) * n]] for i in range(items)]
 
     def _plain(self) -> Any:
         """The answer to a request that any server understands."""
