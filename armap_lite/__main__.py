@@ -73,7 +73,7 @@ def _absolute(spec: str) -> str:
 
     source, _ = parse_spec(spec)
     path = Path(source).expanduser()
-    return str(path.resolve()) + spec.strip()[len(source) :] if path.exists() else spec
+    return str(path.resolve()) + spec.strip()[len(source) :] if source and path.exists() else spec
 
 
 def _resource(text: str) -> tuple[str, float]:

@@ -41,7 +41,7 @@ def brute_force(lm: LocalLM, prompt: str, options: list[str], temperature: float
         with torch.inference_mode():
             table = lm.model(torch.tensor([head + tail]), use_cache=False).logits[0].double().log_softmax(-1)
         logp.append(sum(float(table[len(head) - 1 + i, token]) for i, token in enumerate(tail)))
-    scaled = np.array(logp) / temperature
+    scaled = np.array(logp) / temperature - np.log([options.count(option) for option in options])  # equal ones share
     return scaled - np.logaddexp.reduce(scaled)
 
 

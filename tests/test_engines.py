@@ -67,6 +67,15 @@ def test_the_check_reads_few_layers_and_leaves_the_model_as_it_was(monkeypatch: 
     assert layers.kinds(mixed) == 3
 
 
+@pytest.mark.parametrize("positions", [3, 8, 21, 22, 29])
+@pytest.mark.parametrize("kind", ["gpt2", "opt"])
+def test_a_model_with_few_positions_is_checked_on_a_short_text(kind, positions):
+    model = tiny(kind, max_position_embeddings=positions)
+    lm = LocalLM(model, tiny_tokenizer())
+    assert isinstance(lm.forest, Forest) and lm.forest.limit == positions
+    assert lm.choose([""], [["a", "b"]], None)[0][0].text == "a"
+
+
 def test_a_forest_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch):
     model = tiny("mistral", sliding_window=4096)
     trial = {"capacity": 64, "pack": 64}

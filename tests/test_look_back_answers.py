@@ -18,7 +18,7 @@ from armap_lite import envs
 from armap_lite.batching import Batcher
 from armap_lite.envs import prompts
 from armap_lite.envs.hindsight import LLMHindsight, read_answer
-from armap_lite.llms.shapes import PROBE
+from armap_lite.llms.structured import PROBE
 from armap_lite.trajectory import Observation, Trajectory
 
 ANSWER = {"did": "x", "fulfilled": False, "instruction": "Put the key into the red box.", "change": [2, 1]}

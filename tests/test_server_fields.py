@@ -359,10 +359,10 @@ def test_a_refused_field_does_not_change_what_is_drawn():
 
 
 def test_a_probe_teaches_nothing_about_fields():
-    small = "Invalid 'max_tokens': integer below minimum value. Expected a value >= 1, but got 0 instead."
+    small = "Invalid 'max_tokens': integer below minimum value. Expected a value >= 2, but got 1 instead."
 
     def answer(path: str, request: dict):
-        if request.get("max_tokens") == 0:
+        if request.get("max_tokens") == 1:
             return 400, {}, {"error": {"message": small, "param": "max_tokens"}}
         return said("b")
 

@@ -31,11 +31,9 @@ def logprobs(text: str) -> tuple[list[int], list[float | None]]:
     return ids, [None, *(float(logp[i, token]) for i, token in enumerate(ids[1:]))]
 
 
-def vllm(path: str, request: dict, batches: bool = True, ways: tuple[str, ...] = ("prompt_logprobs", "echo")):
-    """A reply as vLLM's /v1/completions writes it: one choice for each prompt, `prompt_logprobs` or echoed tokens."""
+def vllm(path: str, request: dict, knows: bool = True):
+    """A reply as vLLM's /v1/completions writes it: one choice with `prompt_logprobs` for each prompt."""
     texts = request["prompt"] if isinstance(request["prompt"], list) else [request["prompt"]]
-    if len(texts) > 1 and not batches:
-        return failed(400, "prompt must be a string")
     choices, used = [], 0
     for index, text in enumerate(texts):
         choice = {"index": index, "text": " x", "logprobs": None, "finish_reason": "length", "stop_reason": None}
@@ -43,16 +41,11 @@ def vllm(path: str, request: dict, batches: bool = True, ways: tuple[str, ...] =
         used += len(ids)
         spelled = local().tokenizer.batch_decode([[i] for i in ids])
         choice["prompt_logprobs"] = None
-        if "prompt_logprobs" in request and "prompt_logprobs" in ways:
+        if "prompt_logprobs" in request and knows:
             choice["prompt_logprobs"] = [
                 None if p is None else {str(i): {"logprob": p, "rank": 1, "decoded_token": s}}
                 for i, p, s in zip(ids, logp, spelled)
             ]
-        elif request.get("echo") and "echo" in ways:
-            offsets = np.cumsum([0, *map(len, spelled)])[:-1].tolist()
-            tops = [None if p is None else {s: p} for p, s in zip(logp, spelled)]
-            found = {"tokens": spelled, "token_logprobs": logp, "top_logprobs": tops, "text_offset": offsets}
-            choice |= {"text": text if request["max_tokens"] == 0 else text + " x", "logprobs": found}
         choices.append(choice)
     usage = {"prompt_tokens": used, "completion_tokens": len(texts), "total_tokens": used + len(texts)}
     return (
@@ -66,14 +59,12 @@ def scorer(server: Scripted, **options) -> ServerLM:
     return server.lm(scoring="auto", **options)
 
 
-@pytest.mark.parametrize("way", ["prompt_logprobs", "echo"])
-@pytest.mark.parametrize("batches", [True, False])
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 0.0])
-def test_choices_are_weighed_as_the_model_itself_weighs_them(way, batches, temperature):
-    with scripted(functools.partial(vllm, ways=(way,), batches=batches)) as server:
+def test_choices_are_weighed_as_the_model_itself_weighs_them(temperature):
+    with scripted(vllm) as server:
         lm = scorer(server)
         rows = lm.choose(PROMPTS, CHOICES, None, temperature=temperature)
-        assert lm.scoring == way and lm.structured == "none"
+        assert lm.scoring == "prompt_logprobs" and lm.structured == "none"
     wanted = local().choose(PROMPTS, CHOICES, None, temperature=temperature)
     for row, want in zip(rows, wanted):
         assert [(c.text, c.index) for c in row] == [(c.text, c.index) for c in want]
@@ -123,14 +114,13 @@ def test_a_prompt_that_merges_with_its_choices_is_weighed_over_the_whole_text():
         said("hm"),
         failed(400, "unknown field"),
         failed(500, "logits_all must be True"),
-        lambda path, request: vllm(path, request, ways=()),
-        lambda path, request: vllm(path, {**request, "max_tokens": 9}, ways=("echo",)),  # writes on after the echo
+        lambda path, request: vllm(path, request, knows=False),
     ],
-    ids=["ignored", "refused", "broken", "null", "no end"],
+    ids=["ignored", "refused", "broken", "null"],
 )
 def test_where_text_is_not_weighed_choices_are_drawn_as_ever(answer, capsys):
     def mixed(path: str, request: dict):
-        if {"echo", "prompt_logprobs"} & request.keys():
+        if "prompt_logprobs" in request:
             return answer(path, request) if callable(answer) else answer
         return said(CHOICES[0][1])
 
@@ -149,7 +139,7 @@ def test_by_token_and_by_chat_choices_are_drawn():
     with scripted(lambda path, request: said(CHOICES[0][1])) as server:
         scorer(server).choose(PROMPTS[:1], CHOICES[:1], decoding="token")
         scorer(server, endpoint="chat").choose(PROMPTS[:1], CHOICES[:1])
-        assert not any({"echo", "prompt_logprobs"} & body.keys() for *_, body in server.seen)
+        assert not any("prompt_logprobs" in body for *_, body in server.seen)
 
 
 def test_extra_reaches_a_scoring_request_but_not_its_length():
@@ -168,5 +158,5 @@ def test_weights_start_where_texts_differ():
     assert weights([a, b]) == [-2.0, -4.0]
     assert weights([a]) == weights([a, a])[:1] == [0.0]
     assert weights([[("x", math.nan), ("\ufffd", -1.0)], [("x", math.nan), ("\ufffd", -2.0)]]) == [-1.0, -2.0]
-    with pytest.raises(ValueError, match="must not be empty"):
+    with pytest.raises(ValueError, match="first token"):
         weights([[("x", math.nan)], [("y", math.nan)]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from scripted_server import said, scripted
 from armap_lite import llms
 from armap_lite.__main__ import main
 from armap_lite.llms import parse_spec
-from armap_lite.llms.spec import check, identity, label
+from armap_lite.llms.local import LocalLM
+from armap_lite.llms.server import ServerLM
+from armap_lite.llms.spec import LOCAL_OPTIONS, SERVER_OPTIONS, check, identity, label
 from armap_lite.pipeline.run import Run
 from armap_lite.pipeline.run_dir import comparable
 from armap_lite.storage import assets
@@ -43,6 +46,16 @@ URL = "http://127.0.0.1:8000/v1#m"
 )  # fmt: skip
 def test_options_are_what_stands_at_the_end(written, source, options):
     assert parse_spec(written) == (source, options)
+
+
+def test_a_path_that_exists_is_not_split(tmp_path, monkeypatch):
+    (tmp_path / "a b=c").mkdir()
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for place in ("a b=c", str(tmp_path / "a b=c")):
+        assert parse_spec(place) == (place, {})
+        assert parse_spec(f"{place} dtype=float32 pack=9") == (place, {"dtype": "float32", "pack": 9})
+    assert parse_spec("a b=d") == ("a", {"b": "d"})
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.text()
@@ -117,6 +130,15 @@ def test_an_unknown_option_is_named_with_the_known_ones_before_all_else(written,
     with pytest.raises(TypeError, match=r"colour.*dtype"):
         Run("game24", "fast", tmp_path, reward="smollm colour=red")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "options"),
+    [(ServerLM, {"base_url", "model"}, SERVER_OPTIONS), (LocalLM, {"model", "tokenizer"}, LOCAL_OPTIONS)],
+)
+def test_every_option_of_a_model_can_be_given(kind, named, options):
+    elsewhere = {"device", "dtype"} if kind is LocalLM else set()
+    assert inspect.signature(kind).parameters.keys() - named == set(options) - elsewhere
 
 
 @pytest.mark.parametrize(

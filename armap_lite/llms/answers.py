@@ -6,29 +6,34 @@ from collections.abc import Mapping
 from typing import Any
 
 COUNTS = ("parsed", "misses", "fallbacks", "unfinished", "asked")  # see `ServerLM`
-# More than a fifth of the actions drawn at random stops a run. Of fewer than 30 a few unlucky draws may be a fifth:
-# these stop it where five or more, and over half, were drawn at random.
-ENOUGH, TOO_MANY = 30, 1 / 5
-FEW, MOST = 5, 1 / 2
+ENOUGH = 30  # actions, from which on more than a fifth drawn at random stop a run
 
 
 def too_random(drawn: int, asked: int) -> bool:
-    """Whether `drawn` of `asked` actions drawn at random are too many for a run to mean anything."""
-    return drawn > TOO_MANY * asked if asked >= ENOUGH else drawn >= FEW and drawn > MOST * asked
+    """Whether `drawn` of `asked` actions drawn at random are too many for a run to mean anything.
+
+    Of fewer than ENOUGH actions a few unlucky draws may be a fifth: there it takes five or more, and over half.
+    """
+    return drawn > asked / 5 if asked >= ENOUGH else drawn >= 5 and drawn > asked / 2
+
+
+def check_random(drawn: int, asked: int, where: str, way_out: str) -> None:
+    """Raise UnreadableAnswersError where `drawn` of `asked` actions drawn at random are `too_random`."""
+    if too_random(drawn, asked):
+        from armap_lite.llms.client import UnreadableAnswersError
+
+        raise UnreadableAnswersError(
+            f"{drawn} of {asked} actions ({drawn / asked:.0%}) were drawn at random, because {where} answered with "
+            f"none of the admissible ones{way_out} endpoint= or structured= in the model's options"
+        )
 
 
 def check(counts: Mapping[str, int], folder: str) -> None:
-    """Raises UnreadableAnswersError where `counts`, those of all stages so far in `folder`, are `too_random`."""
+    """`check_random` of the `counts` of all stages so far in `folder`."""
     drawn = counts.get("fallbacks", 0)
     asked = max(counts.get("asked", 0), drawn + counts.get("parsed", 0))  # older runs did not count it
-    if too_random(drawn, asked):
-        from armap_lite.llms.server import UnreadableAnswersError
-
-        raise UnreadableAnswersError(
-            f"{drawn} of {asked} actions ({drawn / asked:.0%}) in {folder} were drawn at random, because the answers "
-            "of the policy's server named none of the admissible ones; start in another folder with another model, or "
-            "with another endpoint= or structured= in the model's options"
-        )
+    way_out = f" in {folder}; start in another folder with another model, or another"
+    check_random(drawn, asked, "the policy's server", way_out)
 
 
 def taken(lm: Any) -> dict[str, int]:

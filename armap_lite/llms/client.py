@@ -9,30 +9,17 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import openai
 
-from armap_lite.llms.replies import hidden_status, refused
+from armap_lite.llms.replies import Reply, hidden_status, read, refused
+from armap_lite.llms.structured import SCHEMAS, STRUCTURED
 
-
-def _schema(choices: list[str]) -> dict[str, Any]:
-    choice = {"choice": {"type": "string", "enum": choices}}
-    schema = {"type": "object", "properties": choice, "required": ["choice"], "additionalProperties": False}
-    return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": schema}}}
-
-
-# What to add to a request so that the answer is one of `choices`, in the order it is tried
-STRUCTURED: dict[str, Callable[[list[str]], dict[str, Any]]] = {
-    "structured_outputs": lambda choices: {"structured_outputs": {"choice": choices}},  # vLLM
-    "guided_choice": lambda choices: {"guided_choice": choices},  # vLLM before 0.12
-    "grammar": lambda choices: {  # llama.cpp
-        "grammar": "root ::= " + " | ".join(json.dumps(c, ensure_ascii=False) for c in choices)
-    },
-    "json_schema": _schema,  # OpenAI, and llama.cpp's chat
-}
 WAY_OUT = {
     401: "put a key that is valid there into the environment variable {api_key_env}",
     403: "put a key that is valid there into the environment variable {api_key_env}",
@@ -41,8 +28,10 @@ WAY_OUT = {
     500: "look at the server's log, or raise retries={retries}",
 }
 # Fields that no server has to know. What follows where one is refused is decided by ServerLM.
-PROBED = {"structured_outputs", "guided_choice", "grammar", "response_format", "prompt_logprobs", "echo", "logprobs"}
+PROBED = {*STRUCTURED, *SCHEMAS, "prompt_logprobs"}
 _ESSENTIAL = {"model", "prompt", "messages"} | PROBED
+LONGEST_WAIT = 60  # seconds, as openai's client has it
+MOVED = "x-moved-to"
 REFUSED = {400, 404, 405, 415, 422}  # the server does not have this endpoint, field or value
 BROKEN = {500, 501}  # it has, and fails at it
 _NEGOTIABLE = {400, 409, 415, 422, 500, 501}
@@ -69,24 +58,25 @@ class UnreadableAnswersError(ServerError):
 
 
 class Client:
-    """Requests to the server at `url`. A field that it refuses by name is renamed or left out from then on.
+    """Requests to the server at `url`, with the settings of `ServerLM`.
 
-    All settings are explained at `ServerLM`. The client retries with exponential backoff and jitter, or after what
-    Retry-After says.
+    They are repeated with exponential backoff and jitter, or after what Retry-After says. A field that the server
+    refuses by name is renamed or left out from then on.
     """
 
-    def __init__(self, url: str, *, api_key_env: str, concurrency: int, timeout: float, retries: int):
+    def __init__(self, url: str, api_key_env: str, concurrency: int, timeout: float, retries: int):
         parts = urlsplit(url)
         self.base_url = url.partition("?")[0].rstrip("/")
         self.where = self.base_url  # for messages; without the query
         self.api_key_env, self.concurrency, self.timeout, self.retries = api_key_env, concurrency, timeout, retries
         self._lock = threading.Lock()
-        self._fields: dict[tuple[str, str, Any], str | None] = {}  # (path, field, value or None) -> its name there
+        self._fields: dict[tuple[str, str, Any], str | None] = {}  # (kind, field, value or None) -> its name there
         self._notes: set[str] = set()
         proxied = not _loopback(parts.hostname or "")  # no proxy knows this machine's ports
         try:
             http = openai.DefaultHttpxClient(
-                event_hooks={"request": [self._sign], "response": [_settle]}, trust_env=proxied
+                event_hooks={"request": [self._sign], "response": [functools.partial(_settle, longest=timeout)]},
+                trust_env=proxied,
             )
         except (ValueError, ImportError) as error:
             raise ServerError(_proxy_trouble(url, error)) from None
@@ -103,58 +93,38 @@ class Client:
         """The JSON there. Raises ServerError."""
         return self._call(functools.partial(self._client.get, path, cast_to=str))
 
-    def post(self, path: str, body: Mapping[str, Any], learn: bool = True) -> Any:
+    def post(self, path: str, body: Mapping[str, Any], memory: str | None = "") -> Any:
         """The JSON that answers `body`, whose fields that are None are not sent. Raises ServerError.
 
-        What an error answer seems to refuse is kept only where the request without it succeeds, and not from requests
-        with odd fields or values (`learn` false), which may be what the server objects to.
+        What an error answer seems to refuse is kept only where the request without it succeeds. `memory`: the kind of
+        request it is kept for, as odd fields or values may be what the server objects to; None: it is not kept.
         """
         tried: dict[tuple[str, str, Any], str | None] = {}
-        said: list[str] = []
+        notes, kind = [], f"{path} {memory or ''}"
         while True:  # ends: each round takes one of the names that were sent away
-            sent = self._fitted(path, body, tried)
+            sent = _fitted(kind, body, self._fields | tried)
             try:
                 answer = self._call(functools.partial(self._client.post, path, cast_to=str, body=sent))
             except ServerError as error:
                 fields = refused(error.answer, sent.keys() - _ESSENTIAL) if error.status in _NEGOTIABLE else {}
                 if not fields:
                     raise
-                said += self._leave(path, sent, fields, tried)
             else:
-                with self._lock:
-                    self._fields = {**self._fields, **(tried if learn else {})}
-                for what in said if learn else ():
-                    self.say(what)
-                return answer
-
-    def _fitted(self, path: str, body: Mapping[str, Any], tried: Mapping[Any, str | None]) -> dict[str, Any]:
-        """`body` with the names that the server takes."""
-        known = {**self._fields, **tried}
-        fitted: dict[str, Any] = {}
-        for field, value in body.items():
-            name: str | None = field
-            while name is not None and (key := _key(path, name, value)) in known:
-                name = known[key]
-            if value is not None and name is not None and (name == field or name not in body):
-                fitted[name] = value
-        return fitted
-
-    def _leave(
-        self, path: str, sent: Mapping[str, Any], fields: Mapping[str, str | None], tried: dict[Any, str | None]
-    ) -> Iterator[str]:
-        """Rename the `fields` of `sent` in `tried`, or leave them out; what is to be said of each, should that help."""
-        for name, new in fields.items():
-            value = sent[name]
-            if new is not None and _key(path, new, value) in self._fields | tried:
-                new = None  # both names are refused
-            tried[_key(path, name, value)] = new
-            shown = f"{name}={value}" if name == "temperature" else name
-            if new is not None:
-                yield f"takes `{shown}` under the name `{new}`"
-            else:
+                break
+            for name, new in fields.items():
+                if new is not None and _key(kind, new, sent[name]) in self._fields | tried:
+                    new = None  # both names are refused
+                tried[_key(kind, name, sent[name])] = new
+                shown = f"{name}={sent[name]}" if name == "temperature" else name
                 # a server's default may be another temperature than 1
                 lost = _LOST.get("max_tokens" if name.startswith("max_") else name, "it is left out")
-                yield f"does not take `{shown}`: {lost}"
+                notes.append(f"takes `{shown}` under the name `{new}`" if new else f"does not take `{shown}`: {lost}")
+        if memory is not None:
+            with self._lock:
+                self._fields = {**self._fields, **tried}
+            for note in notes:
+                self.say(note)
+        return answer
 
     def first(self, ways: Iterable[str], works: Callable[[str], bool], plain: Callable[[], Any], otherwise: str) -> str:
         """The first of `ways` that works here, or "none".
@@ -179,12 +149,12 @@ class Client:
             self.say(f"fails at requests with {', '.join(broken)}: {instead}")
         return found
 
-    def say(self, what: str) -> None:
-        """Tell on stderr what is special about this server, once."""
+    def say(self, what: str, example: str = "") -> None:
+        """Tell on stderr what is special about this server, once, with the first `example` of it."""
         with self._lock:
             if what not in self._notes:
                 self._notes.add(what)
-                print(f"{self.where} {what}", file=sys.stderr)
+                print(f"{self.where} {what}" + f" ({self.clean(example)[:200]})" * bool(example), file=sys.stderr)
 
     def key(self) -> str:
         return os.environ.get(self.api_key_env, "").strip()
@@ -205,41 +175,79 @@ class Client:
     def _explain(self, error: Exception) -> ServerError:
         if not isinstance(error, openai.APIConnectionError | openai.APIStatusError):
             return self.no_answer(getattr(error, "doc", str(error)))
-        where, status = self.where, getattr(error, "status_code", None)
+        where, status, answer = self.where, getattr(error, "status_code", None), ""
         tries = f"tries: {int(error.request.headers.get('x-stainless-retry-count', 0)) + 1}"
-        answer = ""
         if isinstance(error, openai.APITimeoutError):
             text = f"{where} gave no answer within {self.timeout} s ({tries}); raise timeout, or lower concurrency"
         elif isinstance(error, openai.APIConnectionError):
             text = f"cannot reach {where} ({tries}): {error.__cause__}; start the server, or check host and port"
         else:
-            answer = self._clean(error.response.text)
-            waits = error.response.headers.get("retry-after")
-            tries += f", Retry-After: {waits}" if waits else ""
+            headers, answer = error.response.headers, self.clean(error.response.text)
             way_out = WAY_OUT.get(min(error.status_code, 500), "the request was refused, so it was not sent again")
+            if MOVED in headers:
+                way_out = f"it has moved to {headers[MOVED]}: put that into the model's URL"
+            elif _wait(error.response) > min(LONGEST_WAIT, self.timeout):
+                way_out = "that is too long to wait for here: start again after that time, and what is done is kept"
+            tries += f", Retry-After: {headers['retry-after']}" if "retry-after" in headers else ""
             text = f"{where} answered {status} ({tries}): {answer[:300] or 'nothing'}; {way_out.format(**vars(self))}"
-        return ServerError(self._clean(text)[:900], status, answer)
+        return ServerError(self.clean(text)[:900], status, answer)
+
+    def read(self, data: Any) -> Reply:
+        """The answer in `data`. Raises ServerError where there is none."""
+        try:
+            return read(data)
+        except ValueError as error:
+            raise self.no_answer(error) from None
 
     def no_answer(self, said: object) -> ServerError:
         return ServerError(
-            f"{self.base_url} sent no OpenAI answer but {self._clean(str(said))[:300]!r}; "
+            f"{self.base_url} sent no OpenAI answer but {self.clean(str(said))[:300]!r}; "
             "is this the URL of an OpenAI-compatible server, ending in /v1?"
         )
 
-    def _clean(self, text: str) -> str:
+    def clean(self, text: str) -> str:
         """One line without the key, which a server or a library may quote."""
         text = re.sub(r"Bearer [^'\"]+", "Bearer ***", text)
         text = text.replace(self.key(), "***") if self.key() else text
         return " ".join(text.split())
 
 
-def _key(path: str, name: str, value: Any) -> tuple[str, str, Any]:
+def _fitted(kind: str, body: Mapping[str, Any], known: Mapping[Any, str | None]) -> dict[str, Any]:
+    """`body` with the names that the server takes."""
+    fitted: dict[str, Any] = {}
+    for field, value in body.items():
+        name: str | None = field
+        while name is not None and (key := _key(kind, name, value)) in known:
+            name = known[key]
+        if value is not None and name is not None and (name == field or name not in body):
+            fitted[name] = value
+    return fitted
+
+
+def _key(kind: str, name: str, value: Any) -> tuple[str, str, Any]:
     """What one refusal is about: a field, but of temperature one value, as some servers refuse only some of them."""
-    return path, name, value if name == "temperature" else None
+    return kind, name, value if name == "temperature" else None
 
 
-def _settle(response: Any) -> None:
-    """Give an error sent with status 200 its own status, and mark failures that another try would only repeat."""
+def _wait(response: Any) -> float:
+    """The seconds that the server asks to wait before the next try; 0 where it does not."""
+    said = response.headers.get("retry-after", "")
+    try:
+        return float(said)
+    except ValueError:
+        date = parsedate_tz(said)
+        return 0.0 if date is None else mktime_tz(date) - time.time()
+
+
+def _settle(response: Any, longest: float) -> None:
+    """Give an error sent with status 200 its own status, and mark failures that another try would only repeat.
+
+    A redirect that would turn a POST into a GET is not followed. `longest`: seconds that are waited for another try.
+    """
+    if response.request.method == "POST" and response.status_code in (301, 302, 303):
+        place = response.request.url.join(response.headers.pop("location", "")).copy_with(query=None)
+        response.headers[MOVED] = re.sub(r"/(?:chat/)?completions/?$", "", str(place))
+        return
     if response.status_code == 200:
         response.read()
         response.status_code = hidden_status(response.text) or 200
@@ -247,7 +255,7 @@ def _settle(response: Any) -> None:
     final = 400 <= status < 500 and status not in (408, 429)  # the client would send a 409 again as well
     if status in (500, 501) and int(response.request.headers.get("x-stainless-retry-count", 0)):
         final = bool(PROBED & json.loads(response.request.content or b"{}").keys())  # another way is taken instead
-    if final:
+    if final or (status >= 400 and _wait(response) > longest):
         response.headers["x-should-retry"] = "false"
 
 

@@ -38,10 +38,7 @@ def cuda_devices() -> int:
 
 
 def without_cudnn_attention() -> None:
-    """Keep PyTorch from using cuDNN's attention: it builds a plan for each new shape, which takes 20 to 400 ms.
-
-    A forest and a bucketed batch have a new shape nearly every time.
-    """
+    """Keep PyTorch from cuDNN's attention: it takes 20 to 400 ms for each new shape, and here nearly all are new."""
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 

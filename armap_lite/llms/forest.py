@@ -1,9 +1,8 @@
 """A forest of tokens over one transformer: every token sees its ancestors, and nothing is computed twice.
 
-Prompts, growing trajectories, admissible actions and samples are all paths in one tree. A forward pass takes the
-tokens that are new, packs them into one row without padding, and lets each attend to its own ancestors only
-(a tree mask). Keys and values of every token stay in a pool, so the few-shot head of a prompt is read once,
-and a trajectory that grew by one step costs that step.
+Prompts, growing trajectories, admissible actions and samples are paths in one tree. A forward pass packs the new
+tokens into one row without padding, and each attends to its own ancestors only (a tree mask). Keys and values stay in
+a pool: the few-shot head of a prompt is read once, and a trajectory that grew by one step costs that step.
 """
 
 from __future__ import annotations
@@ -39,10 +38,7 @@ class AttentionBlock:
         self.paths.append(self._known[node])
 
     def mask(self, window: int | None) -> np.ndarray:
-        """[q, p]: 0 where a row sees a column, the lowest number where it does not.
-
-        `window`: a row sees itself and its ancestors up to `window - 1` positions back; None: all of them.
-        """
+        """[q, p]: 0 where a row sees a column, else the lowest number. `window`: the tokens a row sees; None: all."""
         mask = np.full((len(self.paths), len(self.columns)), np.finfo(np.float32).min, dtype=np.float32)
         for row, path in zip(mask, self.paths):
             row[path if window is None else path[-window:]] = 0
@@ -72,8 +68,7 @@ class ForwardContext:
     def __init__(
         self, pools: Pools, rows: list[int], slots: list[int], groups: list[AttentionBlock], device: torch.device
     ):
-        self.pools = pools
-        self.groups = groups
+        self.pools, self.groups = pools, groups
         parts = [rows, slots, *([node.slot for node in group.columns] for group in groups)]
         sent = torch.tensor([i for part in parts for i in part], dtype=torch.long, device=device)  # one copy to it
         self.rows, self.slots, *self.columns = sent.split([len(part) for part in parts])
@@ -155,7 +150,7 @@ class Forest(Engine):
         self._tick = 0
 
     def compute(self, wanted: Sequence[Node], read: Read) -> None:
-        todo = dict.fromkeys(sorted(set(wanted), key=_branch))  # neighbours in the tree next to each other
+        todo = dict.fromkeys(sorted(set(wanted), key=Node.tokens))  # neighbours in the tree next to each other
         batch: dict[Node, None] = {}  # what the next pass computes
         needed: set[Node] = set()  # that, and all its ancestors: they have to be in the pool together
 
@@ -189,24 +184,21 @@ class Forest(Engine):
         self._make_room(len(fresh))
         for node in fresh:
             node.slot = self._free.pop()
-        device = self.device
-        row = {node: i for i, node in enumerate(batch)}
+        device, row = self.device, {node: i for i, node in enumerate(batch)}
         padding = [0] * (-len(batch) % EVEN if device.type == "cuda" else 0)
-        now = ForwardContext(self.pools, [row[n] for n in fresh], [n.slot for n in fresh], groups, device)
-        token = _CONTEXT.set(now)
+        context = ForwardContext(self.pools, [row[n] for n in fresh], [n.slot for n in fresh], groups, device)
+        token = _CONTEXT.set(context)
         config = self.model.config.get_text_config()
         usual, config._attn_implementation = config._attn_implementation, "forest"
         try:
             with torch.inference_mode():
-                table = self._call(
-                    torch.tensor([row[n] for n in ask], dtype=torch.long, device=device),
-                    {
-                        "input_ids": torch.tensor([[n.token for n in batch] + padding], device=device),  # [1, Q]
-                        "position_ids": torch.tensor([[n.depth for n in batch] + padding], device=device),  # [1, Q]
-                        "attention_mask": torch.zeros(1, 1, 1, 1, device=device),  # four axes: taken as it is, unread
-                        "use_cache": False,
-                    },
-                )
+                inputs = {
+                    "input_ids": torch.tensor([[n.token for n in batch] + padding], device=device),  # [1, Q]
+                    "position_ids": torch.tensor([[n.depth for n in batch] + padding], device=device),  # [1, Q]
+                    "attention_mask": torch.zeros(1, 1, 1, 1, device=device),  # four axes: taken as it is, unread
+                    "use_cache": False,
+                }
+                table = self._call(torch.tensor([row[n] for n in ask], dtype=torch.long, device=device), inputs)
         except BaseException:  # what was half computed is not there
             for node in fresh:
                 self._free.append(node.slot)
@@ -261,15 +253,10 @@ class Forest(Engine):
 def _missing(node: Node, among: Container[Node]) -> list[Node]:
     """`node` and its ancestors that are not among `among`, parents first."""
     path = []
-    up: Node | None = node
-    while up is not None and up.parent is not None and up not in among:
-        path.append(up)
-        up = up.parent
+    while node.parent is not None and node not in among:
+        path.append(node)
+        node = node.parent
     return path[::-1]
-
-
-def _branch(node: Node) -> list[int]:
-    return [n.token for n in node.path()]
 
 
 class LogitForest(Logits, Forest):

@@ -13,14 +13,21 @@ def find(model: Any) -> tuple[nn.Module, str] | None:
 
     Of the module lists that do not lie in another one, it is the one with the most parameters.
     """
-    found: dict[str, tuple[int, nn.Module, str]] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in found):
-            parent, _, own = name.rpartition(".")
-            found[name] = sum(p.numel() for p in module.parameters()), model.get_submodule(parent), own
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     total = model.config.get_text_config().num_hidden_layers
-    fitting = [(size, parent, own) for size, parent, own in found.values() if len(getattr(parent, own)) == total]
-    return max(fitting, key=lambda item: item[0])[1:] if fitting else None
+    inner = {name for name in lists if any(name.startswith(f"{outer}.") for outer in lists)}
+    fitting = [name for name in lists if name not in inner and len(lists[name]) == total]
+    if not fitting:
+        return None
+    parent, _, own = max(fitting, key=lambda name: sum(p.numel() for p in lists[name].parameters())).rpartition(".")
+    return model.get_submodule(parent), own
+
+
+def _found(model: Any, purpose: str, way_out: str) -> tuple[nn.Module, str]:
+    place = find(model)
+    if place is None:
+        raise ValueError(f"{purpose}: the layers of {type(model).__name__} were not found; use {way_out}")
+    return place
 
 
 def cut(model: Any, num_layers: int) -> Callable[[], None]:
@@ -28,13 +35,7 @@ def cut(model: Any, num_layers: int) -> Callable[[], None]:
 
     Raises ValueError where the layers are not found, or `num_layers` is not between 1 and their number.
     """
-    place = find(model)
-    if place is None:
-        raise ValueError(
-            f"num_layers={num_layers}: the layers of {type(model).__name__} were not found; "
-            "use num_layers=None, all of it"
-        )
-    parent, name = place
+    parent, name = _found(model, f"num_layers={num_layers}", "num_layers=None, all of it")
     layers, config = getattr(parent, name), model.config.get_text_config()
     total = len(layers)
     if not 0 < num_layers <= total:
@@ -53,10 +54,7 @@ def cut(model: Any, num_layers: int) -> Callable[[], None]:
 
 def top(model: Any, count: int) -> list[nn.Module]:
     """The last `count` layers and what follows them: the final norm. Raises ValueError where they are not found."""
-    place = find(model)
-    if place is None:
-        raise ValueError(f"the layers of {type(model).__name__} were not found; use trainable='lora:16' or 'all'")
-    parent, name = place
+    parent, name = _found(model, f"the last {count} layers", "trainable='lora:16' or 'all'")
     after, found = False, list(getattr(parent, name)[-count:])
     for own, module in parent.named_children():
         if after or own.startswith("final"):  # OPT makes its final norm before its layers

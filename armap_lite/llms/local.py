@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +10,14 @@ import numpy as np
 import torch
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
+from armap_lite.llms.choices import check_request, pick, tempered
 from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import LogitForest
 from armap_lite.llms.layers import check_vocabulary
 from armap_lite.llms.plain import PlainLogits, engine
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.llms.tree import Node
-from armap_lite.llms.trie import all_logprobs, build_trie, draw, tempered
+from armap_lite.llms.trie import all_logprobs, build_trie, draw
 
 
 class LocalLM(LanguageModel):
@@ -76,16 +76,7 @@ class LocalLM(LanguageModel):
     ) -> list[list[Choice]]:
         if decoding not in ("sequence", "token"):
             raise ValueError(f"decoding={decoding!r} is not known; use 'sequence' or 'token'")
-        _check(prompts, temperature, seeds)
-        if len(prompts) != len(choices):
-            raise ValueError(
-                f"{len(prompts)} prompts but {len(choices)} lists of choices; each prompt needs its own list"
-            )
-        for prompt, options in zip(prompts, choices):
-            if not options:
-                raise ValueError(
-                    f"no choices for the prompt ending in {prompt[-60:]!r}; an episode that is over has none"
-                )
+        check_request(prompts, temperature, seeds, choices)
         split = [self.lines.after(prompt, options) for prompt, options in zip(prompts, choices)]
         leaves = [self._prompt(head) for head, _ in split]
         if decoding == "token":
@@ -102,13 +93,9 @@ class LocalLM(LanguageModel):
         )
         out = []
         for i, options in enumerate(choices):
-            logp = tempered([sum(node.logprob for node in path) for path in paths[i]], temperature)  # type: ignore[misc]
-            if n is None:
-                picks: Any = range(len(options))
-            else:
-                rng = np.random.default_rng(seeds[i] if seeds is not None else None)
-                picks = rng.choice(len(options), size=n, p=np.exp(logp) / np.exp(logp).sum())
-            out.append([Choice(options[k], int(k), float(logp[k]), sizes[i]) for k in picks])
+            logits = [sum(node.logprob for node in path) for path in paths[i]]  # type: ignore[misc]
+            logp = tempered(logits, temperature, options)
+            out.append(pick(options, logp, n, None if seeds is None else seeds[i], sizes[i]))
         return out
 
     def generate(
@@ -122,7 +109,7 @@ class LocalLM(LanguageModel):
         seeds: Sequence[int] | None = None,
         schema: Any = None,
     ) -> list[list[Completion]]:
-        _check(prompts, temperature, seeds)
+        check_request(prompts, temperature, seeds)
         starts = [self._prompt(self.lines(p)) for p in prompts]
         samples = [
             (i, np.random.default_rng([seeds[i], k] if seeds is not None else None))
@@ -154,14 +141,6 @@ class LocalLM(LanguageModel):
             text = text.split(stop)[0] if stop else text
             out[i].append(Completion(text, starts[i].depth + 1 + len(tokens)))
         return out
-
-
-def _check(prompts: Sequence[str], temperature: float, seeds: Sequence[int] | None) -> None:
-    """Raise ValueError for a temperature or for seeds that cannot be used."""
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"temperature={temperature} is not a finite number of 0 or more; 0 takes the most probable")
-    if seeds is not None and len(seeds) != len(prompts):
-        raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds; each prompt needs its own seed")
 
 
 def _draw(logp: torch.Tensor, temperature: float, rngs: Sequence[np.random.Generator]) -> list[int]:

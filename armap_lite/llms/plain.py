@@ -114,7 +114,7 @@ def length_matters(model: Any) -> bool:
 
 # The check.
 
-WINDOW = 5  # what sliding windows and chunks of attention shrink to for the check
+WINDOW = 5
 CLOSE = {torch.float32: 1e-3, torch.float16: 2e-2}  # relative error that rounding may cause; in bf16 0.1
 
 
@@ -174,40 +174,31 @@ def sizes(device: torch.device, token_bytes: float, vocabulary: int) -> tuple[in
 def differs(trial: Forest, plain: Plain, model: Any) -> str | None:
     """Why the forest must not be used for `model`; None where it says what plain forward passes say.
 
-    Both read one tree: a beginning, then two branches at once. The model is cut to the layers that contain each kind
-    of layer it has, and windows of thousands of tokens are shrunk to a few, so that the check takes milliseconds.
+    Both read one tree: a beginning, then two branches at once.
     """
     if length_matters(model):
         return "its rotary frequencies depend on the length of the text"
-    words = _words(model)
-    few = layers.kinds(model)
-    undo = layers.cut(model, few) if few else lambda: None
     try:
-        with _small_windows(model):
-            expected, got = _read(plain, words), _read(trial, words)  # [N, X] each
+        with _shrunk(model) as count:
+            expected, got = _read(plain), _read(trial)  # [N, X] each
     except RefusedError as error:
         return str(error)
     except Exception as error:  # whatever a model of another build makes of a forest's pass
         return f"it cannot share prefixes ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
-    finally:
-        undo()
-    count = few or model.config.get_text_config().num_hidden_layers
     if len(trial.pools.layers) != count:
         return f"{count - len(trial.pools.layers)} of {count} layers are not attention over keys and values"
-    off = _error(expected, got)
-    return (
-        None if off <= _limit(model) else f"with shared prefixes it computes something else (relative error {off:.2g})"
-    )
+    off = float(_errors(expected, got).max())
+    same = off <= _limit(model)
+    return None if same else f"with shared prefixes it computes something else (relative error {off:.2g})"
 
 
-def _words(model: Any) -> list[int]:
+def _texts(model: Any) -> tuple[list[int], list[int], list[int]]:
+    """The tokens of a beginning and of two continuations; short ones for a model with few positions."""
     rng = random.Random(0)
-    return [rng.randrange(model.config.get_text_config().vocab_size) for _ in range(30)]
-
-
-def _error(expected: Tensor, got: Tensor) -> float:
-    """The largest relative error of a row of [N, X]."""
-    return float(_errors(expected, got).max())
+    words = [rng.randrange(model.config.get_text_config().vocab_size) for _ in range(30)]
+    room = min(filter(None, layers.context(model)), default=22)
+    head = 12 if room >= 22 else max(1, room // 2)
+    return words[:head], words[12:20][: room - head], words[20:][: room - head]
 
 
 def _errors(expected: Tensor, got: Tensor) -> Tensor:
@@ -219,12 +210,13 @@ def _limit(model: Any) -> float:
     return CLOSE.get(next(model.parameters()).dtype, 0.1)
 
 
-def _read(engine: Engine, words: list[int]) -> Tensor:
+def _read(engine: Engine) -> Tensor:
     """What `engine` says at the nodes of a small tree [N, X]: at the end of a beginning, and all along two branches."""
-    start = engine.add(words[:12])
+    beginning, *tails = _texts(engine.model)
+    start = engine.add(beginning)
     engine.compute([start], lambda *_: None)
-    ends = [engine.add(tail, start) for tail in (words[12:20], words[20:])]
-    nodes = [start, *(node for end in ends for node in end.path()[12:])]
+    ends = [engine.add(tail, start) for tail in tails]
+    nodes = [start, *(node for end in ends for node in end.path()[len(beginning) :])]
     found: dict[Node, Tensor] = {}
     engine.compute(nodes, lambda asked, table: found.update(zip(asked, table)))
     return torch.stack([found[node] for node in nodes])
@@ -236,56 +228,56 @@ def _sees_right(engine: Plain) -> bool:
     The whole model reads one row alone and with two continuations. Where the length of the text matters, only rows of
     one length are compared. The median over tokens ignores single ones that rounding sends to other experts.
     """
-    words = _words(engine.model)
-    start = engine.add(words[:12])
-    found: list[Tensor] = []  # [12, X] for each continuation
+    beginning, first, second = _texts(engine.model)
+    start = engine.add(beginning)
+    found: list[Tensor] = []  # [tokens of the beginning, X] for each continuation
 
     def read(asked: list[Node], table: Tensor) -> None:
         found.append(table[[asked.index(node) for node in start.path()]])
 
-    for tail in (words[12:20], words[20:28]) if engine.even else ([], words[12:20], words[20:28]):
+    for tail in ([], first, second[: len(first)])[engine.even :]:
         engine.compute([*start.path(), engine.add(tail, start)], read)
     engine.clear()
     engine.tokens_computed = 0
-    limit = _limit(engine.model)
-    return any(float(_errors(found[0], other).median()) > limit for other in found[1:])
+    return any(float(_errors(found[0], other).median()) > _limit(engine.model) for other in found[1:])
 
 
 def _continues(slow: Callable[..., Plain], model: Any) -> bool:
     """Whether transformers' cache, and a token behind it, say what a whole text says."""
-    words = _words(model)[:20]
-    few = layers.kinds(model)
-    undo = layers.cut(model, few) if few else lambda: None
+    beginning, tail, _ = _texts(model)
     found = []
     try:
-        with _small_windows(model):
+        with _shrunk(model):
             for keeps in (False, True):
                 engine = slow(model)
                 engine.keeps = keeps
-                start = engine.add(words[:18])
+                start = engine.add([*beginning, *tail][:-2])
                 for some in ([start], [start.child(3), start.child(5)], [start.child(3).child(7)]):
                     engine.compute(some, lambda nodes, table: found.append(table[-1]))
     except Exception:  # its cache is of another kind
         return False
-    finally:
-        undo()
-    return _error(torch.stack(found[:3]), torch.stack(found[3:])) <= _limit(model)
+    return float(_errors(torch.stack(found[:3]), torch.stack(found[3:])).max()) <= _limit(model)
 
 
 @contextmanager
-def _small_windows(model: Any) -> Iterator[None]:
-    """Within, attention sees `WINDOW` tokens wherever it has a window or a chunk."""
-    places = [model.config.get_text_config(), *model.modules()]
+def _shrunk(model: Any) -> Iterator[int]:
+    """Within, the model has only the layers that contain each kind of layer, as many as this yields, and attention
+    sees `WINDOW` tokens wherever it has a window or a chunk: so the check takes milliseconds.
+    """
+    few = layers.kinds(model)
+    undo = layers.cut(model, few) if few else lambda: None
+    config = model.config.get_text_config()
     found = [
         (place, name, vars(place)[name])
-        for place in places
+        for place in (config, *model.modules())
         for name in ("sliding_window", "attention_chunk_size")
         if isinstance(vars(place).get(name), int)
     ]
-    for place, name, _ in found:
-        setattr(place, name, WINDOW)
     try:
-        yield
+        for place, name, _ in found:
+            setattr(place, name, WINDOW)
+        yield config.num_hidden_layers
     finally:
         for place, name, value in found:
             setattr(place, name, value)
+        undo()

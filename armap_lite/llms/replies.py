@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _TAG = r"\s*(?:\w+:)?(?:think|thinking|thought|reasoning)\s*"
@@ -25,6 +25,7 @@ class Reply:
     thought: bool = False  # the model thinks before it answers
     apart: bool = False  # its thought is no part of the content, but a field or a part of its own, or hidden
     cut: bool = False  # ended by max_tokens
+    withheld: str = ""  # why the server gives no answer: its filter, a refusal, or calls of tools; the text is None
 
 
 def read(data: Any) -> Reply:
@@ -34,6 +35,8 @@ def read(data: Any) -> Reply:
         usage = data.get("usage") or {}
         tokens = sum(usage.get(part) or 0 for part in ("prompt_tokens", "completion_tokens"))
         cut = choice.get("finish_reason") == "length"
+        if withheld := _withheld(choice):
+            return Reply(None, tokens, withheld=withheld)
         if "message" not in choice:
             return _without_thought(str(choice["text"] or ""), tokens, cut)
         message = choice["message"]
@@ -44,7 +47,21 @@ def read(data: Any) -> Reply:
     if not text.strip() and (thought or cut):  # hosted models may hide the thought itself
         return Reply(None, tokens, thought=True, apart=True, cut=cut)
     reply = _without_thought(text, tokens, cut)
-    return Reply(reply.text, tokens, thought or reply.thought, apart=thought and not reply.thought, cut=cut)
+    return replace(reply, thought=thought or reply.thought, apart=thought and not reply.thought)
+
+
+def _withheld(choice: dict[str, Any]) -> str:
+    """Why there is no answer in `choice`; empty where there is one. What a filter has cut off is no answer."""
+    message = choice.get("message") or {}
+    if "filter" in str(choice.get("finish_reason")):
+        return f"finish_reason={choice['finish_reason']}"
+    refusal = message.get("refusal")
+    for part in message["content"] if isinstance(message.get("content"), list) else ():
+        refusal = refusal or (isinstance(part, dict) and part.get("type") == "refusal" and part.get("refusal"))
+    if refusal:
+        return f"a refusal: {refusal}"
+    tools = message.get("tool_calls") or message.get("function_call")
+    return "calls of tools, which were not offered" if tools and not message.get("content") else ""
 
 
 def _content(content: Any) -> tuple[str, bool]:
@@ -141,6 +158,7 @@ _SIZE = re.compile(
     r"minimum|maximum|[<>]=|must be (?:positive|between|in\b)|out of range",
     re.I,
 )
+_ONE_OF = re.compile(r"\b(?:both|only one|one of|either|together|mutually|same time|simultaneous\w*|combin\w+)\b", re.I)
 _RENAMED = re.compile(r"(?:\buse|did you mean|renamed to|replaced by)\W+(?:the \W*)?([a-z]+_[a-z_]+)", re.I)
 
 
@@ -163,6 +181,10 @@ def refused(answer: str, sent: Collection[str]) -> dict[str, str | None]:
     said = " ".join(" ".join(texts).split())
     if not found and not elsewhere:
         found = _named(_KNOWN.sub("", said), sent)
+    free = _KEY.sub(" ", _KNOWN.sub("", said))
+    if {"temperature", "top_p"} <= set(sent) and "temperature" in free and "top_p" in free:
+        one_of = _ONE_OF.search(free) or ("temperature" in found) != ("top_p" in found)
+        found = ["top_p"] if one_of else found  # the default is the same, and a temperature is asked for
     new = _RENAMED.search(said)
     rename = new[1] if new and new[1] not in sent else None
     fields = dict.fromkeys(found, rename if len(set(found)) == 1 else None)

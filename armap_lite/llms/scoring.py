@@ -1,4 +1,4 @@
-"""Log-probabilities of given text from a server that tells them, as vLLM does; llama.cpp does not."""
+"""Log-probabilities of given text from a server that returns them, as vLLM does; llama.cpp does not."""
 
 from __future__ import annotations
 
@@ -9,52 +9,48 @@ from typing import Any
 
 import numpy as np
 
-from armap_lite.llms.client import REFUSED, Client, ServerError
-from armap_lite.llms.replies import read
+from armap_lite.llms.choices import tempered
+from armap_lite.llms.client import Client
 
-# How they are asked for, in the order it is tried. vLLM generates one token at least; it is not read.
-SCORING: dict[str, dict[str, Any]] = {
-    "prompt_logprobs": {"prompt_logprobs": 0, "max_tokens": 1},  # vLLM
-    "echo": {"echo": True, "logprobs": 1, "max_tokens": 0},  # the older API, and SGLang
-}
-AT_ONCE = 32  # texts of one request, where the server takes several
+SCORING = ("prompt_logprobs",)  # the fields that ask for them
+AT_ONCE = 32  # texts of one request
 Scored = list[tuple[str, float]]  # tokens with their log-probabilities; nan for the first, which nothing precedes
 
 
-def given(data: Any, texts: Sequence[str], way: str) -> list[Scored]:
-    """The tokens of each of `texts`, which were sent as prompts, with their log-probabilities.
+class NoFirstTokenError(ValueError):
+    """Texts differ from their first token on, whose log-probability the server does not know."""
 
-    `way`: "prompt_logprobs" (vLLM) or "echo" (the older API). Raises ValueError where `data` does not hold them.
+
+def given(data: Any, count: int) -> list[Scored]:
+    """The tokens of each of `count` texts sent as prompts, with their log-probabilities.
+
+    Raises ValueError where `data` does not hold a number for each token, but for the first.
     """
     try:
         choices = sorted(data["choices"], key=lambda choice: choice["index"])
-        if len(choices) != len(texts):
-            raise ValueError(f"{len(choices)} answers to {len(texts)} texts")
-        if way == "prompt_logprobs":
-            return [[_only(token) for token in choice["prompt_logprobs"]] for choice in choices]
-        out = []
-        for choice, text in zip(choices, texts):
-            if choice["text"] != text:
-                raise ValueError(f"the text comes back as {choice['text'][-60:]!r}")
-            pairs = zip(choice["logprobs"]["tokens"], choice["logprobs"]["token_logprobs"], strict=True)
-            out.append([(str(token), math.nan if p is None else float(p)) for token, p in pairs])
-        return out
+        paths = [[_token(entry) for entry in choice["prompt_logprobs"]] for choice in choices]
     except (AttributeError, LookupError, TypeError) as error:
         raise ValueError(str(data)) from error
+    if len(paths) != count:
+        raise ValueError(f"{len(paths)} answers to {count} texts")
+    for token, p in (pair for path in paths for pair in path[1:]):
+        if math.isnan(p) or p == math.inf:
+            raise ValueError(f"the log-probability {p} of {token!r}")
+    return paths
 
 
-def _only(token: Any) -> tuple[str, float]:
-    if token is None:
+def _token(entry: Any) -> tuple[str, float]:
+    if entry is None:
         return "", math.nan
-    [(name, entry)] = token.items()
-    return name, float(entry["logprob"])
+    [(name, found)] = entry.items()
+    return name, float(found["logprob"])
 
 
 def weights(paths: Sequence[Scored]) -> list[float]:
     """The log-probability of each text from where the texts first differ: up to a constant, that of the whole text.
 
     So it does not matter where the prompt ends, nor whether its last token merges with the first of what follows.
-    Raises ValueError where the texts differ from their first token on.
+    Raises NoFirstTokenError where the texts may differ from their first token on, which has no name and no number.
     """
     start = 0
     for column in zip(*([token for token, _ in path] for path in paths)):
@@ -62,64 +58,59 @@ def weights(paths: Sequence[Scored]) -> list[float]:
             break
         start += 1
     sums = [math.fsum(p for _, p in path[start:]) for path in paths]
-    if any(map(math.isnan, sums)):
-        raise ValueError("no log-probability of the first token; the prompt must not be empty")
+    if any(map(math.isnan, sums)) or (start == 1 and not paths[0][0][0]):
+        raise NoFirstTokenError("tells no log-probability of a text's first token")
     return sums
 
 
 class TextScorer:
-    """Weighs choices as whole strings, as `LocalLM` does. `way`: a key of SCORING, "none", or "auto" until `find`."""
+    """Weighs choices as whole strings, as `LocalLM` does. `way`: one of SCORING, "none", or "auto" until `find`."""
 
     def __init__(self, client: Client, model: str, extra: Mapping[str, Any], way: str = "auto"):
-        self.client, self.model, self.extra, self.way, self.batch = client, model, extra, way, AT_ONCE
+        self.client, self.model, self.extra, self.way = client, model, extra, way
         self._lock = threading.Lock()
 
     def find(self, plain: Callable[[], Any]) -> bool:
-        """Whether the server tells log-probabilities of given text; found out once, by asking for some.
+        """Whether the server returns log-probabilities of given text; found out once, by asking for some.
 
         `plain` sends a request without such a field: where that fails too, its ServerError is raised.
         """
+
+        def works(way: str) -> bool:
+            try:
+                return all(len(path) > 1 for path in given(self._post(["A word: zq7\n", "A word: xv9\n"]), 2))
+            except ValueError:
+                return False
+
         with self._lock:
             if self.way == "auto":
-                self.way = self.client.first(SCORING, self._works, plain, "choices are drawn, not weighed")
+                self.way = self.client.first(SCORING, works, plain, "choices are drawn, not weighed")
         return self.way != "none"
 
-    def _works(self, way: str) -> bool:
-        for self.batch in (AT_ONCE, 1):
-            texts = ["A word: zq7\n", "A word: xv9\n"][: self.batch]
-            try:
-                return all(len(path) > 1 for path in given(self._post(texts, way), texts, way))
-            except ValueError:
-                continue
-            except ServerError as error:
-                if self.batch == 1 or error.status not in REFUSED:
-                    raise
-        return False
-
-    def _post(self, texts: Sequence[str], way: str) -> Any:
-        body = {"model": self.model, "temperature": 1.0, **self.extra, **SCORING[way]}
-        body["prompt"] = list(texts) if len(texts) > 1 else texts[0]
-        return self.client.post("/completions", body, learn=False)
+    def _post(self, texts: Sequence[str]) -> Any:
+        # vLLM generates one token at least; it is not read
+        body = {"model": self.model, "temperature": 1.0, **self.extra, "prompt_logprobs": 0, "max_tokens": 1}
+        return self.client.post("/completions", {**body, "prompt": list(texts)}, memory="prompt_logprobs")
 
     def requests(self, prompt: str, options: Sequence[str]) -> list[list[str]]:
         """The texts to `score`, a list for each request: the distinct options, each with the newline after it."""
         texts = [f"{prompt}{option}\n" for option in dict.fromkeys(options)]
-        return [texts[at : at + self.batch] for at in range(0, len(texts), self.batch)]
+        return [texts[at : at + AT_ONCE] for at in range(0, len(texts), AT_ONCE)]
 
     def score(self, texts: Sequence[str]) -> tuple[list[Scored], int]:
         """The tokens of each text with their log-probabilities, and how many tokens the request took."""
-        data = self._post(texts, self.way)
+        data = self._post(texts)
         try:
-            return given(data, texts, self.way), read(data).tokens
+            return given(data, len(texts)), self.client.read(data).tokens
         except ValueError as error:
             raise self.client.no_answer(error) from None
 
+    def distribution(self, paths: Sequence[Scored], options: Sequence[str], temperature: float) -> np.ndarray:
+        """log P of each option, given that the answer is one of them; `paths`: those of the distinct ones, in order.
 
-def distribution(paths: Sequence[Scored], options: Sequence[str], temperature: float) -> np.ndarray:
-    """log P of each option, given that the answer is one of them; `paths`: those of the distinct options, in order."""
-    weight = dict(zip(dict.fromkeys(options), weights(paths)))
-    logits = np.array([weight[option] for option in options])  # [options]
-    if temperature <= 0:
-        return np.where(np.arange(len(logits)) == logits.argmax(), 0.0, -np.inf)
-    logits = (logits - logits.max()) / temperature
-    return logits - np.log(np.exp(logits).sum())
+        Raises NoFirstTokenError (see `weights`), and ServerError where no option has a probability above 0.
+        """
+        weight = dict(zip(dict.fromkeys(options), weights(paths)))
+        if max(weight.values()) == -math.inf:
+            raise self.client.no_answer(f"the log-probability -inf of each of {len(weight)} choices")
+        return tempered([weight[option] for option in options], temperature, options)

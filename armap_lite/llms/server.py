@@ -7,41 +7,34 @@ import math
 import random
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-import numpy as np
-
-from armap_lite.llms import shapes
-from armap_lite.llms.answers import ENOUGH, too_random
+from armap_lite.llms.answers import ENOUGH, check_random
 from armap_lite.llms.base import Choice, Completion, LanguageModel
-from armap_lite.llms.client import BROKEN, REFUSED, STRUCTURED, Client, ServerError, UnreadableAnswersError
+from armap_lite.llms.choices import check_request, pick
+from armap_lite.llms.client import BROKEN, REFUSED, Client, ServerError, UnreadableAnswersError
 from armap_lite.llms.match import match
-from armap_lite.llms.replies import Reply, read
-from armap_lite.llms.scoring import SCORING, Scored, TextScorer, distribution
+from armap_lite.llms.replies import Reply
+from armap_lite.llms.scoring import SCORING, NoFirstTokenError, Scored, TextScorer
 from armap_lite.llms.spec import refuse_keys
+from armap_lite.llms.structured import PROBE, PROBE_ANSWER, SCHEMAS, STRUCTURED, WORDS
 from armap_lite.rng import derive_seed
 
 __all__ = ["STRUCTURED", "ServerError", "ServerLM", "UnreadableAnswersError", "match"]
 
 T = TypeVar("T")
-
-
 NO_ENDPOINT = REFUSED | {410, 501}
 THINKING_TRIES = 3  # answers to one question that hold nothing but a thought
 
 
 class ServerLM(LanguageModel):
-    """`generate` and `choose` by HTTP requests, `concurrency` at a time, results in the order of the prompts.
+    """`generate` and `choose` by HTTP requests, `concurrency` at a time, with results in the order of the prompts.
 
-    Every sample is a request of its own: then sample k of a prompt depends on its seed and k alone, and its tokens are
-    its own (with `n` in one request, llama.cpp reports the first sample's usage and `transformers serve` ignores `n`).
-    vLLM and llama.cpp read a repeated prompt from their cache. Tokens are what the server reports, 0 where it does not.
-
-    Seeds are handed on; how far they make answers repeatable is the server's affair: vLLM and llama.cpp nearly, but
-    batches change the last bits; `transformers serve` with `concurrency=1`. Servers may add a `top_k`, `min_p` and the
-    like of their own; `extra` sets them. What a server refuses by name is left out: see `Client`.
+    Every sample is a request of its own: sample k of a prompt depends on its seed and k alone (with `n` in one request,
+    llama.cpp reports the first sample's usage, and `transformers serve` ignores `n`). Tokens are what the server
+    reports, 0 where it does not. Seeds are handed on, but servers differ in how repeatable their answers are.
     """
 
     def __init__(
@@ -64,13 +57,13 @@ class ServerLM(LanguageModel):
 
         `api_key_env`: the environment variable that holds the key. It is read for each request and kept nowhere.
         `timeout`: seconds for one try. `retries`: further tries after 429, 5xx, a timeout or a lost connection.
-        `endpoint`: "completions" continues the prompt as it is, the way `LocalLM` does; "chat" sends it as one user
-        message; "auto" (found out once): completions where the server has them for this model, else chat.
-        `structured`: how an answer is restricted: a key of STRUCTURED, "none" (ask and parse), or "auto" (found out
-        once). `scoring`: how given text is weighed: a key of SCORING, "none", or "auto" (found out once). Weighing is
-        exact, but the server reads the prompt once for each choice.
+        `endpoint`: "completions" continues the prompt, as `LocalLM` does; "chat" sends it as one user message;
+        "auto": completions where the server has them for this model, else chat.
+        `structured`: how an answer is restricted to the choices: a key of STRUCTURED, "none" (parse), or "auto".
+        `scoring`: how whole choices are compared: one of SCORING, "none", or "auto". It is exact, but the server reads
+        the prompt once for each choice.
         `parse_retries`: further questions after an answer that is not admissible.
-        `samples`: draws from which `choose(n=None)` estimates the probabilities, where text cannot be weighed.
+        `samples`: draws from which `choose(n=None)` estimates the probabilities, without `scoring`.
         `extra`: fields added to the body of every request, such as {"top_k": -1}; None leaves a field out.
         """
         for name, value, known in (
@@ -88,14 +81,11 @@ class ServerLM(LanguageModel):
         if not isinstance(timeout, int | float) or not timeout > 0:
             raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds above 0")
         refuse_keys(base_url, extra, api_key_env)
-        reached: dict[str, Any] = {"concurrency": concurrency, "timeout": timeout, "retries": retries}
-        self._client = Client(base_url, api_key_env=api_key_env, **reached)
-        self.concurrency = concurrency
-        self.endpoint, self.structured = endpoint, structured
-        self.parse_retries, self.samples = parse_retries, samples
-        self.extra = dict(extra or {})
+        self._client = Client(base_url, api_key_env, concurrency, timeout, retries)
+        self.endpoint, self.structured, self.extra = endpoint, structured, dict(extra or {})
+        self.concurrency, self.parse_retries, self.samples = concurrency, parse_retries, samples
         self.parsed = 0  # answers read out of free text
-        self.misses = 0  # answers that were not admissible, and structured requests that were refused
+        self.misses = 0  # answers that were withheld or not admissible, and structured requests that were refused
         self.fallbacks = 0  # choices drawn uniformly, after the last miss
         self.unfinished = 0  # generated texts that are empty, as the thought before them was cut off
         self.asked = 0  # choices among actions, however they were made, but for weighed ones
@@ -103,7 +93,8 @@ class ServerLM(LanguageModel):
         self._unread: deque[str] = deque(maxlen=3)
         self._thinks = self._aloud = False  # whether the model was seen to think before it answers, and in its content
         self._failed = 0  # structured requests in a row at which the server failed
-        self._shapes, self._lock = shapes.Shapes(), threading.Lock()
+        self._schemas = "none" if structured == "none" else "auto"  # a key of SCHEMAS, once it is known
+        self._lock = threading.Lock()
         self.name = self.model = model or self._only_model()
         self._client.where += f"#{self.model}"
         self._scorer = TextScorer(self._client, self.model, self.extra, scoring)
@@ -131,15 +122,16 @@ class ServerLM(LanguageModel):
 
         `schema` is handed on where the server heeds it (found out once), except with structured="none".
         """
+        check_request(prompts, temperature, seeds)
         self._find_endpoint()
-        schema = None if self.structured == "none" else schema
-        shape = self._shapes(schema, lambda fields: self._ask("A word:", None, None, fields, False, **shapes.SIZE).text)
+        shape = SCHEMAS[self._schemas](schema) if schema is not None and self._find_schemas() else {}
 
         def ask(i: int, k: int) -> Completion:
             seed = None if seeds is None else derive_seed(seeds[i], k)
             reply = self._ask(prompts[i], stop, seed, shape, max_tokens=max_tokens, temperature=temperature)
             with self._lock:
-                self.unfinished += reply.text is None
+                self.misses += bool(reply.withheld)
+                self.unfinished += reply.text is None and not reply.withheld
             return Completion(reply.text or "", reply.tokens)
 
         return self._map(ask, len(prompts), n)
@@ -156,24 +148,21 @@ class ServerLM(LanguageModel):
     ) -> list[list[Choice]]:
         """`n` draws among `choices[i]` after `prompts[i]`; with n=None every choice once, in order. Raises ServerError.
 
-        With decoding="sequence", where the server returns log-probabilities of given text (`scoring`), this is exactly
-        `LocalLM`'s distribution. Else the server restricts the answer token by token where it can (`structured`).
-        Where it cannot, the choices are listed in the prompt and the answer is read (`match`), asked again on a miss,
-        and drawn uniformly after the last: see `parsed`, `misses` and `fallbacks`. Where too many are,
-        UnreadableAnswersError.
+        With decoding="sequence" and `scoring`, the distribution is exactly `LocalLM`'s. Else the server restricts the
+        answer token by token (`structured`). Where it cannot, the choices are listed in the prompt and the answer is
+        read (`match`), asked again on a miss, and drawn uniformly after the last: see `parsed`, `misses` and
+        `fallbacks`. Raises UnreadableAnswersError where too many are.
 
-        A drawn choice has no log-probability: it is nan, but for n=None, where it is the log of
-        (hits + 1/len(choices)) / (samples + 1), or 0 and -inf at temperature 0.
-        `tokens`: what all requests for this prompt took, on each of its choices.
+        A drawn choice has the log-probability nan, but for n=None, where it is estimated as
+        (hits + 1/len(choices)) / (samples + 1). `tokens`: of all requests for this prompt, on each of its choices.
         """
-        if len(prompts) != len(choices):
-            raise ValueError(f"{len(prompts)} prompts but {len(choices)} lists of choices; each prompt needs its own")
-        for prompt, options in zip(prompts, choices):
-            if not options:
-                raise ValueError(f"no choices for the prompt ending in {prompt[-60:]!r}; a finished episode has none")
+        check_request(prompts, temperature, seeds, choices)
         self._find_endpoint()
         if decoding == "sequence" and self.endpoint == "completions" and self._scorer.find(self._plain):
-            return self._choose_scored(prompts, choices, n, temperature, seeds)
+            try:
+                return self._choose_scored(prompts, choices, n, temperature, seeds)
+            except NoFirstTokenError as error:
+                self._client.say(f"{error}: choices after an empty prompt are drawn, not weighed")
         self._find_structured()
         draws = n if n is not None else self.samples if temperature > 0 else 1
 
@@ -182,23 +171,18 @@ class ServerLM(LanguageModel):
 
         out = []
         for options, drawn in zip(choices, self._map(draw, len(prompts), draws)):
-            hits, tokens = Counter(index for index, _ in drawn), sum(used for _, used in drawn)
-            prior = 1 / len(options) if temperature > 0 else 0.0
+            tokens = sum(used for _, used in drawn)
             if n is not None:
-                picks: Iterable[tuple[int, float]] = ((index, math.nan) for index, _ in drawn)
-            else:
-                shares = [(hits[c] + prior) / (draws + prior * len(options)) for c in range(len(options))]
-                picks = enumerate(math.log(share) if share else -math.inf for share in shares)
-            out.append([Choice(options[index], index, logprob, tokens) for index, logprob in picks])
+                out.append([Choice(options[k], k, math.nan, tokens) for k, _ in drawn])
+                continue
+            hits, equal, prior = Counter(options[k] for k, _ in drawn), Counter(options), float(temperature > 0)
+            shares = [(hits[o] / equal[o] + prior / len(options)) / (draws + prior) for o in options]
+            logp = [math.log(share) if share else -math.inf for share in shares]
+            out.append([Choice(option, k, logp[k], tokens) for k, option in enumerate(options)])
         return out
 
     def _choose_scored(
-        self,
-        prompts: Sequence[str],
-        choices: Sequence[Sequence[str]],
-        n: int | None,
-        temperature: float,
-        seeds: Sequence[int] | None,
+        self, prompts: Sequence[str], choices: Sequence[Sequence[str]], n: int | None, temperature: float, seeds: Any
     ) -> list[list[Choice]]:
         """`choose` by the log-probability of each whole choice and the newline after it."""
         jobs = [(i, t) for i in range(len(prompts)) for t in self._scorer.requests(prompts[i], choices[i])]
@@ -209,17 +193,15 @@ class ServerLM(LanguageModel):
             tokens[i] += used
         out = []
         for i, options in enumerate(choices):
-            logp = distribution(paths[i], options, temperature)
-            picks: Iterable[int] = range(len(options))
-            if n is not None:
-                p = np.exp(logp)
-                picks = np.random.default_rng(None if seeds is None else seeds[i]).choice(len(p), n, p=p / p.sum())
-            out.append([Choice(options[k], int(k), float(logp[k]), tokens[i]) for k in picks])
+            logp = self._scorer.distribution(paths[i], options, temperature)
+            out.append(pick(options, logp, n, None if seeds is None else seeds[i], tokens[i]))
         return out
 
     def _draw(self, prompt: str, options: Sequence[str], temperature: float, seed: int | None) -> tuple[int, int]:
         """The index of one choice, and the tokens its requests took."""
         guided, tokens = self.structured != "none", 0
+        if any("\n" in option for option in options):  # an answer ends with its line
+            options = [json.dumps(option, ensure_ascii=False)[1:-1] for option in options]
         for attempt in range(guided + 1 + self.parse_retries):
             way = self.structured if attempt < guided else "none"
             heat = temperature if attempt <= guided else temperature or 1.0  # at 0 the same miss would come again
@@ -240,15 +222,16 @@ class ServerLM(LanguageModel):
             if choice is not None:
                 self._count_action(None)
                 return choice, tokens
-        self._count_action("(a thought without an answer)" if answer.text is None else answer.text)
+        thought = answer.withheld or "(a thought without an answer)"
+        self._count_action(thought if answer.text is None else answer.text)
         return random.Random(None if seed is None else derive_seed(seed, "fallback")).randrange(len(options)), tokens
 
     def _give_up(self, way: str, status: int | None) -> None:
         """Note a structured request that was refused; where the server keeps failing at them, send no more."""
         with self._lock:
             self._failed += status in BROKEN
-            often = self._failed >= 3
-            self.structured = "none" if often else self.structured
+            if often := self._failed >= 3:
+                self.structured = "none"
         which = "requests" if often else "some lists of choices"
         self._client.say(f"answers {status} to {which} with `{way}`: choices are read from free text there")
 
@@ -262,41 +245,34 @@ class ServerLM(LanguageModel):
                 self._at_random += 1
                 self._unread.append(repr(" ".join(unread.split())[:80]))
             drawn, asked = self._at_random, self._asked
-        if asked >= ENOUGH and too_random(drawn, asked):  # fewer are judged at the end of a stage
-            raise UnreadableAnswersError(
-                f"{drawn} of {asked} actions ({drawn / asked:.0%}) were drawn at random, because {self._client.where} "
-                f"answered with none of the admissible ones, but with {', '.join(self._unread)}; take another model, "
-                "or another endpoint= or structured= in the model's options"
-            )
+        if asked >= ENOUGH:  # fewer are judged at the end of a stage
+            seen = f", but with {', '.join(self._unread)}"
+            check_random(drawn, asked, self._client.where, f"{seen}; take another model, or another")
 
     def _pick(
-        self, prompt: str, options: Sequence[str], way: str, temperature: float, seed: int | None, show: bool = True
+        self, prompt: str, options: Sequence[str], way: str, temperature: float, seed: int | None, probe: bool = False
     ) -> Reply:
         """One answer, restricted to `options` by `way`; they are listed in the prompt where that helps."""
         lines = "\n".join(options)
-        if show and self.endpoint == "chat":
+        if self.endpoint == "chat" and not probe:
             prompt = f"{prompt}\n\nAnswer with exactly one of these lines and nothing else:\n{lines}"
-        elif show and way == "none":  # the prompt's end is what is continued, so the list goes before it
+        elif way == "none":  # the prompt's end is what is continued, so the list goes before it
             prompt = f"The next line is one of these:\n{lines}\n\n{prompt}"
-        answer = self._ask(
-            prompt,
-            None if way == "json_schema" or (way == "none" and self.endpoint == "chat") else "\n",
-            seed,
-            STRUCTURED[way](list(dict.fromkeys(options))) if way != "none" else {},
-            max_tokens=max(len(o.encode()) for o in options) + 32,  # no option has more tokens than bytes
-            temperature=temperature,
-            learn=show,
-        )
+        stop = None if way == "json_schema" or (way == "none" and self.endpoint == "chat") else "\n"
+        fields = STRUCTURED[way](list(dict.fromkeys(options))) if way != "none" else {}
+        size = max(len(o.encode()) for o in options) + 32  # no option has more tokens than bytes
+        memory = None if probe else ""
+        answer = self._ask(prompt, stop, seed, fields, memory, max_tokens=size, temperature=temperature)
         if way != "json_schema" or answer.text is None:
             return answer
         try:
             choice = json.loads(answer.text)["choice"]
-            return Reply(choice if isinstance(choice, str) else "", answer.tokens)
         except (ValueError, TypeError, KeyError):
-            return Reply("", answer.tokens)
+            choice = None
+        return Reply(choice if isinstance(choice, str) else "", answer.tokens)
 
     def _ask(
-        self, prompt: str, stop: str | None, seed: int | None, extra: Any = None, learn: bool = True, **body: Any
+        self, prompt: str, stop: str | None, seed: int | None, extra: Any = None, memory: str | None = "", **body: Any
     ) -> Reply:
         """One answer, cut before `stop`; its text is None where it holds only a thought that did not end.
 
@@ -310,9 +286,13 @@ class ServerLM(LanguageModel):
             cut = None if chat and self._thinks else stop
             again = seed if seed is None or not tries else derive_seed(seed, tries)
             short = None if again is None else again >> 32  # 31 bits: what every server takes
-            reply = self._reply(self._client.post(path, {"stop": cut, "seed": short, **body}, learn))
+            reply = self._client.read(self._client.post(path, {"stop": cut, "seed": short, **body}, memory))
             tokens += reply.tokens
             text = reply.text
+            if reply.withheld:
+                kind, _, words = reply.withheld.partition(": ")
+                self._client.say(f"withholds answers, which count as misses: {kind}", words)
+                return Reply(None, tokens, withheld=reply.withheld)
             if chat and reply.thought:
                 self._thinks, self._aloud = True, self._aloud or not reply.apart
                 if text is None and cut:
@@ -328,27 +308,16 @@ class ServerLM(LanguageModel):
             'extra={"reasoning_effort":"low"}, or give it room, as in extra={"max_tokens":4000}'
         )
 
-    def _reply(self, data: Any) -> Reply:
-        try:
-            return read(data)
-        except ValueError as error:
-            raise self._client.no_answer(error) from None
-
     def _map(self, work: Callable[[int, int], T], items: int, n: int) -> list[list[T]]:
         """`work(i, k)` for each item i and sample k < n; the first failure is raised, and nothing is begun after it."""
-        failures: list[Exception] = []
-
-        def one(i: int, k: int) -> Any:
-            try:
-                return None if failures else work(i, k)
-            except Exception as error:
-                failures.append(error)
-
         with ThreadPoolExecutor(self.concurrency) as pool:
-            found = list(pool.map(one, [i for i in range(items) for _ in range(n)], list(range(n)) * items))
-        if failures:
-            raise failures[0]
-        return [found[i * n : (i + 1) * n] for i in range(items)]
+            jobs = [pool.submit(work, i, k) for i in range(items) for k in range(n)]
+            try:
+                done = wait(jobs, return_when=FIRST_EXCEPTION).done
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        _ = [job.result() for job in jobs if job in done]  # the failure, before what was not begun because of it
+        return [[job.result() for job in jobs[i * n : (i + 1) * n]] for i in range(items)]
 
     def _plain(self) -> Any:
         """The answer to a request that any server understands."""
@@ -367,7 +336,7 @@ class ServerLM(LanguageModel):
             if self.endpoint != "auto":
                 return
             try:
-                self._reply(self._plain())
+                self._client.read(self._plain())
                 self.endpoint = "completions"
             except ServerError as error:
                 # a 403 of the API itself, not of a firewall before it
@@ -377,17 +346,30 @@ class ServerLM(LanguageModel):
                 self._client.say(f"answers {error.status} to completions: endpoint=chat is used")
 
     def _find_structured(self) -> None:
-        """Most servers ignore a field they do not know, so only an answer no model would give shows that one works."""
-        words = ["zq7", "xv9"]
-
         def works(way: str) -> bool:
-            return self._pick("A word:", words, way, 1.0, None, show=False).text in words
+            return self._pick("A word:", WORDS, way, 1.0, None, probe=True).text in WORDS
 
         with self._lock:
             if self.structured == "auto":
                 self.structured = self._client.first(STRUCTURED, works, self._plain, "choices are read from free text")
                 if self.structured == "none":
                     self._client.say("takes no structured choices: structured=none, they are read from free text")
+
+    def _find_schemas(self) -> bool:
+        """Whether the server holds its answers to a JSON schema."""
+
+        def works(way: str) -> bool:
+            fields = SCHEMAS[way](PROBE)
+            answer = self._ask("A word:", None, None, fields, None, max_tokens=96, temperature=0.0).text
+            try:
+                return json.loads(answer or "") == PROBE_ANSWER
+            except ValueError:
+                return False
+
+        with self._lock:
+            if self._schemas == "auto":
+                self._schemas = self._client.first(SCHEMAS, works, self._plain, "schemas are not sent")
+        return self._schemas != "none"
 
     def _only_model(self) -> str:
         listed = self._client.get("/models")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import json
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+SERVER_OPTIONS = ["api_key_env", "concurrency", "timeout", "retries", "endpoint", "structured", "scoring"]
+SERVER_OPTIONS += ["parse_retries", "samples", "extra"]
+LOCAL_OPTIONS = ["device", "dtype", "name", "capacity", "pack"]
+REWARD_OPTIONS = ["device", "dtype", "capacity", "pack"]
 # Options that change how a model is run, not what its results mean.
 RUNNING = {"concurrency", "timeout", "retries", "api_key_env", "device", "capacity", "pack"}
 _OPTION = re.compile(r"\s+([A-Za-z_]\w*)=")
@@ -22,15 +26,20 @@ _SECRET = re.compile(
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     """Split `SOURCE name=value …` into the source and its options.
 
-    The options are the trailing `name=value` parts; what stands before them is the source, so a path may hold blanks.
+    The options are the trailing `name=value` parts; what stands before them is the source, so a path may hold blanks; a
+    path that exists is not split.
     A value is read as JSON (`timeout=300`, `extra={"top_k": -1}`), and as text where it is none (`dtype=float32`).
     Raises ValueError for a value that begins like a JSON object, list or string and is none.
     """
     spec = spec.strip()
+    if os.path.exists(os.path.expanduser(spec)):
+        return spec, {}
+    found = []
     for start in _OPTION.finditer(spec):
         if (options := _options(spec, start.start())) is not None:
-            return spec[: start.start()], options
-    return spec, {}
+            found.append((spec[: start.start()], options))
+    there = [one for one in found if os.path.exists(os.path.expanduser(one[0]))]
+    return there[-1] if there else found[0] if found else (spec, {})
 
 
 def _options(spec: str, at: int) -> dict[str, Any] | None:
@@ -56,29 +65,22 @@ def is_url(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
-def check(spec: str, **more: Any) -> tuple[str, dict[str, Any]]:
-    """`parse_spec(spec)`, with `more` for what it leaves open.
+def check(spec: str, reward: bool = False, **more: Any) -> tuple[str, dict[str, Any]]:
+    """`parse_spec(spec)`, with `more` for what it leaves open; `reward`: it names the backbone of a reward model.
 
-    Raises TypeError for an unknown option, and ValueError for a key in it.
+    Raises TypeError for an unknown option, and ValueError for a key in it or where no model is named.
     A key would be written into the files of a run, so neither URL nor options may hold one.
     """
     source, options = parse_spec(spec)
+    if not source:
+        raise ValueError("no model is named; give an asset's name, a Hugging Face id, a folder, a GGUF file or a URL")
     options = more | options
     if is_url(source):
         refuse_keys(source, options.get("extra"), options.get("api_key_env", "OPENAI_API_KEY"))
-    if options:
-        known = known_options(source)
-        if unknown := sorted(set(options) - set(known)):
-            raise TypeError(f"unknown option {unknown[0]!r} of {_place(source)}; it has {', '.join(known)}")
-    return source, options
-
-
-def check_reward(spec: str) -> tuple[str, dict[str, Any]]:
-    """`parse_spec` of a reward model's backbone. Raises TypeError for an unknown option."""
-    source, options = parse_spec(spec)
-    known = ("device", "dtype", "capacity", "pack")
+    kind, known = ("a model behind a URL", SERVER_OPTIONS) if is_url(source) else ("a local model", LOCAL_OPTIONS)
+    kind, known = ("a reward model", REWARD_OPTIONS) if reward else (kind, known)
     if unknown := sorted(set(options) - set(known)):
-        raise TypeError(f"unknown option {unknown[0]!r} of a reward model; it has {', '.join(known)}")
+        raise TypeError(f"unknown option {unknown[0]!r} of {kind}; it has {', '.join(known)}")
     return source, options
 
 
@@ -92,25 +94,6 @@ def refuse_keys(url: str, extra: Any, api_key_env: str) -> None:
         raise ValueError(
             f"the URL or its options hold a user or a key; put the key into the environment variable {api_key_env}"
         )
-
-
-def known_options(source: str) -> list[str]:
-    """The options that a model of this kind has, behind a URL or on this machine."""
-    kind: Any
-    if is_url(source):
-        from armap_lite.llms import server
-
-        first, kind = [], server.ServerLM
-    else:
-        from armap_lite.llms import local
-
-        first, kind = ["device", "dtype"], local.LocalLM
-    names = inspect.signature(kind).parameters
-    return first + [name for name in names if name not in ("base_url", "model", "tokenizer")]
-
-
-def _place(source: str) -> str:
-    return "a model behind a URL" if is_url(source) else "a model on this machine"
 
 
 def identity(spec: str) -> str:

@@ -1,6 +1,5 @@
 """A tree of tokens, and the contract of an engine that computes what a model says at its nodes.
 
-Prompts, growing trajectories, admissible actions and samples are all paths in one tree. There are two engines:
 `forest.py` computes each node once; `plain.py` runs whole sequences through the model's own forward pass.
 """
 
@@ -36,10 +35,9 @@ class Node:
         self.value: float | None = None  # the scalar head's output here (reward models)
 
     def child(self, token: int) -> Node:
-        node = self.children.get(token)
-        if node is None:
-            node = self.children[token] = Node(token, self)
-        return node
+        if token not in self.children:
+            self.children[token] = Node(token, self)
+        return self.children[token]
 
     def path(self) -> list[Node]:
         """From the first token down to this node."""
@@ -48,6 +46,9 @@ class Node:
             nodes.append(node)
             node = node.parent
         return nodes[::-1]
+
+    def tokens(self) -> list[int]:
+        return [node.token for node in self.path()]
 
 
 Read = Callable[[list[Node], Tensor], None]

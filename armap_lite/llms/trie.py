@@ -1,17 +1,18 @@
-"""Choosing token by token: down the trie of the admissible strings, each token drawn among those that lead on."""
+"""Token-by-token decoding: down the trie of the admissible strings, each token drawn among those that lead on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from armap_lite.llms.base import Choice
+from armap_lite.llms.choices import tempered
 from armap_lite.llms.tree import Logits, Node
 
 
 class TrieNode:
-    """A place in the trie: the tokens that lead on from it, and the options that end here, by their numbers."""
+    """`below`: the tokens that lead on from here; `options`: the numbers of the options that end here."""
 
     __slots__ = ("below", "options")
 
@@ -21,10 +22,7 @@ class TrieNode:
 
 
 def build_trie(options: Sequence[Sequence[int]]) -> TrieNode:
-    """The trie of `options`, lists of token ids. Raises ValueError where one goes on where another ends.
-
-    It knows no prompt: the same list of actions after another prompt, or in another episode, is the same trie.
-    """
+    """The trie of `options`, lists of token ids. Raises ValueError where one goes on where another ends."""
     root, ends = TrieNode(), []
     for i, tokens in enumerate(options):
         branch = root
@@ -38,51 +36,32 @@ def build_trie(options: Sequence[Sequence[int]]) -> TrieNode:
 
 
 class TrieCursor:
-    """On the way down from `node`, where the trie's `branch` hangs; what can go on in one way only, does."""
+    """A place in the forest (`node`) and in the trie (`branch`); where only one token leads on, it moves ahead."""
 
     def __init__(self, node: Node, branch: TrieNode):
         self.node, self.branch, self.logp = node, branch, 0.0
-        self._straight()
+        self._skip_single()
 
-    def _straight(self) -> None:
+    def _skip_single(self) -> None:
         while len(self.branch.below) == 1:
             [(token, self.branch)] = self.branch.below.items()
             self.node = self.node.child(token)
 
-    @property
-    def over(self) -> bool:
-        return not self.branch.below
-
-    def go(self, token: int, logp: float) -> None:
-        self.node, self.branch, self.logp = self.node.child(token), self.branch.below[token], self.logp + logp
-        self._straight()
-
-    def next(self, temperature: float) -> np.ndarray:
-        """log p of each token below, given that one of them comes next; their `logprob` is known by then."""
-        return tempered([self.node.child(token).logprob for token in self.branch.below], temperature)
+    def draw(self, temperature: float, rng: np.random.Generator) -> None:
+        """Move on by one drawn token; the log-probabilities of the next tokens are known by then."""
+        logp = next_logprobs(self.node, self.branch, temperature)
+        p = np.exp(logp)
+        pick = int(rng.choice(len(p), p=p / p.sum()))
+        token = list(self.branch.below)[pick]
+        self.node, self.branch, self.logp = self.node.child(token), self.branch.below[token], self.logp + logp[pick]
+        self._skip_single()
 
 
-def tempered(logits: Sequence[float | None], temperature: float) -> np.ndarray:
-    """Log-probabilities that are proportional to `logits` / `temperature`; at 0, all for the highest.
-
-    Raises ValueError where each of `logits` is -inf.
-    """
-    found = np.array(logits, dtype=np.float64)
-    if found.max() == -np.inf:
-        raise ValueError(f"the model gives each of {len(found)} choices the probability 0; load it with dtype=float32")
-    if temperature == 0:
-        return np.where(np.arange(len(found)) == found.argmax(), 0.0, -np.inf)
-    with np.errstate(over="ignore"):
-        shifted = (found - found.max()) / temperature
-    return shifted - np.log(np.exp(shifted).sum())
-
-
-def fill_next(forest: Logits, walks: Sequence[TrieCursor]) -> None:
-    """One pass of the model: what comes next in each of `walks`."""
-    for walk in walks:
-        for token in walk.branch.below:
-            walk.node.child(token)
-    forest.fill_logprobs(dict.fromkeys(walk.node for walk in walks))
+def next_logprobs(node: Node, branch: TrieNode, temperature: float) -> np.ndarray:
+    """log p of each token below `branch`, given that one of them comes next."""
+    if len(branch.below) < 2:
+        return np.zeros(len(branch.below))
+    return tempered([node.child(token).logprob for token in branch.below], temperature)
 
 
 def draw(
@@ -94,21 +73,22 @@ def draw(
     temperature: float,
     seeds: Sequence[int | None],
 ) -> list[list[Choice]]:
-    """`n` walks down each trie; all walks of all tries go on together, one pass of the model for each level."""
-    walks = [[TrieCursor(prompt, trie) for _ in range(n)] for prompt, trie in zip(prompts, tries)]
+    """`n` walks down each trie, all at once: one forward pass for each level."""
+    cursors = [[TrieCursor(prompt, trie) for _ in range(n)] for prompt, trie in zip(prompts, tries)]
     rngs = [np.random.default_rng(seed) for seed in seeds]
-    while live := [(walk, rng) for some, rng in zip(walks, rngs) for walk in some if not walk.over]:
-        fill_next(forest, [walk for walk, _ in live])
-        for walk, rng in live:
-            logp = walk.next(temperature)
-            p = np.exp(logp)
-            pick = int(rng.choice(len(p), p=p / p.sum()))
-            walk.go(list(walk.branch.below)[pick], float(logp[pick]))
+    while live := [(cursor, rng) for some, rng in zip(cursors, rngs) for cursor in some if cursor.branch.below]:
+        for cursor, _ in live:
+            for token in cursor.branch.below:
+                cursor.node.child(token)
+        forest.fill_logprobs(dict.fromkeys(cursor.node for cursor, _ in live))
+        for cursor, rng in live:
+            cursor.draw(temperature, rng)
     out = []
-    for prompt, some, options in zip(prompts, walks, texts):
-        read = {node for walk in some for node in walk.node.path()[prompt.depth + 1 :]}
+    for prompt, some, options in zip(prompts, cursors, texts):
+        read = {node for cursor in some for node in cursor.node.path()[prompt.depth + 1 :]}
         size = prompt.depth + 1 + len(read)
-        out.append([Choice(options[w.branch.options[0]], w.branch.options[0], w.logp, size) for w in some])
+        ends = [(cursor.branch.options[0], float(cursor.logp)) for cursor in some]
+        out.append([Choice(options[i], i, logp, size) for i, logp in ends])
     return out
 
 
@@ -120,26 +100,23 @@ def all_logprobs(
     temperature: float,
 ) -> list[list[Choice]]:
     """Every option once, in order, with the probability that a walk ends there; equal options share theirs."""
-    live = [TrieCursor(prompt, trie) for prompt, trie in zip(prompts, tries)]
-    ends: list[list[TrieCursor]] = [[] for _ in prompts]
-    whose = list(range(len(prompts)))
-    while live:
-        fill_next(forest, [walk for walk in live if not walk.over])
-        further, owners = [], []
-        for walk, i in zip(live, whose):
-            if walk.over:
-                ends[i].append(walk)
-                continue
-            for token, logp in zip(walk.branch.below, walk.next(temperature)):
-                further.append(TrieCursor(walk.node, walk.branch))
-                further[-1].logp = walk.logp
-                further[-1].go(token, float(logp))
-                owners.append(i)
-        live, whose = further, owners
+    places = [list(_places(prompt, trie)) for prompt, trie in zip(prompts, tries)]
+    forest.fill_logprobs(dict.fromkeys(node for some in places for node, trie in some if len(trie.below) > 1))
     out = []
-    for prompt, found, options in zip(prompts, ends, texts):
-        read = {node for walk in found for node in walk.node.path()[prompt.depth + 1 :]}
-        logps = {i: w.logp - float(np.log(len(w.branch.options))) for w in found for i in w.branch.options}
-        size = prompt.depth + 1 + len(read)
-        out.append([Choice(text, i, logps[i], size) for i, text in enumerate(options)])
+    for prompt, some, options in zip(prompts, places, texts):
+        logp, found = {prompt: 0.0}, [0.0] * len(options)
+        for node, branch in some:  # parents first
+            for token, step in zip(branch.below, next_logprobs(node, branch, temperature)):
+                logp[node.child(token)] = logp[node] + float(step)
+            for i in branch.options:
+                found[i] = logp[node] - float(np.log(len(branch.options)))
+        size = prompt.depth + len(some)
+        out.append([Choice(text, i, found[i], size) for i, text in enumerate(options)])
     return out
+
+
+def _places(node: Node, branch: TrieNode) -> Iterator[tuple[Node, TrieNode]]:
+    """The forest's nodes below `node` along the trie, each with its place in the trie."""
+    yield node, branch
+    for token, below in branch.below.items():
+        yield from _places(node.child(token), below)

@@ -55,15 +55,17 @@ class Run:
         envs.lookup(env)
         settings = dataclasses.replace(profiles.get(profile, env), **changes)
         self.reward_options: dict[str, Any] = {}  # how the reward model is loaded
-        if reward:
-            reward, self.reward_options = spec.check_reward(reward)
+        if reward is not None:
+            reward, self.reward_options = spec.check(reward, reward=True)
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
         options = {**settings.env_options, **envs.user_options(env)}
         envs.check_options(env, options)
         planners.check(settings.planners)
-        policy, data_llm = policy or settings.policy, data_llm or settings.data_llm
-        for model in filter(None, (policy, data_llm)):
-            spec.check(model)
+        policy = settings.policy if policy is None else policy
+        data_llm = settings.data_llm if data_llm is None else data_llm
+        for model in (policy, data_llm):
+            if model is not None:
+                spec.check(model)
         self.settings = dataclasses.replace(settings, policy=policy, data_llm=data_llm, env_options=options)
         self.name, self.profile, self.seed = env, profile, seed
         self.files = RunDir(Path(run_dir or f"runs/{profile}") / env)
