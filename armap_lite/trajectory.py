@@ -26,7 +26,7 @@ class Record:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Any:
         """The record back from `to_json`'s output. Raises ValueError on unknown or missing fields."""
-        fields = _fields(cls)
+        fields = _fields(cls)  # type: ignore[arg-type]
         if unknown := set(data) - set(fields):
             raise ValueError(f"{cls.__name__} has no field {sorted(unknown)}; it has {sorted(fields)}")
         try:

@@ -17,7 +17,8 @@ def tree_after(plan: PlanResult, rollouts: int, gamma: float = 1.0) -> dict[str,
     """
     if plan.tree is None:
         raise ValueError(f"plan {plan.id!r} has no tree; only those of planner 'mcts' have one")
-    root, path, tree = _unvisited(plan.tree), (), None
+    root, tree = _unvisited(plan.tree), None
+    path: tuple[str, ...] = ()
     for k, sample in enumerate(plan.samples):
         tree = to_dict(root, path) if k == rollouts else tree
         node, path = root, sample.trajectory.actions
