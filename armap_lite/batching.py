@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
+from armap_lite.storage.store import JsonlStore
 from armap_lite.trajectory import Trajectory
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Batcher:
@@ -100,32 +101,36 @@ class Batcher:
 
 async def run_groups(
     items: Sequence[Item],
-    work: Callable[[Item], Awaitable[Result]],
-    finished: Callable[[Item, Result], None],
-    done: Callable[[Item], bool],
+    work: Callable[[Item], Awaitable[Iterable[dict[str, Any]]]],
+    out: Path,
+    ids: Callable[[Item], Iterable[str]],
     *,
-    group: int = 32,
+    group: int,
     fresh: Callable[[], None] = lambda: None,
     progress: Callable[[int], Any] = lambda n: None,
 ) -> None:
-    """Run `work` on all items, `group` at a time, and call `finished(item, result)` as each one ends.
+    """Append the records that `work` makes of each item to the JSONL file `out`, running `group` items at a time.
 
-    After an interruption within a group, the whole group runs again, so that batches hold what they held before; only
-    items that are not `done` are passed to `finished`. `fresh` is called before each group, to clear caches on which
-    the next group must not depend.
+    An item is done once records with all its `ids` are in `out`. After an interruption within a group, the whole group
+    runs again, so that batches hold what they held before, and what was done stays as it is. `fresh` is called before
+    each group, to clear caches on which the next group must not depend.
     """
+    with JsonlStore(out) as store:
 
-    async def one(item: Item) -> None:
-        result = await work(item)
-        if not done(item):
-            finished(item, result)
-            progress(1)
+        def done(item: Item) -> bool:
+            return store.ids.issuperset(ids(item))
 
-    for chunk in chunks(items, group):
-        progress(sum(done(item) for item in chunk))
-        if not all(done(item) for item in chunk):
-            fresh()
-            await gather_or_cancel([one(item) for item in chunk])
+        async def one(item: Item) -> None:
+            records = await work(item)
+            if not done(item):
+                store.extend(records)
+                progress(1)
+
+        for chunk in chunks(items, group):
+            progress(sum(map(done, chunk)))
+            if not all(map(done, chunk)):
+                fresh()
+                await gather_or_cancel([one(item) for item in chunk])
 
 
 async def gather_or_cancel(work: Iterable[Coroutine[Any, Any, Any]]) -> None:

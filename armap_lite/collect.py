@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment, SimulatorError
 from armap_lite.episode import Episode
 from armap_lite.rng import derive_seed
-from armap_lite.storage.store import JsonlStore, known_ids, read_jsonl
+from armap_lite.storage.store import known_ids, read_jsonl
 from armap_lite.trajectory import Task, Trajectory
 
 
@@ -54,16 +54,15 @@ async def collect(
             lines.append(line | ({"trajectory": trajectory.to_json()} if new else {"duplicate_of": original}))
         return lines
 
-    with JsonlStore(out) as store:
-        await run_groups(
-            tasks,
-            work,
-            lambda _, lines: store.extend(lines),
-            lambda task: done(task, samples, store.ids),
-            group=group,
-            fresh=agent.lm.reset,
-            progress=progress,
-        )
+    await run_groups(
+        tasks,
+        work,
+        out,
+        lambda task: record_ids([task], samples),
+        group=group,
+        fresh=agent.lm.reset,
+        progress=progress,
+    )
     return summary(out)
 
 
@@ -86,15 +85,14 @@ async def propose(env: Environment, batch: Batcher, task: Task, tries: int, seed
     return task, "plain"
 
 
-def done(task: Task, samples: int, ids: Set[str]) -> bool:
-    """Whether all `samples` of `task` are among the `ids` of a file of stage 1."""
-    return all(f"{task.id}#{k}" in ids for k in range(samples))
+def record_ids(tasks: Sequence[Task], samples: int) -> list[str]:
+    """The ids of all records that stage 1 makes of `tasks`."""
+    return [f"{task.id}#{k}" for task in tasks for k in range(samples)]
 
 
 def complete(path: Path, tasks: Sequence[Task], samples: int) -> bool:
-    """Whether the file `path` holds all samples of all `tasks`."""
-    ids = known_ids(path) if path.exists() else set()
-    return path.exists() and all(done(task, samples, ids) for task in tasks)
+    """Whether the file `path` holds all that stage 1 makes of `tasks`."""
+    return path.exists() and known_ids(path).issuperset(record_ids(tasks, samples))
 
 
 def load(path: Path) -> list[Trajectory]:

@@ -69,24 +69,13 @@ def _mean(scores: Mapping[str, float], family: Mapping[str, str] | None) -> dict
 
 
 def rows(
-    plans: Sequence[PlanResult],
-    golds: Mapping[str, Sequence[float]],
-    *,
-    env: str,
-    env_version: str,
-    split: str,
-    metric: str,
-    policy: str,
-    reward_model: str | None,
-    profile: str,
-    seed: int,
-    seconds: Mapping[str, float],
-    device: str,
+    plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]], *, seconds: Mapping[str, float], **run: Any
 ) -> list[dict[str, Any]]:
     """Result rows, one per planner, and the floor and ceiling that `best_of_n` implies.
 
     llm_tokens, env_steps, reward_calls: totals over the row's n tasks. failures: samples that broke off.
-    `seconds` by planner. Floor and ceiling have the costs of best_of_n.
+    `seconds` by planner. Floor and ceiling have the costs of best_of_n. `run`: what all rows say alike: env,
+    env_version, split, metric, policy, reward_model, profile, seed, device.
     """
     out, family = [], families(plans)
     for planner, scores in task_scores(plans, golds).items():
@@ -94,12 +83,10 @@ def rows(
         if source not in seconds:
             raise ValueError(f"no seconds for planner {source!r}; got {sorted(seconds)}")
         own = [plan for plan in plans if plan.planner == source]
-        what = {"env": env, "env_version": env_version, "split": split, "metric": metric, "planner": planner}
-        who = {"policy": policy, "reward_model": reward_model, "profile": profile, "seed": seed}
         cost = {k: sum(getattr(p.budget, k) for p in own) for k in ("llm_tokens", "env_steps", "reward_calls")}
-        failures = sum(sample.trajectory.failure is not None for plan in own for sample in plan.samples)
-        end = {"failures": failures, "seconds": float(seconds[source]), "device": device}
-        out.append({**what, **who, "n": len(scores), **_mean(scores, family), **cost, **end})
+        cost["failures"] = sum(sample.trajectory.failure is not None for plan in own for sample in plan.samples)
+        head = {**run, "planner": planner, "n": len(scores), **_mean(scores, family)}
+        out.append({**head, **cost, "seconds": float(seconds[source])})
     return out
 
 

@@ -27,7 +27,7 @@ from armap_lite.episode import Episode
 from armap_lite.executed import change, continued, execute_change, first_difference
 from armap_lite.llms.base import LanguageModel
 from armap_lite.rng import derive_seed
-from armap_lite.storage.store import JsonlStore, known_ids, read_jsonl, write_atomic
+from armap_lite.storage.store import known_ids, read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Trajectory
 
 BLIND = {True: "blind check passed", False: "blind check wrong", None: "blind check undecided"}
@@ -67,16 +67,15 @@ async def synthesize(
         way = _ByCode(*common, env.hindsight, num_drafts, temperature)
     else:
         way = _ByLLM(*common, LLMHindsight(env.look_back_examples) if isinstance(look_back, str) else look_back)
-    with JsonlStore(out) as store:
-        await run_groups(
-            range(len(trajectories))[item_slice],
-            way.pairs,
-            lambda _, lines: store.extend(lines),
-            lambda item: ids[item] in store.ids,  # the line with the item's own id is its last one
-            group=group,
-            fresh=lm.reset,
-            progress=progress,
-        )
+    await run_groups(
+        range(len(trajectories))[item_slice],
+        way.pairs,
+        out,
+        lambda item: [ids[item]],  # of the line that comes last
+        group=group,
+        fresh=lm.reset,
+        progress=progress,
+    )
     return summary(out)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ async def plan(
             store.extend([result.to_json()])
 
         for some in chunks(tasks, group):
-            if not _done(some, planners, store.ids):
+            if not store.ids.issuperset(_ids(some, planners)):
                 agent.lm.reset()
                 reward.reset()
                 seconds = {}
@@ -92,13 +92,13 @@ async def plan(
             progress(len(some))
 
 
-def _done(tasks: Sequence[Task], planners: Iterable[str], ids: Set[str]) -> bool:
-    return all(f"{name}/{task.id}" in ids for name in planners for task in tasks)
+def _ids(tasks: Sequence[Task], planners: Iterable[str]) -> list[str]:
+    return [f"{name}/{task.id}" for name in planners for task in tasks]
 
 
 def complete(path: Path, tasks: Sequence[Task], planners: Iterable[str]) -> bool:
     """Whether the file `path` holds a plan of each of `tasks` by each of `planners`."""
-    return path.exists() and _done(tasks, list(planners), known_ids(path))
+    return path.exists() and known_ids(path).issuperset(_ids(tasks, planners))
 
 
 def load(path: Path) -> list[PlanResult]:
