@@ -23,26 +23,16 @@ from armap_lite.rng import derive_seed
 class MCTSConfig:
     """Options of `mcts`."""
 
-    rollouts: int = 10
-    # Finished trajectories after which the search ends.
-    c: float = 1.0
-    # Weight of exploration in `select`.
-    temperature: float = 1.0
-    # Of the policy, for priors and for draws.
-    width: int | None = None
-    # Children of a node at most, the most probable ones; None: all.
-    gamma: float = 1.0
-    # Discount of a reward for each action on its way to the root.
-    expand_terminal_siblings: bool = False
-    # Try the siblings of a last action too, which costs no LLM call where they end the episode as well.
-    num_action_samples: int | None = None
-    # Draws of the policy whose distinct actions become the children; None: all admissible actions are listed.
-    max_branching_depth: int | None = None
-    # Number of actions from which on a node has one child, drawn by the policy; None: the tree branches to the end.
-    llm_tokens: int | None = None
-    # LLM tokens after which no new simulation starts (the first always does).
-    env_steps: int | None = None
-    # Environment steps after which no new simulation starts.
+    rollouts: int = 10  # finished trajectories at most
+    c: float = 1.0  # weight of exploration in `select`
+    temperature: float = 1.0  # of the policy
+    width: int | None = None  # children of a node at most, the most probable ones; None: all
+    gamma: float = 1.0  # discount of a reward for each action on its way to the root
+    expand_terminal_siblings: bool = False  # try all siblings of a last action: those that end, too, need no LLM call
+    num_action_samples: int | None = None  # children are the distinct actions among so many draws; None: all admissible
+    max_branching_depth: int | None = None  # number of actions from which on a node has one child, drawn by the policy
+    llm_tokens: int | None = None  # no new simulation starts once so many are spent; the first always does
+    env_steps: int | None = None  # no new simulation starts once so many are carried out
 
     def affordable(self, search: Search) -> bool:
         """Whether `search` has tokens and steps left for another simulation."""
