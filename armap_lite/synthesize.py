@@ -130,10 +130,10 @@ class _ByCode(_Common):
 
         differing = [(k, t) for k, t in enumerate(rejected.values()) if first_difference(chosen, t) is not None]
         roles = [(f"{id}a{k}", chosen, other) for k, other in differing]
-        for k, other in differing if self.swap_roles else ():
-            goal = hindsight.achieved(other)
-            if goal and not hindsight.satisfied(chosen, goal):
-                roles.append((f"{id}b{k}", other, chosen))
+        if self.swap_roles:
+            for k, other in differing:
+                if (goal := hindsight.achieved(other)) and not hindsight.satisfied(chosen, goal):
+                    roles.append((f"{id}b{k}", other, chosen))
 
         worded = list({good.actions: good for _, good, _ in roles}.values())  # one text for each
         settings = self.num_drafts, self.temperature
