@@ -1,8 +1,7 @@
-"""Many coroutines, one batch: what they await together is computed together.
+"""Batches from coroutines.
 
-A search for one task is written as if it were alone. Here the language model and the reward model answer
-whatever all running tasks have asked once none of them can go on without an answer. No clock is involved,
-so the batches, and with them every last bit of the results, are the same on each run.
+Coroutines await single requests. When all are blocked, pending requests are executed as batches. No timers are used,
+so batch composition, and hence floating-point results, are deterministic.
 """
 
 from __future__ import annotations
@@ -10,24 +9,27 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
+from armap_lite.storage.store import JsonlStore
 from armap_lite.trajectory import Trajectory
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Batcher:
-    """Gathers single calls into the batch-first calls of a language model and a reward model."""
+    """Gathers single requests into the batch-first calls of a language model and a reward model.
+
+    Requests of one method with the same options form a batch. An error of a batch reaches each of its requests.
+    """
 
     def __init__(self, lm: LanguageModel, reward: Any = None, max_concurrent_episodes: int = 1000):
         """Each of up to `max_concurrent_episodes` episodes runs within `async with batch.episode_slots`."""
-        self.lm = lm
+        self.lm, self.reward = lm, reward
         self.episode_slots = asyncio.Semaphore(max_concurrent_episodes)
-        self.reward = reward
-        self._waiting: dict[tuple, list[tuple[tuple, asyncio.Future]]] = {}
+        self._pending: dict[tuple[str, str], list[tuple[tuple, asyncio.Future]]] = {}
         self._driver: asyncio.Task | None = None
 
     async def choose(
@@ -39,7 +41,8 @@ class Batcher:
         seed: int,
         decoding: str = "sequence",
     ) -> list[Choice]:
-        return await self._ask(("choose", n, temperature, decoding), (prompt, choices, seed))
+        """`LanguageModel.choose` for one prompt."""
+        return await self._request("choose", (prompt, choices, seed), n=n, temperature=temperature, decoding=decoding)
 
     async def generate(
         self,
@@ -51,86 +54,87 @@ class Batcher:
         stop: str = "\n",
         schema: Mapping[str, Any] | None = None,
     ) -> list[Completion]:
-        return await self._ask(("generate", n, max_tokens, temperature, stop, json.dumps(schema)), (prompt, seed))
+        """`LanguageModel.generate` for one prompt."""
+        options = {"n": n, "max_tokens": max_tokens, "temperature": temperature, "stop": stop, "schema": schema}
+        return await self._request("generate", (prompt, seed), **options)
 
     async def score(self, instruction: str, trajectory: Trajectory) -> float:
-        return await self._ask(("score",), (instruction, trajectory))
+        """`RewardModel.score` of one trajectory."""
+        return await self._request("score", (instruction, trajectory))
 
-    def _ask(self, key: tuple, item: tuple) -> asyncio.Future:
+    def _request(self, method: str, arguments: tuple, **options: Any) -> asyncio.Future:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        self._waiting.setdefault(key, []).append((item, future))
+        self._pending.setdefault((method, json.dumps(options)), []).append((arguments, future))
         if self._driver is None or self._driver.done():
             self._driver = loop.create_task(self._drive())
         return future
 
     async def _drive(self) -> None:
-        while self._waiting:
-            asked, quiet = -1, 0
-            while quiet < 3:  # let every task run until all of them wait for an answer
+        while self._pending:
+            count, unchanged = -1, 0
+            while unchanged < 3:  # let every coroutine run until all are blocked
                 await asyncio.sleep(0)
-                now = sum(map(len, self._waiting.values()))
-                quiet, asked = (quiet + 1, asked) if now == asked else (0, now)
-            waiting, self._waiting = self._waiting, {}
-            for key, entries in waiting.items():
+                now = sum(map(len, self._pending.values()))
+                count, unchanged = now, unchanged + 1 if now == count else 0
+            pending, self._pending = self._pending, {}
+            for (method, options), requests in pending.items():
+                rows, futures = zip(*requests)
                 try:
-                    answers = self._answer(key, [item for item, _ in entries])
-                except Exception as error:  # each of the askers hears of it
-                    for _, future in entries:
-                        if not future.done():
+                    answers = self._execute(method, list(zip(*rows)), **json.loads(options))
+                except Exception as error:
+                    for future in futures:
+                        if not future.done():  # it may be cancelled
                             future.set_exception(error)
                     continue
-                for (_, future), answer in zip(entries, answers):
+                for future, answer in zip(futures, answers):
                     if not future.done():
                         future.set_result(answer)
 
-    def _answer(self, key: tuple, items: list[tuple]) -> Sequence[Any]:
-        kind, *options = key
-        columns = list(zip(*items))
-        if kind == "choose":
-            n, temperature, decoding = options
-            way = {} if decoding == "sequence" else {"decoding": decoding}
-            return self.lm.choose(columns[0], columns[1], n, temperature=temperature, seeds=columns[2], **way)
-        if kind == "generate":
-            n, max_tokens, temperature, stop, schema = options
-            size: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "stop": stop}
-            shape = {"schema": json.loads(schema)} if schema != "null" else {}
-            return self.lm.generate(columns[0], n, seeds=columns[1], **size, **shape)
-        return [float(r) for r in self.reward.score(columns[0], columns[1])]
+    def _execute(self, method: str, columns: list[tuple], **options: Any) -> Sequence[Any]:
+        """The answers to requests whose arguments are the rows of `columns`."""
+        if method == "score":
+            return [float(reward) for reward in self.reward.score(*columns)]
+        *arguments, seeds = columns
+        return getattr(self.lm, method)(*arguments, seeds=seeds, **options)
 
 
 async def run_groups(
     items: Sequence[Item],
-    work: Callable[[Item], Awaitable[Result]],
-    finished: Callable[[Item, Result], None],
-    done: Callable[[Item], bool],
+    work: Callable[[Item], Awaitable[Iterable[dict[str, Any]]]],
+    out: Path,
+    ids: Callable[[Item], Iterable[str]],
     *,
-    group: int = 32,
+    group: int,
     fresh: Callable[[], None] = lambda: None,
     progress: Callable[[int], Any] = lambda n: None,
 ) -> None:
-    """Run `work` on all items, `group` at a time; `finished(item, result)` is called as each one ends.
+    """Append the records that `work` makes of each item to the JSONL file `out`, running `group` items at a time.
 
-    A group is done over whole when a run was broken off within it, but only what is not `done` is handed on.
-    Batches then hold what they held before, and the rest comes out as if nothing had happened.
-    `fresh` is called before each group: it clears caches, so that no group depends on an earlier one.
+    An item is done once records with all its `ids` are in `out`. After an interruption within a group, the whole group
+    runs again, so that batches hold what they held before, and what was done stays as it is. `fresh` is called before
+    each group, to clear caches on which the next group must not depend.
     """
+    with JsonlStore(out) as store:
 
-    async def one(item: Item) -> None:
-        result = await work(item)
-        if not done(item):
-            finished(item, result)
-            progress(1)
+        def done(item: Item) -> bool:
+            return store.ids.issuperset(ids(item))
 
-    for chunk in chunks(items, group):
-        progress(sum(done(item) for item in chunk))
-        if not all(done(item) for item in chunk):
-            fresh()
-            await gather_or_cancel([one(item) for item in chunk])
+        async def one(item: Item) -> None:
+            records = await work(item)
+            if not done(item):
+                store.extend(records)
+                progress(1)
+
+        for chunk in chunks(items, group):
+            progress(sum(map(done, chunk)))
+            if not all(map(done, chunk)):
+                fresh()
+                await gather_or_cancel([one(item) for item in chunk])
 
 
 async def gather_or_cancel(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
-    """Run all of `work` side by side; where one fails the others are ended before its error goes on."""
+    """Run all of `work` concurrently; if one fails, cancel the others before its error is raised."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:
         await asyncio.gather(*tasks)

@@ -1,7 +1,7 @@
-"""Stage 5: customise the reward at inference, without training anything again.
+"""Stage 5: customise the reward at inference, without training.
 
 objective(trajectory) = learned reward - sum of weight * term(trajectory). Terms add up, so one can ask for short *and*
-simple at once. A planner takes an objective as it takes a reward.
+simple at once. Planners maximise an objective as they do a reward.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One task's states, reached again at will: the live environment moves only when it has to.
+"""The states of one task, reached again at will; the live environment moves only when it has to.
 
-No environment here can save and restore. A state is its action sequence; it is known by that sequence, and
-what was first observed in it is kept, so a search sees one picture of it however often it comes by.
+No environment here can save and restore. A state is identified by its action sequence. Its first observation is kept,
+so a search sees the same one on every visit.
 """
 
 from __future__ import annotations
@@ -26,55 +26,59 @@ class State:
 
 
 class Episode:
-    """The states of `task` in `env`. `steps`: steps the environment carried out; `steps_avoided`: those it would have
-    carried out besides, were each state replayed from the start."""
+    """The states of `task` in `env`.
+
+    `steps`: environment steps carried out. `steps_avoided`: further steps if each state were replayed from the start.
+    Where the simulator fails, the state has the trajectory so far, with its `failure`, and no admissible action.
+    """
 
     def __init__(self, env: Environment, task: Task):
-        self.env = env
-        self.task = task
+        self.env, self.task = env, task
         self.steps = 0
         self.steps_avoided = 0
         self._known: dict[tuple[str, ...], State] = {}
 
     def start(self) -> State:
-        """The state before any action; where the simulator fails, a trajectory without steps, with its `failure`."""
+        """The state before any action."""
         if () not in self._known:
             try:
                 observation = self.env.reset(self.task)
+                self._keep(Trajectory.begin(self.task, observation), observation)
             except SimulatorError as error:
-                self.env.at = None
-                return State(Trajectory(self.task, "", failure=str(error)), ())
-            self.env.at = (self, ())
-            trajectory = Trajectory.begin(self.task, observation)
-            self._known[()] = self._state(trajectory, observation)
+                return self._failed(Trajectory(self.task, ""), error)
         return self._known[()]
 
     def step(self, state: State, action: str) -> State:
-        """The state after `action` in `state`; where the simulator fails, the trajectory so far, with its `failure`."""
-        actions = (*state.trajectory.actions, action)
+        """The state after `action` in `state`."""
+        before = state.trajectory.actions
+        actions = (*before, action)
         if actions in self._known:
             self.steps_avoided += len(actions)
             return self._known[actions]
         try:
-            if self.env.at != (self, actions[:-1]):
-                self.env.replay(self.task, actions[:-1])
-                self.steps += len(actions) - 1
+            if self.env.at == (self, before):
+                self.steps_avoided += len(before)
             else:
-                self.steps_avoided += len(actions) - 1
+                self.env.replay(self.task, before)
+                self.steps += len(before)
             observation = self.env.step(action)
             self.steps += 1
-            self.env.at = (self, actions)
-            self._known[actions] = self._state(state.trajectory.then(action, observation), observation)
+            self._keep(state.trajectory.then(action, observation), observation)
         except SimulatorError as error:
-            self.env.at = None
-            return State(dataclasses.replace(state.trajectory, failure=str(error)), ())
+            return self._failed(state.trajectory, error)
         return self._known[actions]
 
     def release(self) -> None:
-        """No more steps for now: the simulator may serve another episode; a later step replays."""
+        """Let another episode use the simulator; a later step replays."""
         self.env.at = None
         self.env.release()
 
-    def _state(self, trajectory: Trajectory, observation: Observation) -> State:
+    def _keep(self, trajectory: Trajectory, observation: Observation) -> None:
+        self.env.at = (self, trajectory.actions)
         over = trajectory.done or len(trajectory.steps) >= (self.task.max_steps or self.env.max_steps)
-        return State(trajectory, () if over else observation.admissible or self.env.admissible())
+        admissible = () if over else observation.admissible or self.env.admissible()
+        self._known[trajectory.actions] = State(trajectory, admissible)
+
+    def _failed(self, trajectory: Trajectory, error: SimulatorError) -> State:
+        self.env.at = None
+        return State(dataclasses.replace(trajectory, failure=str(error)), ())

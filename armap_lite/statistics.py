@@ -1,8 +1,7 @@
-"""Intervals and tests on scores, Best-of-N curves, and the accuracy and calibration of a reward model.
+"""Statistics of scores and margins. The unit is the task.
 
-The unit of every interval is the task: several seeds or pairs of one task are not independent, so whole tasks are
-resampled with replacement (percentile bootstrap). In a benchmark with fixed families of tasks they are resampled within
-their family.
+Several seeds or pairs of one task are not independent, so intervals come from a percentile bootstrap that draws whole
+tasks with replacement; where a benchmark consists of fixed families of tasks, within each family.
 """
 
 from __future__ import annotations
@@ -18,28 +17,17 @@ from numpy.typing import ArrayLike
 LEVEL, RESAMPLES = 0.95, 10_000
 
 
-def check_same_tasks(scores: Mapping[str, Mapping[str, Any]]) -> None:
-    """Planners are only comparable on one task list."""
-    everything = set().union(*scores.values())
-    for name, by_task in scores.items():
-        if missing := everything - by_task.keys():
-            n, one = len(missing), min(missing)
-            raise ValueError(f"{name!r} lacks {n} of {len(everything)} tasks, e.g. {one!r}; run all on one task list")
-
-
 def bootstrap_mean(
     values: ArrayLike, *, strata: Sequence[str] | None = None, resamples: int = RESAMPLES
 ) -> tuple[float, float, float]:
-    """Mean, low and high end of its bootstrap interval. `values`: [tasks], or [tasks, seeds].
+    """Mean and the ends of its interval. `values`: [tasks] or [tasks, seeds]; seeds are averaged within a task.
 
-    Seeds are averaged within each task first. With a single task the interval is that one value: it says
-    nothing about other tasks. `strata`: the family of each task, where families are the same for whoever runs
-    the benchmark: how much they differ is then no doubt about the mean. Raises ValueError where there is
-    nothing to average, or a NaN.
+    `strata`: the family of each task, where the benchmark fixes the families, so that their differences are no source
+    of uncertainty. A single task is its own interval. Raises ValueError if there is no value, or a NaN.
     """
     scores = _per_task(values)
     draws = np.clip(_resample(scores, resamples, strata=strata) / len(scores), scores.min(), scores.max())
-    mean, low, high = _ends(scores.mean(), draws)
+    mean, low, high = _interval(scores.mean(), draws)
     return float(mean), float(low), float(high)
 
 
@@ -48,9 +36,9 @@ def paired_difference(
 ) -> dict[str, float]:
     """How much planner `a` is better than `b` on the same tasks: difference, ci_low, ci_high, p_value, n.
 
-    `a`, `b`: scores by task id (matched by id), or arrays [tasks] or [tasks, seeds] in one order of tasks.
-    `p_value` is two-sided, from a sign-flip permutation test: where the planners do not differ, each task's
-    difference is as likely with either sign. Exact up to 12 differing tasks, else `resamples` random flips.
+    `a`, `b`: scores by task id, or arrays [tasks] or [tasks, seeds] in one order of tasks. `p_value`: of a two-sided
+    sign-flip test (without a difference between planners, each task's difference has either sign with equal
+    probability); exact for up to 12 differing tasks, else from `resamples` random flips.
     """
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         check_same_tasks({"a": a, "b": b})
@@ -59,15 +47,14 @@ def paired_difference(
         raise ValueError(f"{len(a)} tasks against {len(b)}; a paired difference needs the same tasks")
     delta = _per_task(a) - _per_task(b)
     mean, low, high = bootstrap_mean(delta, strata=strata, resamples=resamples)
-    p = _sign_flip(delta, resamples)
-    return {"difference": mean, "ci_low": low, "ci_high": high, "p_value": p, "n": len(delta)}
+    p_value = _sign_flip(delta, resamples)
+    return {"difference": mean, "ci_low": low, "ci_high": high, "p_value": p_value, "n": len(delta)}
 
 
 def _sign_flip(delta: np.ndarray, resamples: int) -> float:
     delta = delta[np.abs(delta) > 1e-12]  # a zero stays zero under any flip
     k = len(delta)
-    exact = k <= 12
-    if exact:
+    if exact := k <= 12:
         signs = 1 - 2 * (np.arange(2**k)[:, None] >> np.arange(k) & 1)  # [2^k, k]
     else:
         signs = 1 - 2 * np.random.default_rng(0).integers(0, 2, (resamples, k), dtype=np.int8)
@@ -75,15 +62,44 @@ def _sign_flip(delta: np.ndarray, resamples: int) -> float:
     return hits / len(signs) if exact else (hits + 1) / (resamples + 1)  # the observed signs count as one draw
 
 
+def pooled_rows(
+    per_task: Mapping[str, Sequence[Mapping[str, float]]], family: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """One row per planner over several seeds: planner, seeds, n, mean, ci_low, ci_high.
+
+    `per_task`: planner -> one {task id: score} per seed; `family`: task id -> family (see evaluate.py).
+    """
+    check_same_tasks(
+        {f"{planner}, seed no. {i}": one for planner, seeds in per_task.items() for i, one in enumerate(seeds)}
+    )
+    rows = []
+    for planner, seeds in per_task.items():
+        tasks = sorted(seeds[0])
+        strata = [family[task] for task in tasks] if family else None
+        mean, low, high = bootstrap_mean([[one[task] for one in seeds] for task in tasks], strata=strata)
+        row = {"planner": planner, "seeds": len(seeds), "n": len(tasks)}
+        rows.append({**row, "mean": mean, "ci_low": low, "ci_high": high})
+    return rows
+
+
+def check_same_tasks(scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ValueError unless all of `scores`, name -> {task id: score}, are of the same tasks."""
+    tasks = set().union(*scores.values())
+    for name, by_task in scores.items():
+        if missing := tasks - by_task.keys():
+            n, one = len(missing), min(missing)
+            raise ValueError(f"{name!r} lacks {n} of {len(tasks)} tasks, e.g. {one!r}; run all on one task list")
+
+
 def best_of_n_curve(
     rewards: Sequence[Sequence[float | None]], golds: Sequence[Sequence[float]]
 ) -> dict[str, np.ndarray]:
-    """What Best-of-N gets for every N: exact means over all subsets of N of a task's M samples, then over tasks.
+    """Score of Best-of-N for every N: exact means over all subsets of N of a task's M samples, then over tasks.
 
     `rewards`, `golds`: [tasks, M], or lists of different lengths: a task with fewer than N samples uses all it has.
-    A reward of None (never scored) ranks last. Samples with the same reward share their weight evenly.
-    Returns arrays [max M]: `n`, and for each of `mean` (a random pick: the floor), `selected` (the highest reward)
-    and `oracle` (the highest gold: the ceiling) also `<name>_low` and `<name>_high`, bootstrapped over tasks.
+    A reward of None (not scored) ranks last. Samples with the same reward share their weight evenly.
+    Returns arrays [max M]: `n`, and for each of `mean` (a random sample: the floor), `selected` (the highest reward)
+    and `oracle` (the highest gold: the ceiling) also `<name>_low` and `<name>_high`.
     """
     if not len(golds) or [len(r) for r in rewards] != [len(g) for g in golds] or not all(len(g) for g in golds):
         raise ValueError(f"{len(rewards)} tasks with rewards, {len(golds)} with golds: expected as many of both, not 0")
@@ -100,14 +116,14 @@ def best_of_n_curve(
     out = {"n": np.arange(1, longest + 1)}
     for name, curve_of in curves.items():
         curve = np.stack(curve_of)  # [tasks, max M]
-        ends = _ends(curve.mean(axis=0), _resample(curve, RESAMPLES) / len(curve))
-        out |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+        interval = _interval(curve.mean(axis=0), _resample(curve, RESAMPLES) / len(curve))
+        out |= dict(zip((name, f"{name}_low", f"{name}_high"), interval, strict=True))
     return out
 
 
 @cache
 def _best_weights(m: int) -> np.ndarray:
-    """[M, M], row N-1, column i: the chance C(M-1-i, N-1) / C(M, N) that of N drawn the best is the i-th best of all.
+    """[M, M], row N-1, column i: probability C(M-1-i, N-1) / C(M, N) that the best of N drawn is the i-th best of all.
 
     As a product of factors in [0, 1], so that no binomial overflows: from column i to i+1, (M-N-i) / (M-1-i).
     """
@@ -119,20 +135,19 @@ def _best_weights(m: int) -> np.ndarray:
 def _expected_best(keys: np.ndarray, golds: np.ndarray) -> np.ndarray:
     """Expected gold of the sample with the highest key, for each subset size: [M], [M] -> [M]."""
     _, group = np.unique(keys, return_inverse=True)
-    shared = (np.bincount(group, golds) / np.bincount(group))[group]  # ties: each as likely, so their mean
+    shared = (np.bincount(group, golds) / np.bincount(group))[group]  # the mean of samples with equal keys
     return _best_weights(len(keys)) @ shared[np.argsort(-keys)]
 
 
 def gap_closed(mean: float, selected: float, oracle: float) -> float:
-    """Share of the way from the floor to the ceiling that selection went; NaN where there is no way to go."""
+    """Share of the gap between floor and ceiling that selection closed; NaN if there is none."""
     return (selected - mean) / (oracle - mean) if oracle > mean else math.nan
 
 
 def pair_metrics(margins: ArrayLike, task_ids: Sequence[str]) -> dict[str, float]:
     """pair_accuracy, ci_low, ci_high, n_pairs, n_tasks from margins R(chosen) - R(rejected), [pairs].
 
-    A margin of exactly 0 counts half: a model that says nothing is right half the time.
-    The interval draws whole tasks, as pairs of one task are alike.
+    A margin of exactly 0 counts half. The interval draws whole tasks.
     """
     margin = _per_task(margins)
     if len(task_ids) != len(margin):
@@ -140,27 +155,24 @@ def pair_metrics(margins: ArrayLike, task_ids: Sequence[str]) -> dict[str, float
     _, task = np.unique(task_ids, return_inverse=True)
     right, pairs = np.bincount(task, (np.sign(margin) + 1) / 2), np.bincount(task)  # [tasks], [tasks]
     draws = _resample(np.stack([right, pairs], axis=1), RESAMPLES)  # [resamples, 2]
-    accuracy, low, high = map(float, _ends(right.sum() / pairs.sum(), draws[:, 0] / draws[:, 1]))
-    found = {"pair_accuracy": accuracy, "ci_low": low, "ci_high": high}
-    return {**found, "n_pairs": len(margin), "n_tasks": len(pairs)}
+    accuracy, low, high = map(float, _interval(right.sum() / pairs.sum(), draws[:, 0] / draws[:, 1]))
+    interval = {"pair_accuracy": accuracy, "ci_low": low, "ci_high": high}
+    return {**interval, "n_pairs": len(margin), "n_tasks": len(pairs)}
 
 
 def calibration(margins: ArrayLike, bins: int = 10) -> dict[str, Any]:
-    """Does sigmoid(margin) say how often the model is right? predicted, observed, count (of non-empty bins), ece.
+    """Is sigmoid(margin) the frequency of being right? predicted, observed, count (of non-empty bins), ece.
 
-    "Chosen" always comes first in a pair, so its frequency would be 1 by construction. Each pair is therefore
-    seen in both orders: p = sigmoid(margin) with label 1, and 1 - p with label 0. The curve is symmetric about
-    (½, ½); `ece` is the mean |observed - predicted| weighted by count: how far the model's confidence in the
-    trajectory it prefers is off.
+    "Chosen" always comes first in a pair, so each pair is seen in both orders: p = sigmoid(margin) with label 1, and
+    1 - p with label 0. `ece`: mean |observed - predicted|, weighted by count.
     """
     p = (1 + np.tanh(_per_task(margins) / 2)) / 2  # sigmoid, without overflow; [pairs]
     p = np.concatenate([p, 1 - p])  # [2 pairs]
     label = np.repeat([1.0, 0.0], len(p) // 2)
-    place = np.minimum((p * bins).astype(int), bins - 1)
-    count = np.bincount(place, minlength=bins)
+    bin_of = np.minimum((p * bins).astype(int), bins - 1)
+    count = np.bincount(bin_of, minlength=bins)
     full = count > 0
-    predicted = np.bincount(place, p, bins)[full] / count[full]
-    observed = np.bincount(place, label, bins)[full] / count[full]
+    predicted, observed = (np.bincount(bin_of, values, bins)[full] / count[full] for values in (p, label))
     ece = float(count[full] @ np.abs(observed - predicted) / len(p))
     return {"predicted": predicted.tolist(), "observed": observed.tolist(), "count": count[full].tolist(), "ece": ece}
 
@@ -176,10 +188,10 @@ def _per_task(values: ArrayLike) -> np.ndarray:
 
 
 def _resample(values: np.ndarray, resamples: int, seed: int = 0, strata: Sequence[str] | None = None) -> np.ndarray:
-    """Sums over tasks drawn with replacement: [T, ...] -> [resamples, ...]; drawn in blocks to save memory."""
+    """Sums over tasks drawn with replacement: [T, ...] -> [resamples, ...]."""
     if strata is not None:
         _, label, size = np.unique(strata, return_inverse=True, return_counts=True)
-        label = np.where(size[label] > 1, label, -1)  # families with one task here are drawn together
+        label = np.where(size[label] > 1, label, -1)  # families of one task are drawn together
         out = np.zeros((resamples, *values.shape[1:]))
         for i, one in enumerate(np.unique(label)):
             part = values[label == one]
@@ -188,11 +200,11 @@ def _resample(values: np.ndarray, resamples: int, seed: int = 0, strata: Sequenc
             out += total + math.sqrt(n / max(n - 1, 1)) * (_resample(part, resamples, seed + i) - total)
         return out
     rng, n = np.random.default_rng(seed), len(values)
-    sizes = (min(1000, resamples - start) for start in range(0, resamples, 1000))
-    return np.concatenate([rng.multinomial(n, np.full(n, 1 / n), size) @ values for size in sizes])
+    blocks = (min(1000, resamples - start) for start in range(0, resamples, 1000))  # to save memory
+    return np.concatenate([rng.multinomial(n, np.full(n, 1 / n), size) @ values for size in blocks])
 
 
-def _ends(mean: Any, draws: np.ndarray) -> tuple[Any, Any, Any]:
+def _interval(mean: Any, draws: np.ndarray) -> tuple[Any, Any, Any]:
     """Mean and the ends of its interval, from `draws` [resamples, ...] of it."""
     low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return mean, np.minimum(low, mean), np.maximum(high, mean)  # equal scores: no end beyond the mean by rounding
+    return mean, np.minimum(low, mean), np.maximum(high, mean)  # equal scores: rounding must not move the ends

@@ -1,27 +1,22 @@
-"""Stage 2: from a trajectory to preference pairs, by hindsight and by executed change.
+"""Stage 2: from a trajectory to preference pairs, by hindsight and by executed changes. No score is read.
 
-Positive: the instruction is rewritten so that the trajectory is exactly what it asks for. A small LLM is handed the
-facts that code read from the trajectory and puts them into words; a text that names another fact, or leaves one out,
-is rejected, and where none passes a plain sentence is used. Negative: one action is changed and the rest is carried
-out again in the environment, so that it really ends differently; and an attempt of the agent's own at the same task
-that came to nothing, if there is one. Some attempts are first carried on in the environment, where hindsight knows how
-to (`Hindsight.continuation`), so that instructions of several steps have chosen examples. No score is read anywhere.
+For each trajectory: rewrite the instruction so that the trajectory is what it asks for; change one action and execute
+the rest again, so that the result really is another one; check that the two differ in what was asked; and, with the
+roles exchanged, do the same for the changed trajectory.
 
-With a data LLM that can read, `LLMHindsight` does what the paper says: the LLM reads the whole trajectory, refines the
-instruction, and names the action to change and another one to take in its place. The change is executed in the same
-way. Its texts are used where the world's code agrees with them; in a world without such code, the LLM has to pick the
-right one of the two trajectories blindly.
+Who looks back is one of two. `_ByCode`, for a small data LLM: the world's code reads what was achieved, and the LLM
+only puts it into words. `_ByLLM`, the paper's way: the LLM reads the trajectory, refines the instruction and names the
+change; code checks what it says, or, without code, the LLM itself in a blind comparison.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +24,14 @@ from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment
 from armap_lite.envs.hindsight import Assessment, Goal, Hindsight, LLMHindsight
 from armap_lite.episode import Episode
-from armap_lite.executed import carried_on, carry_out, change, part
+from armap_lite.executed import change, continued, execute_change, first_difference
 from armap_lite.llms.base import LanguageModel
 from armap_lite.rng import derive_seed
-from armap_lite.storage.store import JsonlStore, known_ids, read_jsonl
+from armap_lite.storage.store import known_ids, read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Trajectory
 
-Work = Callable[[int], Awaitable[list[dict[str, Any]]]]  # the lines of one trajectory, by its index
 BLIND = {True: "blind check passed", False: "blind check wrong", None: "blind check undecided"}
+Line = dict[str, Any]
 
 
 async def synthesize(
@@ -55,218 +50,222 @@ async def synthesize(
     look_back: str | LLMHindsight = "code",
     progress: Any = lambda n: None,
 ) -> Counter[str]:
-    """Write up to `num_negatives` + 1 pairs (and their mirrors) for each trajectory to `out`, and return the counts.
+    """Write up to `num_negatives` + 1 pairs for each trajectory, or twice as many, to `out`; return `summary(out)`.
 
-    `num_drafts`: how often the LLM may try to word an instruction. `swap_roles`: the negative, too, is what *some*
-    instruction asks for; with the roles exchanged each trajectory is seen as chosen and as rejected, so that nothing
-    about its style tells which it is, and only the instruction decides. `item_slice`: those to process in this call.
-    `look_back`: who looks back. "code": the world's code reads trajectories, and the LLM only puts into words what code
-    read (`num_drafts` drafts at `temperature`). "llm", or an `LLMHindsight` with other settings: the LLM reads them.
-    In a world without such code, it always does.
+    `swap_roles`: the rejected trajectory of a pair is the chosen one of another, under an instruction of its own. Each
+    is then seen in both roles, so that nothing but the instruction tells them apart.
+    `look_back`: "code" uses the world's `Hindsight`, and `num_drafts` texts of the LLM at `temperature`; "llm", or an
+    `LLMHindsight` with options of its own, lets the LLM read, as it always does in a world without `Hindsight`.
+    `item_slice`: the trajectories to process in this call.
     """
     if isinstance(look_back, str) and look_back not in ("code", "llm"):
         raise ValueError(f"look_back={look_back!r}: expected 'code', 'llm' or an LLMHindsight")
     ids = item_ids(trajectories)
-    batch, size = Batcher(lm), (num_negatives, swap_roles, seed)
+    common = env, Batcher(lm), trajectories, ids, num_negatives, swap_roles, seed
+    way: _ByCode | _ByLLM
     if env.hindsight is not None and look_back == "code":
-        work = _by_code(env, env.hindsight, batch, trajectories, ids, num_drafts, temperature, *size)
+        way = _ByCode(*common, env.hindsight, num_drafts, temperature)
     else:
-        reader = LLMHindsight(env.look_back_examples) if isinstance(look_back, str) else look_back
-        work = _by_llm(env, reader, batch, trajectories, ids, *size)
-    with JsonlStore(out) as store:
-        await run_groups(
-            range(len(trajectories))[item_slice],
-            work,
-            lambda _, lines: store.extend(lines),
-            lambda item: ids[item] in store.ids,  # the line with the item's own id comes last: the item is complete
-            group=group,
-            fresh=lm.reset,
-            progress=progress,
-        )
+        way = _ByLLM(*common, LLMHindsight(env.look_back_examples) if isinstance(look_back, str) else look_back)
+    await run_groups(
+        range(len(trajectories))[item_slice],
+        way.pairs,
+        out,
+        lambda item: [ids[item]],  # of the line that comes last
+        group=group,
+        fresh=lm.reset,
+        progress=progress,
+    )
     return summary(out)
 
 
-def _by_code(
-    env: Environment,
-    hindsight: Hindsight,
-    batch: Batcher,
-    trajectories: Sequence[Trajectory],
-    ids: Sequence[str],
-    num_drafts: int,
-    temperature: float,
-    num_negatives: int,
-    swap_roles: bool,
-    seed: int,
-) -> Work:
-    """Code reads what each trajectory did, and the LLM words it."""
-    # A changed trajectory fails in other ways than the agent does, who at times walks to and fro until the steps end.
-    idle: dict[str, list[Trajectory]] = {}
-    for t in trajectories:
-        if not t.done and not t.failure and not hindsight.achieved(t):
-            idle.setdefault(t.task.id, []).append(t)
+@dataclass
+class _Common:
+    """What both ways work with."""
 
-    async def work(item: int) -> list[dict[str, Any]]:
-        attempt = trajectories[item]
-        episode = Episode(env, attempt.task)  # one for all: the way to the change is listed once
-        made = carried_on(env, attempt, episode, derive_seed(seed, ids[item], "carry on"))
-        chosen = made or attempt
+    env: Environment
+    batch: Batcher
+    trajectories: Sequence[Trajectory]
+    ids: Sequence[str]
+    num_negatives: int
+    swap_roles: bool
+    seed: int
+
+
+@dataclass
+class _ByCode(_Common):
+    """The world's code reads what a trajectory achieved, and the LLM words it."""
+
+    hindsight: Hindsight
+    num_drafts: int
+    temperature: float
+
+    def __post_init__(self) -> None:
+        # Own attempts that came to nothing: the agent fails in other ways than a changed trajectory does.
+        self.aimless: dict[str, list[Trajectory]] = {}
+        for t in self.trajectories:
+            if not t.done and not t.failure and not self.hindsight.achieved(t):
+                self.aimless.setdefault(t.task.id, []).append(t)
+
+    async def pairs(self, item: int) -> list[Line]:
+        """The lines of one trajectory: its pairs, then what was counted."""
+        hindsight, id, attempt = self.hindsight, self.ids[item], self.trajectories[item]
+        episode = Episode(self.env, attempt.task)  # of all changes, so that the way to them is executed once
+        longer = continued(self.env, attempt, episode, derive_seed(self.seed, id, "carry on"))
+        chosen = longer or attempt
         if not hindsight.achieved(chosen):
-            return [{"id": ids[item], "skipped": "nothing to ask for"}]
-        rng = random.Random(derive_seed(seed, ids[item]))
-        ends: dict[str, Trajectory] = {}
-        if made and num_negatives and not attempt.failure and part(made, attempt) is not None:
-            ends[str(attempt.actions)] = attempt  # it does not do what the carried on one does
-        others = [change(env, chosen, rng, episode=episode) for _ in range(num_negatives - len(ends))]
-        for other in others:
-            if other is not None:
-                ends.setdefault(str(other.actions), other)
-        missing, own = num_negatives - len(ends), idle.get(chosen.task.id)
-        if own:
-            other = random.Random(derive_seed(seed, ids[item], "idle")).choice(own)
-            ends.setdefault(str(other.actions), other)
-        roles = [(k, "a", chosen, x) for k, x in enumerate(ends.values()) if part(chosen, x) is not None]
-        if swap_roles:
-            asks = {k: hindsight.achieved(other) for k, _, _, other in roles}
-            roles += [
-                (k, "b", other, chosen)
-                for k, _, _, other in roles
-                if asks[k] and not hindsight.satisfied(chosen, asks[k])
-            ]
-        told = list({good.actions: good for _, _, good, _ in roles}.values())
-        seeds = [
-            derive_seed(seed, ids[item], i) for i in range(len(told))
-        ]  # one text for each trajectory that is chosen
-        texted = await asyncio.gather(
-            *(refine(hindsight, batch, t, num_drafts, temperature, s) for t, s in zip(told, seeds))
+            return [{"id": id, "skipped": "nothing to ask for"}]
+
+        rejected: dict[tuple[str, ...], Trajectory] = {}
+        if longer and self.num_negatives and not attempt.failure and first_difference(longer, attempt) is not None:
+            rejected[attempt.actions] = attempt
+        rng = random.Random(derive_seed(self.seed, id))
+        for _ in range(self.num_negatives - len(rejected)):
+            if other := change(self.env, chosen, rng, episode=episode):
+                rejected.setdefault(other.actions, other)
+        missing, aimless = self.num_negatives - len(rejected), self.aimless.get(chosen.task.id)
+        if aimless:
+            other = random.Random(derive_seed(self.seed, id, "idle")).choice(aimless)
+            rejected.setdefault(other.actions, other)
+
+        differing = [(k, t) for k, t in enumerate(rejected.values()) if first_difference(chosen, t) is not None]
+        roles = [(f"{id}a{k}", chosen, other) for k, other in differing]
+        if self.swap_roles:
+            for k, other in differing:
+                if (goal := hindsight.achieved(other)) and not hindsight.satisfied(chosen, goal):
+                    roles.append((f"{id}b{k}", other, chosen))
+
+        worded = list({good.actions: good for _, good, _ in roles}.values())  # one text for each
+        settings = self.num_drafts, self.temperature
+        texts = await asyncio.gather(
+            *(refine(hindsight, self.batch, t, *settings, derive_seed(self.seed, id, i)) for i, t in enumerate(worded))
         )
-        wording = {good.actions: text for good, text in zip(told, texted)}
-        lines = [_line(f"{ids[item]}{side}{k}", good, bad, *wording[good.actions][:2]) for k, side, good, bad in roles]
-        drafts = {"drafted": sum(t[2] for t in texted), "contradicted": sum(t[3] for t in texted)}
-        note = {"made": True} if made else {}
-        return [*lines, {"id": ids[item], **drafts, "missing": missing, "idle": bool(own), **note}]
-
-    return work
+        wording = {good.actions: text[:2] for good, text in zip(worded, texts)}
+        lines = [_line(name, good, bad, *wording[good.actions]) for name, good, bad in roles]
+        counts = {"drafted": sum(text[2] for text in texts), "contradicted": sum(text[3] for text in texts)}
+        note = {"made": True} if longer else {}
+        return [*lines, {"id": id, **counts, "missing": missing, "idle": bool(aimless), **note}]
 
 
-def _by_llm(
-    env: Environment,
-    reader: LLMHindsight,
-    batch: Batcher,
-    trajectories: Sequence[Trajectory],
-    ids: Sequence[str],
-    num_negatives: int,
-    swap_roles: bool,
-    seed: int,
-) -> Work:
-    """The LLM reads each trajectory, refines its instruction and names the change; then its answers are checked."""
-    hindsight = env.hindsight
+async def refine(
+    hindsight: Hindsight, batch: Batcher, trajectory: Trajectory, num_drafts: int, temperature: float, seed: int
+) -> tuple[str, str, int, int]:
+    """An instruction that `trajectory` satisfies: text, origin ("llm" or "plain"), texts drafted, texts rejected.
 
-    async def work(item: int) -> list[dict[str, Any]]:
-        name, chosen, counts = ids[item], trajectories[item], Counter[str]()
-        reading = await _read(hindsight, reader, batch, chosen, derive_seed(seed, name), counts)
-        if not isinstance(reading, Assessment):
-            return [{"id": name, **reading, "counts": counts}]
-        others = await _changed(env, reader, batch, chosen, reading, num_negatives, derive_seed(seed, name), counts)
-        ends = list({other.actions: other for other in others if other is not None}.values())
-        roles = [(f"{name}a{k}", chosen, other, reading.instruction) for k, other in enumerate(ends)]
-        if swap_roles:
-            seeds = [derive_seed(seed, name, "mirror", k) for k in range(len(ends))]
-            twins = await asyncio.gather(
-                *(_read(hindsight, reader, batch, other, s, counts) for other, s in zip(ends, seeds))
+    The LLM is given the goal that `trajectory` achieved. Its first text that states exactly this goal is taken, else a
+    plain sentence.
+    """
+
+    def facts(goal: Goal) -> str:
+        return "; ".join(f"{key} {value}" for key, value in goal.items())
+
+    goal = hindsight.achieved(trajectory)
+    shown = "".join(f"Facts: {facts(g)}\nInstruction: {text}\n\n" for g, text in hindsight.few_shot)
+    prompt = f"{shown}Facts: {facts(goal)}\nInstruction:"
+    drafts = await batch.generate(prompt, num_drafts, 48, temperature, seed) if num_drafts else []
+    right = [draft.text.strip() for draft in drafts if hindsight.parse(draft.text) == goal]
+    text, origin = (right[0], "llm") if right else (hindsight.to_text(goal), "plain")
+    return text, origin, len(drafts), len(drafts) - len(right)
+
+
+@dataclass
+class _ByLLM(_Common):
+    """The LLM reads a trajectory, refines its instruction and names the change; then its answers are checked."""
+
+    reader: LLMHindsight
+
+    async def pairs(self, item: int) -> list[Line]:
+        """The lines of one trajectory: its pairs, then what was counted."""
+        id, chosen, counts = self.ids[item], self.trajectories[item], Counter[str]()
+        read = await self._assess(chosen, derive_seed(self.seed, id), counts)
+        if not isinstance(read, Assessment):
+            return [{"id": id, **read, "counts": counts}]
+
+        changed = await self._change(chosen, read, derive_seed(self.seed, id), counts)
+        rejected = list({other.actions: other for other in changed}.values())
+
+        roles = [(f"{id}a{k}", chosen, other, read.instruction) for k, other in enumerate(rejected)]
+        if self.swap_roles:
+            seeds = [derive_seed(self.seed, id, "mirror", k) for k in range(len(rejected))]
+            twins = await asyncio.gather(*(self._assess(t, s, counts) for t, s in zip(rejected, seeds)))
+            for k, (other, twin) in enumerate(zip(rejected, twins)):
+                if isinstance(twin, Assessment) and not self._satisfied(chosen, twin.instruction):
+                    roles.append((f"{id}b{k}", other, chosen, twin.instruction))
+
+        if self.env.hindsight is None:
+            asked = (
+                self.reader.prefers(self.batch, text, good, bad, derive_seed(self.seed, name))
+                for name, good, bad, text in roles
             )
-            for k, (other, twin) in enumerate(zip(ends, twins)):
-                if isinstance(twin, Assessment) and not _does(hindsight, chosen, twin.instruction):
-                    roles.append((f"{name}b{k}", other, chosen, twin.instruction))
-        if hindsight is None:
-            asked = (reader.prefers(batch, text, good, bad, derive_seed(seed, id)) for id, good, bad, text in roles)
             verdicts = await asyncio.gather(*asked)
             for verdict in verdicts:
                 counts[BLIND[verdict]] += 1
             roles = [role for role, verdict in zip(roles, verdicts) if verdict]
-        lines = [_line(id, good, bad, text, "llm") for id, good, bad, text in roles]
-        return [*lines, {"id": name, "counts": counts, "missing": num_negatives - len(ends)}]
+        lines = [_line(name, good, bad, text, "llm") for name, good, bad, text in roles]
+        return [*lines, {"id": id, "counts": counts, "missing": self.num_negatives - len(rejected)}]
 
-    return work
+    async def _assess(self, trajectory: Trajectory, seed: int, counts: Counter[str]) -> Assessment | dict[str, str]:
+        """What the LLM says of `trajectory`, if code agrees or there is no code; else why it is not used."""
+        if not trajectory.steps:
+            return {"skipped": "nothing to ask for"}
+        read, counted = await self.reader.look_back(self.batch, trajectory, derive_seed(seed, "look back"))
+        counts.update(counted)
+        if read is None:
+            return {"skipped": "no answer could be read"}
+        if not read.instruction:
+            return {"skipped": "nothing to ask for"}
+        if self.env.hindsight is None:
+            return read
+        if self._satisfied(trajectory, read.instruction):
+            counts["code agrees"] += 1
+            return read
+        counts["code contradicts" if self.env.hindsight.parse(read.instruction) else "code cannot read it"] += 1
+        return {"skipped": "code does not agree with the text", "text": read.instruction}
 
+    async def _change(self, chosen: Trajectory, read: Assessment, seed: int, counts: Counter[str]) -> list[Trajectory]:
+        """Up to `num_negatives` trajectories that differ from `chosen` in one action and what follows from it.
 
-async def _read(
-    hindsight: Hindsight | None,
-    reader: LLMHindsight,
-    batch: Batcher,
-    trajectory: Trajectory,
-    seed: int,
-    counts: Counter[str],
-) -> Assessment | dict[str, str]:
-    """What the LLM reads in `trajectory`, where code agrees with it or there is no code; else why it is not used."""
-    if not trajectory.steps:
-        return {"skipped": "nothing to ask for"}
-    reading, counted = await reader.look_back(batch, trajectory, derive_seed(seed, "look back"))
-    counts.update(counted)
-    if reading is None:
-        return {"skipped": "no answer could be read"}
-    if not reading.instruction:
-        return {"skipped": "nothing to ask for"}
-    if hindsight is None:
-        return reading
-    if _does(hindsight, trajectory, reading.instruction):
-        counts["code agrees"] += 1
-        return reading
-    counts["code contradicts" if hindsight.parse(reading.instruction) else "code cannot read it"] += 1
-    return {"skipped": "code does not agree with the text", "text": reading.instruction}
+        The steps that the LLM named are changed to the actions that it then chooses there. Further ones, and those for
+        which its change makes no difference, are changed at random.
+        """
+        episode, rng = Episode(self.env, chosen.task), random.Random(derive_seed(seed, "change"))
 
+        def wrong(other: Trajectory) -> bool:
+            return not self._satisfied(other, read.instruction)
 
-async def _changed(
-    env: Environment,
-    reader: LLMHindsight,
-    batch: Batcher,
-    chosen: Trajectory,
-    reading: Assessment,
-    num_negatives: int,
-    seed: int,
-    counts: Counter[str],
-) -> list[Trajectory | None]:
-    """`num_negatives` trajectories that differ from `chosen` in one action and what follows from it.
+        async def replacement(at: int) -> str | None:
+            state = episode.start()
+            for action in chosen.actions[:at]:
+                state = episode.step(state, action)
+            if not set(state.admissible) - {chosen.actions[at]}:
+                return None
+            here = derive_seed(seed, "instead", at)
+            return await self.reader.replacement(self.batch, chosen, at, state.admissible, read.instruction, here)
 
-    The first ones are changed as the LLM says: at a step that it named, to the action that it chooses there. Those
-    beyond the steps it named, and those for which its change makes no difference, are changed at random.
-    """
-    episode, rng = Episode(env, chosen.task), random.Random(derive_seed(seed, "change"))
+        steps = read.change[: self.num_negatives]
+        actions: list[str | None] = [*await asyncio.gather(*map(replacement, steps))]
+        unnamed = self.num_negatives - len(steps)
+        changed = []
+        for at, action in zip([*steps, *[0] * unnamed], actions + [None] * unnamed):
+            other = execute_change(chosen, at, lambda *_, a=action: [a], rng, episode) if action else None
+            if other is not None and wrong(other):
+                counts["changed as the LLM said"] += 1
+            else:
+                counts["changes that made no difference"] += action is not None
+                other = change(self.env, chosen, rng, episode=episode, wrong=wrong)
+                counts["changed at random"] += other is not None
+            changed += [other] if other else []
+        return changed
 
-    def wrong(other: Trajectory) -> bool:
-        return not _does(env.hindsight, other, reading.instruction)
-
-    async def named(at: int) -> str | None:
-        state = episode.start()
-        for action in chosen.actions[:at]:
-            state = episode.step(state, action)
-        if not set(state.admissible) - {chosen.actions[at]}:
-            return None
-        here = derive_seed(seed, "instead", at)
-        return await reader.replacement(batch, chosen, at, state.admissible, reading.instruction, here)
-
-    steps = reading.change[:num_negatives]
-    picks = await asyncio.gather(*(named(at) for at in steps))
-    others: list[Trajectory | None] = []
-    for at, pick in [*zip(steps, picks), *[(-1, None)] * (num_negatives - len(steps))]:
-        other = carry_out(env, chosen, at, lambda *_, pick=pick: [pick], rng, episode) if pick else None
-        if other is None or not wrong(other):
-            counts["changes that made no difference"] += pick is not None
-            other = change(env, chosen, rng, episode=episode, wrong=wrong)
-            counts["changed at random"] += other is not None
-        else:
-            counts["changed as the LLM said"] += 1
-        others.append(other)
-    return others
+    def _satisfied(self, trajectory: Trajectory, instruction: str) -> bool:
+        """Whether code says that `trajectory` does what `instruction` says; False without code."""
+        hindsight = self.env.hindsight
+        goal = hindsight.parse(instruction) if hindsight else None
+        return bool(hindsight and goal and hindsight.satisfied(trajectory, goal))
 
 
-def _does(hindsight: Hindsight | None, trajectory: Trajectory, instruction: str) -> bool:
-    """Whether code says that `trajectory` does what `instruction` says; without code, no."""
-    stated = hindsight.parse(instruction) if hindsight else None
-    return bool(hindsight and stated and hindsight.satisfied(trajectory, stated))
-
-
-def _line(id: str, chosen: Trajectory, rejected: Trajectory, text: str, origin: str) -> dict[str, Any]:
-    at = part(chosen, rejected) or 0
+def _line(id: str, chosen: Trajectory, rejected: Trajectory, text: str, origin: str) -> Line:
+    at = first_difference(chosen, rejected) or 0
     return {"id": id, "pair": PreferencePair(id, chosen.task.id, text, chosen, rejected, origin, at).to_json()}
 
 
@@ -278,24 +277,6 @@ def item_ids(trajectories: Sequence[Trajectory]) -> list[str]:
 def complete(path: Path, trajectories: Sequence[Trajectory]) -> bool:
     """Whether the file `path` holds what stage 2 makes of each of `trajectories`."""
     return path.exists() and known_ids(path).issuperset(item_ids(trajectories))
-
-
-async def refine(
-    hindsight: Hindsight, batch: Batcher, trajectory: Trajectory, num_drafts: int, temperature: float, seed: int
-) -> tuple[str, str, int, int]:
-    """An instruction that `trajectory` fulfils: text, origin ("llm" or "plain"), texts drafted, texts rejected."""
-    goal = hindsight.achieved(trajectory)
-    shown = "".join(f"Facts: {_spelled(f)}\nInstruction: {text}\n\n" for f, text in hindsight.few_shot)
-    drafts = []
-    if num_drafts:
-        drafts = await batch.generate(
-            f"{shown}Facts: {_spelled(goal)}\nInstruction:", num_drafts, 48, temperature, seed
-        )
-    wrong = [d for d in drafts if hindsight.parse(d.text) != goal]
-    for draft in drafts:
-        if hindsight.parse(draft.text) == goal:
-            return draft.text.strip(), "llm", len(drafts), len(wrong)
-    return hindsight.to_text(goal), "plain", len(drafts), len(wrong)
 
 
 def load(path: Path) -> list[PreferencePair]:
@@ -331,29 +312,14 @@ def summary(path: Path) -> Counter[str]:
 
 
 def to_parquet(pairs: Sequence[PreferencePair], path: Path) -> None:
-    """The pairs as a `datasets` table; `chosen` and `rejected` are JSON text, the rest as in `PreferencePair`.
+    """The pairs as a table; `chosen` and `rejected` are JSON text, the rest as in `PreferencePair`.
 
-    A table that holds exactly these pairs already is left alone; else it is replaced at once.
+    A file that holds exactly these pairs is left alone.
     """
     import pandas as pd
-    from datasets import Dataset
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    rows = [p.to_json() for p in pairs]
-    rows = [{**r, "chosen": json.dumps(r["chosen"]), "rejected": json.dumps(r["rejected"])} for r in rows]
-    with contextlib.suppress(OSError, ValueError):  # none yet, or torn
-        if pd.read_parquet(path).to_dict("records") == rows:
-            return
-    part = path.with_name(f".{path.name}.part")
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()  # it takes milliseconds
-    try:
-        Dataset.from_list(rows).to_parquet(str(part))
-        os.replace(part, path)
-    finally:
-        if shown:
-            enable_progress_bars()
-
-
-def _spelled(goal: Goal) -> str:
-    return "; ".join(f"{key} {value}" for key, value in goal.items())
+    rows = [pair.to_json() for pair in pairs]
+    table = pd.DataFrame([row | {side: json.dumps(row[side]) for side in ("chosen", "rejected")} for row in rows])
+    data = table.to_parquet(index=False)
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomic(path, data)

@@ -6,7 +6,8 @@ Frozen dataclasses with JSON in and out, and nothing else. Every stage reads and
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import typing
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,28 +17,49 @@ SHOWN = ("always", "while_current", "never")
 class Record:
     """JSON in and out for the frozen dataclasses below."""
 
-    JSON_NAMES: ClassVar[dict[str, str]] = {}  # of fields that are called something else in files
+    JSON_NAMES: ClassVar[dict[str, str]] = {}  # fields that have another name in files
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON types; empty optional fields are left out."""
-        return _plain(self)
-
-    @classmethod
-    def _nested(cls) -> dict[str, Callable[[Any], Any]]:
-        """How fields that are records themselves are read back."""
-        return {}
+        return _to_json(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Any:
         """The record back from `to_json`'s output. Raises ValueError on unknown or missing fields."""
-        fields = {cls.JSON_NAMES.get(f.name, f.name): f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        fields = _fields(cls)  # type: ignore[arg-type]
         if unknown := set(data) - set(fields):
             raise ValueError(f"{cls.__name__} has no field {sorted(unknown)}; it has {sorted(fields)}")
         try:
-            nested = cls._nested()
-            return cls(**{fields[name]: nested[name](v) if name in nested else v for name, v in data.items()})
+            return cls(**{fields[name][0]: _from_json(fields[name][1], value) for name, value in data.items()})
         except TypeError as error:
             raise ValueError(f"{cls.__name__}: {error}") from error
+
+
+@functools.cache
+def _fields(record: type[Record]) -> dict[str, tuple[str, Any]]:
+    """Name in JSON -> (name, type) of each field."""
+    types = typing.get_type_hints(record)
+    names = [f.name for f in dataclasses.fields(record)]  # type: ignore[arg-type]
+    return {record.JSON_NAMES.get(name, name): (name, types[name]) for name in names}
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    if isinstance(kind, type) and issubclass(kind, Record):
+        return kind.from_json(value)
+    if typing.get_origin(kind) is tuple:
+        return tuple(_from_json(typing.get_args(kind)[0], item) for item in value)
+    return value
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Record):
+        pairs = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))  # type: ignore[arg-type]
+        return {
+            value.JSON_NAMES.get(f.name, f.name): _to_json(v)
+            for f, v in pairs
+            if v is not None and not (isinstance(v, (str, tuple)) and v == f.default)
+        }
+    return [_to_json(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
 @dataclass(frozen=True)
@@ -67,10 +89,6 @@ class Observation(Record):
         if self.show not in SHOWN:
             raise ValueError(f"show={self.show!r}: expected one of {', '.join(SHOWN)}")
 
-    @classmethod
-    def _nested(cls) -> dict[str, Callable[[Any], Any]]:
-        return {"admissible": tuple}
-
 
 @dataclass(frozen=True)
 class Step(Record):
@@ -93,10 +111,6 @@ class Trajectory(Record):
     failure: str | None = None  # why it broke off, where it did; counted, never dropped in silence
     picture: str | None = None  # the picture of the start
     show: str = "always"  # of the start: see `Observation.show`
-
-    @classmethod
-    def _nested(cls) -> dict[str, Callable[[Any], Any]]:
-        return {"task": Task.from_json, "steps": lambda steps: tuple(Step.from_json(s) for s in steps)}
 
     @classmethod
     def begin(cls, task: Task, observation: Observation) -> Trajectory:
@@ -130,10 +144,6 @@ class PreferencePair(Record):
     origin: str  # who worded the instruction: "llm", or "plain" for a sentence built from the facts
     changed_at: int  # index of the first action that differs
 
-    @classmethod
-    def _nested(cls) -> dict[str, Callable[[Any], Any]]:
-        return {"chosen": Trajectory.from_json, "rejected": Trajectory.from_json}
-
 
 def transcript(trajectory: Trajectory, instruction: str | None = None) -> str:
     """Instruction, then what was seen and done, a line each: what the policy and the reward model both read.
@@ -148,16 +158,3 @@ def transcript(trajectory: Trajectory, instruction: str | None = None) -> str:
         lines += [action] * (k > 0) + [observation] * kept
     # The mark between the parts of a web page is four tokens of SmolLM2's, a bar is one.
     return "".join(" ".join(line.split()).replace(" [SEP] ", " | ") + "\n" for line in lines)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Record):
-        pairs = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))  # type: ignore[arg-type]
-        return {
-            value.JSON_NAMES.get(f.name, f.name): _plain(v)
-            for f, v in pairs
-            if v is not None and not (isinstance(v, (str, tuple)) and v == f.default)
-        }
-    if isinstance(value, (tuple, list)):
-        return [_plain(v) for v in value]
-    return value

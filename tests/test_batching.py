@@ -8,6 +8,7 @@ import pytest
 from tiny import ScriptedLM, ScriptedReward, puzzle
 
 from armap_lite.batching import Batcher, chunks, gather_or_cancel, run_groups
+from armap_lite.storage.store import JsonlStore, read_jsonl
 from armap_lite.trajectory import Trajectory
 
 
@@ -163,11 +164,12 @@ def test_together_ends_the_others_where_one_fails():
 class Log:
     """Runs `run_groups` over `items` and writes down what it did."""
 
-    def __init__(self, items, done=(), group=3, broken=None):
+    def __init__(self, out, items, done=(), group=3, broken=None):
         self.events: list[tuple] = []
-        self.done = set(done)
         self.progress = 0
         self.error = None
+        with JsonlStore(out) as store:
+            store.extend({"id": str(item)} for item in done)
 
         async def work(item):
             self.events.append(("work", item))
@@ -175,12 +177,7 @@ class Log:
                 await asyncio.sleep(0)
             if item == broken:
                 raise OSError(f"item {item}")
-            return item * 10
-
-        def finished(item, result):
-            assert result == item * 10
-            self.events.append(("finished", item))
-            self.done.add(item)
+            return [{"id": f"{item}, first"}, {"id": str(item), "made": True}]
 
         def count(n):
             self.progress += n
@@ -188,45 +185,43 @@ class Log:
         def fresh():
             self.events.append(("fresh",))
 
-        run = run_groups(items, work, finished, self.done.__contains__, group=group, fresh=fresh, progress=count)
         try:
-            play(run)
+            play(run_groups(items, work, out, lambda item: [str(item)], group=group, fresh=fresh, progress=count))
         except OSError as error:
             self.error = str(error)
+        self.made = [int(line["id"]) for line in read_jsonl(out) if "made" in line]
 
     def of(self, kind):
         return [event[1] for event in self.events if event[0] == kind]
 
 
-def test_groups_run_one_after_the_other_and_each_starts_fresh():
-    log = Log(range(8))
+def test_groups_run_one_after_the_other_and_each_starts_fresh(tmp_path):
+    log = Log(tmp_path / "out.jsonl", range(8))
     groups = [[0, 1, 2], [3, 4, 5], [6, 7]]
     starts = [i for i, event in enumerate(log.events) if event == ("fresh",)] + [len(log.events)]
     assert starts[0] == 0
     for begin, end, group in zip(starts[:-1], starts[1:], groups, strict=True):
-        part = log.events[begin + 1 : end]
-        assert [event[1] for event in part if event[0] == "work"] == group
-        assert sorted(event[1] for event in part if event[0] == "finished") == group
+        assert [event[1] for event in log.events[begin + 1 : end]] == group
+    assert [sorted(log.made[i : i + 3]) for i in (0, 3, 6)] == groups
     assert log.progress == 8
 
 
 @pytest.mark.parametrize("done", [{0}, {0, 1, 2}, {1, 4}, {0, 1, 2, 3}, set(range(8)), set()])
-def test_a_broken_off_group_is_done_over_but_only_what_is_new_is_handed_on(done):
-    log = Log(range(8), done)
+def test_a_broken_off_group_is_done_over_but_only_what_is_new_is_written(done, tmp_path):
+    log = Log(tmp_path / "out.jsonl", range(8), done)
     groups = [group for group in ([0, 1, 2], [3, 4, 5], [6, 7]) if not done.issuperset(group)]
     assert log.of("work") == [item for group in groups for item in group]
-    assert sorted(log.of("finished")) == sorted(set(range(8)) - done)
+    assert sorted(log.made) == sorted(set(range(8)) - done)
     assert len([event for event in log.events if event == ("fresh",)]) == len(groups)
     assert log.progress == 8
 
 
-def test_an_error_stops_the_run_and_the_next_one_goes_on():
-    log = Log(range(8), broken=4)
-    assert log.error == "item 4" and {0, 1, 2} <= set(log.of("finished")) <= {0, 1, 2, 3}
+def test_an_error_stops_the_run_and_the_next_one_goes_on(tmp_path):
+    log = Log(tmp_path / "out.jsonl", range(8), broken=4)
+    assert log.error == "item 4" and {0, 1, 2} <= set(log.made) <= {0, 1, 2, 3}
     assert not set(log.of("work")) & {6, 7}
-    again = Log(range(8), log.done)
-    assert again.error is None and log.done | set(again.of("finished")) == set(range(8))
-    assert not set(log.of("finished")) & set(again.of("finished"))
+    again = Log(tmp_path / "out.jsonl", range(8))
+    assert again.error is None and sorted(again.made) == list(range(8))
 
 
 def test_chunks_cover_everything_once():

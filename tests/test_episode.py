@@ -24,10 +24,10 @@ class First(LanguageModel):
     name = "first"
     has_prefix_cache = True
 
-    def generate(self, prompts, n=1, *, max_tokens=64, temperature=1.0, stop="\n", seeds=None):
+    def generate(self, prompts, n=1, **options):
         return [[Completion("", 1)] * n for _ in prompts]
 
-    def choose(self, prompts, choices, n=1, *, temperature=1.0, seeds=None):
+    def choose(self, prompts, choices, n=1, **options):
         return [[Choice(options[0], 0, 0.0, 1)] * (n or 1) for options in choices]
 
 

@@ -375,7 +375,7 @@ def test_a_fitting_thing_that_was_focused_on_is_brought_where_the_task_wants_it(
 def test_attempts_are_carried_on_in_the_simulator_until_they_do_what_has_several_steps(live, family, kinds):
     task = next(t for t in live.tasks("train") if t.family == family)
     attempt = live.replay(task, ("teleport to hallway",))
-    made = synthesize.carried_on(live, attempt, Episode(live, task), seed=1)
+    made = synthesize.continued(live, attempt, Episode(live, task), seed=1)
     assert made is not None and len(made.steps) <= MAX_STEPS[family]
     goal = achieved(made)
     assert goal["do"] in kinds and ("into" in goal) == (goal["do"] == "find")

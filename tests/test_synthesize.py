@@ -137,8 +137,8 @@ def test_rejected_drafts_are_counted(tmp_path):
 
 
 def test_changes_that_share_a_world_are_the_same_and_see_the_way_once(monkeypatch):
-    env, seen, state = Game24(), [], Episode._state
-    monkeypatch.setattr(Episode, "_state", lambda self, t, o: seen.append(t.actions) or state(self, t, o))
+    env, seen, state = Game24(), [], Episode._keep
+    monkeypatch.setattr(Episode, "_keep", lambda self, t, o: seen.append(t.actions) or state(self, t, o))
     walk = env.replay(puzzle(4, 5, 6, 10), ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36"))
 
     def three(episode: Episode | None) -> tuple[list, list]:

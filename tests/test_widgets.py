@@ -24,6 +24,7 @@ from armap_lite.batching import Batcher
 from armap_lite.control import Objective, Weighted
 from armap_lite.display import figures, pages, widgets
 from armap_lite.display.play import PlaySession, play
+from armap_lite.display.trees import tree_after
 from armap_lite.display.widgets import (
     WIDGET_MIME,
     Interactive,
@@ -37,7 +38,6 @@ from armap_lite.envs.game24 import Game24
 from armap_lite.envs.webshop.engine import SEP
 from armap_lite.episode import Episode
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
-from armap_lite.planners.mcts import tree_after
 from armap_lite.trajectory import Observation, PreferencePair, Step, Task, Trajectory
 from tests.shop import make_shop
 from tests.tiny import ScriptedLM, ScriptedReward, puzzle

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from armap_lite import evaluate, synthesize
+from armap_lite import synthesize
 from armap_lite.display import figures, pages
+from armap_lite.display.tables import results_table
 from armap_lite.llms.answers import invalid_action_summary
 from armap_lite.storage.store import write_atomic
 
@@ -67,7 +68,7 @@ def describe(out: Path, env: str, results: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": env,
         "setting": rows[0],
-        "table": pages.sanitize(pages.markdown(evaluate.table(rows))),
+        "table": pages.sanitize(pages.markdown(results_table(rows))),
         "reward_models": [row for row in results["reward_model"] if row["env"] == env],
         "hindsight": hindsight_counts(out / env / "pairs.jsonl"),
         "invalid_actions": invalid_action_summary(counts) if counts else "",

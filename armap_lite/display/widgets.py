@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 from armap_lite import statistics
 from armap_lite.display import figures
 from armap_lite.display.figures import WIDGET_MIME
+from armap_lite.display.trees import tree_after
 from armap_lite.envs.base import Term
 from armap_lite.planners.base import PlanResult
-from armap_lite.planners.mcts import tree_after
 from armap_lite.trajectory import PreferencePair, Trajectory
 
 CSS = (Path(__file__).parent / "templates" / "widgets.css").read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 from armap_lite.envs.base import Environment
 from armap_lite.envs.hindsight import LLMHindsight
 from armap_lite.envs.scienceworld.tasks import MAX_STEPS
+from armap_lite.planners.mcts import PAPER as PAPER_MCTS
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
 DEFAULT_CONTROL_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
@@ -100,8 +101,7 @@ _MCTS = {"rollouts": 1000, "c": 0.2, "expand_terminal_siblings": True, "llm_toke
 # States with many long actions: children are sampled, not enumerated, and most siblings of a last action end nothing.
 # With a few long rollouts a small c hardly leaves the first path (24 development goals of WebShop: 0.66; c = 1: 0.71).
 _SAMPLED_MCTS = {**_MCTS, "c": 1.0, "expand_terminal_siblings": False, "num_action_samples": 6}
-_PAPER_MCTS = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10, "max_branching_depth": 10}  # the published code's UCT
-_PAPER_SAMPLED_MCTS = {"rollouts": 10, "temperature": 1.5, **_PAPER_MCTS, "num_action_samples": 10}
+_PAPER_SAMPLED_MCTS = {"rollouts": 10, "temperature": 1.5, **PAPER_MCTS, "num_action_samples": 10}
 
 _WHOLE = RewardConfig(num_layers=None, trainable="all", max_tokens=1024)
 _VILA = RewardConfig(
@@ -179,7 +179,7 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {
             "reward": replace(_VILA, max_tokens=4000),
             # Best-of-100, 100 rollouts, T = 0.7
-            "planners": _planners(100, 10, 0.7, 0.7, {"rollouts": 100, **_PAPER_MCTS}),
+            "planners": _planners(100, 10, 0.7, 0.7, {"rollouts": 100, **PAPER_MCTS}),
         },
     },
     "scienceworld": {

@@ -1,9 +1,9 @@
-"""Stage 4: planners, by name, and the run of them over many tasks."""
+"""Stage 4: planners by name, and the run of them over many tasks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ __all__ = ["PLANNERS", "Budget", "PlanResult", "Sample", "Search", "complete", "
 
 
 def check(planners: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises ValueError for planners (name -> options) not known, or before those whose budget they take."""
+    """Raises ValueError for an unknown planner, or one that stands before the planner whose budget it takes."""
     if unknown := sorted(set(planners) - set(PLANNERS)):
         raise ValueError(f"planner {unknown[0]!r} is not known; there is {', '.join(PLANNERS)}")
     for i, (name, settings) in enumerate(planners.items()):
@@ -55,52 +55,50 @@ async def plan(
 ) -> None:
     """Run each planner (name -> its options) on each task and write one `PlanResult` a line to `out`.
 
-    An option that is `{"spent_by": planner}` becomes what that planner spent of it on the same task (`llm_tokens`,
-    `env_steps`): equal budgets. Where tokens are unknown, as some servers do not tell them, steps count instead.
-    What is in `out` already is kept as it is. Planners of one group of tasks run one after the other over the same
-    caches, so that no state is read twice; a group that was broken off is done over, which keeps the rest the same.
-    After each group `progress` is told its number of tasks, and `timed` the seconds that each planner took.
+    An option `{"spent_by": planner}` becomes what that planner spent of it on the same task (`llm_tokens`,
+    `env_steps`): equal budgets. Servers that do not report tokens are compared by steps instead.
+    Lines already in `out` are kept. The planners of a group of tasks run one after the other on the same caches; an
+    interrupted group runs again as a whole. After each group, `progress` gets its number of tasks, and `timed` the
+    seconds of each planner.
     """
     check(planners)
     batch = Batcher(agent.lm, reward, env.max_concurrent_episodes)
-    spent: dict[tuple[str, str], Budget] = {}
+    budgets: dict[tuple[str, str], Budget] = {}
     with JsonlStore(out) as store:
 
         async def one(name: str, task: Task) -> None:
             search = Search(name, Episode(env.fork(), task), agent, batch, seed)
-            options = dict(planners[name])
+            options = {}
             for option, value in planners[name].items():
                 if isinstance(value, Mapping):
-                    used = spent[value["spent_by"], task.id]
-                    del options[option]
+                    used = budgets[value["spent_by"], task.id]
                     option = option if getattr(used, option) else "env_steps"
-                    options[option] = getattr(used, option)
+                    value = getattr(used, option)
+                options[option] = value
             result = await PLANNERS[name](search, **options)
-            spent[name, task.id] = result.budget
+            budgets[name, task.id] = result.budget
             store.extend([result.to_json()])
 
         for some in chunks(tasks, group):
-            if _done(some, planners, store.ids):
-                progress(len(some))
-                continue
-            agent.lm.reset()
-            reward.reset()
-            seconds = {}
-            for name in planners:
-                start = time.perf_counter()
-                await gather_or_cancel([one(name, task) for task in some])
-                seconds[name] = time.perf_counter() - start
-            timed(seconds)
+            if not store.ids.issuperset(_ids(some, planners)):
+                agent.lm.reset()
+                reward.reset()
+                seconds = {}
+                for name in planners:
+                    start = time.perf_counter()
+                    await gather_or_cancel([one(name, task) for task in some])
+                    seconds[name] = time.perf_counter() - start
+                timed(seconds)
             progress(len(some))
 
 
-def _done(tasks: Sequence[Task], planners: Iterable[str], ids: Set[str]) -> bool:
-    return all(f"{name}/{task.id}" in ids for name in planners for task in tasks)
+def _ids(tasks: Sequence[Task], planners: Iterable[str]) -> list[str]:
+    return [f"{name}/{task.id}" for name in planners for task in tasks]
 
 
 def complete(path: Path, tasks: Sequence[Task], planners: Iterable[str]) -> bool:
     """Whether the file `path` holds a plan of each of `tasks` by each of `planners`."""
-    return path.exists() and _done(tasks, list(planners), known_ids(path))
+    return path.exists() and known_ids(path).issuperset(_ids(tasks, planners))
 
 
 def load(path: Path) -> list[PlanResult]:

@@ -1,4 +1,4 @@
-"""Best-of-N (ARMAP-B): draw N trajectories, answer with the one the reward model likes most."""
+"""Best-of-N (ARMAP-B): draw N trajectories, and answer with the one that has the highest reward."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from armap_lite.planners.base import PlanResult, Sample, Search, best
 
 
 async def best_of_n(search: Search, *, n: int = 10, temperature: float = 1.0) -> PlanResult:
-    """`n` independent draws. A trajectory that comes twice counts twice as a sample, but is scored once."""
+    """`n` independent rollouts. A trajectory drawn twice counts twice as a sample, but is scored once."""
 
     async def one(k: int) -> Sample:
         trajectory = await search.rollout(temperature, k)

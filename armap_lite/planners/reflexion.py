@@ -1,4 +1,4 @@
-"""Reflexion (ARMAP-R): try, put into words what went wrong, try again with that lesson in the prompt."""
+"""Reflexion (ARMAP-R): try, write down what went wrong, try again with that lesson in the prompt."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from armap_lite.trajectory import transcript
 async def reflexion(
     search: Search, *, trials: int = 10, threshold: float = 0.0, temperature: float = 1.0, memory: int = 3
 ) -> PlanResult:
-    """Up to `trials` trials; stops early once the reward of one exceeds `threshold`.
+    """Up to `trials` rollouts, until the reward of one exceeds `threshold`; the answer has the highest reward.
 
-    The answer is the trial that the reward model likes most. `memory`: how many of the latest lessons are shown.
+    `memory`: number of lessons in the prompt, the latest ones.
     """
     samples: list[Sample] = []
     lessons: tuple[str, ...] = ()
@@ -21,7 +21,7 @@ async def reflexion(
         if samples[-1].reward > threshold:  # type: ignore[operator]
             break
         if trial + 1 < trials:
-            # The sentence is begun for the LLM: asked an open question, a small one answers with an empty line.
+            # The prompt begins the sentence: a small LLM answers an open question with an empty line.
             advice = await search.write(f"{transcript(trajectory)}This did not succeed. Next time,", trial, "lesson")
             lessons = (*lessons, f"Next time, {advice}")
     return search.result(samples, best(samples))

@@ -1,4 +1,4 @@
-"""The two baselines that use no reward: one draw from the policy, and its most probable walk."""
+"""The two baselines that use no reward: one draw from the policy, and its most probable actions."""
 
 from __future__ import annotations
 

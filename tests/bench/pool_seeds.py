@@ -13,14 +13,15 @@ import measured
 import numpy as np
 
 from armap_lite import evaluate, statistics
+from armap_lite.display.tables import results_table
 from armap_lite.pipeline import results
 
 
 def main(env: str, sources: list[str]) -> None:
     found = [measured.load(source, env) for source in sources]
     scores, family = measured.scores([plans for _, plans in found])
-    pooled = evaluate.pooled_rows(scores, family)
-    print(evaluate.table(pooled), "\n")
+    pooled = statistics.pooled_rows(scores, family)
+    print(results_table(pooled), "\n")
     for name in dict.fromkeys(plan.planner for plan in found[0][1]):
         budgets = [plan.spent for _, plans in found for plan in plans if plan.planner == name]
         spent = [np.mean([budget[what] for budget in budgets]) for what in measured.SPENT]

@@ -23,9 +23,8 @@ from typing import Any
 import torch
 
 from armap_lite import envs, llms
-from armap_lite.agent import Agent
+from armap_lite.agent import Agent, rollout
 from armap_lite.batching import Batcher
-from armap_lite.collect import rollout
 from armap_lite.envs.base import Environment
 from armap_lite.episode import Episode
 from armap_lite.llms.base import Choice
@@ -69,7 +68,7 @@ def compare(env: Environment, count: int, samples: int, every: int = 1) -> dict[
     async def act(counting: Counting, together: bool, every: int = 1) -> list[Trajectory]:
         batch: Any = Batcher(counting, max_concurrent_episodes=env.max_concurrent_episodes)  # type: ignore[arg-type]
         episodes = [(Episode(env.fork(), task), seed) for task in tasks for seed in range(samples)]
-        runs = [rollout(episode, agent, batch, 1.0, seed) for episode, seed in episodes[::every]]
+        runs = [rollout(episode, batch, agent.policy(batch, 1.0, seed)) for episode, seed in episodes[::every]]
         return list(await asyncio.gather(*runs)) if together else [await run for run in runs]
 
     def timed(counting: Counting, *how: Any) -> tuple[float, list[Trajectory]]:

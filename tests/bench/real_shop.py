@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from armap_lite import evaluate
+from armap_lite.display.tables import results_table
 from armap_lite.pipeline import results
 from armap_lite.pipeline.run import Run
 
@@ -39,7 +39,7 @@ def main() -> None:
     shop = {"folder": str(options.folder.resolve())}
     run = Run("webshop", options.profile, options.out, options.seed, env_options=shop, test_tasks=options.tasks)
     found = asyncio.run(stages(run))
-    print(evaluate.table(found["rows"]), "\n", found["reward_model"][0])
+    print(results_table(found["rows"]), "\n", found["reward_model"][0])
     mean = {row["planner"]: row["mean"] for row in found["rows"]}
     ratio = mean["best_of_n"] / mean["sampling"] if mean["sampling"] else float("nan")
     summary = {"name": "real_shop", "ratio": ratio, "versus": "sampling", "unit": "mean WebShop reward"}

@@ -1,0 +1,28 @@
+"""Result rows as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+COLUMNS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "env": ("env", lambda row: row["env"]),
+    "seed": ("seed", lambda row: row["seed"]),
+    "planner": ("planner", lambda row: f"`{row['planner']}`"),
+    "mean": ("mean [95 % interval]", lambda row: f"{row['mean']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"),
+    "n": ("tasks", lambda row: row["n"]),
+    "seeds": ("seeds", lambda row: row["seeds"]),
+    "llm_tokens": ("LLM tokens / task", lambda row: f"{row['llm_tokens'] / row['n']:,.0f}"),
+    "env_steps": ("env steps / task", lambda row: f"{row['env_steps'] / row['n']:,.1f}"),
+    "reward_calls": ("reward calls / task", lambda row: f"{row['reward_calls'] / row['n']:,.1f}"),
+    "seconds": ("seconds", lambda row: f"{row['seconds']:,.0f}"),
+}
+
+
+def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown table of result rows or pooled rows; env and seed are columns only where they tell rows apart."""
+    fields = [field for field in COLUMNS if all(field in row for row in rows)]
+    fields = [f for f in fields if f not in ("env", "seed") or len({row[f] for row in rows}) > 1]
+    cells = [[COLUMNS[f][0] for f in fields], ["---" if f == "planner" else "---:" for f in fields]]
+    cells += [[str(COLUMNS[f][1](row)) for f in fields] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
