@@ -71,7 +71,7 @@ grade: .venv/installed
 	mkdir -p .venv && touch .venv/installing
 	$(call arg,$(PYTHON)) -m venv .venv
 	$(INSTALL) $(TORCH)
-	$(INSTALL) -e ".[dev,scienceworld,webshop,textworld]"
+	$(INSTALL) -e ".[dev,scienceworld,webshop,gymnasium,openenv]"
 	mv .venv/installing $@
 
 clean:

@@ -70,7 +70,7 @@ def test_conda_and_binder_install_this_package_and_name_no_version_of_their_own(
     assert [line for line in conda if re.search(r"\d", line)] == [f"python {PROJECT['requires-python']}"]
     for lines in (pip["pip"], [line for line in BINDER if line and line[0] != "#" and "index-url" not in line]):
         [extras] = [re.fullmatch(r"-e \.\[([\w,]+)\]", line)[1].split(",") for line in lines]
-        assert set(extras) == {"scienceworld", "webshop", "textworld"} <= set(REQUIREMENTS)
+        assert set(extras) == {"scienceworld", "webshop", "gymnasium"} <= set(REQUIREMENTS)
     runtime = (ROOT / "binder/runtime.txt").read_text(encoding="utf-8").strip().removeprefix("python-")
     assert runtime in SpecifierSet(PROJECT["requires-python"])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from armap_lite.envs.base import Environment, Judge
 from armap_lite.envs.game24 import Game24, Game24Judge
 from armap_lite.envs.scienceworld import ScienceWorld, ScienceWorldJudge
 from armap_lite.envs.webshop import WebShop, WebShopJudge
+from armap_lite.trajectory import Task
 
 ENVIRONMENTS: dict[str, tuple[type[Environment], type[Judge]]] = {
     "game24": (Game24, Game24Judge),
@@ -49,6 +52,25 @@ def lookup(name: str) -> tuple[type[Environment], type[Judge]]:
     if name not in ENVIRONMENTS:
         raise ValueError(f"environment {name!r} is not known; there is {', '.join(sorted(ENVIRONMENTS))}")
     return ENVIRONMENTS[name]
+
+
+def check_replay(env: Environment, tasks: Sequence[Task]) -> None:
+    """Play each of `tasks` at random, then the same actions again. Raises ValueError where that shows something else.
+
+    States are reached by replay, so an environment has to be deterministic.
+    """
+    rng = random.Random(0)
+    for task in tasks:
+        actions, seen = list[str](), [env.reset(task)]
+        while not seen[-1].done and (options := env.admissible()) and len(actions) < (task.max_steps or env.max_steps):
+            actions.append(rng.choice(options))
+            seen.append(env.step(actions[-1]))
+        again = [env.reset(task), *map(env.step, actions)]
+        for k, (one, other) in enumerate(zip(seen, again)):
+            if one != other:
+                shown = f"after {actions[:k]} it showed {one.text[:200]!r}, and {other.text[:200]!r} in a replay"
+                way = "it has to be deterministic (a simulator: once it is reset with a seed)"
+                raise ValueError(f"environment {env.name!r} cannot be replayed: in task {task.id!r} {shown}; {way}")
 
 
 def user_options(env: str) -> dict[str, Any]:

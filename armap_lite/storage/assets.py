@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import io
 import json
 import logging
 import os
@@ -65,6 +66,18 @@ class AssetError(RuntimeError):
 def cache_dir() -> Path:
     """The folder of everything fetched or converted: `$ARMAP_CACHE`, else `~/.cache/armap-lite`."""
     return Path(os.environ.get("ARMAP_CACHE") or "~/.cache/armap-lite").expanduser().absolute()
+
+
+def save_frame(frame: Any) -> str:
+    """The path of a PNG file with `frame`, [H, W, 3] of uint8; a frame that was seen before has its file already."""
+    from PIL import Image
+
+    image, data = Image.fromarray(frame), io.BytesIO()
+    file = cache_dir() / "frames" / f"{hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()}.png"
+    if not file.is_file():
+        image.save(data, "PNG")
+        write_atomic(file, data.getvalue())
+    return str(file)
 
 
 def fetch(name: str) -> Path:

@@ -1,0 +1,102 @@
+"""Any environment behind an OpenEnv server (https://github.com/meta-pytorch/OpenEnv), by its URL.
+
+The client is here and not that of the package `openenv`, which needs another Pillow than this one: the protocol is four
+kinds of JSON messages over one WebSocket for each episode under way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
+
+from armap_lite.envs.base import SimulatorError
+from armap_lite.envs.gymnasium import GymnasiumEnvironment, GymnasiumJudge
+
+
+class Session:
+    """A session on the server at `url`, with Gymnasium's `reset` and `step`. Raises SimulatorError without a server.
+
+    An observation is the server's JSON object, `info` its metadata. `seconds`: the longest that an answer may take.
+    """
+
+    render_mode = None
+
+    def __init__(self, url: str, seconds: float = 60.0):
+        try:
+            from websockets.sync.client import connect
+        except ImportError as error:
+            raise SimulatorError("an OpenEnv server needs `pip install 'armap-lite[openenv]'`") from error
+
+        self.url, self.seconds, self._stack = url, seconds, contextlib.ExitStack()
+        address, deadline = re.sub("^http", "ws", url.rstrip("/")) + "/ws", time.monotonic() + seconds
+        while True:
+            try:
+                self.socket = self._stack.enter_context(connect(address, open_timeout=seconds, max_size=None))
+                answer = self._ask({"type": "state"})["data"]
+            except Exception as error:
+                raise SimulatorError(f"no OpenEnv server answers at {url} ({error}); is it running?") from error
+            if answer.get("code") != "CAPACITY_REACHED":
+                break
+            self.close()
+            if time.monotonic() > deadline:
+                way = "end other clients, or start the server with a larger max_concurrent_envs"
+                raise SimulatorError(f"{url}: {answer['message']}; {way}")
+            time.sleep(0.05)  # the session that was closed last is still ending
+
+    def reset(self, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        answer = self._play({"type": "reset", "data": {"seed": seed}})
+        return answer["observation"], answer.get("metadata") or {}
+
+    def step(self, action: Mapping[str, Any]) -> tuple[dict[str, Any], float | None, bool, bool, dict[str, Any]]:
+        answer = self._play({"type": "step", "data": dict(action)})
+        return answer["observation"], answer["reward"], answer["done"], False, answer.get("metadata") or {}
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _play(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self._ask(message)
+        if answer["type"] != "observation":
+            self.close()
+            raise SimulatorError(f"the server at {self.url} answered {message} with {answer['data']}")
+        return answer["data"]
+
+    def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            with contextlib.suppress(Exception):  # a server that is full says so and closes: `recv` has the message
+                self.socket.send(json.dumps(message))
+            return json.loads(self.socket.recv(timeout=self.seconds))
+        except BaseException:
+            self.close()
+            raise
+
+
+class OpenEnvironment(GymnasiumEnvironment):
+    """A world on the server at `url`, put into words by a subclass: see `GymnasiumEnvironment`.
+
+    Actions are the JSON objects that the server's `step` takes. A server may serve one session only, so all of this
+    process share one: whoever starts an episode ends the session of the one before, who will replay.
+    """
+
+    url: str
+    max_concurrent_episodes = 1
+    _holders: ClassVar[WeakValueDictionary[str, OpenEnvironment]] = WeakValueDictionary()  # by URL
+
+    def make(self) -> Session:
+        holder = self._holders.get(self.url)
+        if holder is not None:
+            holder.close()
+        self._holders[self.url] = self
+        return Session(self.url)
+
+    def fork(self) -> OpenEnvironment:
+        return self
+
+
+class OpenEnvJudge(GymnasiumJudge, OpenEnvironment):
+    """The return of an episode, played once more: `class MyJudge(OpenEnvJudge, MyEnvironment): ...`."""

@@ -1,0 +1,131 @@
+"""Any OpenEnv server as a world, by its URL: replayed by seed, checked first, and its reward kept for the judge."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openenv_server import serving
+from shelf import COLOURS
+from shelves import Poison, Words, check_no_reward_is_read, right, small_run
+
+from armap_lite import envs
+from armap_lite.course import random_trajectory
+from armap_lite.envs.base import SimulatorError
+from armap_lite.envs.openenv import OpenEnvironment, OpenEnvJudge, Session
+from armap_lite.episode import Episode
+
+pytest.importorskip("websockets", reason="the extra openenv is not installed")
+PACKAGE = os.environ.get("ARMAP_LITE_OPENENV")  # a folder with the package `openenv`: see openenv_server.py
+
+
+class Remote(Words, OpenEnvironment):
+    def actions(self, observation: Any, info: Any) -> dict[str, Any]:
+        return {text: {"move": move} for text, move in super().actions(observation, info).items()}
+
+
+class RemoteJudge(OpenEnvJudge, Remote):
+    pass
+
+
+@pytest.fixture(scope="module", params=["protocol", "package"])
+def server(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "package" and not PACKAGE:
+        pytest.skip("ARMAP_LITE_OPENENV names no folder with the package openenv")
+    with serving(PACKAGE if request.param == "package" else None) as url:
+        yield url
+
+
+@pytest.fixture
+def world(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
+    monkeypatch.setattr(Remote, "url", server, raising=False)
+    with Remote() as env:
+        yield env
+
+
+def test_it_acts_as_the_contract_says(world: Remote):
+    tasks = world.tasks("train")
+    assert len(tasks) == 12 and {task.instruction for task in tasks} == {f"Take the {c} jar." for c in COLOURS}
+    for task in tasks[:4]:
+        walk = random_trajectory(world, task, random.Random(0))
+        assert walk.steps and world.replay(task, walk.actions) == walk
+    start = world.reset(tasks[0])
+    assert world.step("fly to the moon").admissible == world.admissible() == start.admissible
+    assert not any("reward" in str(observation) for observation in (start, world.step("go left")))
+
+
+def test_one_session_serves_all_worlds_in_turn_as_the_server_has_no_more(world: Remote):
+    tasks = world.tasks("train")
+    episode = Episode(world, tasks[0])
+    first = episode.step(episode.start(), "go left")
+    judge = RemoteJudge()
+    tried = [random_trajectory(world, task, random.Random(0)) for task in tasks]
+    first_again = Episode(world, tasks[0])
+    assert first_again.step(first_again.start(), "go left") == first
+    found = [judge.score(walk) for walk in tried]
+    assert found == [right(walk) for walk in tried] and set(found) == {0.0, 1.0}
+    later = first_again.step(first, "go right")  # its session has ended: it is replayed on another
+    assert later.trajectory == world.replay(tasks[0], ["go left", "go right"])
+    judge.close()
+
+
+def test_what_the_server_does_not_understand_is_a_failure_of_the_episode(world: Remote):
+    task = world.tasks("test")[0]
+    episode = Episode(world, task)
+    state = episode.start()
+    world._actions = {"jump": {"move": "up"}}
+    broken = episode.step(state, "jump")
+    assert broken.trajectory.failure and broken.trajectory.failure.startswith(
+        "shelves: step failed with SimulatorError"
+    )
+    assert "EXECUTION_ERROR" in broken.trajectory.failure
+    assert episode.step(state, "go left").trajectory.failure is None
+
+
+def test_a_server_that_ends_is_a_failure_and_none_at_all_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    with serving() as url:
+        monkeypatch.setattr(Remote, "url", url, raising=False)
+        env = Remote()
+        episode = Episode(env, env.tasks("test")[0])
+        state = episode.start()
+    broken = episode.step(state, "go left")
+    assert broken.trajectory.failure and "step failed with ConnectionClosed" in broken.trajectory.failure
+    with pytest.raises(SimulatorError, match=rf"no OpenEnv server answers at {url} \(.*\); is it running\?"):
+        Remote().tasks("test")
+
+
+def test_a_server_that_cannot_be_replayed_is_refused(monkeypatch: pytest.MonkeyPatch):
+    with serving(noise=True) as url:
+        monkeypatch.setattr(Remote, "url", url, raising=False)
+        with Remote() as env, pytest.raises(ValueError, match="'shelves' cannot be replayed"):
+            env.tasks("train")
+
+
+def test_a_full_server_is_said_to_be_full():
+    with serving() as url:
+        other = Session(url)
+        with pytest.raises(SimulatorError, match="at capacity.*; end other clients, or start .* max_concurrent_envs"):
+            Session(url, seconds=0.3)
+        other.close()
+        Session(url).close()
+
+
+def test_stages_one_to_five_run_while_any_reading_of_a_reward_raises(
+    server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(Remote, "url", server, raising=False)
+    monkeypatch.setitem(envs.ENVIRONMENTS, "shelves", (Remote, RemoteJudge))
+    before = Session._play
+
+    def play(self: Session, message: Any) -> Any:
+        return {**before(self, message), "reward": Poison()}
+
+    def poison(on: bool) -> None:
+        monkeypatch.setattr(Session, "_play", play if on else before)
+
+    result = check_no_reward_is_read(small_run("shelves", tmp_path), monkeypatch, poison)
+    assert max(row["mean"] for row in result["rows"]) > 0
