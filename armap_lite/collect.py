@@ -16,7 +16,7 @@ from armap_lite.batching import Batcher, run_groups
 from armap_lite.envs.base import Environment, SimulatorError
 from armap_lite.episode import Episode
 from armap_lite.rng import derive_seed
-from armap_lite.storage.store import known_ids, read_jsonl
+from armap_lite.storage.store import has_ids, read_jsonl
 from armap_lite.trajectory import Task, Trajectory
 
 
@@ -92,7 +92,7 @@ def record_ids(tasks: Sequence[Task], samples: int) -> list[str]:
 
 def complete(path: Path, tasks: Sequence[Task], samples: int) -> bool:
     """Whether the file `path` holds all that stage 1 makes of `tasks`."""
-    return path.exists() and known_ids(path).issuperset(record_ids(tasks, samples))
+    return has_ids(path, record_ids(tasks, samples))
 
 
 def load(path: Path) -> list[Trajectory]:

@@ -27,7 +27,7 @@ from armap_lite.episode import Episode
 from armap_lite.executed import change, continued, execute_change, first_difference
 from armap_lite.llms.base import LanguageModel
 from armap_lite.rng import derive_seed
-from armap_lite.storage.store import known_ids, read_jsonl, write_atomic
+from armap_lite.storage.store import has_ids, read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Trajectory
 
 BLIND = {True: "blind check passed", False: "blind check wrong", None: "blind check undecided"}
@@ -276,7 +276,7 @@ def item_ids(trajectories: Sequence[Trajectory]) -> list[str]:
 
 def complete(path: Path, trajectories: Sequence[Trajectory]) -> bool:
     """Whether the file `path` holds what stage 2 makes of each of `trajectories`."""
-    return path.exists() and known_ids(path).issuperset(item_ids(trajectories))
+    return has_ids(path, item_ids(trajectories))
 
 
 def load(path: Path) -> list[PreferencePair]:

@@ -45,6 +45,8 @@ def imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
+            home, _, module = str(node.module).partition(".")
+            assert home != "armap_lite" or not module or module in MODULES, f"{path}: there is no {node.module}"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 

@@ -16,7 +16,7 @@ from armap_lite.planners.best_of_n import best_of_n
 from armap_lite.planners.mcts import mcts
 from armap_lite.planners.reflexion import reflexion
 from armap_lite.planners.sampling import greedy, sampling
-from armap_lite.storage.store import JsonlStore, known_ids, read_jsonl
+from armap_lite.storage.store import JsonlStore, has_ids, read_jsonl
 from armap_lite.trajectory import Task
 
 PLANNERS: dict[str, Callable[..., Awaitable[PlanResult]]] = {
@@ -98,7 +98,7 @@ def _ids(tasks: Sequence[Task], planners: Iterable[str]) -> list[str]:
 
 def complete(path: Path, tasks: Sequence[Task], planners: Iterable[str]) -> bool:
     """Whether the file `path` holds a plan of each of `tasks` by each of `planners`."""
-    return path.exists() and known_ids(path).issuperset(_ids(tasks, planners))
+    return has_ids(path, _ids(tasks, planners))
 
 
 def load(path: Path) -> list[PlanResult]:

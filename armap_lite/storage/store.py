@@ -111,9 +111,9 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
     return (record for _, record, _ in _whole_lines(Path(path)))
 
 
-def known_ids(path: str | Path) -> set[str]:
-    """The ids of the records of a JSONL file."""
-    return {record["id"] for record in read_jsonl(path)}
+def has_ids(path: Path, ids: Iterable[str]) -> bool:
+    """Whether the JSONL file `path` exists and holds a record with each of `ids`, which makes a stage complete."""
+    return path.exists() and {record["id"] for record in read_jsonl(path)}.issuperset(ids)
 
 
 def write_atomic(path: str | Path, data: str | bytes) -> None:
