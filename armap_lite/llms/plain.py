@@ -7,7 +7,7 @@ the plain forward pass says.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -123,12 +123,7 @@ class BothSidesError(ValueError):
 
 
 def engine(
-    fast: Callable[..., Forest],
-    slow: Callable[..., Plain],
-    model: Any,
-    name: str,
-    capacity: int | None = None,
-    pack: int | None = None,
+    fast: type[Forest], slow: type[Plain], model: Any, name: str, capacity: int | None = None, pack: int | None = None
 ) -> Any:
     """`fast` over `model` where it computes what the model computes, else `slow`, and one line to stderr says why.
 
@@ -242,7 +237,7 @@ def _sees_right(engine: Plain) -> bool:
     return any(float(_errors(found[0], other).median()) > _limit(engine.model) for other in found[1:])
 
 
-def _continues(slow: Callable[..., Plain], model: Any) -> bool:
+def _continues(slow: type[Plain], model: Any) -> bool:
     """Whether transformers' cache, and a token behind it, say what a whole text says."""
     beginning, tail, _ = _texts(model)
     found = []
