@@ -7,7 +7,7 @@ import math
 import random
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
@@ -82,7 +82,9 @@ class ServerLM(LanguageModel):
             raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds above 0")
         refuse_keys(base_url, extra, api_key_env)
         self._client = Client(base_url, api_key_env, concurrency, timeout, retries)
-        self.endpoint, self.structured, self.extra = endpoint, structured, dict(extra or {})
+        self.endpoint, self.structured, self.scoring = endpoint, structured, scoring
+        self.schemas = "none" if structured == "none" else "auto"  # a key of SCHEMAS, once it is known
+        self.extra = dict(extra or {})
         self.concurrency, self.parse_retries, self.samples = concurrency, parse_retries, samples
         self.parsed = 0  # answers read out of free text
         self.misses = 0  # answers that were withheld or not admissible, and structured requests that were refused
@@ -93,16 +95,10 @@ class ServerLM(LanguageModel):
         self._unread: deque[str] = deque(maxlen=3)
         self._thinks = self._aloud = False  # whether the model was seen to think before it answers, and in its content
         self._failed = 0  # structured requests in a row at which the server failed
-        self._schemas = "none" if structured == "none" else "auto"  # a key of SCHEMAS, once it is known
         self._lock = threading.Lock()
         self.name = self.model = model or self._only_model()
         self._client.where += f"#{self.model}"
-        self._scorer = TextScorer(self._client, self.model, self.extra, scoring)
-
-    @property
-    def scoring(self) -> str:
-        """How given text is weighed here; "auto" as long as it is not known."""
-        return self._scorer.way
+        self._scorer = TextScorer(self._client, self.model, self.extra)
 
     def __repr__(self) -> str:
         return f"ServerLM({self._client.where}, endpoint={self.endpoint!r}, structured={self.structured!r})"
@@ -124,7 +120,9 @@ class ServerLM(LanguageModel):
         """
         check_request(prompts, temperature, seeds)
         self._find_endpoint()
-        shape = SCHEMAS[self._schemas](schema) if schema is not None and self._find_schemas() else {}
+        shape = {}
+        if schema is not None and (way := self._find("schemas", SCHEMAS, self._keeps_schema)) != "none":
+            shape = SCHEMAS[way](schema)
 
         def ask(i: int, k: int) -> Completion:
             seed = None if seeds is None else derive_seed(seeds[i], k)
@@ -158,12 +156,14 @@ class ServerLM(LanguageModel):
         """
         check_request(prompts, temperature, seeds, choices)
         self._find_endpoint()
-        if decoding == "sequence" and self.endpoint == "completions" and self._scorer.find(self._plain):
+        if decoding == "sequence" and self.endpoint == "completions":
+            drawn_instead = "choices are drawn, not weighed"
             try:
-                return self._choose_scored(prompts, choices, n, temperature, seeds)
+                if self._find("scoring", SCORING, self._scorer.works, drawn_instead) != "none":
+                    return self._choose_scored(prompts, choices, n, temperature, seeds)
             except NoFirstTokenError as error:
-                self._client.say(f"{error}: choices after an empty prompt are drawn, not weighed")
-        self._find_structured()
+                self._client.say(f"{error}: after an empty prompt {drawn_instead}")
+        self._find("structured", STRUCTURED, self._keeps_choices, "choices are read from free text")
         draws = n if n is not None else self.samples if temperature > 0 else 1
 
         def draw(i: int, k: int) -> tuple[int, int]:
@@ -345,31 +345,26 @@ class ServerLM(LanguageModel):
                 self.endpoint = "chat"
                 self._client.say(f"answers {error.status} to completions: endpoint=chat is used")
 
-    def _find_structured(self) -> None:
-        def works(way: str) -> bool:
-            return self._pick("A word:", WORDS, way, 1.0, None, probe=True).text in WORDS
-
+    def _find(self, setting: str, ways: Iterable[str], works: Callable[[str], bool], otherwise: str = "") -> str:
+        """The value of `setting`; where it is "auto", the first of `ways` that works here, else "none"."""
         with self._lock:
-            if self.structured == "auto":
-                self.structured = self._client.first(STRUCTURED, works, self._plain, "choices are read from free text")
-                if self.structured == "none":
-                    self._client.say("takes no structured choices: structured=none, they are read from free text")
+            if getattr(self, setting) == "auto":
+                found = self._client.first(ways, works, self._plain, otherwise or f"{setting}=none")
+                setattr(self, setting, found)
+                if setting == "structured" and found == "none":
+                    self._client.say(f"takes no structured choices: structured=none, {otherwise}")
+            return getattr(self, setting)
 
-    def _find_schemas(self) -> bool:
-        """Whether the server holds its answers to a JSON schema."""
+    def _keeps_choices(self, way: str) -> bool:
+        return self._pick("A word:", WORDS, way, 1.0, None, probe=True).text in WORDS
 
-        def works(way: str) -> bool:
-            fields = SCHEMAS[way](PROBE)
-            answer = self._ask("A word:", None, None, fields, None, max_tokens=96, temperature=0.0).text
-            try:
-                return json.loads(answer or "") == PROBE_ANSWER
-            except ValueError:
-                return False
-
-        with self._lock:
-            if self._schemas == "auto":
-                self._schemas = self._client.first(SCHEMAS, works, self._plain, "schemas are not sent")
-        return self._schemas != "none"
+    def _keeps_schema(self, way: str) -> bool:
+        fields = SCHEMAS[way](PROBE)
+        answer = self._ask("A word:", None, None, fields, None, max_tokens=96, temperature=0.0).text
+        try:
+            return json.loads(answer or "") == PROBE_ANSWER
+        except ValueError:
+            return False
 
     def _only_model(self) -> str:
         listed = self._client.get("/models")
