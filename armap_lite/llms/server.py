@@ -121,7 +121,7 @@ class ServerLM(LanguageModel):
         check_request(prompts, temperature, seeds)
         self._find_endpoint()
         shape = {}
-        if schema is not None and (way := self._find("schemas", SCHEMAS, self._keeps_schema)) != "none":
+        if schema is not None and (way := self._find("schemas", SCHEMAS, self._keeps_schema, "none is sent")) != "none":
             shape = SCHEMAS[way](schema)
 
         def ask(i: int, k: int) -> Completion:
@@ -345,15 +345,33 @@ class ServerLM(LanguageModel):
                 self.endpoint = "chat"
                 self._client.say(f"answers {error.status} to completions: endpoint=chat is used")
 
-    def _find(self, setting: str, ways: Iterable[str], works: Callable[[str], bool], otherwise: str = "") -> str:
-        """The value of `setting`; where it is "auto", the first of `ways` that works here, else "none"."""
+    def _find(self, setting: str, ways: Iterable[str], works: Callable[[str], bool], otherwise: str) -> str:
+        """The value of `setting`; where it is "auto", the first of `ways` that works here, else "none".
+
+        Where the server fails at a way but not at a plain request, one line says so, and what is done instead.
+        Raises ServerError where it fails at that as well.
+        """
         with self._lock:
-            if getattr(self, setting) == "auto":
-                found = self._client.first(ways, works, self._plain, otherwise or f"{setting}=none")
-                setattr(self, setting, found)
-                if setting == "structured" and found == "none":
-                    self._client.say(f"takes no structured choices: structured=none, {otherwise}")
-            return getattr(self, setting)
+            if getattr(self, setting) != "auto":
+                return getattr(self, setting)
+            broken, found = [], "none"
+            for way in ways:
+                try:
+                    if works(way):
+                        found = way
+                        break
+                except ServerError as error:
+                    if error.status not in REFUSED | BROKEN:
+                        raise
+                    broken += [f"`{way}`"] * (error.status in BROKEN)
+            if broken:
+                self._plain()
+                instead = otherwise if found == "none" else f"`{found}` is used"
+                self._client.say(f"fails at requests with {', '.join(broken)}: {instead}")
+            if setting == "structured" and found == "none":
+                self._client.say(f"takes no structured choices: structured=none, {otherwise}")
+            setattr(self, setting, found)
+            return found
 
     def _keeps_choices(self, way: str) -> bool:
         return self._pick("A word:", WORDS, way, 1.0, None, probe=True).text in WORDS
