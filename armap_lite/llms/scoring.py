@@ -46,10 +46,10 @@ def _token(entry: Any) -> tuple[str, float]:
 
 
 def weights(paths: Sequence[Scored]) -> list[float]:
-    """The log-probability of each text from where the texts first differ: up to a constant, that of the whole text.
+    """The log-probability of each text from where they first differ: up to a constant, that of the whole text.
 
-    So it does not matter where the prompt ends, nor whether its last token merges with the first of what follows.
-    Raises NoFirstTokenError where the texts may differ from their first token on, which has no name and no number.
+    So a prompt's last token may merge with the first of what follows. Raises NoFirstTokenError where the texts may
+    differ from their first token on, which has no name and no number.
     """
     start = 0
     for column in zip(*([token for token, _ in path] for path in paths)):
