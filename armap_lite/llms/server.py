@@ -8,7 +8,7 @@ import random
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from armap_lite.llms.answers import ENOUGH, check_random
@@ -310,14 +310,19 @@ class ServerLM(LanguageModel):
 
     def _map(self, work: Callable[[int, int], T], items: int, n: int) -> list[list[T]]:
         """`work(i, k)` for each item i and sample k < n; the first failure is raised, and nothing is begun after it."""
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            jobs = [pool.submit(work, i, k) for i in range(items) for k in range(n)]
+        failures: list[Exception] = []
+
+        def one(i: int, k: int) -> Any:
             try:
-                done = wait(jobs, return_when=FIRST_EXCEPTION).done
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-        _ = [job.result() for job in jobs if job in done]  # the failure, before what was not begun because of it
-        return [[job.result() for job in jobs[i * n : (i + 1) * n]] for i in range(items)]
+                return None if failures else work(i, k)
+            except Exception as error:
+                failures.append(error)
+
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            found = list(pool.map(one, [i for i in range(items) for _ in range(n)], list(range(n)) * items))
+        if failures:
+            raise failures[0]
+        return [found[i * n : (i + 1) * n] for i in range(items)]
 
     def _plain(self) -> Any:
         """The answer to a request that any server understands."""
