@@ -157,12 +157,11 @@ class ServerLM(LanguageModel):
         check_request(prompts, temperature, seeds, choices)
         self._find_endpoint()
         if decoding == "sequence" and self.endpoint == "completions":
-            drawn_instead = "choices are drawn, not weighed"
             try:
-                if self._find("scoring", SCORING, self._scorer.works, drawn_instead) != "none":
+                if self._find("scoring", SCORING, self._scorer.works, "choices are drawn, not weighed") != "none":
                     return self._choose_scored(prompts, choices, n, temperature, seeds)
             except NoFirstTokenError as error:
-                self._client.say(f"{error}: after an empty prompt {drawn_instead}")
+                self._client.say(f"{error}: after an empty prompt choices are drawn, not weighed")
         self._find("structured", STRUCTURED, self._keeps_choices, "choices are read from free text")
         draws = n if n is not None else self.samples if temperature > 0 else 1
 
@@ -261,8 +260,7 @@ class ServerLM(LanguageModel):
         stop = None if way == "json_schema" or (way == "none" and self.endpoint == "chat") else "\n"
         fields = STRUCTURED[way](list(dict.fromkeys(options))) if way != "none" else {}
         size = max(len(o.encode()) for o in options) + 32  # no option has more tokens than bytes
-        memory = None if probe else ""
-        answer = self._ask(prompt, stop, seed, fields, memory, max_tokens=size, temperature=temperature)
+        answer = self._ask(prompt, stop, seed, fields, None if probe else "", max_tokens=size, temperature=temperature)
         if way != "json_schema" or answer.text is None:
             return answer
         try:
