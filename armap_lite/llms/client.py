@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -125,29 +125,6 @@ class Client:
             for note in notes:
                 self.say(note)
         return answer
-
-    def first(self, ways: Iterable[str], works: Callable[[str], bool], plain: Callable[[], Any], otherwise: str) -> str:
-        """The first of `ways` that works here, or "none".
-
-        Where the server fails at a way but not at a `plain` request, one line says so, and what is done instead:
-        `otherwise`, where no way works. Raises ServerError where it fails at that as well.
-        """
-        broken, found = [], "none"
-        for way in ways:
-            try:
-                if works(way):
-                    found = way
-                    break
-            except ServerError as error:
-                if error.status in BROKEN:
-                    broken.append(f"`{way}`")
-                elif error.status not in REFUSED:
-                    raise
-        if broken:
-            plain()
-            instead = otherwise if found == "none" else f"`{found}` is used"
-            self.say(f"fails at requests with {', '.join(broken)}: {instead}")
-        return found
 
     def say(self, what: str, example: str = "") -> None:
         """Tell on stderr what is special about this server, once, with the first `example` of it."""

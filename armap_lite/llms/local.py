@@ -23,28 +23,19 @@ from armap_lite.llms.trie import all_logprobs, build_trie, draw
 class LocalLM(LanguageModel):
     """`generate` and `choose` on one transformers model, over a tree of tokens.
 
-    Its engine is the forest (see `forest.py`) where the forest computes what the model itself computes. Otherwise it is
-    the slower one of `plain.py`, and a line on stderr says why. `capacity`: tokens whose keys and values are kept.
-    `pack`: tokens in one forward pass. None takes what fits the device.
+    Its engine is the forest where that computes what the model itself computes, else the slower one of `plain.py`, and
+    a line on stderr says why. `capacity`: tokens whose keys and values are kept; `pack`: tokens in one forward pass.
+    None takes what fits the device.
 
     With decoding="sequence", `choose` is exact: P(choice) is the model's probability of the choice and the newline
-    after it, to the power of 1/temperature, divided by the sum over all choices. It is the model's own distribution,
-    given that the answer is admissible. With "token", each token is drawn from the model's distribution over those
-    that lead to a choice: a draw reads one path of the choices' trie, which lists of hundreds of strings need.
-
-    Text is tokenised line by line where the tokenizer allows it, so that a prompt that grew by a line keeps the tokens
-    it had.
+    after it, to the power of 1/temperature, divided by the sum over all choices. With "token", each token is drawn
+    from the model's distribution over those that lead to a choice, so a draw reads one path of the choices' trie.
     """
 
     has_prefix_cache = True
 
     def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        name: str = "local",
-        capacity: int | None = None,
-        pack: int | None = None,
+        self, model: Any, tokenizer: Any, name: str = "local", capacity: int | None = None, pack: int | None = None
     ):
         self.name = name
         self.model = model.eval()
@@ -80,22 +71,22 @@ class LocalLM(LanguageModel):
         split = [self.lines.after(prompt, options) for prompt, options in zip(prompts, choices)]
         leaves = [self._prompt(head) for head, _ in split]
         if decoding == "token":
-            tries = [self._trie(tails) for _, tails in split]
+            questions = [(leaf, self._trie(tails), texts) for leaf, (_, tails), texts in zip(leaves, split, choices)]
             if n is None:
-                return all_logprobs(self.forest, leaves, tries, choices, temperature)
-            return draw(self.forest, leaves, tries, choices, n, temperature, seeds or [None] * len(tries))
-        paths, sizes = [], []
-        for leaf, (_, tails) in zip(leaves, split):
-            paths.append([self.forest.add(tail, leaf).path()[leaf.depth + 1 :] for tail in tails])
-            sizes.append(leaf.depth + 1 + len({node for path in paths[-1] for node in path}))
-        self.forest.fill_logprobs(
-            dict.fromkeys(node.parent for item in paths for path in item for node in path if node.parent)
-        )
+                return all_logprobs(self.forest, questions, temperature)
+            return draw(self.forest, questions, n, temperature, seeds or [None] * len(questions))
+        paths = [
+            [self.forest.add(tail, leaf).path()[leaf.depth + 1 :] for tail in tails]
+            for leaf, (_, tails) in zip(leaves, split)
+        ]
+        nodes = (node for some in paths for path in some for node in path)
+        self.forest.fill_logprobs(dict.fromkeys(node.parent for node in nodes if node.parent))
         out = []
-        for i, options in enumerate(choices):
-            logits = [sum(node.logprob for node in path) for path in paths[i]]  # type: ignore[misc]
+        for i, (leaf, options, some) in enumerate(zip(leaves, choices, paths)):
+            logits = [sum(node.logprob for node in path) for path in some]  # type: ignore[misc]
+            size = leaf.depth + 1 + len({node for path in some for node in path})
             logp = tempered(logits, temperature, options)
-            out.append(pick(options, logp, n, None if seeds is None else seeds[i], sizes[i]))
+            out.append(pick(options, logp, n, None if seeds is None else seeds[i], size))
         return out
 
     def generate(

@@ -1,13 +1,12 @@
 """The plain engine: whole sequences through the model's own forward pass, for models that the forest cannot run.
 
-Which engine a model gets is decided when it is loaded, by what it computes: on a small tree the forest has to say what
-the plain forward pass says.
+The engine of a model is decided when it is loaded: on a small tree the forest has to give the plain forward's output.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,9 +21,8 @@ from armap_lite.llms.tree import Engine, Logits, Node, Read
 
 
 class Plain(Engine):
-    """Runs each sequence as a whole, in batches of at most `pack` tokens, padded on the right.
+    """Runs whole sequences in batches of at most `pack` tokens, padded on the right; a causal model needs no mask.
 
-    No mask is needed: a causal model does not see what stands on the right (`engine` checks that it is one).
     Where texts grow by single tokens (`generate`), transformers' own cache continues those of the call before, up to
     `capacity` tokens.
     """
@@ -63,7 +61,7 @@ class Plain(Engine):
             self.tokens_computed += sum(map(len, batch))
 
     def _continue(self, todo: dict[Node, None], before: dict[Node, tuple[Any, int]], read: Read) -> None:
-        """Compute those of `todo`, and take them out, that are one token behind an end of the call before."""
+        """Compute those of `todo`, and take them out, that follow an end of the call before by one token."""
         groups: dict[int, list[Node]] = {}
         for node in todo:
             if node.parent in before:
@@ -123,17 +121,12 @@ class BothSidesError(ValueError):
 
 
 def engine(
-    fast: Callable[..., Forest],
-    slow: Callable[..., Plain],
-    model: Any,
-    name: str,
-    capacity: int | None = None,
-    pack: int | None = None,
+    fast: type[Forest], slow: type[Plain], model: Any, name: str, capacity: int | None = None, pack: int | None = None
 ) -> Any:
-    """`fast` over `model` where it computes what the model computes, else `slow`, and one line to stderr says why.
+    """`fast` over `model` where it computes what the model computes, else `slow`, and one line on stderr says why.
 
-    `capacity` and `pack`: None takes what suits the device and its free memory (see `sizes`).
-    Raises ValueError for other values, and BothSidesError for a bidirectional model, which neither engine can run.
+    `capacity` and `pack`: None takes `sizes`. Raises ValueError where they are not positive integers, and
+    BothSidesError for a bidirectional model, which neither engine can run.
     """
     for option, value in (("capacity", capacity), ("pack", pack)):
         if value is not None and (type(value) is not int or value < 1):
@@ -159,10 +152,10 @@ def engine(
 
 
 def sizes(device: torch.device, token_bytes: float, vocabulary: int) -> tuple[int, int]:
-    """Capacity of the pool and tokens in one pass, in tokens.
+    """Capacity of the pool and tokens in one pass.
 
-    On CUDA: a quarter of the free memory for keys and values of `token_bytes` a token, and a tenth of it for the
-    logits of a pass (three fp32 copies), because reward model and training use the same device.
+    On CUDA: a quarter of the free memory for keys and values, and a tenth for the logits of a pass (three fp32
+    copies), because reward model and training use the same device.
     """
     if device.type != "cuda":
         return 16384, 512
@@ -223,10 +216,10 @@ def _read(engine: Engine) -> Tensor:
 
 
 def _sees_right(engine: Plain) -> bool:
-    """Whether tokens on the right change what the model says at most of the tokens before them.
+    """Whether tokens on the right change the output at most of the tokens before them.
 
-    The whole model reads one row alone and with two continuations. Where the length of the text matters, only rows of
-    one length are compared. The median over tokens ignores single ones that rounding sends to other experts.
+    A row is read alone (where the length does not matter) and with two continuations. The median over tokens ignores
+    single ones that rounding sends to other experts.
     """
     beginning, first, second = _texts(engine.model)
     start = engine.add(beginning)
@@ -242,7 +235,7 @@ def _sees_right(engine: Plain) -> bool:
     return any(float(_errors(found[0], other).median()) > _limit(engine.model) for other in found[1:])
 
 
-def _continues(slow: Callable[..., Plain], model: Any) -> bool:
+def _continues(slow: type[Plain], model: Any) -> bool:
     """Whether transformers' cache, and a token behind it, say what a whole text says."""
     beginning, tail, _ = _texts(model)
     found = []

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,10 +46,10 @@ def _token(entry: Any) -> tuple[str, float]:
 
 
 def weights(paths: Sequence[Scored]) -> list[float]:
-    """The log-probability of each text from where the texts first differ: up to a constant, that of the whole text.
+    """The log-probability of each text from where they first differ: up to a constant, that of the whole text.
 
-    So it does not matter where the prompt ends, nor whether its last token merges with the first of what follows.
-    Raises NoFirstTokenError where the texts may differ from their first token on, which has no name and no number.
+    So a prompt's last token may merge with the first of what follows. Raises NoFirstTokenError where the texts may
+    differ from their first token on, which has no name and no number.
     """
     start = 0
     for column in zip(*([token for token, _ in path] for path in paths)):
@@ -64,28 +63,17 @@ def weights(paths: Sequence[Scored]) -> list[float]:
 
 
 class TextScorer:
-    """Weighs choices as whole strings, as `LocalLM` does. `way`: one of SCORING, "none", or "auto" until `find`."""
+    """Compares choices as whole strings, as `LocalLM` does."""
 
-    def __init__(self, client: Client, model: str, extra: Mapping[str, Any], way: str = "auto"):
-        self.client, self.model, self.extra, self.way = client, model, extra, way
-        self._lock = threading.Lock()
+    def __init__(self, client: Client, model: str, extra: Mapping[str, Any]):
+        self.client, self.model, self.extra = client, model, extra
 
-    def find(self, plain: Callable[[], Any]) -> bool:
-        """Whether the server returns log-probabilities of given text; found out once, by asking for some.
-
-        `plain` sends a request without such a field: where that fails too, its ServerError is raised.
-        """
-
-        def works(way: str) -> bool:
-            try:
-                return all(len(path) > 1 for path in given(self._post(["A word: zq7\n", "A word: xv9\n"]), 2))
-            except ValueError:
-                return False
-
-        with self._lock:
-            if self.way == "auto":
-                self.way = self.client.first(SCORING, works, plain, "choices are drawn, not weighed")
-        return self.way != "none"
+    def works(self, way: str) -> bool:
+        """Whether the server returns log-probabilities of given text. Raises ServerError where it refuses to."""
+        try:
+            return all(len(path) > 1 for path in given(self._post(["A word: zq7\n", "A word: xv9\n"]), 2))
+        except ValueError:
+            return False
 
     def _post(self, texts: Sequence[str]) -> Any:
         # vLLM generates one token at least; it is not read

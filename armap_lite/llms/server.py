@@ -7,8 +7,8 @@ import math
 import random
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from armap_lite.llms.answers import ENOUGH, check_random
@@ -82,7 +82,9 @@ class ServerLM(LanguageModel):
             raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds above 0")
         refuse_keys(base_url, extra, api_key_env)
         self._client = Client(base_url, api_key_env, concurrency, timeout, retries)
-        self.endpoint, self.structured, self.extra = endpoint, structured, dict(extra or {})
+        self.endpoint, self.structured, self.scoring = endpoint, structured, scoring
+        self.schemas = "none" if structured == "none" else "auto"  # a key of SCHEMAS, once it is known
+        self.extra = dict(extra or {})
         self.concurrency, self.parse_retries, self.samples = concurrency, parse_retries, samples
         self.parsed = 0  # answers read out of free text
         self.misses = 0  # answers that were withheld or not admissible, and structured requests that were refused
@@ -93,16 +95,10 @@ class ServerLM(LanguageModel):
         self._unread: deque[str] = deque(maxlen=3)
         self._thinks = self._aloud = False  # whether the model was seen to think before it answers, and in its content
         self._failed = 0  # structured requests in a row at which the server failed
-        self._schemas = "none" if structured == "none" else "auto"  # a key of SCHEMAS, once it is known
         self._lock = threading.Lock()
         self.name = self.model = model or self._only_model()
         self._client.where += f"#{self.model}"
-        self._scorer = TextScorer(self._client, self.model, self.extra, scoring)
-
-    @property
-    def scoring(self) -> str:
-        """How given text is weighed here; "auto" as long as it is not known."""
-        return self._scorer.way
+        self._scorer = TextScorer(self._client, self.model, self.extra)
 
     def __repr__(self) -> str:
         return f"ServerLM({self._client.where}, endpoint={self.endpoint!r}, structured={self.structured!r})"
@@ -124,7 +120,9 @@ class ServerLM(LanguageModel):
         """
         check_request(prompts, temperature, seeds)
         self._find_endpoint()
-        shape = SCHEMAS[self._schemas](schema) if schema is not None and self._find_schemas() else {}
+        shape = {}
+        if schema is not None and (way := self._find("schemas", SCHEMAS, self._keeps_schema, "none is sent")) != "none":
+            shape = SCHEMAS[way](schema)
 
         def ask(i: int, k: int) -> Completion:
             seed = None if seeds is None else derive_seed(seeds[i], k)
@@ -158,12 +156,13 @@ class ServerLM(LanguageModel):
         """
         check_request(prompts, temperature, seeds, choices)
         self._find_endpoint()
-        if decoding == "sequence" and self.endpoint == "completions" and self._scorer.find(self._plain):
+        if decoding == "sequence" and self.endpoint == "completions":
             try:
-                return self._choose_scored(prompts, choices, n, temperature, seeds)
+                if self._find("scoring", SCORING, self._scorer.works, "choices are drawn, not weighed") != "none":
+                    return self._choose_scored(prompts, choices, n, temperature, seeds)
             except NoFirstTokenError as error:
-                self._client.say(f"{error}: choices after an empty prompt are drawn, not weighed")
-        self._find_structured()
+                self._client.say(f"{error}: after an empty prompt choices are drawn, not weighed")
+        self._find("structured", STRUCTURED, self._keeps_choices, "choices are read from free text")
         draws = n if n is not None else self.samples if temperature > 0 else 1
 
         def draw(i: int, k: int) -> tuple[int, int]:
@@ -261,8 +260,7 @@ class ServerLM(LanguageModel):
         stop = None if way == "json_schema" or (way == "none" and self.endpoint == "chat") else "\n"
         fields = STRUCTURED[way](list(dict.fromkeys(options))) if way != "none" else {}
         size = max(len(o.encode()) for o in options) + 32  # no option has more tokens than bytes
-        memory = None if probe else ""
-        answer = self._ask(prompt, stop, seed, fields, memory, max_tokens=size, temperature=temperature)
+        answer = self._ask(prompt, stop, seed, fields, None if probe else "", max_tokens=size, temperature=temperature)
         if way != "json_schema" or answer.text is None:
             return answer
         try:
@@ -310,14 +308,19 @@ class ServerLM(LanguageModel):
 
     def _map(self, work: Callable[[int, int], T], items: int, n: int) -> list[list[T]]:
         """`work(i, k)` for each item i and sample k < n; the first failure is raised, and nothing is begun after it."""
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            jobs = [pool.submit(work, i, k) for i in range(items) for k in range(n)]
+        failures: list[Exception] = []
+
+        def one(i: int, k: int) -> Any:
             try:
-                done = wait(jobs, return_when=FIRST_EXCEPTION).done
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-        _ = [job.result() for job in jobs if job in done]  # the failure, before what was not begun because of it
-        return [[job.result() for job in jobs[i * n : (i + 1) * n]] for i in range(items)]
+                return None if failures else work(i, k)
+            except Exception as error:
+                failures.append(error)
+
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            found = list(pool.map(one, [i for i in range(items) for _ in range(n)], list(range(n)) * items))
+        if failures:
+            raise failures[0]
+        return [found[i * n : (i + 1) * n] for i in range(items)]
 
     def _plain(self) -> Any:
         """The answer to a request that any server understands."""
@@ -345,31 +348,44 @@ class ServerLM(LanguageModel):
                 self.endpoint = "chat"
                 self._client.say(f"answers {error.status} to completions: endpoint=chat is used")
 
-    def _find_structured(self) -> None:
-        def works(way: str) -> bool:
-            return self._pick("A word:", WORDS, way, 1.0, None, probe=True).text in WORDS
+    def _find(self, setting: str, ways: Iterable[str], works: Callable[[str], bool], otherwise: str) -> str:
+        """The value of `setting`; where it is "auto", the first of `ways` that works here, else "none".
 
+        Where the server fails at a way but not at a plain request, one line says so, and what is done instead.
+        Raises ServerError where it fails at that as well.
+        """
         with self._lock:
-            if self.structured == "auto":
-                self.structured = self._client.first(STRUCTURED, works, self._plain, "choices are read from free text")
-                if self.structured == "none":
-                    self._client.say("takes no structured choices: structured=none, they are read from free text")
+            if getattr(self, setting) != "auto":
+                return getattr(self, setting)
+            broken, found = [], "none"
+            for way in ways:
+                try:
+                    if works(way):
+                        found = way
+                        break
+                except ServerError as error:
+                    if error.status not in REFUSED | BROKEN:
+                        raise
+                    broken += [f"`{way}`"] * (error.status in BROKEN)
+            if broken:
+                self._plain()
+                instead = otherwise if found == "none" else f"`{found}` is used"
+                self._client.say(f"fails at requests with {', '.join(broken)}: {instead}")
+            if setting == "structured" and found == "none":
+                self._client.say(f"takes no structured choices: structured=none, {otherwise}")
+            setattr(self, setting, found)
+            return found
 
-    def _find_schemas(self) -> bool:
-        """Whether the server holds its answers to a JSON schema."""
+    def _keeps_choices(self, way: str) -> bool:
+        return self._pick("A word:", WORDS, way, 1.0, None, probe=True).text in WORDS
 
-        def works(way: str) -> bool:
-            fields = SCHEMAS[way](PROBE)
-            answer = self._ask("A word:", None, None, fields, None, max_tokens=96, temperature=0.0).text
-            try:
-                return json.loads(answer or "") == PROBE_ANSWER
-            except ValueError:
-                return False
-
-        with self._lock:
-            if self._schemas == "auto":
-                self._schemas = self._client.first(SCHEMAS, works, self._plain, "schemas are not sent")
-        return self._schemas != "none"
+    def _keeps_schema(self, way: str) -> bool:
+        fields = SCHEMAS[way](PROBE)
+        answer = self._ask("A word:", None, None, fields, None, max_tokens=96, temperature=0.0).text
+        try:
+            return json.loads(answer or "") == PROBE_ANSWER
+        except ValueError:
+            return False
 
     def _only_model(self) -> str:
         listed = self._client.get("/models")

@@ -26,9 +26,8 @@ _SECRET = re.compile(
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     """Split `SOURCE name=value …` into the source and its options.
 
-    The options are the trailing `name=value` parts; what stands before them is the source, so a path may hold blanks; a
-    path that exists is not split.
-    A value is read as JSON (`timeout=300`, `extra={"top_k": -1}`), and as text where it is none (`dtype=float32`).
+    The options are the trailing `name=value` parts, so a path may hold blanks; a path that exists is not split. A value
+    is read as JSON (`timeout=300`, `extra={"top_k": -1}`), and as text where it is none (`dtype=float32`).
     Raises ValueError for a value that begins like a JSON object, list or string and is none.
     """
     spec = spec.strip()

@@ -33,9 +33,8 @@ def _whole(text: str) -> list[str]:
 class LineTokenizer:
     """Tokenises a text in the smallest pieces that give the tokens of the whole text.
 
-    A piece is a line with its newline, together with the blank and indented lines that follow; or the whole text, where
-    each piece would get a blank in front (SentencePiece).
-    `start` is the token before the first word: bos, or eos where there is none. Raises ValueError without either.
+    A piece is a line with the blank and indented lines that follow; or the whole text, where each piece would get a
+    blank in front (SentencePiece). `start` is the token before the first word: bos, or eos. Raises ValueError without.
     """
 
     def __init__(self, tokenizer: Any):

@@ -55,7 +55,7 @@ Read = Callable[[list[Node], Tensor], None]
 
 
 class Engine(ABC):
-    """A tree of tokens over one transformer. `compute` is an engine's work; what is read of a pass, a subclass's."""
+    """A tree of tokens over one transformer; `compute` is an engine's work, `_call` says what is read of a pass."""
 
     capacity: int
     pack: int
@@ -149,8 +149,8 @@ class Logits(Engine):
         def forward(hidden: Tensor) -> Tensor:
             return functional.linear(hidden.flatten(0, -2)[rows].float(), weight, bias)[None]  # [1, N, V]
 
-        # In bf16, logits differ from those of an fp32 head by up to .6. The model's own forward calls the head, and
-        # so its scaling and soft-capping of logits apply as they are. Only the rows that are read are computed.
+        # In bf16, logits differ from those of an fp32 head by up to .6. The model's own forward calls the head, so its
+        # scaling and soft-capping of logits apply. Only the rows that are read are computed.
         usual = vars(head).get("forward")
         vars(head)["forward"] = forward
         try:

@@ -21,6 +21,9 @@ class TrieNode:
         self.options: list[int] = []
 
 
+Question = tuple[Node, TrieNode, Sequence[str]]  # the end of a prompt, the trie of its options, and their texts
+
+
 def build_trie(options: Sequence[Sequence[int]]) -> TrieNode:
     """The trie of `options`, lists of token ids. Raises ValueError where one goes on where another ends."""
     root, ends = TrieNode(), []
@@ -65,16 +68,10 @@ def next_logprobs(node: Node, branch: TrieNode, temperature: float) -> np.ndarra
 
 
 def draw(
-    forest: Logits,
-    prompts: Sequence[Node],
-    tries: Sequence[TrieNode],
-    texts: Sequence[Sequence[str]],
-    n: int,
-    temperature: float,
-    seeds: Sequence[int | None],
+    forest: Logits, questions: Sequence[Question], n: int, temperature: float, seeds: Sequence[int | None]
 ) -> list[list[Choice]]:
-    """`n` walks down each trie, all at once: one forward pass for each level."""
-    cursors = [[TrieCursor(prompt, trie) for _ in range(n)] for prompt, trie in zip(prompts, tries)]
+    """`n` walks down the trie of each question, all at once: one forward pass for each level."""
+    cursors = [[TrieCursor(prompt, trie) for _ in range(n)] for prompt, trie, _ in questions]
     rngs = [np.random.default_rng(seed) for seed in seeds]
     while live := [(cursor, rng) for some, rng in zip(cursors, rngs) for cursor in some if cursor.branch.below]:
         for cursor, _ in live:
@@ -84,26 +81,19 @@ def draw(
         for cursor, rng in live:
             cursor.draw(temperature, rng)
     out = []
-    for prompt, some, options in zip(prompts, cursors, texts):
-        read = {node for cursor in some for node in cursor.node.path()[prompt.depth + 1 :]}
-        size = prompt.depth + 1 + len(read)
+    for (prompt, _, options), some in zip(questions, cursors):
+        size = prompt.depth + 1 + len({node for cursor in some for node in cursor.node.path()[prompt.depth + 1 :]})
         ends = [(cursor.branch.options[0], float(cursor.logp)) for cursor in some]
         out.append([Choice(options[i], i, logp, size) for i, logp in ends])
     return out
 
 
-def all_logprobs(
-    forest: Logits,
-    prompts: Sequence[Node],
-    tries: Sequence[TrieNode],
-    texts: Sequence[Sequence[str]],
-    temperature: float,
-) -> list[list[Choice]]:
+def all_logprobs(forest: Logits, questions: Sequence[Question], temperature: float) -> list[list[Choice]]:
     """Every option once, in order, with the probability that a walk ends there; equal options share theirs."""
-    places = [list(_places(prompt, trie)) for prompt, trie in zip(prompts, tries)]
+    places = [list(_places(prompt, trie)) for prompt, trie, _ in questions]
     forest.fill_logprobs(dict.fromkeys(node for some in places for node, trie in some if len(trie.below) > 1))
     out = []
-    for prompt, some, options in zip(prompts, places, texts):
+    for (prompt, _, options), some in zip(questions, places):
         logp, found = {prompt: 0.0}, [0.0] * len(options)
         for node, branch in some:  # parents first
             for token, step in zip(branch.below, next_logprobs(node, branch, temperature)):
