@@ -487,7 +487,7 @@ def test_most_changes_go_to_similar_actions_and_some_elsewhere(env, task, monkey
         return {new for was, new in parted if was == old}
 
     assert len(instead("click[8 oz]")) > 2 and instead("click[buy now]")
-    monkeypatch.setattr(executed, "ALIKE", 1.0)
+    monkeypatch.setattr(executed, "SIMILAR", 1.0)
     assert instead("click[8 oz]") == {"click[12 oz]"}
 
 

@@ -194,13 +194,14 @@ def _goals(shelf: list[Item], random: Random) -> Iterator[dict[str, Any]]:
             features = set(random.sample(item.features, random.choice((1, 1, 2) if needs_picture else (1, 2, 2, 3))))
             colour, pattern = (part if random.random() < 0.6 else "" for part in look)
             size = random.choice([*item.kind.sizes, ""])
-            visible = {colour, pattern} if not label else {pattern} if not needs_picture else set()
+            asked = {colour, pattern}
+            visible = asked if not label else {pattern} if not needs_picture else set()
             wanted, style = (features | visible) - {""}, label if needs_picture or colour else ""
-            fits = {(i.asin, n) for i, n, of in stock if features <= {*i.features} and {colour, pattern} <= {*of, ""}}
-            paid = {(i.asin, n) for i, n, _ in stock if wanted <= {*i.attributes} and style in ("", n)}
-            seen_elsewhere = any(not i.needs_picture or of != look for i, n, of in stock if (i.asin, n) in paid)
+            fits = {(i.asin, name) for i, name, shown in stock if features <= {*i.features} and asked <= {*shown, ""}}
+            paid = {(i.asin, name) for i, name, _ in stock if wanted <= {*i.attributes} and style in ("", name)}
+            others = any(not i.needs_picture or shown != look for i, name, shown in stock if (i.asin, name) in paid)
             key = (item.asin, *sorted(wanted), style, size)
-            if fits != paid or (needs_picture and seen_elsewhere) or key in seen or len(wanted) > 3:
+            if fits != paid or (needs_picture and others) or key in seen or len(wanted) > 3:
                 continue
             seen.add(key)
             dearest = max(i.price for i in shelf if i is item or (needs_picture and i.wording == item.wording))
