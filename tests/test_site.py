@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from typing import Any
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup, FeatureNotFound
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_reproduce import FINDINGS, HOSTILE, PIXEL
 
 from armap_lite.__main__ import main
+from armap_lite.display import pages
 
 ELSEWHERE = "https://elsewhere.invalid/"
 TEXT = r"""# 00 · The first
@@ -75,8 +78,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def soup(file: Path) -> Any:
-    from bs4 import BeautifulSoup
-
     return BeautifulSoup(file.read_text(encoding="utf-8"), "html.parser")
 
 
@@ -137,6 +138,30 @@ def test_a_hostile_title_stays_text_and_nothing_comes_from_elsewhere(built: Path
             r"@import|url\(\s*['\"]?(?:https?:)?//",
             re.sub(r"(?s)<article.*</article>", "", sheet.read_text(encoding="utf-8")),
         )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<math><mtext><table><mglyph><style><!--</style><img src=x onerror=alert(1)>",
+        "<form><math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>",
+        "<svg></p><style><a id='</style><img src=1 onerror=alert(1)>'>",
+        "<img src='data:text/html,<script>alert(1)</script>'><a href=' data:text/html,x'>a</a>",
+        "<a href='java\nscript:alert(1)' onclick='alert(1)' style='background: url(//x)'>a</a>",
+        "<noscript><p title='</noscript><img src=x onerror=alert(1)>'></noscript><base href='//x'>",
+        "<math href='javascript:alert(1)'><mi xlink:href='javascript:alert(1)'>x</mi></math><iframe srcdoc=x></iframe>",
+    ],
+)
+def test_hostile_html_keeps_nothing_that_runs_or_loads(source: str):
+    clean = pages.sanitize(source)
+    assert pages.sanitize(clean) == clean
+    for parser in ("html.parser", "html5lib", "lxml"):
+        with contextlib.suppress(FeatureNotFound):
+            for tag in BeautifulSoup(clean, parser).find_all(True):
+                assert tag.name in {*pages.TAGS, "html", "head", "body"}
+                assert not {"onerror", "onclick", "style", "srcdoc", "xlink:href"} & tag.attrs.keys()
+                assert tag.get("src", "data:image/").startswith("data:image/")
+                assert not re.match(r"\s*(java\s*script|data):", tag.get("href", ""))
 
 
 def test_the_search_index_knows_what_a_notebook_printed_and_a_table_says(built: Path):

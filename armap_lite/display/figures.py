@@ -373,7 +373,8 @@ def frontier(points: Sequence[Mapping[str, Any]], *, score_label: str = "gold sc
             # neighbours may be close: labels stand above and below their intervals in turn
             offset, end = ((12, -40), y - ends[0][i]) if k % 2 else ((-12, 30), y + ends[1][i])
             leader = {"arrowstyle": "-", "color": GREY, "shrinkB": 5}
-            note(axes, f"λ = {', '.join(names)}", (x, end), offset, ha="center", arrowprops=leader)
+            label = ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]}"
+            note(axes, f"λ = {label}", (x, end), offset, ha="center", arrowprops=leader)
         axes.set(xlabel=f"{term} (mean per task)", ylabel=f"{score_label} (mean over tasks)")
         axes.margins(0.25, 0.3)  # room for the labels
         change = f"λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {score_label} {score[0]:.3g} → {score[-1]:.3g}"
