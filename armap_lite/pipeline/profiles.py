@@ -8,7 +8,7 @@ from typing import Any
 
 from armap_lite.envs.base import Environment
 from armap_lite.envs.hindsight import LLMHindsight
-from armap_lite.envs.scienceworld.tasks import MAX_STEPS
+from armap_lite.envs.scienceworld.data import MAX_STEPS
 from armap_lite.planners.mcts import PAPER as PAPER_MCTS
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
