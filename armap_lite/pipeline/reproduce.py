@@ -16,7 +16,7 @@ from typing import Any
 from armap_lite import envs
 from armap_lite.display.report import write_report
 from armap_lite.llms.spec import identity
-from armap_lite.pipeline import results
+from armap_lite.pipeline import profiles, results
 from armap_lite.pipeline.run import Run
 from armap_lite.storage.store import write_atomic
 
@@ -51,10 +51,12 @@ def reproduce(
     Notebooks that an earlier call finished are skipped. Raises ValueError for an unknown name, NotebookError at the
     first notebook that fails. Returns the report's path, or `out` if the notebooks in `only` left nothing to report.
     """
-    for name in names:  # an unknown name, a folder of another run or a missing Java is reported before any work
-        with Run(name, profile, out, seed, policy, reward, data_llm).env as env:
+    for name in names:  # a missing Java, an unknown name or a folder of another run is reported before any work
+        options = profiles.get(profile, name).env_options
+        with envs.make(name, **{**options, **envs.user_options(name)}) as env:
             if envs.user_options(name):
                 env.tasks("test")  # reads a user's own files
+        Run(name, profile, out, seed, policy, reward, data_llm)
     notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if not notebooks:
         raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")
