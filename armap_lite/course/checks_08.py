@@ -84,7 +84,7 @@ def misread(answer: Any) -> str:
     return "Keep this check: it costs a second. Where it finds something, good drafts are lost, or bad ones kept."
 
 
-@exercise("08-4", 3, "the class `Packing` in section 1; `set.symmetric_difference_update` switches a lamp")
+@exercise("08-4", 3, "the class `Table` in section 1; `set.symmetric_difference_update` switches a lamp")
 def lamps(answer: Any) -> str:
     """`Lamps`: `reset`, `step` and `admissible` of a world of four lamps in which three switches end the episode"""
     missing = ", ".join(sorted(getattr(answer, "__abstractmethods__", ())))
