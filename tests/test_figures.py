@@ -85,6 +85,7 @@ def texts(figure: Figure) -> list[str]:
 def no_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # sockets of earlier tests may be collected meanwhile
         yield
 
 
