@@ -26,10 +26,10 @@ from transformers import (
 )
 
 from armap_lite import envs, reward
-from armap_lite.__main__ import main
 from armap_lite.envs.base import Environment
 from armap_lite.exchange.export import export
 from armap_lite.llms.tokens import LineTokenizer
+from armap_lite.pipeline.commands import main
 from armap_lite.reward import RewardConfig
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import build

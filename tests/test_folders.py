@@ -11,8 +11,8 @@ import pytest
 from test_training import fit, toy_pairs
 from tiny import tiny_folder
 
-from armap_lite.__main__ import main
 from armap_lite.exchange import preferences
+from armap_lite.pipeline.commands import main
 from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
 from armap_lite.storage import folders
 

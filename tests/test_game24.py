@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from tiny import puzzle
 
 from armap_lite import envs
-from armap_lite.__main__ import main
 from armap_lite.envs.game24 import Game24, Game24Judge, instruction
 from armap_lite.episode import Episode
+from armap_lite.pipeline.commands import main
 from armap_lite.pipeline.run import Run
 from armap_lite.trajectory import Observation, Step, Task, Trajectory
 

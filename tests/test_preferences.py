@@ -15,8 +15,8 @@ from test_training import toy_pairs
 from tiny import tiny_folder
 
 from armap_lite import reward, synthesize
-from armap_lite.__main__ import main
 from armap_lite.exchange.preferences import read
+from armap_lite.pipeline.commands import main
 from armap_lite.storage.store import JsonlStore
 
 

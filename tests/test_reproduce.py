@@ -16,9 +16,9 @@ import pytest
 from bs4 import BeautifulSoup
 from shop import make_shop
 
-from armap_lite.__main__ import main
 from armap_lite.envs import ENVIRONMENTS
 from armap_lite.pipeline import reproduce, results
+from armap_lite.pipeline.commands import main
 from armap_lite.pipeline.run import Run
 from armap_lite.pipeline.run_dir import FORMER_NAMES
 

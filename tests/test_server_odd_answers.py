@@ -10,9 +10,9 @@ import pytest
 from scripted_server import chat, failed, refused, said, scripted
 
 from armap_lite import llms
-from armap_lite.__main__ import main
 from armap_lite.llms import replies
 from armap_lite.llms.server import STRUCTURED, ServerError
+from armap_lite.pipeline.commands import main
 
 CALLS = [{"id": "1", "type": "function", "function": {"name": "act", "arguments": "{}"}}]
 WITHHELD = [

@@ -16,8 +16,8 @@ from bs4 import BeautifulSoup, FeatureNotFound
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_reproduce import FINDINGS, HOSTILE, PIXEL
 
-from armap_lite.__main__ import main
 from armap_lite.display import pages
+from armap_lite.pipeline.commands import main
 
 ELSEWHERE = "https://elsewhere.invalid/"
 TEXT = r"""# 00 · The first

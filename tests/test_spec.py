@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from scripted_server import said, scripted
 
 from armap_lite import llms
-from armap_lite.__main__ import main
 from armap_lite.llms import parse_spec
 from armap_lite.llms.local import LocalLM
 from armap_lite.llms.server import ServerLM
 from armap_lite.llms.spec import LOCAL_OPTIONS, SERVER_OPTIONS, check, identity, label
+from armap_lite.pipeline.commands import main
 from armap_lite.pipeline.run import Run
 from armap_lite.pipeline.run_dir import comparable
 from armap_lite.storage import assets
