@@ -20,7 +20,7 @@ from armap_lite.pipeline.run import Run
 from armap_lite.reward.config import TrainingConfig
 
 PACKAGE = Path(armap_lite.__file__).parent
-JUDGES = {"Game24Judge", "ScienceWorldJudge", "WebShopJudge"}
+JUDGES = {"Game24Judge", "ScienceWorldJudge", "WebShopJudge", "GymnasiumJudge", "OpenEnvJudge"}
 JUDGING = {"make_judge", "Judge", "score_plans", "getScore", *JUDGES}
 
 
