@@ -110,7 +110,10 @@ class Simulators:
             raise RuntimeError(
                 f"{self._java} does not start with a heap of {self._heap} MB: give a smaller heap_mb, or set JAVA_HOME"
             ) from error
-        self._gateway = JavaGateway(gateway_parameters=GatewayParameters(auto_field=True, port=port))
+        # Without finalizers, which would call a dead JVM whenever Python collects garbage. The few objects that are
+        # created in the JVM (simulators, lists of variations) live as long as it does.
+        options = GatewayParameters(auto_field=True, port=port, enable_memory_management=False)
+        self._gateway = JavaGateway(gateway_parameters=options)
         _acknowledge_at_once(self._gateway._gateway_client)
         self.starts += 1
         atexit.register(self.close)
