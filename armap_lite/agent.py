@@ -1,6 +1,6 @@
-"""A language model as a policy: prompts it into an action, and rolls it out. The only file with prompts for acting.
+"""A language model as a policy: from state to prompt to action, and the rollout. The only file with prompts for acting.
 
-A prompt holds worked examples, then the task and what was done so far. It grows by whole lines only, so that a
+A prompt holds solved examples, then the task and what was done so far. It grows by whole lines only, so that a
 language model with a prefix cache reads each line once.
 """
 

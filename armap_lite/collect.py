@@ -48,7 +48,7 @@ async def collect(
         lines = []
         for k, trajectory in enumerate(trajectories):
             line: dict[str, Any] = {"id": f"{task.id}#{k}", "task_id": task.id, "instruction_by": origin}
-            same = trajectory.actions if trajectory.failure is None else (line["id"],)  # what broke off repeats nothing
+            same = trajectory.actions if trajectory.failure is None else (line["id"],)  # an aborted one is no duplicate
             original = first.setdefault(same, line["id"])
             new = original == line["id"]
             lines.append(line | ({"trajectory": trajectory.to_json()} if new else {"duplicate_of": original}))

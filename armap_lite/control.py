@@ -1,7 +1,7 @@
 """Stage 5: customise the reward at inference, without training.
 
 objective(trajectory) = learned reward - sum of weight * term(trajectory). Terms add up, so one can ask for short *and*
-simple at once. Planners maximise an objective as they do a reward.
+simple at once. `choose_answers` ranks stored samples again.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Weighted:
 def choose_answers(
     plans: Sequence[PlanResult], terms: Mapping[str, Term], weights: Mapping[str, Sequence[float]], out: Path
 ) -> list[dict[str, Any]]:
-    """Write to `out`, and return, the answer of each plan by `PLANNERS` under each of `weights` of each of `terms`.
+    """For each plan of `PLANNERS`, each of `terms` and each of its `weights`: the best sample, written to `out`.
 
-    Samples and learned rewards are those of stage 4: a customised reward needs neither training nor a new rollout.
+    Returns the lines. Samples and learned rewards are those of stage 4: nothing is trained or rolled out again.
     """
     cases = [(name, label, weight) for name in PLANNERS for label in terms for weight in weights[label]]
     with JsonlStore(out) as store:

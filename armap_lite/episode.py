@@ -1,7 +1,7 @@
-"""The states of one task, reached again at will; the live environment moves only when it has to.
+"""The states of one task are cached; the environment is stepped or replayed only for a state that is new.
 
-No environment here can save and restore. A state is identified by its action sequence. Its first observation is kept,
-so a search sees the same one on every visit.
+No environment here can save and restore. A state is identified by its action sequence. What is observed on the first
+visit is stored, so a search sees the same observation on every visit.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class State:
 
 
 class Episode:
-    """The states of `task` in `env`.
+    """All visited states of `task` in `env`; each can be reached again by replaying its actions.
 
-    `steps`: environment steps carried out. `steps_avoided`: further steps if each state were replayed from the start.
+    `steps`: environment steps carried out. `steps_avoided`: those that replaying each state from the start would add.
     Where the simulator fails, the state has the trajectory so far, with its `failure`, and no admissible action.
     """
 

@@ -19,7 +19,7 @@ PLANNERS = ("sampling", "greedy", "best_of_n", "reflexion", "mcts", FLOOR, CEILI
 def score_plans(plans: Sequence[PlanResult], judge: Judge) -> dict[str, list[float]]:
     """Gold score in [0, 1] of every sample of every plan, by plan id.
 
-    The same actions in the same task are judged once. A trajectory that broke off is scored as far as it went.
+    The same actions in the same task are judged once. An aborted trajectory is scored as far as it went.
     """
     known: dict[tuple[str, tuple[str, ...]], float] = {}
 
@@ -37,7 +37,7 @@ def score_plans(plans: Sequence[PlanResult], judge: Judge) -> dict[str, list[flo
 def task_scores(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
     """Gold score of each planner's answer: planner -> task id -> score, tasks sorted by id.
 
-    `best_of_n` yields two more: the floor (mean over its samples) and the ceiling (the best of its samples).
+    `best_of_n` yields two more: the floor (a random choice among its samples: their mean) and the ceiling (their best).
     Raises ValueError for planners that were run on different tasks.
     """
     found: dict[str, dict[str, float]] = {}

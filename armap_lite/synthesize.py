@@ -1,8 +1,8 @@
 """Stage 2: from a trajectory to preference pairs, by hindsight and by executed changes. No score is read.
 
 For each trajectory: rewrite the instruction so that the trajectory is what it asks for; change one action and execute
-the rest again, so that the result really is another one; check that the two differ in what was asked; and, with the
-roles exchanged, do the same for the changed trajectory.
+the rest again, so that the result is a real trajectory; check that it no longer satisfies the instruction; and, with
+the roles swapped, do the same for the changed trajectory.
 
 Who looks back is one of two. `_ByCode`, for a small data LLM: the world's code reads what was achieved, and the LLM
 only puts it into words. `_ByLLM`, the paper's way: the LLM reads the trajectory, refines the instruction and names the
@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.batching import Batcher, run_groups
+from armap_lite.changes import change, continued, execute_change, first_difference
 from armap_lite.envs.base import Environment
 from armap_lite.envs.hindsight import Assessment, Goal, Hindsight, LLMHindsight
 from armap_lite.episode import Episode
-from armap_lite.executed import change, continued, execute_change, first_difference
 from armap_lite.llms.base import LanguageModel
 from armap_lite.rng import derive_seed
 from armap_lite.storage.store import has_ids, read_jsonl, write_atomic
@@ -50,10 +50,11 @@ async def synthesize(
     look_back: str | LLMHindsight = "code",
     progress: Any = lambda n: None,
 ) -> Counter[str]:
-    """Write up to `num_negatives` + 1 pairs for each trajectory, or twice as many, to `out`; return `summary(out)`.
+    """Write pairs of each trajectory to `out`, and return `summary(out)`.
 
-    `swap_roles`: the rejected trajectory of a pair is the chosen one of another, under an instruction of its own. Each
-    is then seen in both roles, so that nothing but the instruction tells them apart.
+    A trajectory gives up to `num_negatives` pairs, and one more with a failed attempt at the same task ("code" only).
+    `swap_roles`: twice as many, as the rejected trajectory of a pair is the chosen one of another, under an instruction
+    of its own. Each is then seen in both roles, so that nothing but the instruction tells them apart.
     `look_back`: "code" uses the world's `Hindsight`, and `num_drafts` texts of the LLM at `temperature`; "llm", or an
     `LLMHindsight` with options of its own, lets the LLM read, as it always does in a world without `Hindsight`.
     `item_slice`: the trajectories to process in this call.
@@ -81,7 +82,7 @@ async def synthesize(
 
 @dataclass
 class _Common:
-    """What both ways work with."""
+    """What both need."""
 
     env: Environment
     batch: Batcher
@@ -101,16 +102,16 @@ class _ByCode(_Common):
     temperature: float
 
     def __post_init__(self) -> None:
-        # Own attempts that came to nothing: the agent fails in other ways than a changed trajectory does.
-        self.aimless: dict[str, list[Trajectory]] = {}
+        # The agent's real failures are negatives too, because they look different from changed trajectories.
+        self.achieved_nothing: dict[str, list[Trajectory]] = {}
         for t in self.trajectories:
             if not t.done and not t.failure and not self.hindsight.achieved(t):
-                self.aimless.setdefault(t.task.id, []).append(t)
+                self.achieved_nothing.setdefault(t.task.id, []).append(t)
 
     async def pairs(self, item: int) -> list[Line]:
         """The lines of one trajectory: its pairs, then what was counted."""
         hindsight, id, attempt = self.hindsight, self.ids[item], self.trajectories[item]
-        episode = Episode(self.env, attempt.task)  # of all changes, so that the way to them is executed once
+        episode = Episode(self.env, attempt.task)  # shared by all changes, so their common prefix is executed once
         longer = continued(self.env, attempt, episode, derive_seed(self.seed, id, "carry on"))
         chosen = longer or attempt
         if not hindsight.achieved(chosen):
@@ -123,9 +124,9 @@ class _ByCode(_Common):
         for _ in range(self.num_negatives - len(rejected)):
             if other := change(self.env, chosen, rng, episode=episode):
                 rejected.setdefault(other.actions, other)
-        missing, aimless = self.num_negatives - len(rejected), self.aimless.get(chosen.task.id)
-        if aimless:
-            other = random.Random(derive_seed(self.seed, id, "idle")).choice(aimless)
+        missing, failed = self.num_negatives - len(rejected), self.achieved_nothing.get(chosen.task.id)
+        if failed:
+            other = random.Random(derive_seed(self.seed, id, "idle")).choice(failed)
             rejected.setdefault(other.actions, other)
 
         differing = [(k, t) for k, t in enumerate(rejected.values()) if first_difference(chosen, t) is not None]
@@ -144,7 +145,7 @@ class _ByCode(_Common):
         lines = [_line(name, good, bad, *wording[good.actions]) for name, good, bad in roles]
         counts = {"drafted": sum(text[2] for text in texts), "contradicted": sum(text[3] for text in texts)}
         note = {"made": True} if longer else {}
-        return [*lines, {"id": id, **counts, "missing": missing, "idle": bool(aimless), **note}]
+        return [*lines, {"id": id, **counts, "missing": missing, "idle": bool(failed), **note}]
 
 
 async def refine(
@@ -225,8 +226,8 @@ class _ByLLM(_Common):
     async def _change(self, chosen: Trajectory, read: Assessment, seed: int, counts: Counter[str]) -> list[Trajectory]:
         """Up to `num_negatives` trajectories that differ from `chosen` in one action and what follows from it.
 
-        The steps that the LLM named are changed to the actions that it then chooses there. Further ones, and those for
-        which its change makes no difference, are changed at random.
+        The steps that the LLM named are changed to the actions that it then chooses there. If it named too few steps,
+        or its change cannot be executed or still satisfies the instruction, a random change is used.
         """
         episode, rng = Episode(self.env, chosen.task), random.Random(derive_seed(seed, "change"))
 
@@ -258,7 +259,7 @@ class _ByLLM(_Common):
         return changed
 
     def _satisfied(self, trajectory: Trajectory, instruction: str) -> bool:
-        """Whether code says that `trajectory` does what `instruction` says; False without code."""
+        """Whether code says that `trajectory` satisfies `instruction`; always False without `Hindsight`."""
         hindsight = self.env.hindsight
         goal = hindsight.parse(instruction) if hindsight else None
         return bool(hindsight and goal and hindsight.satisfied(trajectory, goal))
@@ -285,13 +286,13 @@ def load(path: Path) -> list[PreferencePair]:
 
 
 def mirrored(pairs: Sequence[PreferencePair]) -> list[bool]:
-    """Of each pair: is it there with the roles exchanged too? Only the instruction tells such a pair's sides apart."""
+    """Of each pair: does it also occur with the roles swapped? Then only the instruction tells its sides apart."""
     known = {(p.task_id, p.chosen.actions, p.rejected.actions) for p in pairs}
     return [(p.task_id, p.rejected.actions, p.chosen.actions) in known for p in pairs]
 
 
 def summary(path: Path) -> Counter[str]:
-    """Counts of stage 2: pairs, who worded them, texts drafted and rejected, negatives missing, attempts carried on."""
+    """Counts of stage 2: pairs, who worded them, texts drafted and rejected, negatives missing, attempts continued."""
     counts: Counter[str] = Counter()
     for line in read_jsonl(path):
         if "pair" in line:
@@ -307,7 +308,7 @@ def summary(path: Path) -> Counter[str]:
             counts["texts drafted"] += line["drafted"]
             counts["texts rejected"] += line["contradicted"]
             counts["rejected: an attempt that came to nothing"] += line["idle"]
-            counts["chosen: an attempt carried on"] += line.get("made", False)
+            counts["chosen: an attempt continued"] += line.get("made", False)
     return counts
 
 

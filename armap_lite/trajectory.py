@@ -80,7 +80,7 @@ class Observation(Record):
     """What the environment shows. It never carries a reward or a score."""
 
     text: str
-    admissible: tuple[str, ...] = ()  # actions that do something here; empty when done
+    admissible: tuple[str, ...] = ()  # empty: done, or ask `Environment.admissible`
     done: bool = False
     picture: str | None = None  # path of the picture that belongs to this observation
     show: str = "always"  # whether transcripts keep its text: "always", "while_current" (it comes last) or "never"
@@ -108,7 +108,7 @@ class Trajectory(Record):
     start: str
     steps: tuple[Step, ...] = ()
     done: bool = False
-    failure: str | None = None  # why it broke off, where it did; counted, never dropped in silence
+    failure: str | None = None  # why it was aborted, if it was; counted, never dropped silently
     picture: str | None = None  # the picture of the start
     show: str = "always"  # of the start: see `Observation.show`
 
@@ -137,7 +137,7 @@ class PreferencePair(Record):
     """The triplet the reward model learns from: (instruction, chosen, rejected)."""
 
     id: str
-    task_id: str  # the split of pairs is by task, so that no task is both learned from and tested on
+    task_id: str  # pairs are split by task: none is both in training and test
     instruction: str  # refined: it says what `chosen` did
     chosen: Trajectory
     rejected: Trajectory
@@ -148,7 +148,7 @@ class PreferencePair(Record):
 def transcript(trajectory: Trajectory, instruction: str | None = None) -> str:
     """Instruction, then what was seen and done, a line each: what the policy and the reward model both read.
 
-    An observation that is shown "while_current" is left out once a step follows it, one shown "never" always.
+    Observations with show="while_current" appear only if they come last, those with "never" do not appear.
     """
     lines = [instruction or trajectory.task.instruction]
     last = len(trajectory.steps)
@@ -156,5 +156,5 @@ def transcript(trajectory: Trajectory, instruction: str | None = None) -> str:
     for k, (action, observation, show) in enumerate(seen):
         kept = show == "always" or (show == "while_current" and k == last)
         lines += [action] * (k > 0) + [observation] * kept
-    # The mark between the parts of a web page is four tokens of SmolLM2's, a bar is one.
+    # " [SEP] " takes four of SmolLM2's tokens, " | " takes one.
     return "".join(" ".join(line.split()).replace(" [SEP] ", " | ") + "\n" for line in lines)

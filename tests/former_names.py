@@ -13,7 +13,8 @@ from typing import Any
 import armap_lite
 from armap_lite.reward.config import FORMER_NAMES, RewardConfig, TrainingConfig
 
-MODULES = {"profiles": "pipeline.profiles", "run": "pipeline.run"}  # in armap_lite: former name, name
+# In armap_lite: former name, present name.
+MODULES = {"assets": "storage.assets", "profiles": "pipeline.profiles", "run": "pipeline.run"}
 
 
 def with_former_names(
@@ -45,7 +46,9 @@ def main(script: Path, arguments: list[str]) -> None:
     for kind in (RewardConfig, TrainingConfig):
         kind.__init__ = with_former_names(kind.__init__, FORMER_NAMES)  # type: ignore[method-assign]
     from armap_lite.llms.local import LocalLM
+    from armap_lite.pipeline import run, run_dir
 
+    run.Run.__init__ = with_former_names(run.Run.__init__, run_dir.FORMER_NAMES)  # type: ignore[method-assign]
     choose = with_former_names(LocalLM.choose, {"by": "decoding"}, {"string": "sequence"})
     LocalLM.choose = choose  # type: ignore[method-assign]
     runpy.run_path(str(script), run_name="__main__")

@@ -17,7 +17,7 @@ MODULES = {
 CONTRACTS = ("envs.base", "envs.hindsight", "llms.base")
 FOUNDATION = ("trajectory", "storage", "rng", *CONTRACTS)
 # In the order of the data: each may import those before it.
-STAGES = ("batching", "episode", "agent", "executed", "collect", "synthesize", "planners", "control")
+STAGES = ("batching", "episode", "agent", "changes", "collect", "synthesize", "planners", "control")
 ENGINE = ("llms.forest", "llms.tree", "llms.plain", "llms.layers", "llms.tokens", "llms.device")
 EVERYTHING = tuple(name.partition(".")[0] for name in MODULES)
 # Module or folder: what it may import besides itself.

@@ -188,6 +188,15 @@ def test_a_folder_whose_settings_had_other_names_goes_on(tmp_path: Path):
     assert run.path("run.json").read_text(encoding="utf-8") == now
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"), [("proposals", "it is called 'num_proposals' now"), ("sample", "there is .*samples")]
+)
+def test_a_setting_that_no_profile_has_is_one_clear_error(tmp_path: Path, setting: str, said: str):
+    with pytest.raises(ValueError, match=f"no setting '{setting}'; {said}"):
+        Run("game24", "fast", tmp_path, **{setting: 2})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: Path):
     Run("game24", "fast", tmp_path, policy="./a_typo")
     assert "a_typo" not in Run("game24", "fast", tmp_path, seed=3).path("run.json").read_text(encoding="utf-8")

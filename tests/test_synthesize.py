@@ -238,7 +238,7 @@ def test_some_attempts_are_carried_on_and_are_then_rejected_for_what_they_came_t
         {line["id"]: line for line in read_jsonl(tmp_path / "p.jsonl")},
     )
     made = {item(p) for p in pairs if notes[item(p)].get("made")}
-    assert counts["chosen: an attempt carried on"] == len(made)
+    assert counts["chosen: an attempt continued"] == len(made)
     assert 0.2 < len(made & {f"{t.task.id}/{i}" for i, t in enumerate(WALKS) if t in TOLD}) / len(TOLD) < 0.8
     for pair in pairs:
         if item(pair) in made and re.search(r"/\d+a\d+$", pair.id):
@@ -250,7 +250,7 @@ def test_some_attempts_are_carried_on_and_are_then_rejected_for_what_they_came_t
             if pair.id.endswith("a0"):
                 assert pair.rejected == attempt
     plain = run(tmp_path / "q.jsonl", ScriptedLM(), num_drafts=0, num_negatives=2)
-    assert "chosen: an attempt carried on" not in +plain, "a world that knows no way on stays as it was"
+    assert "chosen: an attempt continued" not in +plain, "a world that knows no way on stays as it was"
 
 
 def test_carrying_on_is_the_same_for_the_same_seed_and_after_a_break(tmp_path):

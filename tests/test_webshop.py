@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shop import SECRET, make_long_shop, make_shop, products, record
 
-from armap_lite import envs, executed
+from armap_lite import envs
 from armap_lite.envs.webshop import WebShop, price_paid
 from armap_lite.envs.webshop.engine import Page, Shop, load, records
 from armap_lite.envs.webshop.goals import attributes, goals, split_of
@@ -487,7 +487,7 @@ def test_most_changes_go_to_similar_actions_and_some_elsewhere(env, task, monkey
         return {new for was, new in parted if was == old}
 
     assert len(instead("click[8 oz]")) > 2 and instead("click[buy now]")
-    monkeypatch.setattr(executed, "SIMILAR", 1.0)
+    monkeypatch.setattr(changes, "SIMILAR", 1.0)
     assert instead("click[8 oz]") == {"click[12 oz]"}
 
 

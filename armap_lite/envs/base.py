@@ -52,11 +52,11 @@ class Environment(AbstractContextManager["Environment"]):
     terms: Mapping[str, Term] = {"actions": length}  # what control can weigh, by name; figures show the first
     hindsight: Hindsight | None = None  # reads what a trajectory achieved; None: `LLMHindsight` does
     look_back_examples: Sequence[Example] = ()  # for `LLMHindsight`, made by `prompts.example`
-    variable_length: bool = True  # a negative may skip old actions that are no longer admissible
-    max_concurrent_episodes: int = 1000  # so many can run at once without one being replayed for another
+    variable_length: bool = True  # a changed trajectory may skip actions that are no longer admissible
+    max_concurrent_episodes: int = 1000  # above this, episodes share a simulator and are replayed
     decoding: str = "sequence"  # or "token": how the policy chooses here: see `LanguageModel.choose`
     allow_repeats: bool = False  # for human players: also list actions already done in the same place
-    at: object = None  # state of the live simulation; set by `Episode`, cleared by `reset`
+    at: object = None  # (episode, actions) that the live simulation is in; set by `Episode`, cleared by `reset`
 
     @abstractmethod
     def tasks(self, split: str) -> list[Task]:
@@ -98,7 +98,7 @@ class Environment(AbstractContextManager["Environment"]):
         return None
 
     def fork(self) -> Environment:
-        """An environment for another episode at the same time; by default this one, which then replays more often."""
+        """An environment for another episode at the same time; by default this one, which then needs more replays."""
         return self
 
     def release(self) -> None:

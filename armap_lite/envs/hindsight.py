@@ -19,12 +19,12 @@ from armap_lite.envs import prompts
 from armap_lite.rng import derive_seed
 from armap_lite.trajectory import Task, Trajectory
 
-Goal = dict[str, str]  # what can be asked for: keys of the world's own, each value in canonical spelling
+Goal = dict[str, str]  # keys that each world defines, with one spelling for each value
 MAX_CHANGES, MAX_CHARS = 3, 500  # steps used from one answer; characters of an instruction
 
 
 class Hindsight(ABC):
-    """What stage 2 knows of a world beyond how to act in it. It reads text and actions, never a score.
+    """What stage 2 knows of a world: which goal a trajectory achieved. It reads text and actions, never a score.
 
     Three methods suffice. They must agree: `parse(to_text(goal)) == goal`; a trajectory satisfies its achieved goal.
     """
@@ -60,7 +60,10 @@ class Hindsight(ABC):
         return None
 
     def retarget(self, task: Task, instruction: str) -> Task | None:
-        """`task` with `instruction` in place of its own, or None if it cannot be parsed or is infeasible here."""
+        """`task` with `instruction` in place of its own; None if `instruction` cannot be parsed.
+
+        A world overrides this to reject instructions that are infeasible in `task`, too.
+        """
         return dataclasses.replace(task, instruction=instruction) if self.parse(instruction) else None
 
     def start_text(self, goal: Goal) -> str:
@@ -86,11 +89,11 @@ class LLMHindsight:
     """
 
     examples: Sequence[prompts.Example] = ()  # of the world, shown after `prompts.EXAMPLES`
-    max_chars: int = 12_000  # of a trajectory in a prompt; longer ones lose their middle
+    max_chars: int = 12_000  # of a trajectory in a prompt; the middle of longer ones is cut
     max_tokens: int = 400  # of an answer
     retries: int = 2  # after an answer that cannot be parsed
     temperature: float = 0.7  # of the retries; the first answer is greedy
-    max_options: int = 100  # candidates for a replacement, a random sample of more
+    max_options: int = 100  # candidates for a replacement, if there are more, a random sample
 
     def __post_init__(self) -> None:
         if self.max_chars < 1000:
@@ -137,7 +140,7 @@ def read_answer(text: str, trajectory: Trajectory) -> Assessment | None:
 
     Nothing is guessed: an object that is broken, of another type, or names a missing step is skipped.
     """
-    for brace in itertools.islice(re.finditer("{", text), 20):  # a thousand open braces are no answer
+    for brace in itertools.islice(re.finditer("{", text), 20):  # of a text full of braces, the first
         with contextlib.suppress(ValueError, RecursionError):  # no JSON, or an integer of thousands of digits
             if found := _checked(json.JSONDecoder().raw_decode(text, brace.start())[0], trajectory):
                 return found

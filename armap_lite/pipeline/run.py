@@ -25,7 +25,7 @@ from armap_lite.envs.base import Environment
 from armap_lite.llms import answers, spec
 from armap_lite.llms.base import LanguageModel
 from armap_lite.pipeline import evaluation, profiles, training_process
-from armap_lite.pipeline.run_dir import RunDir
+from armap_lite.pipeline.run_dir import FORMER_NAMES, RunDir
 from armap_lite.planners.base import PlanResult
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
@@ -53,7 +53,12 @@ class Run:
         **changes: Any,
     ):
         envs.lookup(env)
-        settings = dataclasses.replace(profiles.get(profile, env), **changes)
+        settings = profiles.get(profile, env)
+        if unknown := sorted(changes.keys() - vars(settings).keys()):
+            now = FORMER_NAMES.get(unknown[0])
+            hint = f"it is called {now!r} now" if now else f"there is {', '.join(sorted(vars(settings)))}"
+            raise ValueError(f"a profile has no setting {unknown[0]!r}; {hint}")
+        settings = dataclasses.replace(settings, **changes)
         self.reward_options: dict[str, Any] = {}  # how the reward model is loaded
         if reward is not None:
             reward, self.reward_options = spec.check(reward, reward=True)

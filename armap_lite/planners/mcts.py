@@ -1,7 +1,7 @@
 """Monte Carlo tree search (ARMAP-M) in three functions: `simulate`, `expand`, `backward`.
 
-Each simulation descends by the selection rule, expands one node from that node's own state, finishes the episode with
-the policy, asks the reward model about the trajectory, and carries the reward back to the root.
+Each simulation selects down to a leaf, then follows the policy to the end of the episode; every node on the way is
+expanded from its own state and kept. The reward model scores the trajectory, and its reward goes back to the root.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class MCTSConfig:
     temperature: float = 1.0  # of the policy
     width: int | None = None  # children of a node at most, the most probable ones; None: all
     gamma: float = 1.0  # discount of a reward for each action on its way to the root
-    expand_terminal_siblings: bool = False  # try all siblings of a last action: those that end, too, need no LLM call
+    expand_terminal_siblings: bool = False  # also score siblings of a terminal action; no LLM call
     num_action_samples: int | None = None  # children are the distinct actions among so many draws; None: all admissible
-    max_branching_depth: int | None = None  # number of actions from which on a node has one child, drawn by the policy
+    max_branching_depth: int | None = None  # at this depth and below, a node has one sampled child
     llm_tokens: int | None = None  # no new simulation starts once so many are spent; the first always does
     env_steps: int | None = None  # no new simulation starts once so many are carried out
 
@@ -40,7 +40,7 @@ class MCTSConfig:
         return all(limit is None or used < limit for used, limit in spent)
 
 
-# The constants of the published code. It draws at temperature 1.5, in Game of 24 at 0.7.
+# The constants of the authors' published code. It draws at temperature 1.5, in Game of 24 at 0.7.
 PAPER = {"c": 4.5 * 2**0.5, "gamma": 0.9, "width": 10, "max_branching_depth": 10}
 
 
@@ -83,7 +83,7 @@ async def simulate(node: Node, search: Search, config: MCTSConfig, samples: list
     while not node.state.over:
         if not node.children:
             await expand(node, search, config)
-            in_tree = node.parent is None
+            in_tree = node.parent is None  # below a new leaf the policy decides; a new root is still selected from
         if in_tree:
             node = select(node, config.c, low, high)
         else:

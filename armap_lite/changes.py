@@ -23,7 +23,9 @@ def change(
     episode: Episode | None = None,
     wrong: Callable[[Trajectory], bool] | None = None,
 ) -> Trajectory | None:
-    """`trajectory` with one action changed at random, the rest executed again; None if `tries` of them are not wrong.
+    """`trajectory` with one action changed at random, and the rest executed again.
+
+    None if none of `tries` changes makes the trajectory fail.
 
     `episode`: of this task, to share states between several changes. `wrong`: whether a trajectory fails to do what was
     asked; by default, whether code says that it does not satisfy what `trajectory` achieved.
@@ -34,13 +36,13 @@ def change(
         wrong = lambda other: not hindsight.satisfied(other, goal)  # noqa: E731
     episode = episode or Episode(env, trajectory.task)
 
-    def instead(state: State, old: str) -> list[str]:
+    def alternatives(state: State, old: str) -> list[str]:
         options = [action for action in state.admissible if action != old]
         similar = hindsight.similar_actions(state.trajectory, old, options) if hindsight else []
         return similar if similar and rng.random() < SIMILAR else options
 
     for _ in range(tries):
-        other = execute_change(trajectory, rng.randrange(len(trajectory.steps)), instead, rng, episode)
+        other = execute_change(trajectory, rng.randrange(len(trajectory.steps)), alternatives, rng, episode)
         if other is not None and wrong(other):
             return other
     return None
@@ -49,15 +51,15 @@ def change(
 def execute_change(
     trajectory: Trajectory,
     at: int,
-    instead: Callable[[State, str], Sequence[str]],
+    alternatives: Callable[[State, str], Sequence[str]],
     rng: random.Random,
     episode: Episode,
 ) -> Trajectory | None:
-    """`trajectory` with one of `instead(state, old action)` at step `at`, and the rest executed again.
+    """`trajectory` with one of `alternatives(state, old action)` at step `at`, and the rest executed again.
 
-    After the change, old actions are kept where they are admissible, and others are drawn where not. In a world with
-    episodes of variable length, old actions that no longer fit are skipped: an agent that took another thing goes on to
-    the end with it. Wandering until the steps are used up would give the negative away.
+    After the change, old actions are kept where they are admissible, and others are drawn where not. Where episodes
+    vary in length, old actions that no longer fit are skipped, which keeps the negative natural: if it ran to the step
+    limit, its length alone would reveal it.
     None if there is no other action, the simulator fails, or the actions are those of `trajectory` after all.
     """
     env, old_actions, state = episode.env, trajectory.actions, episode.start()
@@ -71,7 +73,7 @@ def execute_change(
         old = old_actions[position] if position < len(old_actions) else ""
         position += 1
         if i == at:
-            options = instead(state, old)
+            options = alternatives(state, old)
         else:
             options = [old] if old in state.admissible else state.admissible
         if not options:
@@ -82,7 +84,10 @@ def execute_change(
 
 
 def continued(env: Environment, attempt: Trajectory, episode: Episode, seed: int) -> Trajectory | None:
-    """`attempt` continued as `Hindsight.continuation` says; None if it then achieved nothing that it did not before."""
+    """`attempt` continued as `Hindsight.continuation` says; None if nothing new was achieved.
+
+    Of attempts that achieved something already, `CONTINUED` are, at random; for the others the result is None, too.
+    """
     hindsight: Any = env.hindsight
     rng = random.Random(seed)
     if hindsight.achieved(attempt) and rng.random() >= CONTINUED:
