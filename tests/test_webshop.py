@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shop import SECRET, make_long_shop, make_shop, products, record
 
-from armap_lite import envs
+from armap_lite import changes, envs
 from armap_lite.envs.webshop import WebShop, price_paid
 from armap_lite.envs.webshop.engine import Page, Shop, load, records
 from armap_lite.envs.webshop.goals import attributes, goals, split_of
