@@ -186,6 +186,10 @@ def test_a_wrong_calculation_is_no_action(data):
     assert match(data.draw(st.sampled_from(FRAMES)).format(f"{a} {sign} {b} = {c}"), choices) is None
 
 
+def test_an_action_itself_comes_before_one_that_holds_it():
+    assert match("1. go", ["go", "click[go]"]) == 0 == match("Action: 6 * 4 = 24", ["6 * 4 = 24", "4 * 6 = 24"])
+
+
 words = st.sampled_from(["go", "north", "door", "open", "red", "buy now", "to"])
 actions = st.lists(words, min_size=1, max_size=3).map(" ".join)
 

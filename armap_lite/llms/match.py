@@ -64,6 +64,7 @@ def _whole(text: str, choices: Sequence[str]) -> set[str]:
     open_result = True  # a calculation may lack its result
     while answer:
         if found := {c for c in choices if _same(c, answer, open_result)}:
+            found = {c for c in found if _tight(c) == _tight(answer)} or found  # `go` is "go" rather than "click[go]"
             joined = re.sub(r"^- (?=\d)", "-", answer)  # a minus is also a list marker
             return found | {c for c in choices if joined != answer and _same(c, joined, True)}
         if marker := _MARKER.match(answer):
