@@ -53,10 +53,10 @@ def test_it_acts_as_the_contract_says_and_forks_share_simulators():
     simulators = [fork.simulator for fork in (env, *forks)]
     for episode in episodes:
         episode.release()
-    assert env.fork().reset(task) == start and len(env._idle) == 2  # one of the three is in use again
+    assert env.fork().reset(task) == start and len(env._simulators.idle) == 2  # one of the three is in use again
     env.close()
     env.close()
-    assert env._idle == [] and sum(simulator.closed for simulator in simulators) == 3
+    assert not env._simulators.open and all(simulator.closed for simulator in simulators)
 
 
 def test_the_judge_adds_up_the_rewards_of_a_replay():
@@ -96,6 +96,49 @@ def test_a_world_that_cannot_be_replayed_is_refused_in_one_line():
         with pytest.raises(ValueError, match="cannot be replayed"):
             env.tasks("test")
     envs.check_replay(Shelves(), Shelves().tasks("dev"))
+
+
+def test_a_world_whose_simulators_differ_from_each_other_is_refused():
+    class Various(Shelves):
+        made = 0
+
+        def make(self) -> Shelf:
+            type(self).made += 1
+            shelf, salt = Shelf(), self.made
+            before = shelf.reset
+            shelf.reset = lambda *, seed: before(seed=7 * seed + salt)  # type: ignore
+            return shelf
+
+    with pytest.raises(ValueError, match="cannot be replayed.*whenever it is made"):
+        Various().tasks("train")
+    env = Shelves()
+    tasks = env.tasks("train")
+    env.make = Various().make  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="cannot be replayed"):  # a fork's
+        envs.check_replay(env, tasks)
+
+
+def test_close_ends_the_simulators_of_forks_and_an_interrupted_one_is_not_used_again():
+    env = Shelves()
+    task, forks = env.tasks("test")[0], [env.fork() for _ in range(3)]
+    for fork in forks:
+        fork.reset(task)
+    simulators = [fork.simulator for fork in forks]
+    env.close()
+    assert [simulator.closed for simulator in simulators] == [1, 1, 1]
+    with pytest.raises(SimulatorError, match="step failed with .*closed"):
+        forks[0].step("go left")
+    assert env.reset(task) == forks[1].reset(task) and forks[1].simulator not in simulators
+
+    def interrupted(action: str) -> None:
+        raise KeyboardInterrupt
+
+    broken = env.simulator
+    broken.step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        env.step("go left")
+    assert broken.closed and env.simulator is None
+    env.close()
 
 
 def test_a_simulator_that_breaks_is_a_failure_of_the_episode_and_not_used_again():

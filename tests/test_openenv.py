@@ -73,6 +73,31 @@ def test_one_session_serves_all_worlds_in_turn_as_the_server_has_no_more(world: 
     judge.close()
 
 
+def test_a_world_that_was_dropped_without_close_gives_its_session_to_the_next(world: Remote):
+    again = Remote()
+    again.reset(again.tasks("test")[0])
+    del again
+    assert world.tasks("dev")
+    one, two = Remote(), Remote()  # and one that is in use is taken over
+    start = one.reset(world.tasks("test")[0])
+    assert two.reset(world.tasks("test")[0]) == start and one.simulator is None
+    two.close()
+
+
+def test_a_malformed_answer_ends_its_session_and_is_quoted(world: Remote, monkeypatch: pytest.MonkeyPatch):
+    task = world.tasks("test")[0]
+    for odd, lacks in (({}, "data"), ([], "data"), ({"data": {"observation": {}, "done": False}}, "reward")):
+        episode = Episode(world, task)
+        state, ask = episode.start(), Session._ask
+        session = world.simulator
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "_ask", lambda *args, ask=ask, odd=odd: odd if ask(*args) else None)
+            failure = episode.step(state, "go left").trajectory.failure
+        assert f"with {odd}, which lacks '{lacks}'" in str(failure) and world.simulator is None
+        assert session.socket.state.name == "CLOSED"
+        assert Episode(world, world.tasks("test")[1]).start().trajectory.failure is None
+
+
 def test_what_the_server_does_not_understand_is_a_failure_of_the_episode(world: Remote):
     task = world.tasks("test")[0]
     episode = Episode(world, task)
@@ -121,8 +146,8 @@ def test_stages_one_to_five_run_while_any_reading_of_a_reward_raises(
     monkeypatch.setitem(envs.ENVIRONMENTS, "shelves", (Remote, RemoteJudge))
     before = Session._play
 
-    def play(self: Session, message: Any) -> Any:
-        return {**before(self, message), "reward": Poison()}
+    def play(self: Session, message: Any, *needed: str) -> Any:
+        return {**before(self, message, *needed), "reward": Poison()}
 
     def poison(on: bool) -> None:
         monkeypatch.setattr(Session, "_play", play if on else before)

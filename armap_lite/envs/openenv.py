@@ -10,10 +10,11 @@ import contextlib
 import json
 import re
 import time
+import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar
-from weakref import WeakValueDictionary
 
+from armap_lite.envs import checks
 from armap_lite.envs.base import SimulatorError
 from armap_lite.envs.gymnasium import GymnasiumEnvironment, GymnasiumJudge
 
@@ -53,18 +54,14 @@ class Session:
         return answer["observation"], answer.get("metadata") or {}
 
     def step(self, action: Mapping[str, Any]) -> tuple[dict[str, Any], float | None, bool, bool, dict[str, Any]]:
-        answer = self._play({"type": "step", "data": dict(action)})
+        answer = self._play({"type": "step", "data": dict(action)}, "reward", "done")
         return answer["observation"], answer["reward"], answer["done"], False, answer.get("metadata") or {}
 
     def close(self) -> None:
         self._stack.close()
 
-    def _play(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        answer = self._ask(message)
-        if answer["type"] != "observation":
-            self.close()
-            raise SimulatorError(f"the server at {self.url} answered {message} with {answer['data']}")
-        return answer["data"]
+    def _play(self, message: Mapping[str, Any], *needed: str) -> dict[str, Any]:
+        return checks.fields(self.url, message, self._ask(message), *needed, "observation")
 
     def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -85,14 +82,18 @@ class OpenEnvironment(GymnasiumEnvironment):
 
     url: str
     max_concurrent_episodes = 1
-    _holders: ClassVar[WeakValueDictionary[str, OpenEnvironment]] = WeakValueDictionary()  # by URL
+    # By URL: the world that uses the session, and the session, which lives on when a world is dropped without `close`.
+    _sessions: ClassVar[dict[str, tuple[weakref.ref[OpenEnvironment], Session]]] = {}
 
     def make(self) -> Session:
-        holder = self._holders.get(self.url)
-        if holder is not None:
-            holder.close()
-        self._holders[self.url] = self
-        return Session(self.url)
+        if self.url in self._sessions:
+            world, session = self._sessions[self.url]
+            if (holder := world()) is not None:
+                holder.close()
+            session.close()
+        session = Session(self.url)
+        self._sessions[self.url] = weakref.ref(self), session
+        return session
 
     def fork(self) -> OpenEnvironment:
         return self
