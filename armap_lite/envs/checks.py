@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from armap_lite.envs import check_replay, play_at_random
 from armap_lite.envs.base import SimulatorError
+from armap_lite.trajectory import Task
 
 MAPPING = "a mapping of each action's text to what the simulator's `step` takes, e.g. {'go left': 0}"
 EXPECTED = {"instruction": "a text", "describe": "a text", "actions": MAPPING}
@@ -43,6 +45,16 @@ def parts(name: str, method: str, answer: Any) -> Any:
     return answer
 
 
+def reward(name: str, value: Any) -> float:
+    """The reward of a step, for a judge. Raises ContractError where it is no number."""
+    try:
+        return float(value or 0.0)
+    except (TypeError, ValueError) as error:
+        raise ContractError(
+            f"{name}: the simulator's step gave the reward {value!r:.200}; expected a number"
+        ) from error
+
+
 def frame(name: str, picture: Any) -> np.ndarray:
     """What a simulator's `render` returned. Raises ContractError where that is no picture."""
     if isinstance(picture, np.ndarray):
@@ -54,7 +66,29 @@ def frame(name: str, picture: Any) -> np.ndarray:
     raise ContractError(f"{name}: the simulator's render returned {got}; expected {FRAME}")
 
 
-def seeds(name: str, splits: Mapping[str, Sequence[int]]) -> None:
+def seeded_tasks(world: Any, split: str, other: Any) -> list[Task]:
+    """A task for each seed of `split`. Raises ValueError where two are one, or no replay in `other` shows the same."""
+    check_seeds(world.name, world.seeds)
+    found = [_task(world, split, seed) for seed in world.seeds[split]]
+    tasks = [task for task, _ in found]
+    check_replay(world, tasks[:3], other)
+
+    def episodes() -> list[str]:
+        firsts = [_task(world, name, seed)[0] for name, seeds in world.seeds.items() for seed in seeds[:3]]
+        return [repr((task.instruction, play_at_random(world, task))) for task in firsts]
+
+    check_starts(world.name, split, [(task.instruction, shown) for task, shown in found], episodes)
+    return tasks
+
+
+def _task(world: Any, split: str, seed: int) -> tuple[Task, str]:
+    """The task of a seed and its first observation."""
+    start = world._start(int(seed))
+    text, shown = said(world, "instruction", *start), said(world, "describe", *start)
+    return Task(f"{world.name}-{seed}", world.name, split, text, {"seed": int(seed)}), shown
+
+
+def check_seeds(name: str, splits: Mapping[str, Sequence[int]]) -> None:
     """Raise ValueError for a seed that occurs twice."""
     home: dict[int, str] = {}
     for split, seed in ((split, seed) for split, some in splits.items() for seed in some):
@@ -64,7 +98,7 @@ def seeds(name: str, splits: Mapping[str, Sequence[int]]) -> None:
         home[seed] = split
 
 
-def starts(name: str, split: str, found: Sequence[Hashable], played: Callable[[], Sequence[Hashable]]) -> None:
+def check_starts(name: str, split: str, found: Sequence[Hashable], played: Callable[[], Sequence[Hashable]]) -> None:
     """Say it on stderr where the tasks of `split` start alike, from how each starts.
 
     Raises ValueError if they all do and `played`, how tasks of all splits go, has no difference either.
@@ -75,8 +109,8 @@ def starts(name: str, split: str, found: Sequence[Hashable], played: Callable[[]
     seem = "its simulator seems to ignore the seed of `reset`"
     if different == 1 and len(set(episodes := played())) == 1 and len(episodes) > 1:
         raise ValueError(f"environment {name!r} has one task only, in all splits alike: {seem}; make it use the seed")
-    hint = f": {seem}" if different == 1 else ""
-    print(f"{name}: the {len(found)} tasks of {split!r} start in {different} ways only{hint}", file=sys.stderr)
+    alike, hint = len(found) - different, f": {seem}" if different == 1 else ""
+    print(f"{name}: {alike} of the {len(found)} tasks of {split!r} start like another one{hint}", file=sys.stderr)
 
 
 def address(url: str) -> str:
@@ -92,7 +126,7 @@ def fields(url: str, message: Any, answer: Any, *needed: str) -> Any:
     """The `data` of an OpenEnv server's answer. Raises SimulatorError where it lacks what is `needed`."""
     data = answer.get("data") if isinstance(answer, Mapping) else None
     lacking = [*itertools.filterfalse(data.__contains__, needed)] if isinstance(data, Mapping) else ["data"]
-    if lacking:
-        hint = "" if data and answer.get("type") == "error" else f", which lacks {lacking[0]!r}"
+    if lacking or answer.get("type") == "error":
+        hint = f", which lacks {lacking[0]!r}" if data is None or answer.get("type") != "error" else ""
         raise SimulatorError(f"the server at {url} answered {message} with {answer!r:.300}{hint}")
     return data

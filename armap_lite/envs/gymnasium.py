@@ -7,8 +7,8 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from armap_lite.envs import check_replay
-from armap_lite.envs.base import Environment, Judge, SimulatorError
+from armap_lite.envs import checks
+from armap_lite.envs.base import Environment, Judge
 from armap_lite.envs.simulators import Simulators
 from armap_lite.storage import assets
 from armap_lite.trajectory import Observation, Task, Trajectory
@@ -17,7 +17,7 @@ from armap_lite.trajectory import Observation, Task, Trajectory
 class GymnasiumEnvironment(Environment):
     """A simulator with Gymnasium's `reset` and `step`, put into words by a subclass. Its reward is never read here.
 
-    A task is a seed, and a state is that seed and actions. `tasks` raises ValueError where a replay ends elsewhere.
+    A task is a seed, and a state is that seed and actions. `tasks` raises ValueError where a check fails.
     """
 
     metric, max_concurrent_episodes = "reward", 16  # each episode has a simulator of its own
@@ -50,10 +50,8 @@ class GymnasiumEnvironment(Environment):
         if split not in self.seeds:
             raise ValueError(f"split {split!r} is not known; there is {', '.join(self.seeds)}")
         if split not in self._tasks:
-            tasks = [self._task(split, int(seed)) for seed in self.seeds[split]]
             with self._copy(_simulators=Simulators()) as other:
-                check_replay(self, tasks[:3], other)
-            self._tasks[split] = tasks
+                self._tasks[split] = checks.seeded_tasks(self, split, other)
             self.release()
         return list(self._tasks[split])
 
@@ -85,10 +83,6 @@ class GymnasiumEnvironment(Environment):
         vars(other).update(changed, simulator=None, at=None)
         return other
 
-    def _task(self, split: str, seed: int) -> Task:
-        text = self.instruction(*self._start(seed))
-        return Task(f"{self.name}-{seed}", self.name, split, text, {"seed": seed})
-
     def _start(self, seed: int) -> tuple[Any, Mapping[str, Any]]:
         self.at = None
         if self.simulator not in self._simulators:
@@ -96,19 +90,16 @@ class GymnasiumEnvironment(Environment):
         return self._call("reset", seed=seed)
 
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
-        try:
-            with self._simulators.using(self.simulator):
-                return getattr(self.simulator, method)(*args, **options)
-        except BaseException as error:  # also when a cell is interrupted
-            self.simulator = self.at = None
-            if not isinstance(error, Exception):
-                raise
-            raise SimulatorError(f"{self.name}: {method} failed with {type(error).__name__}: {error}") from error
+        with self._simulators.using(self, method) as simulator:
+            answer = getattr(simulator, method)(*args, **options)
+        return checks.parts(self.name, method, answer)
 
     def _observe(self, observation: Any, info: Mapping[str, Any], done: bool) -> Observation:
-        self._actions = {} if done else self.actions(observation, info)
-        picture = assets.save_frame(self._call("render")) if self.simulator.render_mode == "rgb_array" else None
-        return Observation(self.describe(observation, info), self.admissible(), done, picture, self.show)
+        self._actions = {} if done else checks.said(self, "actions", observation, info)
+        drawn = getattr(self.simulator, "render_mode", None) == "rgb_array"
+        picture = assets.save_frame(checks.frame(self.name, self._call("render"))) if drawn else None
+        text = checks.said(self, "describe", observation, info)
+        return Observation(text, self.admissible(), done, picture, self.show)
 
 
 class GymnasiumJudge(GymnasiumEnvironment, Judge):
@@ -125,5 +116,5 @@ class GymnasiumJudge(GymnasiumEnvironment, Judge):
 
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
         answer = super()._call(method, *args, **options)
-        self.total += float(answer[1] or 0.0) if method == "step" else 0.0
+        self.total += checks.reward(self.name, answer[1]) if method == "step" else 0.0
         return answer

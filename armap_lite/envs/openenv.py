@@ -33,21 +33,26 @@ class Session:
         except ImportError as error:
             raise SimulatorError("an OpenEnv server needs `pip install 'armap-lite[openenv]'`") from error
 
-        self.url, self.seconds, self._stack = url, seconds, contextlib.ExitStack()
-        address, deadline = re.sub("^http", "ws", url.rstrip("/")) + "/ws", time.monotonic() + seconds
+        self.url, self.seconds, self._stack = checks.address(url), seconds, contextlib.ExitStack()
+        address, deadline = re.sub("^http", "ws", self.url) + "/ws", time.monotonic() + seconds
         while True:
             try:
                 self.socket = self._stack.enter_context(connect(address, open_timeout=seconds, max_size=None))
-                answer = self._ask({"type": "state"})["data"]
+                answer = self._ask({"type": "state"})
             except Exception as error:
                 raise SimulatorError(f"no OpenEnv server answers at {url} ({error}); is it running?") from error
-            if answer.get("code") != "CAPACITY_REACHED":
+            if "CAPACITY_REACHED" not in repr(answer):
                 break
             self.close()
             if time.monotonic() > deadline:
                 way = "end other clients, or start the server with a larger max_concurrent_envs"
-                raise SimulatorError(f"{url}: {answer['message']}; {way}")
+                raise SimulatorError(f"{url} is at capacity: it answered {answer}; {way}")
             time.sleep(0.05)  # the session that was closed last is still ending
+        try:
+            checks.fields(self.url, {"type": "state"}, answer)
+        except SimulatorError:
+            self.close()
+            raise
 
     def reset(self, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
         answer = self._play({"type": "reset", "data": {"seed": seed}})
@@ -86,13 +91,14 @@ class OpenEnvironment(GymnasiumEnvironment):
     _sessions: ClassVar[dict[str, tuple[weakref.ref[OpenEnvironment], Session]]] = {}
 
     def make(self) -> Session:
-        if self.url in self._sessions:
-            world, session = self._sessions[self.url]
+        url = checks.address(getattr(self, "url", ""))
+        if url in self._sessions:
+            world, session = self._sessions.pop(url)
             if (holder := world()) is not None:
                 holder.close()
             session.close()
-        session = Session(self.url)
-        self._sessions[self.url] = weakref.ref(self), session
+        session = Session(url)
+        self._sessions[url] = weakref.ref(self), session
         return session
 
     def fork(self) -> OpenEnvironment:

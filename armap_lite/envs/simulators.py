@@ -31,19 +31,23 @@ class Simulators:
         return id(simulator) in self.open
 
     @contextlib.contextmanager
-    def using(self, simulator: Any) -> Iterator[None]:
-        """Close `simulator` where the block raises, or is interrupted. Raises SimulatorError if it was closed."""
-        if simulator not in self:
-            raise SimulatorError("the simulator was closed")
+    def using(self, world: Any, method: str) -> Iterator[Any]:
+        """The simulator of `world`. It is closed where the block raises, as SimulatorError, or is interrupted."""
         try:
-            yield
-        except BaseException:
-            del self.open[id(simulator)]
+            if world.simulator not in self:
+                raise SimulatorError("the simulator was closed")
+            yield world.simulator
+        except BaseException as error:
+            broken = self.open.pop(id(world.simulator), None)
+            world.simulator = world.at = None
             with contextlib.suppress(Exception):  # the first error matters
-                simulator.close()
-            raise
+                broken.close()
+            if not isinstance(error, Exception):
+                raise
+            raise SimulatorError(f"{world.name}: {method} failed with {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
+        """End all of them."""
         self.idle.clear()
         while self.open:
             self.open.popitem()[1].close()
