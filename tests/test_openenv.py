@@ -87,14 +87,19 @@ def test_a_world_that_was_dropped_without_close_gives_its_session_to_the_next(wo
 
 def test_a_malformed_answer_ends_its_session_and_is_quoted(world: Remote, monkeypatch: pytest.MonkeyPatch):
     task = world.tasks("test")[0]
-    for odd, lacks in (({}, "data"), ([], "data"), ({"data": {"observation": {}, "done": False}}, "reward")):
+    for odd, lacks in (
+        ({}, "an object 'data'"),
+        ([], "an object 'data'"),
+        ({"data": {}}, "'reward'"),
+        ({"data": {"observation": {}, "reward": 1}}, "'done'"),
+    ):
         episode = Episode(world, task)
         state, ask = episode.start(), Session._ask
         session = world.simulator
         with monkeypatch.context() as patch:
             patch.setattr(Session, "_ask", lambda *args, ask=ask, odd=odd: odd if ask(*args) else None)
             failure = episode.step(state, "go left").trajectory.failure
-        assert f"with {odd}, which lacks '{lacks}'" in str(failure) and world.simulator is None
+        assert f"with {odd}, which lacks {lacks}" in str(failure) and world.simulator is None
         assert session.socket.state.name == "CLOSED"
         assert Episode(world, world.tasks("test")[1]).start().trajectory.failure is None
 

@@ -7,6 +7,7 @@ import json
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def check_replay(env: Environment, tasks: Sequence[Task], other: Environment | N
         again = [other.reset(task), *map(other.step, actions)]
         for k, (one, two) in enumerate(zip(seen, again)):
             if one != two:
-                shown = f"after {actions[:k]} it showed {one.text[:200]!r}, and {two.text[:200]!r} in a replay"
+                name = next(f.name for f in fields(one) if getattr(one, f.name) != getattr(two, f.name))
+                shown = f"after {actions[:k]} the {name} was {getattr(one, name)!r:.200}, and in a replay"
+                shown += f" {getattr(two, name)!r:.200}"
                 way = "it has to be deterministic (a simulator: once it is reset with a seed, and whenever it is made)"
                 raise ValueError(f"environment {env.name!r} cannot be replayed: in task {task.id!r} {shown}; {way}")
     other.release()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -117,7 +116,7 @@ def address(url: str) -> str:
     """One spelling of a server's URL. Raises ContractError where it has no scheme."""
     if not (found := re.fullmatch(r"(?i)(http|ws)(s?)://([^/]+)(.*?)/*", url)):
         raise ContractError(
-            f"url {url!r} is no server's address; write 'http://{url.lstrip(':/') or 'localhost:8000'}'"
+            f"url {url!r} is no server's address; write 'http://{url.rpartition('://')[2] or 'localhost:8000'}'"
         )
     return f"http{found[2].lower()}://{found[3].lower()}{found[4]}"
 
@@ -125,8 +124,9 @@ def address(url: str) -> str:
 def fields(url: str, message: Any, answer: Any, *needed: str) -> Any:
     """The `data` of an OpenEnv server's answer. Raises SimulatorError where it lacks what is `needed`."""
     data = answer.get("data") if isinstance(answer, Mapping) else None
-    lacking = [*itertools.filterfalse(data.__contains__, needed)] if isinstance(data, Mapping) else ["data"]
-    if lacking or answer.get("type") == "error":
-        hint = f", which lacks {lacking[0]!r}" if data is None or answer.get("type") != "error" else ""
+    given = data if isinstance(data, Mapping) else {}
+    lacks = [repr(key) for key in needed if key not in given] if given is data else ["an object 'data'"]
+    if lacks or answer.get("type") == "error":
+        hint = "" if given is data and answer.get("type") == "error" else f", which lacks {lacks[0]}"
         raise SimulatorError(f"the server at {url} answered {message} with {answer!r:.300}{hint}")
     return data
