@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from armap_lite.course import random_trajectory
 from armap_lite.envs.base import SimulatorError
 from armap_lite.envs.gymnasium import GymnasiumEnvironment
 from armap_lite.episode import Episode
+from armap_lite.evaluate import score_plans
+from armap_lite.planners.base import Budget, PlanResult, Sample
 
 
 def walks(env: Any, split: str = "test") -> list[Any]:
@@ -53,10 +56,10 @@ def test_it_acts_as_the_contract_says_and_forks_share_simulators():
     simulators = [fork.simulator for fork in (env, *forks)]
     for episode in episodes:
         episode.release()
-    assert env.fork().reset(task) == start and len(env._idle) == 2  # one of the three is in use again
+    assert env.fork().reset(task) == start and len(env._simulators.idle) == 2  # one of the three is in use again
     env.close()
     env.close()
-    assert env._idle == [] and sum(simulator.closed for simulator in simulators) == 3
+    assert not env._simulators.open and all(simulator.closed for simulator in simulators)
 
 
 def test_the_judge_adds_up_the_rewards_of_a_replay():
@@ -96,6 +99,155 @@ def test_a_world_that_cannot_be_replayed_is_refused_in_one_line():
         with pytest.raises(ValueError, match="cannot be replayed"):
             env.tasks("test")
     envs.check_replay(Shelves(), Shelves().tasks("dev"))
+
+
+def test_a_world_whose_simulators_differ_from_each_other_is_refused():
+    class Various(Shelves):
+        made = 0
+
+        def make(self) -> Shelf:
+            type(self).made += 1
+            shelf, salt = Shelf(), self.made
+            before = shelf.reset
+            shelf.reset = lambda *, seed: before(seed=7 * seed + salt)  # type: ignore
+            return shelf
+
+    with pytest.raises(ValueError, match="cannot be replayed.*whenever it is made"):
+        Various().tasks("train")
+    env = Shelves()
+    tasks = env.tasks("train")
+    env.make = Various().make  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="cannot be replayed"):  # a fork's
+        envs.check_replay(env, tasks)
+
+
+def test_close_ends_the_simulators_of_forks_and_an_interrupted_one_is_not_used_again():
+    env = Shelves()
+    task, forks = env.tasks("test")[0], [env.fork() for _ in range(3)]
+    for fork in forks:
+        fork.reset(task)
+    simulators = [fork.simulator for fork in forks]
+    env.close()
+    assert [simulator.closed for simulator in simulators] == [1, 1, 1]
+    with pytest.raises(SimulatorError, match="step failed with .*closed"):
+        forks[0].step("go left")
+    assert env.reset(task) == forks[1].reset(task) and forks[1].simulator not in simulators
+
+    def interrupted(action: str) -> None:
+        raise KeyboardInterrupt
+
+    broken = env.simulator
+    broken.step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        env.step("go left")
+    assert broken.closed and env.simulator is None
+    env.close()
+
+
+def world(simulator: Any = Shelf, **words: Any) -> Any:
+    return type("World", (Shelves,), {"make": lambda self: simulator(), **words})()
+
+
+class Fixed(Shelf):
+    """It ignores seeds that are small."""
+
+    below = 1000
+
+    def reset(self, *, seed: int | None = None) -> Any:
+        return super().reset(seed=7 if int(seed or 0) < self.below else seed)
+
+
+SEEMS = "its simulator seems to ignore the seed of `reset`\n"
+
+
+def test_a_simulator_that_ignores_its_seed_is_refused_and_tasks_that_start_alike_are_named(capsys: Any):
+    with pytest.raises(ValueError, match=r"'shelves' has one task only, in all splits alike: .* ignore the seed"):
+        world(Fixed).tasks("train")
+    assert capsys.readouterr().err == "" and world().tasks("train") and capsys.readouterr().err == ""
+    assert len(world(type("Low", (Fixed,), {"below": 12})).tasks("train")) == 12  # the other splits differ
+    said = capsys.readouterr().err
+    assert said == "shelves: 11 of the 12 tasks of 'train' start like another one: " + SEEMS
+    hidden = {"describe": lambda self, observation, info: observation["held"] or "a shelf"}  # alike at first only
+    assert world(**hidden, instruction=GymnasiumEnvironment.instruction, actions=lambda *_: {"take": "take"}).tasks(
+        "test"
+    )
+    assert "5 of the 6 tasks of 'test' start like another one" in capsys.readouterr().err
+
+
+def test_a_seed_is_one_task_in_one_split():
+    seeds: dict[str, Any] = {"train": range(3), "dev": np.arange(3, 5), "test": [7, 9]}
+    assert [task.setup for task in world(seeds=seeds).tasks("dev")] == [{"seed": 3}, {"seed": 4}]
+    with pytest.raises(ValueError, match="has seed 2 in splits 'train' and 'test'; each seed is one task"):
+        world(seeds={**seeds, "test": [7, 2]}).tasks("dev")
+    with pytest.raises(ValueError, match="has seed 7 twice in split 'test'"):
+        world(seeds={**seeds, "test": [7, 8, 7]}).tasks("dev")
+
+
+FRAME = r"expected an array \[H, W, 3\] of uint8; leave render_mode unset for a world without pictures"
+
+
+@pytest.mark.parametrize(
+    ("picture", "got"),
+    [
+        (None, "None"),
+        ([np.zeros((4, 6, 3), np.uint8)], "a list"),
+        (np.zeros((4, 6, 3)), r"an array \[4, 6, 3\] of float64"),
+        (np.zeros((4, 6), np.uint8), r"an array \[4, 6\] of uint8"),
+        (np.zeros((3, 40, 60), np.uint8), r"an array \[3, 40, 60\] of uint8"),
+        (np.zeros((0, 6, 3), np.uint8), r"an array \[0, 6, 3\] of uint8"),
+    ],
+)
+def test_what_is_no_picture_is_one_error(picture: Any, got: str):
+    shelf = type("Drawn", (Shelf,), {"render": lambda self: picture})
+    with pytest.raises(ValueError, match=f"shelves: the simulator's render returned {got}; {FRAME}"):
+        world(lambda: shelf("rgb_array")).tasks("test")
+
+
+WORDS = [
+    ("describe", lambda *_: 1 / 0, "describe failed with ZeroDivisionError: division by zero, for the observation {'j"),
+    ("describe", lambda *_: None, "describe returned None; expected a text"),
+    ("instruction", lambda *_: {}, "instruction returned {}; expected a text"),
+    ("actions", lambda *_: ["take"], "actions returned ['take']; expected a mapping of each action's text to what"),
+    ("actions", lambda *_: {0: "take"}, "actions returned {0: 'take'}; expected a mapping"),
+    ("actions", lambda *_: None, "actions returned None; expected a mapping"),
+]
+
+
+@pytest.mark.parametrize(("method", "code", "said"), WORDS)
+def test_wrong_words_are_a_value_error_at_first_and_then_a_failure_of_the_episode(method: str, code: Any, said: str):
+    with pytest.raises(ValueError, match=re.escape(f"shelves: {said}")):
+        world(**{method: code}).tasks("test")
+    env = world()
+    episode = Episode(env, env.tasks("test")[0])
+    state = episode.start()
+    if method != "instruction":
+        setattr(env, method, code)
+        assert str(episode.step(state, state.admissible[0]).trajectory.failure).startswith(f"shelves: {said}") or (
+            method == "actions"  # which is not asked at the end
+        )
+        assert str(Episode(env, env.tasks("test")[1]).start().trajectory.failure).startswith(f"shelves: {said}")
+
+
+def test_answers_of_another_form_are_one_error():
+    short = type("Short", (Shelf,), {"step": lambda self, action: Shelf.step(self, action)[:4]})
+    with pytest.raises(ValueError, match=r"step returned 4 values; expected \(observation, reward, terminated, trunc"):
+        world(short).tasks("test")
+    bare = type("Bare", (Shelf,), {"reset": lambda self, seed: Shelf.reset(self, seed=seed)[0]})
+    with pytest.raises(ValueError, match=r"reset returned a dict; expected \(observation, info\)"):
+        world(bare).tasks("test")
+
+
+@pytest.mark.parametrize("reward", [float("nan"), "much", [1.0, 2.0]])
+def test_a_score_that_is_no_number_names_the_task(reward: Any, monkeypatch: pytest.MonkeyPatch):
+    env, judge = Shelves(), ShelvesJudge()
+    task = env.tasks("test")[0]
+    walk = random_trajectory(env, task, random.Random(0))
+    plan = PlanResult(f"greedy/{task.id}", task.id, "greedy", (Sample(walk),), 0, Budget())
+    before = Shelf.step
+    monkeypatch.setattr(Shelf, "step", lambda self, action: (before(self, action)[0], reward, True, False, {}))
+    said = f"gave nan for task '{task.id}'" if isinstance(reward, float) else "gave the reward .*; expected a number"
+    with pytest.raises(ValueError, match=said):
+        score_plans([plan], judge)
 
 
 def test_a_simulator_that_breaks_is_a_failure_of_the_episode_and_not_used_again():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,64 @@ def test_one_session_serves_all_worlds_in_turn_as_the_server_has_no_more(world: 
     judge.close()
 
 
+def test_a_world_that_was_dropped_without_close_gives_its_session_to_the_next(world: Remote):
+    again = Remote()
+    again.reset(again.tasks("test")[0])
+    del again
+    assert world.tasks("dev")
+    one, two = Remote(), Remote()  # and one that is in use is taken over
+    start = one.reset(world.tasks("test")[0])
+    assert two.reset(world.tasks("test")[0]) == start and one.simulator is None
+    two.close()
+
+
+def test_a_malformed_answer_ends_its_session_and_is_quoted(world: Remote, monkeypatch: pytest.MonkeyPatch):
+    task = world.tasks("test")[0]
+    for odd, lacks in (
+        ({}, "an object 'data'"),
+        ([], "an object 'data'"),
+        ({"data": {}}, "'reward'"),
+        ({"data": {"observation": {}, "reward": 1}}, "'done'"),
+    ):
+        episode = Episode(world, task)
+        state, ask = episode.start(), Session._ask
+        session = world.simulator
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "_ask", lambda *args, ask=ask, odd=odd: odd if ask(*args) else None)
+            failure = episode.step(state, "go left").trajectory.failure
+        assert f"with {odd}, which lacks {lacks}" in str(failure) and world.simulator is None
+        assert session.socket.state.name == "CLOSED"
+        assert Episode(world, world.tasks("test")[1]).start().trajectory.failure is None
+
+
+def test_spellings_of_a_url_are_one_server_and_one_without_scheme_is_refused(world: Remote):
+    world.reset(world.tasks("test")[0])
+    other = type("Spelt", (Remote,), {"url": Remote.url.replace("http", "HTTP") + "//"})()
+    assert other.tasks("test") == world.tasks("test") and world.simulator is None
+    other.close()
+    for url, said in ((Remote.url.removeprefix("http://"), Remote.url), ("", "http://localhost:8000")):
+        with pytest.raises(ValueError, match=f"url {url!r} is no server's address; write '{said}'"):
+            type("Spelt", (Remote,), {"url": url})().tasks("test")
+
+
+FIRST = ([], None, {}, {"data": []}, {"data": None}, {"type": "error", "data": {"message": "no"}})
+
+
+@pytest.mark.parametrize("answer", FIRST)
+def test_a_first_answer_of_another_form_is_one_error_that_quotes_it(
+    world: Remote, monkeypatch: pytest.MonkeyPatch, answer: Any
+):
+    ask = Session._ask
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_ask", lambda *args: answer if ask(*args) else None)
+        with pytest.raises(SimulatorError, match=f"server at {world.url} answered .* with {re.escape(repr(answer))}"):
+            world.tasks("test")
+        patch.setattr(Session, "_ask", lambda *_: {"type": "error", "data": {"code": "CAPACITY_REACHED"}})
+        with pytest.raises(SimulatorError, match=f"{world.url} is at capacity: it answered .*REACHED.*; end other"):
+            Session(world.url, seconds=0.1)
+    assert world.tasks("test")
+
+
 def test_what_the_server_does_not_understand_is_a_failure_of_the_episode(world: Remote):
     task = world.tasks("test")[0]
     episode = Episode(world, task)
@@ -121,8 +180,8 @@ def test_stages_one_to_five_run_while_any_reading_of_a_reward_raises(
     monkeypatch.setitem(envs.ENVIRONMENTS, "shelves", (Remote, RemoteJudge))
     before = Session._play
 
-    def play(self: Session, message: Any) -> Any:
-        return {**before(self, message), "reward": Poison()}
+    def play(self: Session, message: Any, *needed: str) -> Any:
+        return {**before(self, message, *needed), "reward": Poison()}
 
     def poison(on: bool) -> None:
         monkeypatch.setattr(Session, "_play", play if on else before)

@@ -7,6 +7,7 @@ import json
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from armap_lite.envs.base import Environment, Judge
 from armap_lite.envs.game24 import Game24, Game24Judge
 from armap_lite.envs.scienceworld import ScienceWorld, ScienceWorldJudge
 from armap_lite.envs.webshop import WebShop, WebShopJudge
-from armap_lite.trajectory import Task
+from armap_lite.trajectory import Observation, Task
 
 ENVIRONMENTS: dict[str, tuple[type[Environment], type[Judge]]] = {
     "game24": (Game24, Game24Judge),
@@ -54,23 +55,32 @@ def lookup(name: str) -> tuple[type[Environment], type[Judge]]:
     return ENVIRONMENTS[name]
 
 
-def check_replay(env: Environment, tasks: Sequence[Task]) -> None:
-    """Play each of `tasks` at random, then the same actions again. Raises ValueError where that shows something else.
+def check_replay(env: Environment, tasks: Sequence[Task], other: Environment | None = None) -> None:
+    """Play each of `tasks` at random, then the same actions in a fork. Raises ValueError where it shows something else.
 
-    States are reached by replay, so an environment has to be deterministic.
+    States are reached by replay, so an environment has to be deterministic, and its forks alike. `other`: that fork.
     """
-    rng = random.Random(0)
+    other = env.fork() if other is None else other
     for task in tasks:
-        actions, seen = list[str](), [env.reset(task)]
-        while not seen[-1].done and (options := env.admissible()) and len(actions) < (task.max_steps or env.max_steps):
-            actions.append(rng.choice(options))
-            seen.append(env.step(actions[-1]))
-        again = [env.reset(task), *map(env.step, actions)]
-        for k, (one, other) in enumerate(zip(seen, again)):
-            if one != other:
-                shown = f"after {actions[:k]} it showed {one.text[:200]!r}, and {other.text[:200]!r} in a replay"
-                way = "it has to be deterministic (a simulator: once it is reset with a seed)"
+        actions, seen = play_at_random(env, task)
+        again = [other.reset(task), *map(other.step, actions)]
+        for k, (one, two) in enumerate(zip(seen, again)):
+            if one != two:
+                name = next(f.name for f in fields(one) if getattr(one, f.name) != getattr(two, f.name))
+                shown = f"after {actions[:k]} the {name} was {getattr(one, name)!r:.200}, and in a replay"
+                shown += f" {getattr(two, name)!r:.200}"
+                way = "it has to be deterministic (a simulator: once it is reset with a seed, and whenever it is made)"
                 raise ValueError(f"environment {env.name!r} cannot be replayed: in task {task.id!r} {shown}; {way}")
+    other.release()
+
+
+def play_at_random(env: Environment, task: Task) -> tuple[list[str], list[Observation]]:
+    """The actions of a random episode, the same at each call, and what was observed before and after each."""
+    rng, actions, seen = random.Random(0), list[str](), [env.reset(task)]
+    while not seen[-1].done and (options := env.admissible()) and len(actions) < (task.max_steps or env.max_steps):
+        actions.append(rng.choice(options))
+        seen.append(env.step(actions[-1]))
+    return actions, seen
 
 
 def user_options(env: str) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from armap_lite.envs import check_replay
-from armap_lite.envs.base import Environment, Judge, SimulatorError
+from armap_lite.envs import checks
+from armap_lite.envs.base import Environment, Judge
+from armap_lite.envs.simulators import Simulators
 from armap_lite.storage import assets
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -16,16 +17,16 @@ from armap_lite.trajectory import Observation, Task, Trajectory
 class GymnasiumEnvironment(Environment):
     """A simulator with Gymnasium's `reset` and `step`, put into words by a subclass. Its reward is never read here.
 
-    A task is a seed, and a state is that seed and actions. `tasks` raises ValueError where a replay ends elsewhere.
+    A task is a seed, and a state is that seed and actions. `tasks` raises ValueError where a check fails.
     """
 
     metric, max_concurrent_episodes = "reward", 16  # each episode has a simulator of its own
-    seeds: Mapping[str, range] = {"train": range(200), "dev": range(1000, 1050), "test": range(2000, 2100)}
+    seeds: Mapping[str, Sequence[int]] = {"train": range(200), "dev": range(1000, 1050), "test": range(2000, 2100)}
     show = "always"  # of every observation: see `Observation.show`
     simulator: Any = None  # the one that runs the current episode
 
     def __init__(self) -> None:
-        self._idle: list[Any] = []  # simulators; forks share these two
+        self._simulators = Simulators()  # forks share these two
         self._tasks: dict[str, list[Task]] = {}
         self._actions: Mapping[str, Any] = {}
 
@@ -49,10 +50,8 @@ class GymnasiumEnvironment(Environment):
         if split not in self.seeds:
             raise ValueError(f"split {split!r} is not known; there is {', '.join(self.seeds)}")
         if split not in self._tasks:
-            asked = {seed: self.instruction(*self._start(seed)) for seed in self.seeds[split]}
-            tasks = [Task(f"{self.name}-{s}", self.name, split, text, {"seed": s}) for s, text in asked.items()]
-            check_replay(self, tasks[:3])
-            self._tasks[split] = tasks
+            with self._copy(_simulators=Simulators()) as other:
+                self._tasks[split] = checks.seeded_tasks(self, split, other)
             self.release()
         return list(self._tasks[split])
 
@@ -69,36 +68,38 @@ class GymnasiumEnvironment(Environment):
         return tuple(self._actions)
 
     def fork(self) -> GymnasiumEnvironment:
-        other = copy.copy(self)
-        other.simulator = other.at = None
-        return other
+        return self._copy()
 
     def release(self) -> None:
-        self._idle += [] if self.simulator is None else [self.simulator]
+        self._simulators.give(self.simulator)
         self.simulator = self.at = None
 
     def close(self) -> None:
-        self.release()
-        while self._idle:
-            self._idle.pop().close()
+        self.simulator = self.at = None
+        self._simulators.close()  # those of forks, too
+
+    def _copy(self, **changed: Any) -> GymnasiumEnvironment:
+        other = copy.copy(self)
+        vars(other).update(changed, simulator=None, at=None)
+        return other
 
     def _start(self, seed: int) -> tuple[Any, Mapping[str, Any]]:
         self.at = None
-        if self.simulator is None:
-            self.simulator = self._idle.pop() if self._idle else self.make()
+        if self.simulator not in self._simulators:
+            self.simulator = self._simulators.take(self.make)
         return self._call("reset", seed=seed)
 
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
-        try:
-            return getattr(self.simulator, method)(*args, **options)
-        except Exception as error:
-            self.simulator = self.at = None  # not used again
-            raise SimulatorError(f"{self.name}: {method} failed with {type(error).__name__}: {error}") from error
+        with self._simulators.using(self, method) as simulator:
+            answer = getattr(simulator, method)(*args, **options)
+        return checks.parts(self.name, method, answer)
 
     def _observe(self, observation: Any, info: Mapping[str, Any], done: bool) -> Observation:
-        self._actions = {} if done else self.actions(observation, info)
-        picture = assets.save_frame(self._call("render")) if self.simulator.render_mode == "rgb_array" else None
-        return Observation(self.describe(observation, info), self.admissible(), done, picture, self.show)
+        self._actions = {} if done else checks.said(self, "actions", observation, info)
+        drawn = getattr(self.simulator, "render_mode", None) == "rgb_array"
+        picture = assets.save_frame(checks.frame(self.name, self._call("render"))) if drawn else None
+        text = checks.said(self, "describe", observation, info)
+        return Observation(text, self.admissible(), done, picture, self.show)
 
 
 class GymnasiumJudge(GymnasiumEnvironment, Judge):
@@ -115,5 +116,5 @@ class GymnasiumJudge(GymnasiumEnvironment, Judge):
 
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
         answer = super()._call(method, *args, **options)
-        self.total += float(answer[1] or 0.0) if method == "step" else 0.0
+        self.total += checks.reward(self.name, answer[1]) if method == "step" else 0.0
         return answer

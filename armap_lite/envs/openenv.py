@@ -10,10 +10,11 @@ import contextlib
 import json
 import re
 import time
+import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar
-from weakref import WeakValueDictionary
 
+from armap_lite.envs import checks
 from armap_lite.envs.base import SimulatorError
 from armap_lite.envs.gymnasium import GymnasiumEnvironment, GymnasiumJudge
 
@@ -32,39 +33,40 @@ class Session:
         except ImportError as error:
             raise SimulatorError("an OpenEnv server needs `pip install 'armap-lite[openenv]'`") from error
 
-        self.url, self.seconds, self._stack = url, seconds, contextlib.ExitStack()
-        address, deadline = re.sub("^http", "ws", url.rstrip("/")) + "/ws", time.monotonic() + seconds
+        self.url, self.seconds, self._stack = checks.address(url), seconds, contextlib.ExitStack()
+        address, deadline = re.sub("^http", "ws", self.url) + "/ws", time.monotonic() + seconds
         while True:
             try:
                 self.socket = self._stack.enter_context(connect(address, open_timeout=seconds, max_size=None))
-                answer = self._ask({"type": "state"})["data"]
+                answer = self._ask({"type": "state"})
             except Exception as error:
                 raise SimulatorError(f"no OpenEnv server answers at {url} ({error}); is it running?") from error
-            if answer.get("code") != "CAPACITY_REACHED":
+            if "CAPACITY_REACHED" not in repr(answer):
                 break
             self.close()
             if time.monotonic() > deadline:
                 way = "end other clients, or start the server with a larger max_concurrent_envs"
-                raise SimulatorError(f"{url}: {answer['message']}; {way}")
+                raise SimulatorError(f"{url} is at capacity: it answered {answer}; {way}")
             time.sleep(0.05)  # the session that was closed last is still ending
+        try:
+            checks.fields(self.url, {"type": "state"}, answer)
+        except SimulatorError:
+            self.close()
+            raise
 
     def reset(self, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
         answer = self._play({"type": "reset", "data": {"seed": seed}})
         return answer["observation"], answer.get("metadata") or {}
 
     def step(self, action: Mapping[str, Any]) -> tuple[dict[str, Any], float | None, bool, bool, dict[str, Any]]:
-        answer = self._play({"type": "step", "data": dict(action)})
+        answer = self._play({"type": "step", "data": dict(action)}, "reward", "done")
         return answer["observation"], answer["reward"], answer["done"], False, answer.get("metadata") or {}
 
     def close(self) -> None:
         self._stack.close()
 
-    def _play(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        answer = self._ask(message)
-        if answer["type"] != "observation":
-            self.close()
-            raise SimulatorError(f"the server at {self.url} answered {message} with {answer['data']}")
-        return answer["data"]
+    def _play(self, message: Mapping[str, Any], *needed: str) -> dict[str, Any]:
+        return checks.fields(self.url, message, self._ask(message), *needed, "observation")
 
     def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -85,14 +87,19 @@ class OpenEnvironment(GymnasiumEnvironment):
 
     url: str
     max_concurrent_episodes = 1
-    _holders: ClassVar[WeakValueDictionary[str, OpenEnvironment]] = WeakValueDictionary()  # by URL
+    # By URL: the world that uses the session, and the session, which lives on when a world is dropped without `close`.
+    _sessions: ClassVar[dict[str, tuple[weakref.ref[OpenEnvironment], Session]]] = {}
 
     def make(self) -> Session:
-        holder = self._holders.get(self.url)
-        if holder is not None:
-            holder.close()
-        self._holders[self.url] = self
-        return Session(self.url)
+        url = checks.address(getattr(self, "url", ""))
+        if url in self._sessions:
+            world, session = self._sessions.pop(url)
+            if (holder := world()) is not None:
+                holder.close()
+            session.close()
+        session = Session(url)
+        self._sessions[url] = weakref.ref(self), session
+        return session
 
     def fork(self) -> OpenEnvironment:
         return self
