@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file
@@ -683,6 +685,8 @@ FAMILIES: dict[str, tuple[Any, int]] = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_vision_language_model_reads_as_it_does_itself(family: str, album: list[str], tmp_path: Path):
+    if family == "smolvlm" and Version(transformers.__version__) < Version("5.23"):
+        pytest.skip("SmolVLM of this release takes a patch's side for the number of a picture's tokens")
     config, tokens = FAMILIES[family]
     path = save_model(tmp_path / "vlm", config)
     TOKENIZER.save_pretrained(path)
