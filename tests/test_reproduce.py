@@ -211,12 +211,22 @@ def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: P
         ({"test_tasks": 0}, "test_tasks=0: expected"),
         ({"engine": {"dtype": "float16"}}, "engine has no option 'dtype'; it has capacity, pack"),
         ({"planners": {"best_of_nn": {}}}, "planner 'best_of_nn' is not known; there is sampling,"),
+        ({"planners": {"mcts": {"finish": True}}}, "no option 'finish'; it is called 'expand_terminal_siblings' now"),
+        ({"planners": {"reflexion": {"n": 3}}}, "planner reflexion has no option 'n'; it has trials, threshold,"),
+        ({"planners": {"greedy": {"n": 3}}}, "planner greedy has no option 'n'; it has none"),
+        ({"planners": {"mcts": {"env_steps": {"of": "greedy"}}}}, "mcts takes the budget of None"),
     ],
 )
 def test_a_wrong_size_is_refused_before_anything_is_written(change: dict, message: str, tmp_path: Path):
     with pytest.raises(ValueError, match=re.escape(message)):
         Run("game24", "fast", tmp_path / "out", **change)
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_a_term_that_the_world_does_not_have_are_refused_with_the_world(tmp_path: Path):
+    run = Run("game24", "fast", tmp_path, control_weights={"price": (0.0, 1.0)})
+    with pytest.raises(ValueError, match="no term 'price' in game24; it has multiplications and divisions"):
+        _ = run.train_tasks
 
 
 def test_the_real_command_ends_with_status_1_and_one_line():

@@ -94,7 +94,11 @@ class Run:
 
     @functools.cached_property
     def env(self) -> Environment:
-        return envs.make(self.name, **self.settings.env_options)
+        env = envs.make(self.name, **self.settings.env_options)
+        if unknown := sorted(self.settings.control_weights.keys() - env.terms.keys()):
+            env.close()
+            raise ValueError(f"control_weights: no term {unknown[0]!r} in {self.name}; it has {', '.join(env.terms)}")
+        return env
 
     @functools.cached_property
     def lm(self) -> LanguageModel:

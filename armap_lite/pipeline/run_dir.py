@@ -11,6 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from armap_lite import planners
 from armap_lite.llms import spec
 from armap_lite.reward import config
 from armap_lite.storage.store import write_atomic
@@ -23,9 +24,7 @@ FORMER_NAMES = {  # of settings, in a run.json that an earlier version wrote
     "negatives": "num_negatives",
     "texts": "num_drafts",
     "mirror": "swap_roles",
-    "finish": "expand_terminal_siblings",
-    "draws": "num_action_samples",
-    "depth": "max_branching_depth",
+    **planners.FORMER_NAMES,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from armap_lite.envs.base import Environment
 from armap_lite.episode import Episode
 from armap_lite.planners.base import Budget, PlanResult, Sample, Search
 from armap_lite.planners.best_of_n import best_of_n
-from armap_lite.planners.mcts import mcts
+from armap_lite.planners.mcts import MCTSConfig, mcts
 from armap_lite.planners.reflexion import reflexion
 from armap_lite.planners.sampling import greedy, sampling
 from armap_lite.storage.store import JsonlStore, has_ids, read_jsonl
@@ -26,18 +28,37 @@ PLANNERS: dict[str, Callable[..., Awaitable[PlanResult]]] = {
     "reflexion": reflexion,
     "mcts": mcts,
 }
+FORMER_NAMES = {  # of options
+    "finish": "expand_terminal_siblings",
+    "draws": "num_action_samples",
+    "depth": "max_branching_depth",
+}
 
 __all__ = ["PLANNERS", "Budget", "PlanResult", "Sample", "Search", "complete", "load", "plan", *PLANNERS]
 
 
 def check(planners: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises ValueError for an unknown planner, or one that stands before the planner whose budget it takes."""
+    """Raises ValueError for an unknown planner or option, or a planner before the one whose budget it takes."""
     if unknown := sorted(set(planners) - set(PLANNERS)):
         raise ValueError(f"planner {unknown[0]!r} is not known; there is {', '.join(PLANNERS)}")
     for i, (name, settings) in enumerate(planners.items()):
-        for value in settings.values():
-            if isinstance(value, Mapping) and value["spent_by"] not in list(planners)[:i]:
-                raise ValueError(f"{name} takes the budget of {value['spent_by']!r}, which has to be planned before it")
+        known = _options(name)
+        for option, value in settings.items():
+            if option not in known:
+                now = FORMER_NAMES.get(option)
+                hint = f"it is called {now!r} now" if now in known else f"it has {', '.join(known) or 'none'}"
+                raise ValueError(f"planner {name} has no option {option!r}; {hint}")
+            if isinstance(value, Mapping) and value.get("spent_by") not in list(planners)[:i]:
+                said = f"{name} takes the budget of {value.get('spent_by')!r}, which has to be planned before it"
+                raise ValueError(said)
+
+
+def _options(name: str) -> list[str]:
+    """The options of planner `name`."""
+    if PLANNERS[name] is mcts:
+        return [field.name for field in dataclasses.fields(MCTSConfig)]
+    parameters = inspect.signature(PLANNERS[name]).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 async def plan(
