@@ -4,30 +4,18 @@ python tests/llama_server.py MODEL.gguf NAME [CONTEXT]: prints its address once 
 requests share, 2048 by default.
 """
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from server_process import server_process
+
 
 @contextmanager
 def serving(model: str, name: str, context: int = 2048) -> Iterator[str]:
-    """Such a server in a process of its own: its URL. It ends with the block, whatever happens to it."""
-    command, pipe = [sys.executable, __file__, model, name, str(context)], subprocess.PIPE
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
-    ) as server:
-        assert server.stdin and server.stdout
-        try:
-            address = server.stdout.readline().strip()
-            assert address, f"{__file__} ended with status {server.wait(10)}; run it by hand to see why"
-            yield f"{address}/v1"
-        finally:
-            server.stdin.close()
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
+    """Such a server in a process of its own: its URL."""
+    with server_process(__file__, model, name, str(context)) as address:
+        yield f"{address}/v1"
 
 
 if __name__ == "__main__":

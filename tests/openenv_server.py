@@ -9,32 +9,20 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from server_process import server_process
+
 
 @contextmanager
 def serving(folder: str | None = None, noise: bool = False) -> Iterator[str]:
-    """Such a server in a process of its own: its URL. It ends with the block, whatever happens to it."""
-    command, pipe = [sys.executable, __file__, folder or "", "noise" if noise else ""], subprocess.PIPE
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
-    ) as server:
-        assert server.stdin and server.stdout
-        try:
-            address = server.stdout.readline().strip()
-            assert address, f"{__file__} ended with status {server.wait(10)}; run it by hand to see why"
-            yield address
-        finally:
-            server.stdin.close()
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
+    """Such a server in a process of its own: its URL."""
+    with server_process(__file__, folder or "", "noise" if noise else "") as address:
+        yield address
 
 
 def plain(shelf: Any) -> None:
