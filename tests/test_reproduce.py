@@ -223,6 +223,28 @@ def test_a_wrong_size_is_refused_before_anything_is_written(change: dict, messag
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ('{"env":', "is torn"),
+        ("", "is torn"),
+        ("[]", r"holds \[\], no JSON object"),
+        ("[" * 100_000, "is torn"),
+        ('{"policy": "smollm2"}', "is not as a run writes it"),
+        ('{"policy": 5}', "is not as a run writes it"),
+        ('{"policy": "5"}', "is not as a run writes it"),
+        ('{"planners": {}}', "is not as a run writes it"),
+    ],
+)
+def test_a_run_json_that_cannot_be_read_is_one_clear_error(content: str, fault: str, tmp_path: Path):
+    run = Run("game24", "fast", tmp_path)
+    run.path("trajectories.jsonl").touch()
+    run.path("run.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"run\.json {fault}.*; take another folder .* delete the one it is in$"):
+        Run("game24", "fast", tmp_path)
+    assert run.path("run.json").read_text(encoding="utf-8") == content
+
+
 def test_weights_of_a_term_that_the_world_does_not_have_are_refused_with_the_world(tmp_path: Path):
     run = Run("game24", "fast", tmp_path, control_weights={"price": (0.0, 1.0)})
     with pytest.raises(ValueError, match="no term 'price' in game24; it has multiplications and divisions"):
@@ -445,6 +467,42 @@ def test_the_report_escapes_what_it_shows(finished: Path):
         f"A curve' onload='alert(1) {HOSTILE}",
         "bare bones",
     }
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ('{"rows": [', "is torn"),
+        ('{"rows": []}', "'reward_model' is missing"),
+        ('{"rows": [], "reward_model": [], "control": []}', "rows is empty"),
+        ('{"rows": [5], "reward_model": [], "control": []}', "07_results"),
+        ('{"rows": [{"env": "game24"}], "reward_model": [], "control": []}', "rows[0]: missing fields"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_read_is_named_and_nothing_is_written(
+    content: str, fault: str, finished: Path, capsys: pytest.CaptureFixture
+):
+    file = finished / "game24/evaluation.json"
+    file.write_text(content, encoding="utf-8")
+    assert main(["report", str(finished)]) == 1
+    said = capsys.readouterr().err
+    assert str(file) in said and fault in said and said.endswith("; run notebook 07_results again\n")
+    assert not (finished / "results.json").exists()
+
+
+def test_without_a_report_there_are_no_results(finished: Path, capsys: pytest.CaptureFixture):
+    answers = finished / "game24/answers.json"
+    answers.write_text("{", encoding="utf-8")
+    assert main(["report", str(finished)]) == 1
+    assert f"{answers} is torn" in capsys.readouterr().err and not (finished / "results.json").exists()
+    answers.unlink()
+    assert main(["report", str(finished)]) == 0
+    kept = {name: (finished / name).read_bytes() for name in ("results.json", "report.html")}
+    rows = [row | {"mean": 0.5} for row in FINDINGS["rows"]]
+    (finished / "game24/evaluation.json").write_text(json.dumps({**FINDINGS, "rows": rows}), encoding="utf-8")
+    answers.write_text("{", encoding="utf-8")
+    assert main(["report", str(finished)]) == 1
+    assert {name: (finished / name).read_bytes() for name in kept} == kept
 
 
 def test_wrong_findings_stop_the_report_and_keep_the_old_one(finished: Path, capsys: pytest.CaptureFixture):

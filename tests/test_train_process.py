@@ -329,3 +329,28 @@ def test_what_a_training_depends_on():
     ]
     assert all(one != other for i, one in enumerate(kinds) for other in kinds[:i])
     assert kinds[0] == json.loads(json.dumps(trained_on(pairs, RewardConfig(), TrainingConfig(), 0)))
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ('{"keep":', "is torn"),
+        ("[]", "holds [], no JSON object"),
+        ('{"blob": 1}', "RewardConfig has no field 'blob'; it has backbone, "),
+        ('{"max_tokens": "x"}', "max_tokens='x': expected int"),
+        ('{"max_tokens": true}', "max_tokens=True: expected int"),
+        ('{"keep": 3, "num_layers": 4}', "'keep' is the former name of 'num_layers', which is there too"),
+    ],
+)
+def test_a_reward_json_that_cannot_be_read_is_one_clear_error(content: str, fault: str, tmp_path: Path):
+    file = tmp_path / "reward.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"{re.escape(str(file))}.*{re.escape(fault)}.*; train the model again"):
+        reward.load(tmp_path)
+
+
+def test_a_former_field_names_the_present_one():
+    with pytest.raises(ValueError, match="no field 'keep'; it is called 'num_layers' now"):
+        RewardConfig(keep=3)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="no field 'checks'; it is called 'num_validations' now"):
+        TrainingConfig(checks=3)  # type: ignore[call-arg]

@@ -14,7 +14,7 @@ from armap_lite import synthesize
 from armap_lite.display import figures, pages
 from armap_lite.display.tables import results_table
 from armap_lite.llms.answers import invalid_action_summary
-from armap_lite.storage.store import write_atomic
+from armap_lite.storage.store import read_json, write_atomic
 
 
 def write_report(out: Path) -> Path:
@@ -22,7 +22,7 @@ def write_report(out: Path) -> Path:
 
     Returns the path of the report. Where rendering fails, the previous report and site stay.
     """
-    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    results = read_json(out / "results.json", "write it again with 'python -m armap_lite report'")
     names = dict.fromkeys(row["env"] for row in results["rows"])
     run = {
         "name": out.resolve().name,
@@ -64,7 +64,7 @@ def describe(out: Path, env: str, results: dict[str, Any]) -> dict[str, Any]:
     """What the template `environment.html` shows of `env`: setting, result table, reward model, counters, figures."""
     rows = [row for row in results["rows"] if row["env"] == env]
     answers = out / env / "answers.json"
-    counts = json.loads(answers.read_text(encoding="utf-8")) if answers.is_file() else None
+    counts = read_json(answers, "delete it, and counting starts anew") if answers.is_file() else None
     return {
         "name": env,
         "setting": rows[0],

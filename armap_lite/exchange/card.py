@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +12,7 @@ from jinja2 import Template
 
 from armap_lite.statistics import pair_metrics
 from armap_lite.storage.assets import ASSETS
-from armap_lite.storage.store import write_atomic
+from armap_lite.storage.store import read_json, write_atomic
 
 
 def write(exported: dict[str, Any], model: Path | str, out: Path | str) -> Path:
@@ -54,4 +53,4 @@ def _licence(backbone: str) -> str | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_json(file, "delete it, and run its notebook again") if file.is_file() else {}

@@ -18,7 +18,7 @@ from armap_lite.display.report import write_report
 from armap_lite.llms.spec import identity
 from armap_lite.pipeline import profiles, results
 from armap_lite.pipeline.run import Run
-from armap_lite.storage.store import write_atomic
+from armap_lite.storage.store import read_json, write_atomic
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 # The file that each notebook writes last, under the folder of its run.
@@ -87,8 +87,8 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     models = {name: identity(m) for name in ("POLICY", "REWARD", "DATA_LLM") if (m := parameters.get(name))}
     key = {"parameters": parameters | models, "source": hashlib.sha256(notebook.read_bytes()).hexdigest()}
     if target.is_file() and stamp.is_file():
-        done = json.loads(stamp.read_text(encoding="utf-8"))
-        if done["key"] == key and done.get("files") == stage_fingerprints(target):
+        done = read_json(stamp, "delete it, and the notebook runs again")
+        if done.get("key") == key and done.get("files") == stage_fingerprints(target):
             print(f"    done before, {done['seconds']:.0f} s", flush=True)
             return
     if unknown := sorted(set(parameters) - set(papermill.inspect_notebook(str(notebook)))):
@@ -158,9 +158,18 @@ def title_cell(notebook: Path) -> str:
 def gather(out: Path) -> Path:
     """Write `results.json` and `report.html` from what the notebooks left under `out`. Returns the report's path."""
     found = [out / name / "evaluation.json" for name in envs.ENVIRONMENTS]
-    parts = [json.loads(file.read_text(encoding="utf-8")) for file in found if file.is_file()]
+    parts = [results.read_part(file) for file in found if file.is_file()]
     if not parts:
         raise ValueError(f"{out} holds no evaluation yet; run 'python -m armap_lite reproduce --out {out}' first")
-    columns = {key: [row for part in parts for row in part[key]] for key in ("rows", "reward_model", "control")}
-    results.write(out / "results.json", results.versions(), **columns)
-    return write_report(out)
+    columns = {key: [row for part in parts for row in part[key]] for key in results.LISTS}
+    file = out / "results.json"
+    before = file.read_bytes() if file.is_file() else None
+    results.write(file, results.versions(), **columns)
+    try:
+        return write_report(out)
+    except BaseException:  # results and report belong together
+        if before is None:
+            file.unlink()
+        else:
+            write_atomic(file, before)
+        raise

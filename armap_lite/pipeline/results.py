@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite import evaluate
-from armap_lite.storage.store import write_atomic
+from armap_lite.storage.store import read_json, write_atomic
 
 NUMBER = int | float
-SCHEMA: dict[str, Any] = {"schema": int, "versions": dict, "rows": list, "reward_model": list, "control": list}
+LISTS = ("rows", "reward_model", "control")
+SCHEMA: dict[str, Any] = {"schema": int, "versions": dict, **dict.fromkeys(LISTS, list)}
 ROW: dict[str, Any] = {
     **dict.fromkeys(("env", "env_version", "split", "metric", "planner", "policy"), str),
     "reward_model": str | None,
@@ -34,6 +35,21 @@ REWARD_ROW: dict[str, Any] = {
     "shortened": NUMBER,  # share of the trajectories in its training pairs that lost their middle
     "shortened_planned": NUMBER,  # the same share of the attempts that it scored in planning
 }
+
+
+def read_part(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """The lists of one environment's evaluation.json. Raises ValueError with the file's name if they are not valid."""
+    way_out = "run notebook 07_results again"
+    part = read_json(file, way_out)
+    try:
+        lists = {name: part[name] for name in LISTS}
+        validate({"schema": 1, "versions": {}, **lists})
+        if not lists["rows"]:
+            raise ValueError("rows is empty")
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        said = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{file}: {said}; {way_out}") from error
+    return lists
 
 
 def versions() -> dict[str, str | None]:

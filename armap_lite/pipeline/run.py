@@ -27,7 +27,7 @@ from armap_lite.llms.base import LanguageModel
 from armap_lite.pipeline import evaluation, profiles, training_process
 from armap_lite.pipeline.run_dir import FORMER_NAMES, RunDir
 from armap_lite.planners.base import PlanResult
-from armap_lite.storage.store import write_atomic
+from armap_lite.storage.store import read_json, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
 
@@ -233,7 +233,7 @@ class Run:
             if not reward.is_finished(config.backbone):
                 models["untrained_"] = reward.untrained(config, self.seed)
             write_atomic(file, json.dumps(evaluation.score_pairs(await self.test_pairs(), models)))
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file, "delete it, and the pairs are ranked anew")
 
     # Stage 4
 

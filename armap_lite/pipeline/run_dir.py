@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from armap_lite import planners
 from armap_lite.llms import spec
 from armap_lite.reward import config
-from armap_lite.storage.store import write_atomic
+from armap_lite.storage.store import read_json, write_atomic
 
 FORMAT = 2  # of the stage files: trajectories say what a transcript keeps of them
 COUNTER_FILES = ("seconds.json", "answers.json")  # seconds of each planner; how a server answered
@@ -43,22 +43,26 @@ class RunDir:
         Raises ValueError if the folder holds results of another one.
         """
         ours = comparable({name: repr(value) for name, value in {"format": FORMAT, **configuration}.items()})
-        file = self.path("run.json")
+        file, way_out = self.path("run.json"), "take another folder (RUN_DIR in a notebook, OUT with make), or delete "
         if file.is_file() and any(other != file for other in self.folder.iterdir()):
-            theirs = comparable({"reward_options": "''", **json.loads(file.read_text(encoding="utf-8"))})
+            saved = read_json(file, f"{way_out}the one it is in")
+            try:
+                theirs = comparable({"reward_options": "''", **saved})
+            except (ValueError, TypeError, AttributeError, SyntaxError) as error:
+                said = f"{file} is not as a run writes it ({error}); {way_out}the one it is in"
+                raise ValueError(said) from error
             different = [name for name in ours if ours[name] != theirs.get(name)]
             if different:
                 made = "with " + ", ".join(f"{name}={theirs.get(name)}" for name in different)
                 if "format" in different:
                     made = "by another version of armap-lite, whose files cannot be continued"
-                way_out = "take another folder (RUN_DIR in a notebook, OUT with make), or delete this one"
-                raise ValueError(f"{self.folder} was made {made}; {way_out}")
+                raise ValueError(f"{self.folder} was made {made}; {way_out}this one")
         write_atomic(file, json.dumps(ours, indent=1))
 
     def counts(self, name: str) -> dict[str, Any]:
         """The counters in `name`, one of COUNTER_FILES; empty before the first count."""
         file = self.path(name)
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return read_json(file, "delete it, and counting starts anew") if file.is_file() else {}
 
     def add_counts(self, name: str, counts: Mapping[str, float]) -> None:
         """Add `counts` to the counters in `name`, which sum over all calls of the stages."""

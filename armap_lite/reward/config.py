@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from armap_lite.storage import store
 from armap_lite.trajectory import PreferencePair
 
+Config = TypeVar("Config")
 FEWEST_TOKENS = 8  # smallest max_tokens: with fewer, hardly a word of either end of a text is left
 FORMER_NAMES = {  # of fields, in files that an earlier version wrote
     "keep": "num_layers",
@@ -24,11 +27,41 @@ FORMER_NAMES = {  # of fields, in files that an earlier version wrote
 }
 
 
+KINDS: dict[str, Any] = {"int": int, "float": int | float, "str": str, "bool": bool, "None": type(None)}
+
+
 def current_names(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """`fields` of a configuration in a file, under the names they have now."""
-    return {FORMER_NAMES.get(name, name): value for name, value in fields.items()}
+    """`fields` of a file by the names they have now. Raises ValueError for a field given under both names."""
+    now = {FORMER_NAMES.get(name, name): value for name, value in fields.items()}
+    if len(now) < len(fields):
+        twice = [name for name in fields if FORMER_NAMES.get(name) in fields]
+        raise ValueError(f"{twice[0]!r} is the former name of {FORMER_NAMES[twice[0]]!r}, which is there too")
+    return now
 
 
+def checked(kind: type[Config]) -> type[Config]:
+    """The dataclass `kind`, which raises ValueError for a field that it does not have, or a value of another type."""
+    fields, made = dataclasses.fields(kind), kind.__init__  # type: ignore[misc, arg-type]
+
+    @functools.wraps(made)
+    def init(self: Any, *values: Any, **named: Any) -> None:
+        known = [field.name for field in fields]
+        if unknown := [name for name in named if name not in known]:
+            now = FORMER_NAMES.get(unknown[0])
+            hint = f"it is called {now!r} now" if now in known else f"it has {', '.join(known)}"
+            raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}; {hint}")
+        for name, value in {**dict(zip(known, values)), **named}.items():
+            expected = str(next(field.type for field in fields if field.name == name))
+            kinds = tuple(KINDS[one] for one in expected.split(" | "))
+            if not isinstance(value, kinds) or (isinstance(value, bool) and expected != "bool"):
+                raise ValueError(f"{name}={value!r}: expected {expected}")
+        made(self, *values, **named)
+
+    kind.__init__ = init  # type: ignore[method-assign]
+    return kind
+
+
+@checked
 @dataclass(frozen=True)
 class RewardConfig:
     """Architecture of a reward model; saved beside its weights."""
@@ -53,10 +86,16 @@ class RewardConfig:
 
     @classmethod
     def read(cls, file: Path) -> RewardConfig:
-        """The configuration in `file`, a reward.json."""
-        return cls(**current_names(json.loads(file.read_text(encoding="utf-8"))))
+        """The configuration in `file`, a reward.json. Raises ValueError with its name if it holds none."""
+        way_out = "train the model again, or take its folder anew from where it came"
+        fields = store.read_json(file, way_out)
+        try:
+            return cls(**current_names(fields))
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}; {way_out}") from error
 
 
+@checked
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a reward model is trained; each field is explained where its value is chosen, in `profiles.py`."""
@@ -109,12 +148,5 @@ def same_source(known: Any, mine: dict[str, Any]) -> bool:
     return {**known, **now} == mine
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`, which training wrote. Raises ValueError, with its name, if there is none."""
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is torn ({error}); delete it, and training starts anew") from error
-    if not isinstance(known, dict):
-        raise ValueError(f"{file} holds no JSON object; delete it, and training starts anew")
-    return known
+# The JSON object in a file that training wrote.
+read_json = functools.partial(store.read_json, way_out="delete it, and training starts anew")

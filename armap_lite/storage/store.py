@@ -116,6 +116,17 @@ def has_ids(path: Path, ids: Iterable[str]) -> bool:
     return path.exists() and {record["id"] for record in read_jsonl(path)}.issuperset(ids)
 
 
+def read_json(path: str | Path, way_out: str) -> dict[str, Any]:
+    """The JSON object in `path`, one of our own files. Raises ValueError with its name, the fault and the `way_out`."""
+    try:
+        known = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is torn ({error}); {way_out}") from error
+    if not isinstance(known, dict):
+        raise ValueError(f"{path} holds {known!r:.40}, no JSON object; {way_out}")
+    return known
+
+
 def write_atomic(path: str | Path, data: str | bytes) -> None:
     """Replace a whole file, so that readers see the old one or the new one, never a part. Text becomes UTF-8."""
     path = Path(path)
