@@ -90,9 +90,9 @@ def test_keep_cuts_the_layers_above():
         expected = full.norm(hidden[2])
         short = RewardNetwork(full, RewardConfig(num_layers=2, trainable="all"))
         assert torch.equal(short.backbone(ids).last_hidden_state, expected)
-    assert seeded(3, lambda: RewardNetwork(LlamaModel(tiny_config()), RewardConfig(num_layers=None))).backbone.layers[
-        2:
-    ]
+    assert seeded(
+        3, lambda: RewardNetwork(LlamaModel(tiny_config()), RewardConfig(num_layers=None, trainable="all"))
+    ).backbone.layers[2:]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -289,3 +289,8 @@ def test_a_text_that_is_shortened_says_so():
     short, long = walk([]), walk(["8 * 3 = 24"] * 5)
     assert [model.encode("go", trajectory)[1] for trajectory in (short, long)] == [False, True]
     assert np.isfinite(model.score(["go"], [long])).all()
+
+
+def test_more_layers_to_train_than_are_kept_are_refused():
+    with pytest.raises(ValueError, match="trainable='top:3', but 2 layers are kept; choose up to top:2"):
+        RewardNetwork(LlamaModel(tiny_config()), RewardConfig(num_layers=2, trainable="top:3"))

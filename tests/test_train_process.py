@@ -27,7 +27,7 @@ from tiny import tiny_folder
 
 from armap_lite import reward, synthesize
 from armap_lite.exchange import preferences
-from armap_lite.pipeline import training_process
+from armap_lite.pipeline import commands, training_process
 from armap_lite.pipeline.run import Run
 from armap_lite.pipeline.run_dir import RunDir
 from armap_lite.pipeline.training_process import TrainingError
@@ -78,7 +78,7 @@ def trainings(out: Path) -> list[psutil.Process]:
 NOTEBOOK = """
 import json
 from pathlib import Path
-from armap_lite.pipeline import training_process
+from armap_lite.pipeline import commands, training_process
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
 told = json.loads({settings!r})
@@ -354,3 +354,36 @@ def test_a_former_field_names_the_present_one():
         RewardConfig(keep=3)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="no field 'checks'; it is called 'num_validations' now"):
         TrainingConfig(checks=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ({"schedule": "cosine"}, "schedule='cosine': expected one of linear, constant"),
+        ({"monitor": "val_margin"}, "monitor='val_margin': expected one of val_accuracy, val_loss"),
+        ({"warmup": 1.0}, "warmup=1.0: expected a share"),
+        ({"warmup": math.nan}, "warmup=nan: expected a share"),
+        ({"patience": 0}, "patience=0: expected at least 1"),
+        ({"epochs": 0.5}, "epochs=0.5: expected int"),
+        ({"lr": -1.0}, "lr=-1.0: expected a number, at least 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_trained_with_is_refused_at_once(field: dict[str, Any], expected: str):
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        TrainingConfig(**field)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--trainer", "[]"], "argument --trainer: '[]' is no JSON object"),
+        (["--trainer", "{bad"], "argument --trainer: '{bad' is no JSON object"),
+        (["--keep", "3"], "argument --keep: it is called --num-layers now"),
+        (["--checks", "2"], "argument --checks: it is called --num-validations now"),
+        (["--train", "all"], "argument --train: it is called --trainable now"),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_refused(options: list[str], said: str, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        commands.main(["train", "--pairs", "p.jsonl", "--out", "o", *options])
+    assert said in capsys.readouterr().err

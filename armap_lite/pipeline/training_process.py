@@ -23,7 +23,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from armap_lite.llms.spec import parse_spec
-from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source, trained_on
+from armap_lite.reward.config import FORMER_NAMES, RewardConfig, TrainingConfig, read_json, same_source, trained_on
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 
@@ -157,7 +157,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 metavar="NAME" if field.name == "backbone" else "X",
                 help=f"default: {shown}",
             )
-    parser.add_argument("--trainer", type=json.loads, default={}, metavar="JSON", help="options of Lightning's Trainer")
+    parser.add_argument("--trainer", type=_options, default={}, metavar="JSON", help="options of Lightning's Trainer")
+    for former, now in FORMER_NAMES.items():
+        renamed = functools.partial(_renamed, _flag(now))
+        parser.add_argument(_flag(former), type=renamed, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--attended", action="store_true", help=argparse.SUPPRESS)  # ends when stdin is closed
 
 
@@ -218,6 +221,21 @@ def _value(annotation: str, text: str) -> Any:
         return {"true": True, "false": False}[text.lower()] if kind == "bool" else read[kind](text)
     except (KeyError, ValueError):
         raise argparse.ArgumentTypeError(f"{text!r} is no {kind}") from None
+
+
+def _options(text: str) -> dict[str, Any]:
+    """The options of Lightning's Trainer in `text`, a JSON object."""
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(found := json.loads(text), dict):
+            return found
+    raise argparse.ArgumentTypeError(
+        f'{text!r:.80} is no JSON object; expected one such as \'{{"accelerator": "cpu"}}\''
+    )
+
+
+def _renamed(now: str, text: str) -> Any:
+    """Refuse an option by its former name."""
+    raise argparse.ArgumentTypeError(f"it is called {now} now")
 
 
 def _end_with_parent() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from armap_lite.storage import store
 from armap_lite.trajectory import PreferencePair
 
 Config = TypeVar("Config")
+SCHEDULES = ("linear", "constant")
+MONITORED = ("val_accuracy", "val_loss")
 FEWEST_TOKENS = 8  # smallest max_tokens: with fewer, hardly a word of either end of a text is left
 FORMER_NAMES = {  # of fields, in files that an earlier version wrote
     "keep": "num_layers",
@@ -118,9 +121,17 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate_grad_batches", "num_validations", "devices"):
+        for name in ("epochs", "batch_size", "accumulate_grad_batches", "num_validations", "patience", "devices"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
+        for name in ("lr", "weight_decay", "gradient_clip_val", "center_rewards_coefficient"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected a number, at least 0")
+        for name, values in (("schedule", SCHEDULES), ("monitor", MONITORED)):
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(values)}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup={self.warmup!r}: expected a share from 0 to below 1, such as 0.1")
         if not 0 < self.val_fraction < 1:
             raise ValueError(f"val_fraction={self.val_fraction!r}: expected a share between 0 and 1, such as 0.2")
 

@@ -149,6 +149,8 @@ def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
     kind, _, number = config.trainable.partition(":")
     backbone.requires_grad_(kind == "all")
     if kind == "top":
+        if int(number) > (total := backbone.config.get_text_config().num_hidden_layers):
+            raise ValueError(f"trainable={config.trainable!r}, but {total} layers are kept; choose up to top:{total}")
         for module in layers.top(backbone, int(number)):
             module.requires_grad_(True)
     if kind == "lora":
