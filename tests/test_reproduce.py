@@ -20,7 +20,7 @@ from armap_lite.envs import ENVIRONMENTS
 from armap_lite.pipeline import reproduce, results
 from armap_lite.pipeline.commands import main
 from armap_lite.pipeline.run import Run
-from armap_lite.pipeline.run_dir import FORMER_NAMES
+from armap_lite.pipeline.run_dir import FORMER_NAMES, STAGE_FILES
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = "<script>alert('&\"1\"')</script>"
@@ -243,6 +243,35 @@ def test_a_run_json_that_cannot_be_read_is_one_clear_error(content: str, fault: 
     with pytest.raises(ValueError, match=rf"run\.json {fault}.*; take another folder .* delete the one it is in$"):
         Run("game24", "fast", tmp_path)
     assert run.path("run.json").read_text(encoding="utf-8") == content
+
+
+@pytest.mark.parametrize("name", ["hindsight", "env_options", "reward_options", "control_weights"])
+def test_a_setting_that_an_earlier_version_did_not_have_counts_as_its_default(name: str, tmp_path: Path):
+    run = Run("game24", "fast", tmp_path)
+    run.path("trajectories.jsonl").touch()
+    now = json.loads(run.path("run.json").read_text(encoding="utf-8"))
+    run.path("run.json").write_text(json.dumps({k: v for k, v in now.items() if k != name}), encoding="utf-8")
+    Run("game24", "fast", tmp_path)
+    assert json.loads(run.path("run.json").read_text(encoding="utf-8")) == now
+
+
+@pytest.mark.parametrize(("name", "change"), [("hindsight", {"hindsight": "llm"}), ("version", {})])
+def test_a_run_that_did_not_note_what_is_no_default_is_of_an_earlier_version(name: str, change: dict, tmp_path: Path):
+    run = Run("game24", "fast", tmp_path)
+    run.path("trajectories.jsonl").touch()
+    now = json.loads(run.path("run.json").read_text(encoding="utf-8"))
+    run.path("run.json").write_text(json.dumps({k: v for k, v in now.items() if k != name}), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"made by an earlier version of armap-lite, which did not note {name}; take"):
+        Run("game24", "fast", tmp_path, **change)
+
+
+@pytest.mark.parametrize("name", STAGE_FILES)
+def test_results_that_no_run_json_explains_are_not_claimed(name: str, tmp_path: Path):
+    (tmp_path / "game24").mkdir()
+    (tmp_path / "game24" / name).touch()
+    with pytest.raises(ValueError, match=f"game24 holds {name}, but no run.json .*; take another folder"):
+        Run("game24", "fast", tmp_path)
+    assert [file.name for file in (tmp_path / "game24").iterdir()] == [name]
 
 
 def test_weights_of_a_term_that_the_world_does_not_have_are_refused_with_the_world(tmp_path: Path):

@@ -79,7 +79,8 @@ class Run:
         configuration["version"] = getattr(envs.lookup(env)[0], "version", None)  # None: it is that of a package
         configuration |= {f.name: getattr(self.settings, f.name) for f in dataclasses.fields(settings)}
         del configuration["engine"]  # results do not depend on it
-        self.files.claim(configuration | {"reward_options": " ".join(spec.meaning(self.reward_options))})
+        configuration["reward_options"] = " ".join(spec.meaning(self.reward_options))
+        self.files.claim(configuration, {**vars(profiles.Profile()), "reward_options": ""})
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: everything but what that process has to load itself."""

@@ -18,6 +18,7 @@ from armap_lite.storage.store import read_json, write_atomic
 
 FORMAT = 2  # of the stage files: trajectories say what a transcript keeps of them
 COUNTER_FILES = ("seconds.json", "answers.json")  # seconds of each planner; how a server answered
+STAGE_FILES = ("trajectories.jsonl", "pairs.jsonl", "training.json", "plans.jsonl")
 FORMER_NAMES = {  # of settings, in a run.json that an earlier version wrote
     **config.FORMER_NAMES,
     "proposals": "num_proposals",
@@ -37,25 +38,32 @@ class RunDir:
     def path(self, name: str) -> Path:
         return self.folder / name
 
-    def claim(self, configuration: Mapping[str, Any]) -> None:
+    def claim(self, configuration: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
         """Reserve the folder for `configuration`, because results of mixed ones could not be repeated.
 
-        Raises ValueError if the folder holds results of another one.
+        `defaults` of those settings that an earlier version did not note, for it had no other value.
+        Raises ValueError if the folder holds results of another configuration, or of one that is not known.
         """
         ours = comparable({name: repr(value) for name, value in {"format": FORMAT, **configuration}.items()})
         file, way_out = self.path("run.json"), "take another folder (RUN_DIR in a notebook, OUT with make), or delete "
+        if not file.is_file() and (made := [name for name in STAGE_FILES if self.path(name).exists()]):
+            said = f"{self.folder} holds {made[0]}, but no run.json that says how it was made"
+            raise ValueError(f"{said}; {way_out}{made[0]}")
         if file.is_file() and any(other != file for other in self.folder.iterdir()):
             saved = read_json(file, f"{way_out}the one it is in")
             try:
-                theirs = comparable({"reward_options": "''", **saved})
+                noted = comparable(saved)
             except (ValueError, TypeError, AttributeError, SyntaxError) as error:
                 said = f"{file} is not as a run writes it ({error}); {way_out}the one it is in"
                 raise ValueError(said) from error
+            theirs = comparable({name: repr(value) for name, value in defaults.items()}) | noted
             different = [name for name in ours if ours[name] != theirs.get(name)]
             if different:
                 made = "with " + ", ".join(f"{name}={theirs.get(name)}" for name in different)
                 if "format" in different:
                     made = "by another version of armap-lite, whose files cannot be continued"
+                elif missing := [name for name in different if name not in noted]:
+                    made = f"by an earlier version of armap-lite, which did not note {', '.join(missing)}"
                 raise ValueError(f"{self.folder} was made {made}; {way_out}this one")
         write_atomic(file, json.dumps(ours, indent=1))
 
