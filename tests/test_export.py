@@ -294,7 +294,7 @@ def test_the_card_s_figures_come_from_the_run(backbone: str, tmp_path: Path):
 
 
 def test_a_folder_that_is_in_use_is_left_as_it_is(backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture):
-    model = saved(tmp_path / "model", backbone=backbone, num_layers=2)
+    model = saved(tmp_path / "model", backbone=backbone, num_layers=2, trainable="top:2")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine", encoding="utf-8")
     assert main(["export", str(model), str(tmp_path / "out")]) == 1

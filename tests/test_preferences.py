@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,7 @@ def test_other_columns_are_named_with_what_is_expected(tmp_path: Path):
     ) as error:
         read(write(tmp_path / "rows.csv", [{"question": "a", "best": "b"}]))
     assert "\n" not in str(error.value)
+    (tmp_path / "rows.xlsx").touch()
     with pytest.raises(ValueError, match=r"rows.xlsx: .*ends with .jsonl, .json, .parquet, .csv"):
         read(tmp_path / "rows.xlsx")
     (tmp_path / "rows.jsonl").write_text("{torn", encoding="utf-8")
@@ -255,3 +257,25 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: pyte
     with pytest.raises(SystemExit):
         main(["train", "--pairs", str(file), "--out", str(tmp_path / "out"), "--num-layers", "many"])
     assert "'many' is no int" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_one_clear_error(tmp_path: Path):
+    for path, what in ((tmp_path / "none.jsonl", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(FileNotFoundError, match=rf"{path} {what}; expected a file of preference pairs \(\.jsonl"):
+            read(path)
+
+
+def test_json_that_is_nested_too_deep_is_named_with_the_file(tmp_path: Path):
+    file = tmp_path / "deep.jsonl"
+    file.write_text('{"chosen": ' + "[" * 100_000, encoding="utf-8")
+    with pytest.raises(ValueError, match="deep.jsonl: it is not JSONL: .*; write it again"):
+        read(file)
+
+
+def test_more_cells_than_columns_are_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+    file = tmp_path / "wide.csv"
+    file.write_text("prompt,chosen,rejected\nwhat?,this,that,\nwho?,she,he,\n", encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(read(file)) == 2
+    assert capsys.readouterr().err == f"{file}: a row has more cells than the header has names; they are not read\n"

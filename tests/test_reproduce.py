@@ -289,7 +289,9 @@ def test_the_real_command_ends_with_status_1_and_one_line():
 
 def test_no_notebooks_is_an_error(notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     assert call(tmp_path / "out") == 1
-    assert f"no notebooks in {notebooks}" in capsys.readouterr().err
+    assert call(tmp_path / "out", "--only", "05_plan") == 1
+    assert capsys.readouterr().err.count(f"error: no notebooks in {notebooks}; run from a checkout") == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_parameter_that_no_cell_names_is_an_error(notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -84,8 +84,11 @@ def instructor(notebook: dict[str, Any], marks: bool = True) -> dict[str, Any]:
 
 
 def course() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every notebook of the course, as committed, with its path."""
-    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
+    """Every notebook of the course, as committed, with its path. Raises ValueError where there is none."""
+    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")
+    for path in paths:
         yield path, read(path)
 
 

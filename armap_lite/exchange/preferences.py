@@ -18,6 +18,7 @@ import functools
 import hashlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,12 @@ EXPECTED = (
 def read(file: Path) -> list[PreferencePair]:
     """The pairs in `file`, in order; paths of pictures in published rows are relative to its folder.
 
-    Raises ValueError with the file's name: for an unknown format, for a file without pairs, and, with the row's id,
-    for a row that is not as its format asks.
+    Raises FileNotFoundError where there is none, ValueError with the file's name: for an unknown format, for a file
+    without pairs, and, with the row's id, for a row that is not as its format asks.
     """
+    if not file.is_file():
+        what = "is a folder" if file.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{file} {what}; expected a file of preference pairs ({', '.join(SUFFIXES)}): name one")
     try:
         return _pairs(_rows(file), file)
     except UnicodeError as error:
@@ -95,14 +99,18 @@ def _rows(file: Path) -> list[Row]:
         if file.suffix == ".csv":
             import pandas as pd
 
-            table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always", pd.errors.ParserWarning)
+                table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+            if any(issubclass(one.category, pd.errors.ParserWarning) for one in told):
+                print(f"{file}: a row has more cells than the header has names; they are not read", file=sys.stderr)
             return [{str(name): _cell(text) for name, text in row.items()} for row in table.to_dict("records")]
         text = file.read_text(encoding="utf-8-sig")
         # Only "\n" ends a line, not U+2028.
         rows = json.loads(text) if file.suffix == ".json" else [*map(json.loads, filter(str.strip, text.split("\n")))]
     except UnicodeError:
         raise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not {file.suffix[1:].upper()}: {str(error).strip()}; write it again") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"it is no list of rows; expected JSON objects with {EXPECTED}")
@@ -113,7 +121,7 @@ def _cell(text: str) -> Any:
     """A cell of a CSV file, which holds messages as JSON text."""
     try:
         value = json.loads(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return text
     return value if isinstance(value, list) else text
 

@@ -51,17 +51,17 @@ def reproduce(
     Notebooks that an earlier call finished are skipped. Raises ValueError for an unknown name, NotebookError at the
     first notebook that fails. Returns the report's path, or `out` if the notebooks in `only` left nothing to report.
     """
+    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not notebooks:
+        raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")
+    if missing := sorted(set(only) - {n.stem for n in notebooks}):
+        raise ValueError(f"notebook {missing[0]!r} is not known; there is {', '.join(n.stem for n in notebooks)}")
     for name in names:  # a missing Java, an unknown name or a folder of another run is reported before any work
         options = profiles.get(profile, name).env_options
         with envs.make(name, **{**options, **envs.user_options(name)}) as env:
             if envs.user_options(name):
                 env.tasks("test")  # reads a user's own files
         Run(name, profile, out, seed, policy, reward, data_llm)
-    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    if not notebooks:
-        raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")
-    if missing := sorted(set(only) - {n.stem for n in notebooks}):
-        raise ValueError(f"notebook {missing[0]!r} is not known; there is {', '.join(n.stem for n in notebooks)}")
     for name in names:
         parameters = {"ENV": name, "PROFILE": profile, "RUN_DIR": str(out.resolve()), "SEED": seed}
         parameters |= {"POLICY": policy, "REWARD": reward, "DATA_LLM": data_llm}
