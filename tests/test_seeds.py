@@ -1,7 +1,8 @@
-"""The records of measured seeds, and that README says what they say."""
+"""The records of measured seeds, that README says what they say, and that measuring scripts say how to call them."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,3 +30,10 @@ def test_readme_has_the_pooled_rows_of_the_records(name: str):
     for _, plans in found:
         assert all(len(p.scores) == len(p.rewards) and all(0 <= score <= 1 for score in p.scores) for p in plans)
         assert all(len(cost) == len(p.scores) for p in plans for cost in p.costs.values())
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "tests/bench").glob("*.py")), ids=lambda path: path.stem)
+def test_a_script_that_is_asked_for_help_measures_nothing(script: Path):
+    command = [sys.executable, str(script), "--help"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=120)
+    assert (ran.returncode, ran.stdout.startswith(f"usage: {script.name} [-h]")) == (0, True), ran.stderr

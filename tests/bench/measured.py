@@ -8,9 +8,9 @@ what it spent and which sample it chose; of every sample its true score, its lea
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +105,16 @@ def _json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def main(folder: str, env: str, commit: str, name: str = "") -> None:
+def arguments(description: str | None, **places: str | None) -> dict[str, Any]:
+    """The command line of a script: each of its `places`, with how many words it takes as argparse says it."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=formatter)
+    for name, number in places.items():
+        parser.add_argument(name, nargs=number)
+    return vars(parser.parse_args())
+
+
+def main(folder: str, env: str, commit: str, name: str | None = None) -> None:
     found = record(Path(folder), env, commit)
     KEPT.mkdir(exist_ok=True)
     lines = ",\n".join(json.dumps(plan, ensure_ascii=False) for plan in found.pop("plans"))
@@ -116,4 +125,4 @@ def main(folder: str, env: str, commit: str, name: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(**arguments(__doc__, folder=None, env=None, commit=None, name="?"))

@@ -14,7 +14,6 @@ import asyncio
 import dataclasses
 import json
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,4 +128,4 @@ def main(folders: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(measured.arguments(__doc__, folders="+")["folders"])

@@ -7,7 +7,6 @@ Score of each planner: mean over seeds for each task, interval over tasks. Last 
 from __future__ import annotations
 
 import json
-import sys
 
 import measured
 import numpy as np
@@ -46,4 +45,4 @@ def main(env: str, sources: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(**measured.arguments(__doc__, env=None, sources="+"))

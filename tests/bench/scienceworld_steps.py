@@ -6,6 +6,7 @@ own `ScienceWorldEnv.step`, which also lists the valid actions each time, is tim
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import statistics
@@ -84,4 +85,6 @@ def main(episodes: int = 12, steps: int = 25, rounds: int = 15) -> None:
 
 
 if __name__ == "__main__":
+    formatter = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args()
     main()

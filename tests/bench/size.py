@@ -5,6 +5,7 @@ The method: the top-level files, reward/, planners/, and the contracts (envs/bas
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 from collections import Counter
@@ -30,4 +31,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    formatter = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args()
     main()

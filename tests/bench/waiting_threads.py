@@ -7,6 +7,7 @@ alone, and beside a neighbour that keeps one core busy, as a browser or another 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -51,4 +52,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    formatter = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=formatter).parse_args()
     main()
