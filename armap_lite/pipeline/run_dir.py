@@ -46,9 +46,9 @@ class RunDir:
         """
         ours = comparable({name: repr(value) for name, value in {"format": FORMAT, **configuration}.items()})
         file, way_out = self.path("run.json"), "take another folder (RUN_DIR in a notebook, OUT with make), or delete "
-        if not file.is_file() and (made := [name for name in STAGE_FILES if self.path(name).exists()]):
-            said = f"{self.folder} holds {made[0]}, but no run.json that says how it was made"
-            raise ValueError(f"{said}; {way_out}{made[0]}")
+        if not file.is_file() and (found := [name for name in STAGE_FILES if self.path(name).exists()]):
+            said = f"{self.folder} holds {found[0]}, but no run.json that says how it was made"
+            raise ValueError(f"{said}; {way_out}{found[0]}")
         if file.is_file() and any(other != file for other in self.folder.iterdir()):
             saved = read_json(file, f"{way_out}the one it is in")
             try:
