@@ -1,4 +1,4 @@
-"""The records of measured seeds, that README says what they say, and that measuring scripts say how to call them."""
+"""The records of measured seeds, that the README beside them says what they say, and that measuring scripts say how to call them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ RECORDS = sorted(measured.KEPT.glob("*.json"))
 
 
 @pytest.mark.parametrize("name", sorted({file.name.split("-")[0] for file in RECORDS}))
-def test_readme_has_the_pooled_rows_of_the_records(name: str):
+def test_readme_of_measurements_has_the_pooled_rows_of_the_records(name: str):
     found = [measured.load(str(file), name.split("_")[0]) for file in RECORDS if file.name.startswith(f"{name}-")]
     assert len({head["seed"] for head, _ in found}) == len(found) and len({head["profile"] for head, _ in found}) == 1
     scores, family = measured.scores([plans for _, plans in found])
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").replace("**", "").splitlines()
+    lines = (ROOT / "tests/bench/README.md").read_text(encoding="utf-8").replace("**", "").splitlines()
     for row in statistics.pooled_rows(scores, family):
         said = f"| {row['mean']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] |"
         assert any(f"`{row['planner']}`" in line and said in line for line in lines), (row["planner"], said)
