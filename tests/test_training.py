@@ -230,7 +230,7 @@ def test_gradient_checkpointing_computes_layers_again_and_changes_nothing(tmp_pa
     (loss, once, plain), (same, twice, checkpointed) = runs
     assert twice == 2 * once > 0
     assert list(same.values()) == pytest.approx(list(loss.values()), abs=1e-5)
-    assert_same(plain, checkpointed)
+    assert_same(plain, checkpointed, CONFIG.lr / 30)  # sums in another order, see the two processes below
 
 
 @pytest.mark.parametrize("checks", [10, 20])  # every second batch; each batch
@@ -258,7 +258,7 @@ def test_the_learning_rate_warms_up_and_goes_down(tmp_path: Path):
     for schedule in ("linear", "constant"):
         config = dataclasses.replace(CONFIG, batch_size=1, schedule=schedule, warmup=0.25, accumulate_grad_batches=2)
         module = RewardModule(tiny_network()[0], config, tmp_path)
-        module.trainer = SimpleNamespace(estimated_stepping_batches=8)  # type: ignore[assignment]
+        module.trainer = SimpleNamespace(estimated_stepping_batches=8, precision="32-true")  # type: ignore[assignment]
         made = module.configure_optimizers()
         rates = []
         for _ in range(8):

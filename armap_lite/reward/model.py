@@ -127,9 +127,13 @@ class RewardNetwork(nn.Module):
 
 def at_end(head: Any, states: Tensor, attention_mask: Tensor) -> Tensor:
     """`head` applied to the hidden `states` [B, T, H] at the last attended token of each row -> [B], in fp32."""
-    last = states[torch.arange(len(states), device=states.device), last_attended(attention_mask)]  # [B, H]
-    with torch.autocast(last.device.type, enabled=False):  # two rewards may differ by less than bf16 resolves
-        return head(last.float())[:, 0]  # [B]
+    return score(head, states[torch.arange(len(states), device=states.device), last_attended(attention_mask)])
+
+
+def score(head: Any, states: Tensor) -> Tensor:
+    """`head` applied to hidden `states` [B, H] -> [B], in fp32."""
+    with torch.autocast(states.device.type, enabled=False):  # two rewards may differ by less than bf16 resolves
+        return head(states.float())[:, 0]  # [B]
 
 
 def last_attended(attention_mask: Tensor) -> Tensor:

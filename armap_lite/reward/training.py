@@ -33,6 +33,7 @@ from armap_lite.reward.config import RewardConfig, TrainingConfig, current_names
 from armap_lite.reward.data import PairDataModule, split_by_task
 from armap_lite.reward.memory import fit_to_gpu
 from armap_lite.reward.model import RewardNetwork, build
+from armap_lite.reward.prefixes import SharedForward, shared_forward
 from armap_lite.storage import folders
 from armap_lite.storage.store import caption, write_atomic
 from armap_lite.trajectory import PreferencePair
@@ -55,6 +56,7 @@ class RewardModule(L.LightningModule):
     def __init__(self, network: RewardNetwork, config: TrainingConfig, out: Path):
         super().__init__()
         self.network = network.train()  # `from_pretrained` leaves the backbone in evaluation mode
+        self.shared: SharedForward | None = None  # instead of the network's own forward, where it does the same
         self.config = config
         self.out = out
         self.sign = -1 if config.monitor == "val_loss" else 1
@@ -65,7 +67,7 @@ class RewardModule(L.LightningModule):
             network.backbone.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.network(input_ids, attention_mask)  # [2B]
+        return (self.shared or self.network)(input_ids, attention_mask)  # [2B]
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         return self._step("train", batch)
@@ -100,7 +102,8 @@ class RewardModule(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         learned = [p for p in self.network.parameters() if p.requires_grad]
-        fused = self.device.type == "cuda" and self.trainer.precision != "16-mixed"  # it does not scale gradients back
+        # In half precision, the fused one does not scale gradients back.
+        fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
         optimizer = torch.optim.AdamW(
             learned, lr=self.config.lr, weight_decay=self.config.weight_decay, fused=fused or None
         )
@@ -251,6 +254,9 @@ def train(
         _align_projector(model, data.train_pairs, LineTokenizer(tokenizer), begun=last.is_file())
     module = RewardModule(model, training, best)
     trainer = _trainer(module, log, len(data.train_pairs), 20 if cuda else 1, callbacks, trainer_options)
+    if trainer.strategy.root_device.type == "cpu" and not training.gradient_checkpointing:
+        texts = (tuple(side) for pair in (*data.train_tokens, *data.val_tokens) for side in pair)
+        module.shared = shared_forward(model, texts)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PairDataModule goes on where it stood
         warnings.filterwarnings("ignore", "Checkpoint directory")
