@@ -3,7 +3,7 @@
 # make test    lint, types, clean notebooks, tests
 # make install [UV=1] [PIP="…"]   what all of these do first, alone; by uv instead of pip, with more options for it
 # make lab [LAB=--allow-root]   open the notebooks in JupyterLab, with more options for it
-# make student, make instructor   copies of the notebooks under build/, without solutions or with the exercises solved
+# make student, make instructor [ENV=webshop]   copies of the notebooks under build/, without or with solutions
 # make grade [FOLDER=handed_in] [CSV=grades.csv]   points for every notebook in a folder, by exercise
 # make clean   remove what was installed and cached; results under runs/ and copies under build/ stay
 # Needs Python 3.10-3.14 and nothing else; name another than python3 with PYTHON=python3.12.
@@ -57,7 +57,7 @@ lab: .venv/installed
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
 
 student instructor: .venv/installed
-	$(BIN)/python -m armap_lite.course $@
+	$(BIN)/python -m armap_lite.course $@$(if $(ENV), --env $(ENV))
 
 grade: .venv/installed
 	$(BIN)/python -m armap_lite.course grade $(call arg,$(FOLDER)) --csv $(call arg,$(CSV))

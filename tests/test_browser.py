@@ -178,6 +178,22 @@ def page(browser: Any, lab: tuple[str, Path]) -> Any:
     return page
 
 
+def test_a_reader_sees_the_cells_of_one_world(browser: Any, lab: tuple[str, Path]):
+    code = nbformat.v4.new_code_cell
+
+    def text(label: str) -> Any:
+        return nbformat.v4.new_markdown_cell(f'<b class="{label}">A world.</b> Words.')
+
+    cells = [code("from armap_lite.display.worlds import show_world\nshow_world('webshop')")]
+    cells += [text("world-game24 with-code"), code("1"), code("2")]
+    cells += [text("world-scienceworld world-webshop"), text("world-game24")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), lab[1] / "worlds.ipynb")
+    page = open_notebook(browser, lab, "worlds.ipynb")
+    run_all(page, 3)
+    visible = [page.locator(".jp-Cell").nth(i).is_visible() for i in range(len(cells))]
+    assert visible == [True, False, False, True, True, False]
+
+
 def widget(page: Any, n: int) -> Any:
     found = page.locator(".armap").nth(n)
     found.scroll_into_view_if_needed()

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from armap_lite import statistics
-from armap_lite.display import figures
+from armap_lite.display import diagrams, figures
 
 LOG = [{"step": str(i), "train_loss": str(0.7 - i / 100), "train_accuracy": "0.75", "val_loss": ""} for i in range(9)]
 LOG += [{"step": "4", "val_loss": "0.5", "val_accuracy": "0.8"}, {"step": 8, "val_loss": 0.4, "val_accuracy": 0.9}]
@@ -54,9 +54,9 @@ EDGE: dict[str, Any] = {
     "histogram, one pair": lambda: figures.reward_histogram([1.0], [0.0]),
     "calibration": lambda: figures.calibration_plot(statistics.calibration([0.3, 2.0, -1.0, 5.0])),
     "calibration, one certain pair": lambda: figures.calibration_plot(statistics.calibration([99.0])),
-    "best of n": lambda: figures.best_of_n(curve([[1, 2, 3], [3, 2, 1]], [[0, 0, 1], [1, 0, 0]])),
-    "best of 1, one task, no success": lambda: figures.best_of_n(curve([[1]], [[0]])),
-    "best of n, all rewards equal": lambda: figures.best_of_n(curve([[1, 1]], [[0, 1]])),
+    "best of n": lambda: figures.best_of_n(curve([[1, 2, 3], [3, 2, 1]], [[0, 0, 1], [1, 0, 0]]), 2),
+    "best of 1, one task, no success": lambda: figures.best_of_n(curve([[1]], [[0]]), 1),
+    "best of n, all rewards equal": lambda: figures.best_of_n(curve([[1, 1]], [[0, 1]]), 1),
     "bars": lambda: figures.planner_bars([row("sampling", 0.2), row("mcts", 0.5)]),
     "bars, all zero": lambda: figures.planner_bars([row("sampling", 0), row("mcts", 0)]),
     "bars, only the floor": lambda: figures.planner_bars([row("random_best_of_n", 0.1)]),
@@ -67,9 +67,13 @@ EDGE: dict[str, Any] = {
     "tree, dollars and a long action": lambda: figures.search_tree(node(None, 1, node("buy $5 or $6 " * 9, 1))),
     "tree, 40 deep": lambda: figures.search_tree(deep(40)),
     "frontier": lambda: figures.frontier(
-        [{"term": "actions", "weight": w, "score": 1 - w, "cost": 4 - w} for w in (0, 0.5, 1)]
+        [{"term": "actions", "weight": w, "score": 1 - w, "cost": 4 - w} for w in (0, 0.5, 1)], 9
     ),
-    "frontier, one point": lambda: figures.frontier([{"term": "price", "weight": 0, "score": 0.5, "cost": 9.5}]),
+    "frontier, one point": lambda: figures.frontier([{"term": "price", "weight": 0, "score": 0.5, "cost": 9.5}], 9),
+    **{name: getattr(diagrams, name) for name in ("data_flow", "hindsight", "mirrored_pair", "over_optimisation")},
+    "reward network": diagrams.reward_network,
+    "reward network with pictures": lambda: diagrams.reward_network(pictures=True),
+    "uct": diagrams.uct_tree,
 }
 
 
@@ -153,19 +157,28 @@ def test_calibration_shows_a_point_for_each_bin_that_holds_pairs():
     assert np.argmax(sizes) in np.flatnonzero(np.array(calibration["count"]) == max(calibration["count"]))
 
 
-def test_best_of_n_names_the_gap_it_closed():
+def test_best_of_n_draws_its_curves_and_says_of_how_many_tasks():
     rng = np.random.default_rng(0)
-    golds = (rng.random((20, 8)) < 0.3).astype(float)
+    golds = (rng.random((200, 8)) < 0.3).astype(float)
     found = curve(golds + rng.normal(0, 0.3, golds.shape), golds)
-    figure = figures.best_of_n(found, label="my reward")
+    figure = figures.best_of_n(found, 200, label="my reward")
     axes = figure.axes[0]
     gap = statistics.gap_closed(found["mean"][-1], found["selected"][-1], found["oracle"][-1])
-    assert f"Best of 8: {gap:.0%} of the gap from floor to ceiling closed" in texts(figure)
+    assert f"Best of 8: {gap:.0%} of the gap from floor to ceiling closed\n200 tasks" in texts(figure)
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert list(lines["my reward"].get_ydata()) == list(found["selected"]) and len(lines) == 3
     assert len(axes.collections) == 3 and axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "4", "8"]
-    assert any("no gap to close" in text for text in texts(EDGE["best of 1, one task, no success"]()))
+    assert any(
+        "no gap to close\n1 tasks, too few to conclude" in text
+        for text in texts(EDGE["best of 1, one task, no success"]())
+    )
+
+
+def test_no_share_of_a_gap_is_given_for_few_tasks_or_a_bad_choice():
+    assert figures.gap_message(0.1, 0.3, 0.3, 100) == "100% of the gap from floor to ceiling closed"
+    assert figures.gap_message(0.1, 0.3, 0.3, 99) == "chosen 0.300, between random 0.100 and best 0.300"
+    assert figures.gap_message(0.2, 0.1, 0.3, 100) == "the choice (0.100) is worse than a random pick (0.200)"
 
 
 def test_planner_bars_carry_their_budget():
@@ -179,7 +192,7 @@ def test_planner_bars_carry_their_budget():
         "oracle best of n (ceiling)"
     )
     title = axes.get_title(loc="left")  # the ceiling is no planner
-    assert title == "Highest mean: mcts, 0.500 on 10 tasks"
+    assert title == "Highest mean: mcts, 0.500\n10 tasks, too few to conclude"
     assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()
     pooled = figures.planner_bars(statistics.pooled_rows({"mcts": [{"a": 1.0}, {"a": 0.0}]}))
     assert [tick.get_text() for tick in pooled.axes[0].get_yticklabels()] == ["mcts"]
@@ -216,10 +229,20 @@ def test_in_a_deep_tree_a_run_of_actions_without_a_branch_is_one_edge():
     assert figure.get_label().endswith("The answer: a then b then c then e then f then g then h.")
 
 
+def test_what_lies_deeper_than_can_be_read_is_counted():
+    figure = figures.search_tree(node(None, 9, branching(6)))
+    points = [tuple(p.get_offsets()[0]) for p in figure.axes[0].findobj(PathCollection)]
+    assert max(x for x, _ in points) == figures.LEVELS
+    assert f"not drawn: {2**7 - 2**figures.LEVELS} nodes below level {figures.LEVELS}" in texts(figure)
+
+
+def branching(depth: int) -> dict[str, Any]:
+    return node("x", 2**depth, *(branching(depth - 1) for _ in range(2 if depth else 0)))
+
+
 def test_a_name_of_one_long_word_keeps_its_beginning():
-    long = node("search[lightweight watering cans of zinc]", 2, node("b", 2, node("c", 1), node("d", 1)))
-    paths = [node("e", 2, node(f"{i}", 1), node("f", 1, node("g", 1), node("h", 1, node("i", 1)))) for i in range(2)]
-    long["children"][0]["children"][0]["children"] = paths
+    ends = [node(f"{i}", 1, node("e", 1, node("f", 1, node("g", 1)))) for i in range(2)]
+    long = node("search[lightweight_watering_cans_of_zinc]", 2, node("b", 2, *ends))
     said = texts(figures.search_tree(node(None, 2, long)))
     assert any(re.match(r"search\[\w+…\n\+1 action \(2\)", text) for text in said), said
 
@@ -241,27 +264,28 @@ def test_no_two_nodes_of_a_tree_share_a_place():
     assert np.diff(rows).min() >= 1  # leaves do not crowd
 
 
-def test_the_frontier_follows_the_weight_in_a_panel_for_each_planner_and_term():
+def test_the_frontier_has_a_panel_for_each_term_and_a_line_for_each_planner():
     points = [
         {"planner": planner, "term": term, "weight": w, "score": 0.7 - w / 10, "cost": start - w}
         for planner in ("mcts", "best_of_n")
         for term, start in (("actions", 4), ("price", 90))
         for w in (1, 0, 0.5)
     ]
-    figure = figures.frontier(points)
-    drawn = [list(axes.get_lines()[0].get_xdata()) for axes in figure.axes]
-    assert drawn == [[4, 3.5, 3]] * 2 + [[90, 89.5, 89]] * 2
-    assert {"λ = 0", "λ = 0.5", "λ = 1", "actions (mean per task)", "price (mean per task)"} <= set(texts(figure))
-    assert [axes.get_title("left").split(",")[0] for axes in figure.axes] == ["mcts", "best_of_n"] * 2
+    figure = figures.frontier(points, 20)
+    drawn = [[list(line[0].get_xdata()) for line in axes.containers] for axes in figure.axes]
+    assert drawn == [[[4, 3.5, 3]] * 2, [[90, 89.5, 89]] * 2]
+    said = texts(figure)
+    assert {"λ = 0", "λ = 1", "actions\n(mean per task)", "price\n(mean per task)"} <= set(said)
+    assert "λ = 0.5" not in said, "only the ends are named"
+    assert "Gold score against cost, one point for each λ\n20 tasks, too few to conclude" in said
     assert "best_of_n, λ 0 → 1: gold score 0.7 → 0.6, price 90 → 89" in figure.get_label()
-    assert len(figures.frontier(points[:9]).axes) == 3, "no empty panel"
 
 
 def test_the_frontier_shows_the_interval_where_it_is_known():
     points = [{"weight": w, "score": 0.5, "cost": 2 - w, "term": "divisions", "steps": 3.0} for w in (0, 1)]
-    [axes] = figures.frontier([{**point, "ci_low": 0.4, "ci_high": 0.7} for point in points]).axes
-    assert axes.get_xlabel() == "divisions (mean per task)"
+    [axes] = figures.frontier([{**point, "ci_low": 0.4, "ci_high": 0.7} for point in points], 100).axes
+    assert axes.get_xlabel() == "divisions\n(mean per task)"
     [interval] = axes.collections
     assert interval.get_segments()[0][:, 1] == pytest.approx([0.4, 0.7])
     with pytest.raises(ValueError, match="0 points"):
-        figures.frontier([])
+        figures.frontier([], 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 only where all of it worked; an error is one line on stderr."""
     from armap_lite.course import grade, notebooks
+    from armap_lite.envs import ENVIRONMENTS
     from armap_lite.storage.store import escape_unencodable_output
 
     escape_unencodable_output()
@@ -18,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     for kind, what in (("student", "without solutions"), ("instructor", "with the gaps filled")):
         copies = commands.add_parser(kind, help=f"copies of the notebooks {what}")
         copies.add_argument("out", type=Path, nargs="?", default=Path("build") / kind, help=f"default: build/{kind}")
+        copies.add_argument("--env", choices=ENVIRONMENTS, default="game24", help="the world (default: game24)")
     grading = commands.add_parser(
         "grade", help="grades of handed-in notebooks as CSV", description=grade.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -32,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
             rows = grade.grade(options.folder, options.csv, options.seconds)
             print(*grade.totals(rows), f"{len(rows)} notebooks graded: {options.csv}", sep="\n")
         else:
-            n, kept = notebooks.write_copies(options.command, options.out)
+            n, kept = notebooks.write_copies(options.command, options.out, options.env)
             print(f"{n} notebooks for the {options.command}: {options.out}")
             if kept:
                 print(f"kept as they are, for they were changed: {', '.join(kept)}; delete one to get it fresh")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.course import GAP
+from armap_lite.display.worlds import for_world
 from armap_lite.storage.store import write_atomic
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -92,15 +93,16 @@ def course() -> Iterator[tuple[Path, dict[str, Any]]]:
         yield path, read(path)
 
 
-def write_copies(kind: str, out: Path) -> tuple[int, list[str]]:
-    """Write the copies for a "student" or an "instructor" into the folder `out`.
+def write_copies(kind: str, out: Path, env: str = "game24") -> tuple[int, list[str]]:
+    """Write the copies for a "student" or an "instructor" of the world `env` into the folder `out`.
 
     Returns how many there are, and the names of those left alone: a student's that differs may have been worked on.
     """
     make = {"student": student, "instructor": instructor}[kind]
     notebooks, kept = list(course()), []
     for path, notebook in notebooks:
-        copied, target = json.dumps(make(notebook), indent=1, ensure_ascii=False) + "\n", out / path.name
+        copied = json.dumps(make(for_world(notebook, env)), indent=1, ensure_ascii=False) + "\n"
+        target = out / path.name
         if kind == "student" and target.is_file() and target.read_text(encoding="utf-8") != copied:
             kept.append(path.name)
         else:

@@ -43,7 +43,8 @@ STYLE: dict[Any, Any] = {
 }
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
-NARROW = 14  # letters in a column of a tree: below, labels are rotated
+ENOUGH = 100  # fewer tasks or pairs are no sample to conclude from, and titles say so
+LEVELS = 4  # of a tree are drawn, so that labels can be read
 Point = tuple[float, float]
 TEXT_OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
 
@@ -99,6 +100,11 @@ def panels(width: float, height: float, rows: int = 1, columns: int = 1, **grid:
     return figure, list(figure.subplots(rows, columns, squeeze=False, **grid).flat)
 
 
+def sample_size(n: int, unit: str = "tasks") -> str:
+    """`n` and its unit for a title, with a warning if it is too small for a conclusion."""
+    return f"{n:,} {unit}{'' if n >= ENOUGH else ', too few to conclude'}"
+
+
 def note(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float] = (0, 0), **style: Any) -> None:
     """Write `text` at the point `at`, moved by `offset` points, with a white outline that keeps it readable."""
     axes.annotate(text, at, offset, textcoords="offset points", path_effects=TEXT_OUTLINE, **style)
@@ -148,7 +154,8 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
         axes.hist(rewards, edges, alpha=0.6, color=colour, label=label)
         axes.axvline(rewards.mean(), color=colour, ls="--")
     axes.set(xlabel="reward R(instruction, trajectory)", ylabel="trajectories")
-    axes.set_title(f"The chosen trajectory gets the higher reward in {accuracy:.1%} of {chosen.size:,} pairs")
+    pairs = sample_size(chosen.size, "pairs")
+    axes.set_title(f"The chosen trajectory gets the higher reward in {accuracy:.1%} of {pairs}")
     figure.legend(loc="outside lower left", ncols=2, title=f"mean margin {margin:.2f}", alignment="left")
     text = f"Two histograms of rewards: chosen, mean {chosen.mean():.2f}; rejected, mean {rejected.mean():.2f}."
     return with_alt(figure, f"{text} Pair accuracy {accuracy:.3f}.")
@@ -172,8 +179,8 @@ def calibration_plot(calibration: Mapping[str, Any]) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the reward model") -> Figure:
-    """Gold score over N of a random, the selected and the best sample, from `statistics.best_of_n_curve`."""
+def best_of_n(curve: Mapping[str, ArrayLike], tasks: int, *, label: str = "chosen by the reward model") -> Figure:
+    """Gold score over N of a random, the selected and the best sample, from `statistics.best_of_n_curve` of `tasks`."""
     n = np.asarray(curve["n"])
     figure, (axes,) = panels(8, 5.6)
     lines = (
@@ -192,11 +199,21 @@ def best_of_n(curve: Mapping[str, ArrayLike], *, label: str = "chosen by the rew
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside lower left")  # below, where no curve can run into it
     floor, picked, ceiling = (float(np.asarray(curve[name])[-1]) for name in ("mean", "selected", "oracle"))
-    gap = gap_closed(floor, picked, ceiling)
-    message = "no gap to close" if math.isnan(gap) else f"{gap:.0%} of the gap from floor to ceiling closed"
-    axes.set_title(f"Best of {n[-1]}: {message}")
     scores = f"random {floor:.3f}, selected {picked:.3f}, best {ceiling:.3f}"
+    axes.set_title(f"Best of {n[-1]}: {gap_message(floor, picked, ceiling, tasks)}\n{sample_size(tasks)}")
     return with_alt(figure, f"Line chart of gold score over N = 1 to {n[-1]} with 95 % bands. At the end: {scores}.")
+
+
+def gap_message(floor: float, picked: float, ceiling: float, tasks: int) -> str:
+    """How much of the gap from floor to ceiling is closed: a share only where the sample is large enough for one."""
+    gap = gap_closed(floor, picked, ceiling)
+    if math.isnan(gap):
+        return "no gap to close"
+    if gap < 0:
+        return f"the choice ({picked:.3f}) is worse than a random pick ({floor:.3f})"
+    if tasks < ENOUGH:
+        return f"chosen {picked:.3f}, between random {floor:.3f} and best {ceiling:.3f}"
+    return f"{gap:.0%} of the gap from floor to ceiling closed"
 
 
 @mpl.rc_context(STYLE)
@@ -225,7 +242,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     able = [row for row in rows if row["planner"] not in bounds] or rows
     highest = max(row["mean"] for row in able)
     best = " and ".join(row["planner"].replace("_", " ") for row in able if row["mean"] == highest)
-    axes.set_title(f"Highest mean: {best}, {highest:.3f} on {rows[0]['n']} tasks")
+    axes.set_title(f"Highest mean: {best}, {highest:.3f}\n{sample_size(rows[0]['n'])}")
     scores = ", ".join(f"{row['planner']} {row['mean']:.3f}" for row in rows)
     return with_alt(figure, f"Bar chart of mean gold score with 95 % intervals: {scores}.")
 
@@ -244,21 +261,21 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
 
     `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
     "children": [...]}. Children that were never visited are counted, not drawn. The `labels` most visited nodes and
-    the path of the answer carry action and visits. In a tree deeper than four, actions without a branch between them
-    share one edge.
+    the path of the answer carry action and visits. In a tree deeper than `LEVELS`, actions without a branch between
+    them share one edge, and what lies deeper still is left out.
     """
     nodes, unvisited = _layout(tree)
-    path = [node for node, *_ in nodes if node["chosen"] and node["action"]]
-    if max(x for _, x, *_ in nodes) > 4:
+    path, visited = [node for node, *_ in nodes if node["chosen"] and node["action"]], len(nodes)
+    if max(x for _, x, *_ in nodes) > LEVELS:
         nodes, _ = _layout({**tree, "children": [*map(_merge_chains, tree["children"])]})
+        visited, nodes = len(nodes), [placed for placed in nodes if placed[1] <= LEVELS]
     values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
     low, high = min(values), max(values)
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
     depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
     width = min(16.0, max(8.0, 3 + 2.5 * depth))
     letters = int(8.5 * width / (depth + 1.5))  # fit into one column of the tree at 12 points
-    room = leaves + 3 * (letters < NARROW)  # rotated labels need room above the first row
-    figure, (axes,) = panels(width, min(9, 2 + (0.45 if letters < 18 else 0.28) * room))
+    figure, (axes,) = panels(width, min(9, 2 + 0.4 * leaves))
     most = max(1, tree["visits"])
     ranked = sorted((node for node, *_ in nodes), key=lambda node: (node["chosen"], node["visits"]), reverse=True)
     named = {id(node) for node in ranked[: max(labels, sum(node["chosen"] for node in ranked))]}
@@ -275,28 +292,26 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
         axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
         if id(node) in named:
             _label_node(axes, node, (x, y), letters)
-    axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, leaves - room - 1))
+    axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
     share = f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts" if path else ""
     message = f"{tree['visits']} visits, {share or 'no answer'}"
     axes.set_title(message)
-    if unvisited:
-        axes.annotate(f"not drawn: {unvisited} children never visited", (0, 0), xycoords="axes fraction", color=GREY)
+    hidden = f"not drawn: {unvisited} children never visited" if unvisited else ""
+    if visited > len(nodes):
+        hidden = f"{hidden or 'not drawn'}{', ' if hidden else ': '}{visited - len(nodes)} nodes below level {LEVELS}"
+    axes.annotate(hidden, (0, 0), xycoords="axes fraction", color=GREY)
     steps = " then ".join(node["action"] for node in path) or "none"
     return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")
 
 
 def _label_node(axes: Axes, node: Mapping[str, Any], at: Point, letters: int) -> None:
-    """Write action and visits of `node`: beside a leaf, above other nodes, rotated there where columns are narrow."""
+    """Write action and visits of `node`: beside a leaf, above other nodes."""
     name, wide = node["action"] or "start", max(8, letters - 4)
     more = f"+{node['more']} action{'s' * (node['more'] > 1)}" if node.get("more") else ""
     style: dict[str, Any] = {"fontsize": 12, "zorder": 4}
     leaf = not any(child["visits"] for child in node["children"])
-    if letters < NARROW and not leaf:
-        text = f"{textwrap.shorten(name, 26, placeholder='…')} {more}".rstrip()
-        note(axes, f"{text} ({node['visits']})", at, (0, 8), rotation=40, rotation_mode="anchor", **style)
-        return
     words = textwrap.wrap(name, wide, max_lines=1 if more else 2, placeholder="…", break_long_words=False)
     words = [f"{name[: wide - 1]}…"] if words == ["…"] else words  # the first word alone is too long
     text = "\n".join([*words, *([more] if more else [])]) + f" ({node['visits']})"
@@ -340,46 +355,37 @@ def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], floa
 
 
 @mpl.rc_context(STYLE)
-def frontier(points: Sequence[Mapping[str, Any]], *, score_label: str = "gold score") -> Figure:
-    """Score against cost under a customised reward: one panel per control term and planner, one point per weight λ.
+def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: str = "gold score") -> Figure:
+    """Score against cost under a customised reward, means over `tasks`: a panel per term, a line per planner.
 
     `points`: {"weight": λ, "term": name, "cost": mean per task, "score": mean over tasks}; optional "planner", and
-    "ci_low" and "ci_high", the interval of the score. `score_label` names the score on the axis.
+    "ci_low" and "ci_high", the interval of the score. One point per λ; the smallest and the largest are named.
     """
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for point in points:
-        groups.setdefault((point["term"], point.get("planner", "")), []).append(point)
-    if not groups:
+    if not points:
         raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
-    terms, planners = (list(dict.fromkeys(names)) for names in zip(*groups))
-    columns = min(2, len(groups))
-    rows = -(-len(groups) // columns)
-    figure, all_axes = panels(1.5 + 6 * columns, 4.9 * rows, rows, columns, sharey=True)
-    for axes in all_axes[len(groups) :]:
-        axes.remove()
-    messages = []
-    order = sorted(groups, key=lambda group: (terms.index(group[0]), planners.index(group[1])))
-    for axes, (term, planner) in zip(all_axes, order):
-        group = sorted(groups[term, planner], key=lambda point: point["weight"])
-        cost, score = ([point[key] for point in group] for key in ("cost", "score"))
-        ends = [[abs(p.get(end, p["score"]) - p["score"]) for p in group] for end in ("ci_low", "ci_high")]
-        interval = ends if np.any(ends) else None
-        axes.errorbar(cost, score, interval, color=BLUE, ecolor=SKY, elinewidth=1.5, capsize=4, marker="o", ms=9)
-        weights: dict[Point, list[str]] = {}  # weights that lead to the same point share a label
-        for point in group:
-            weights.setdefault((point["cost"], point["score"]), []).append(f"{point['weight']:g}")
-        for k, ((x, y), names) in enumerate(weights.items()):
-            i = list(zip(cost, score)).index((x, y))
-            # neighbours may be close: labels stand above and below their intervals in turn
-            offset, end = ((12, -40), y - ends[0][i]) if k % 2 else ((-12, 30), y + ends[1][i])
-            leader = {"arrowstyle": "-", "color": GREY, "shrinkB": 5}
-            label = ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]}"
-            note(axes, f"λ = {label}", (x, end), offset, ha="center", arrowprops=leader)
-        axes.set(xlabel=f"{term} (mean per task)", ylabel=f"{score_label} (mean over tasks)")
-        axes.margins(0.25, 0.3)  # room for the labels
-        change = f"λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {score_label} {score[0]:.3g} → {score[-1]:.3g}"
-        change, costs = f"{planner and planner + ', '}{change}", f"{term} {cost[0]:.3g} → {cost[-1]:.3g}"
-        messages.append(f"{change}, {costs}")
-        axes.set_title(f"{change}\n{costs}")
-    about = f"{score_label.capitalize()} against {' and '.join(terms)}, one point per λ."
-    return with_alt(figure, f"{about} {'. '.join(messages)}.")
+    terms, planners = (list(dict.fromkeys(point.get(key, "") for point in points)) for key in ("term", "planner"))
+    figure, all_axes = panels(2.5 + 4.5 * len(terms), 5.2, 1, len(terms), sharey=True)
+    changes = []
+    for axes, term in zip(all_axes, terms):
+        for planner, colour, mark in zip(planners, itertools.cycle((BLUE, VERMILLION, GREEN)), itertools.cycle("oXs")):
+            group = [point for point in points if (point["term"], point.get("planner", "")) == (term, planner)]
+            if not group:
+                continue
+            group.sort(key=lambda point: point["weight"])
+            cost, score = ([point[key] for point in group] for key in ("cost", "score"))
+            ends = [[abs(p.get(end, p["score"]) - p["score"]) for p in group] for end in ("ci_low", "ci_high")]
+            style = {"color": colour, "marker": mark, "ms": 8, "elinewidth": 1, "capsize": 3, "label": planner}
+            axes.errorbar(cost, score, ends if np.any(ends) else None, **style)
+            for k in sorted({0, len(group) - 1}):
+                note(axes, f"λ = {group[k]['weight']:g}", (cost[k], score[k]), (8, 8 - 22 * bool(k)), color=colour)
+            moved = f"{score_label} {score[0]:.3g} → {score[-1]:.3g}, {term} {cost[0]:.3g} → {cost[-1]:.3g}"
+            changes.append(f"{planner and planner + ', '}λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {moved}")
+        axes.set_xlabel(f"{term}\n(mean per task)")
+        axes.margins(0.15, 0.2)  # room for the labels
+    all_axes[0].set_ylabel(f"{score_label} (mean over tasks)")
+    if any(planners):
+        figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=len(planners))
+    figure.suptitle(
+        f"{score_label.capitalize()} against cost, one point for each λ\n{sample_size(tasks)}", x=0.01, ha="left"
+    )
+    return with_alt(figure, f"{score_label.capitalize()} against {' and '.join(terms)}. {'. '.join(changes)}.")

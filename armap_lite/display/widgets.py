@@ -291,10 +291,11 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
     most = len(curve["n"])
 
     def chart(n: int) -> Figure:
-        figure = figures.best_of_n(curve)
+        figure = figures.best_of_n(curve, len(plans))
         floor, picked, ceiling = (float(curve[name][n - 1]) for name in ("mean", "selected", "oracle"))
         figure.axes[0].axvline(n, color=figures.BLACK, lw=1.6, ls="--")
         title = f"N = {n}: random {floor:.3f}, reward model {picked:.3f}, oracle {ceiling:.3f}"
+        title = f"{title}\n{figures.sample_size(len(plans))}"
         return retitle(figure, title, f"{figure.get_label()} {title}.")
 
     def render(n: int, number: int) -> str:
@@ -351,7 +352,7 @@ def explore_weights(
             for weight in np.linspace(0, top[i], 5):
                 *cost, score = means(np.array([*weights[:i], weight, *weights[i + 1 :]]))
                 points.append({"term": term, "weight": float(f"{weight:.2g}"), "cost": cost[i], "score": score})
-        figure = figures.frontier(points, score_label=score_label)
+        figure = figures.frontier(points, len(plans), score_label=score_label)
         for axes, cost in zip(figure.axes, here):
             axes.plot(cost, here[-1], color=figures.VERMILLION, marker="D", ms=13, zorder=3)
         message = ", ".join(f"{name} {value:.3g}" for name, value in zip([*terms, score_label], here))

@@ -15,6 +15,7 @@ from typing import Any
 
 from armap_lite import envs
 from armap_lite.display.report import write_report
+from armap_lite.display.worlds import for_world
 from armap_lite.llms.spec import identity
 from armap_lite.pipeline import profiles, results
 from armap_lite.pipeline.run import Run
@@ -74,7 +75,7 @@ def reproduce(
 
 
 def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
-    """Run `notebook` into `target`, saved after each cell.
+    """Run the cells of `notebook` for the world `parameters["ENV"]` into `target`, saved after each cell.
 
     It is skipped if it was completed with the same source and parameters, and the stage files up to its own have not
     changed since. Raises NotebookError if it fails, ValueError for a parameter that it does not have.
@@ -93,12 +94,13 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
             return
     if unknown := sorted(set(parameters) - set(papermill.inspect_notebook(str(notebook)))):
         raise ValueError(f"{notebook.name} has no parameter {unknown[0]!r}; its parameters cell must name it")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    cells = for_world(json.loads(notebook.read_text(encoding="utf-8")), parameters["ENV"])
+    write_atomic(target, json.dumps(cells))
     start = time.perf_counter()
     try:
         with current_interpreter_kernel() as kernel:
             places = {"kernel_name": kernel, "cwd": str(notebook.parent)}
-            papermill.execute_notebook(str(notebook), str(target), parameters, progress_bar=True, **places)
+            papermill.execute_notebook(str(target), str(target), parameters, progress_bar=True, **places)
     except PapermillExecutionError as error:
         raise NotebookError(
             f"{notebook.name}, cell {error.exec_count}: {error.ename}: {error.evalue} (all cells so far: {target})"
@@ -107,7 +109,7 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
         raise NotebookError(f"{notebook.name}: {error}") from error
     took = time.perf_counter() - start
     write_atomic(stamp, json.dumps({"key": key, "seconds": took, "files": stage_fingerprints(target)}))
-    stated = stated_minutes(notebook, parameters["ENV"]) if parameters["PROFILE"] == "fast" else None
+    stated = stated_minutes(notebook) if parameters["PROFILE"] == "fast" else None
     print(f"    {took:.0f} s{f', it says {stated} min' if stated else ''}", flush=True)
     if stated and took > 90 * stated:
         print("    more than 1.5 times what it says: a slow machine, or a line to correct", flush=True)
@@ -144,10 +146,10 @@ def current_interpreter_kernel() -> Iterator[str]:
                 os.environ["JUPYTER_PATH"] = before
 
 
-def stated_minutes(notebook: Path, env: str) -> int | None:
-    """The minutes that the title cell of `notebook` states for `env` on two cores, if any."""
-    found = re.search(rf"Time:.*?`{re.escape(env)}` (\d+)", title_cell(notebook))
-    return int(found[1]) if found else None
+def stated_minutes(notebook: Path, alone: bool = False) -> int | None:
+    """The most minutes that the title cell of `notebook` states, if any; `alone`: where no earlier stage is done."""
+    found = re.findall(r"(\d+) minutes?\b", title_cell(notebook))
+    return int(found[-1 if alone else 0]) if found else None
 
 
 def title_cell(notebook: Path) -> str:

@@ -15,20 +15,13 @@ import io
 import json
 import os
 import platform
-import re
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 from armap_lite import envs
-from armap_lite.pipeline.reproduce import NOTEBOOKS, NotebookError, execute, stated_minutes, title_cell
-
-
-def alone(notebook: Path, env: str) -> int:
-    """The minutes that `notebook` says it takes in `env` where no stage before it was done."""
-    listed = re.search(r"with nothing there (\d+), (\d+) and (\d+)", title_cell(notebook))  # in the order of the others
-    return int(listed[1 + list(envs.ENVIRONMENTS).index(env)]) if listed else stated_minutes(notebook, env) or 0
+from armap_lite.pipeline.reproduce import NOTEBOOKS, NotebookError, execute, stated_minutes
 
 
 def main() -> int:
@@ -56,7 +49,7 @@ def main() -> int:
                     print(error, file=sys.stderr)
                 minutes = (time.perf_counter() - start) / 60
                 row = {"env": env, "notebook": notebook.stem, "minutes": round(minutes, 2)}
-                details.append(row | {"says": alone(notebook, env)})
+                details.append(row | {"says": stated_minutes(notebook, alone=True) or 1})
                 print(details[-1], flush=True)
     worst = max(details, key=lambda row: row["minutes"] / row["says"])
     found = {"name": "notebooks_alone", "ratio": round(worst["minutes"] / worst["says"], 2)}

@@ -1,0 +1,50 @@
+"""Notebook cells for readers of one world.
+
+A cell tagged `world:NAME` is for readers of that world; several tags name several worlds; a cell without such a tag is
+for all. `for_world` drops the cells of other worlds. In JupyterLab, where all cells are there, `show_world` hides them
+by CSS, which cannot see tags: such a text cell therefore starts with a label, `<b class="world-NAME">`, and the class
+`with-code` there includes the code cell below.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+TAG = "world:"
+LABEL = '[class^="world-"]'
+
+
+def worlds(cell: dict[str, Any]) -> list[str]:
+    """The worlds that `cell` is for; empty if it is for all."""
+    return [tag.removeprefix(TAG) for tag in cell["metadata"].get("tags", []) if tag.startswith(TAG)]
+
+
+def for_world(notebook: dict[str, Any], env: str) -> dict[str, Any]:
+    """A copy of `notebook` (JSON of nbformat 4) without the cells of other worlds, with `env` as default of `ENV`."""
+    cells = [cell for cell in notebook["cells"] if env in (worlds(cell) or [env])]
+    return {**notebook, "cells": [_with_default(cell, env) for cell in cells]}
+
+
+def _with_default(cell: dict[str, Any], env: str) -> dict[str, Any]:
+    if "parameters" not in cell["metadata"].get("tags", []):
+        return cell
+    return {**cell, "source": re.sub(r'^ENV = ".*?"', f'ENV = "{env}"', "".join(cell["source"]), flags=re.MULTILINE)}
+
+
+def world_style(env: str) -> str:
+    """CSS that hides the cells of other worlds than `env` in JupyterLab and Notebook 7."""
+    own = f'[class~="world-{env}"]'
+    other = f".jp-MarkdownCell:has({LABEL}):not(:has({own}))"
+    with_code = f".jp-MarkdownCell:has({LABEL}.with-code):not(:has({own})) + .jp-CodeCell"
+    return f"<style>{other}, {with_code} {{ display: none !important; }}</style>"
+
+
+def show_world(env: str) -> None:
+    """Hide the cells of other worlds than `env` in the notebook that a reader has open; elsewhere do nothing."""
+    from armap_lite.display.figures import is_interactive
+
+    if is_interactive():
+        from IPython.display import HTML, display
+
+        display(HTML(world_style(env)))

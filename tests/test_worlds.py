@@ -1,0 +1,68 @@
+"""A reader of one world gets the cells of that world: in copies, in runs, and in JupyterLab (see test_browser.py)."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from armap_lite.course import notebooks
+from armap_lite.display.worlds import for_world, world_style, worlds
+from armap_lite.envs import ENVIRONMENTS
+
+BOOKS = {path.stem: notebook for path, notebook in notebooks.course()}
+
+
+def cell(source: str, *tags: str, kind: str = "markdown") -> dict[str, Any]:
+    return {"cell_type": kind, "metadata": {"tags": list(tags)} if tags else {}, "source": source}
+
+
+def test_cells_of_other_worlds_are_dropped_and_the_world_is_the_default():
+    parameters = cell('ENV = "game24"  # the environment\nPROFILE = "fast"', "parameters", kind="code")
+    cells = [parameters, cell("all"), cell("a", "world:a"), cell("b", "world:b"), cell("a, b", "world:a", "world:b")]
+    found = for_world({"cells": cells, "nbformat": 4}, "b")
+    assert [one["source"] for one in found["cells"][1:]] == ["all", "b", "a, b"] and found["nbformat"] == 4
+    assert found["cells"][0]["source"] == 'ENV = "b"  # the environment\nPROFILE = "fast"'
+    assert parameters["source"].startswith('ENV = "game24"')
+    listed = {"cells": [{**parameters, "source": ['ENV = "game24"\n', "SEED = 0"]}]}
+    assert for_world(listed, "b")["cells"][0]["source"] == 'ENV = "b"\nSEED = 0'
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_a_label_says_the_worlds_of_a_cell_again_where_css_can_see_them(name: str):
+    before: dict[str, Any] = cell("")
+    for one in BOOKS[name]["cells"]:
+        own = worlds(one)
+        assert set(own) <= set(ENVIRONMENTS)
+        label = re.match(r'<b class="([^"]*)">', one["source"])
+        classes = label[1].split() if label else []
+        if one["cell_type"] == "markdown":
+            assert [f"world-{world}" for world in own] == [c for c in classes if c != "with-code"], one["source"]
+        elif own:  # hidden together with the text above it
+            assert worlds(before) == own and "with-code" in before["source"].partition(">")[0], one["source"]
+        before = one
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_each_notebook_hides_the_cells_of_other_worlds_first(name: str):
+    code = [one["source"] for one in BOOKS[name]["cells"] if one["cell_type"] == "code"]
+    tagged = any(map(worlds, BOOKS[name]["cells"]))
+    assert tagged == any(line == "show_world(ENV)" for line in code[1].splitlines())
+
+
+def test_the_style_names_the_readers_world_alone():
+    style = world_style("webshop")
+    assert style.count("world-webshop") == 2 and style.startswith("<style>")
+    assert not any(f"world-{name}" in style for name in ENVIRONMENTS if name != "webshop")
+
+
+@pytest.mark.parametrize("kind", ["student", "instructor"])
+def test_copies_are_of_one_world(kind: str, tmp_path: Path):
+    notebooks.write_copies(kind, tmp_path, "webshop")
+    for path in tmp_path.glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        assert any('ENV = "webshop"' in one["source"] for one in cells)
+        assert all("webshop" in (worlds(one) or ["webshop"]) for one in cells)
