@@ -9,11 +9,16 @@ import numpy as np
 
 from armap_lite.envs.base import Judge
 from armap_lite.planners.base import PlanResult
-from armap_lite.statistics import bootstrap_mean, check_same_tasks
+from armap_lite.statistics import bootstrap_mean, check_same_tasks, order_accuracy, paired_difference
 from armap_lite.trajectory import Trajectory
 
 FLOOR, CEILING = "random_best_of_n", "oracle_best_of_n"
 PLANNERS = ("sampling", "greedy", "best_of_n", "reflexion", "mcts", FLOOR, CEILING)
+COMPARED = (
+    *((planner, baseline) for planner in ("best_of_n", "mcts") for baseline in ("sampling", "greedy", FLOOR)),
+    ("reflexion", "sampling"),
+    ("mcts", "best_of_n"),
+)
 
 
 def score_plans(plans: Sequence[PlanResult], judge: Judge) -> dict[str, list[float]]:
@@ -88,6 +93,29 @@ def rows(
         head = {**run, "planner": planner, "n": len(scores), **_mean(scores, family)}
         out.append({**head, **cost, "seconds": float(seconds[source])})
     return out
+
+
+def differences(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]], env: str) -> list[dict[str, Any]]:
+    """`paired_difference` of `planner` and `versus`, for each of `COMPARED` that was run."""
+    scores, family = task_scores(plans, golds), families(plans)
+    strata = [family[task] for task in next(iter(scores.values()))] if family else None
+    return [
+        {"env": env, "planner": a, "versus": b, **paired_difference(scores[a], scores[b], strata=strata)}
+        for a, b in COMPARED
+        if {a, b} <= scores.keys()
+    ]
+
+
+def order_of_attempts(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """`order_accuracy` on the attempts of Best-of-N, with its interval and numbers of pairs and tasks.
+
+    The accuracy is None where Best-of-N was not run, or all its attempts at each task have the same score.
+    """
+    some = [plan for plan in plans if plan.planner == "best_of_n"]
+    scored = [[(s.reward, gold) for s, gold in zip(p.samples, golds[p.id]) if s.reward is not None] for p in some]
+    rewards, true = ([[pair[k] for pair in attempts] for attempts in scored] for k in (0, 1))
+    found: Any = order_accuracy(rewards, true, [plan.task_id for plan in some])
+    return found or {"order_accuracy": None, "ci_low": None, "ci_high": None, "n_pairs": 0, "n_tasks": 0}
 
 
 def control_points(

@@ -160,6 +160,25 @@ def pair_metrics(margins: ArrayLike, task_ids: Sequence[str]) -> dict[str, float
     return {**interval, "n_pairs": len(margin), "n_tasks": len(pairs)}
 
 
+def order_accuracy(
+    rewards: Sequence[Sequence[float]], golds: Sequence[Sequence[float]], task_ids: Sequence[str]
+) -> dict[str, float] | None:
+    """Does the reward put attempts at one task in the order of their gold scores? The measure of what planning needs.
+
+    `rewards`, `golds`: [tasks, attempts]. Each two attempts at a task whose golds differ are a pair, the better one
+    chosen. Returns order_accuracy, ci_low, ci_high, n_pairs, n_tasks as `pair_metrics` does; None if no golds differ.
+    """
+    margins, ids = [], list[str]()
+    for reward, gold, task in zip(map(np.asarray, rewards), map(np.asarray, golds), task_ids, strict=True):
+        better, worse = np.nonzero(gold[:, None] > gold + 1e-9)  # [pairs] each
+        margins.append(reward[better] - reward[worse])
+        ids += [task] * len(better)
+    if not ids:
+        return None
+    found = pair_metrics(np.concatenate(margins), ids)
+    return {"order_accuracy": found.pop("pair_accuracy"), **found}
+
+
 def calibration(margins: ArrayLike, bins: int = 10) -> dict[str, Any]:
     """Is sigmoid(margin) the frequency of being right? predicted, observed, count (of non-empty bins), ece.
 

@@ -333,6 +333,27 @@ def test_a_task_with_many_pairs_weighs_as_many():
     assert statistics.pair_metrics([1, 1, 1, -1], ["a", "a", "a", "b"])["pair_accuracy"] == 0.75
 
 
+def test_order_accuracy_asks_of_attempts_at_one_task_whose_scores_differ():
+    rewards, golds = [[3.0, 1.0, 2.0], [0.0, 5.0], [1.0, 2.0]], [[1.0, 0.0, 0.5], [0.5, 0.5], [0.25, 0.0]]
+    found = statistics.order_accuracy(rewards, golds, ["a", "b", "c"])
+    assert (found["order_accuracy"], found["n_pairs"], found["n_tasks"]) == (0.75, 4, 2)  # b has no better attempt
+    assert found["ci_low"] == 0 and found["ci_high"] == 1
+    assert statistics.order_accuracy(rewards[1:2], golds[1:2], ["b"]) is None
+    tie = statistics.order_accuracy([[1.0, 1.0]], [[0.0, 1.0]], ["a"])
+    assert tie["order_accuracy"] == 0.5
+
+
+def test_the_order_of_attempts_is_that_of_best_of_n_where_it_was_scored(plans):
+    golds = evaluate.score_plans(plans, Game24Judge())
+    found = evaluate.order_of_attempts(plans, golds)  # b's solution has the higher reward, a's the lower one
+    assert (found["order_accuracy"], found["n_pairs"], found["n_tasks"]) == (0.5, 2, 2)
+    unscored = [dataclasses.replace(p, samples=tuple(Sample(s.trajectory) for s in p.samples)) for p in plans[:1]]
+    found = evaluate.order_of_attempts([*unscored, *plans[1:]], golds)
+    assert (found["order_accuracy"], found["n_pairs"]) == (0, 1)
+    alone = evaluate.order_of_attempts([p for p in plans if p.planner == "sampling"], golds)
+    assert alone["order_accuracy"] is None and alone["n_pairs"] == 0
+
+
 def test_calibration_tells_an_honest_model_from_an_overconfident_one():
     rng = np.random.default_rng(0)
     logit = rng.normal(0, 2, 20_000)  # of "the first is better", and the truth drawn with that very probability
@@ -398,17 +419,39 @@ QUALITY = {
     "n_pairs": 9,
     "n_tasks": 3,
     "baseline": 0.5,
+    "order_accuracy": 0.75,
+    "order_ci_low": 0.5,
+    "order_ci_high": 1.0,
+    "order_n_pairs": 4,
+    "order_n_tasks": 2,
     "shortened": 0.25,
     "shortened_planned": 0.5,
 }
 
 
+def compared(plans: list[PlanResult]) -> list[dict]:
+    return evaluate.differences(plans, evaluate.score_plans(plans, Game24Judge()), "game24")
+
+
+def test_planners_that_ran_are_compared_task_by_task(plans):
+    found = compared(plans)
+    assert [(row["planner"], row["versus"]) for row in found] == [
+        ("best_of_n", "sampling"),
+        ("best_of_n", "random_best_of_n"),
+    ]
+    rows = {row["planner"]: row["mean"] for row in result_rows(plans)}
+    for row in found:
+        assert row["difference"] == pytest.approx(rows[row["planner"]] - rows[row["versus"]])
+        assert row["n"] == 2 and row["env"] == "game24"
+
+
 def test_results_are_written_and_read_back(plans, tmp_path):
     path, rows = tmp_path / "results.json", result_rows(plans)
     control = [{"weight": 0.5, "score": 0.25, "steps": 3.0}]
-    results.write(path, results.versions(), rows=rows, reward_model=[QUALITY], control=control)
+    lists = {"rows": rows, "differences": compared(plans), "reward_model": [QUALITY], "control": control}
+    results.write(path, results.versions(), **lists)
     found = json.loads(path.read_text(encoding="utf-8"))
-    assert list(found) == ["schema", "versions", "rows", "reward_model", "control"]
+    assert list(found) == ["schema", "versions", *lists] and found["differences"] == lists["differences"]
     assert found["schema"] == 1 and found["rows"] == rows and found["reward_model"] == [QUALITY]
     assert found["control"] == control
     results.validate(found)
@@ -418,7 +461,8 @@ def test_invalid_results_leave_the_old_file_alone(plans, tmp_path):
     path = tmp_path / "results.json"
     path.write_text("old", encoding="utf-8")
     with pytest.raises(ValueError, match="rows\\[0\\]: mean is nan"):
-        results.write(path, {}, rows=[{**result_rows(plans)[0], "mean": math.nan}], reward_model=[], control=[])
+        bad = [{**result_rows(plans)[0], "mean": math.nan}]
+        results.write(path, {}, rows=bad, differences=[], reward_model=[], control=[])
     assert path.read_text(encoding="utf-8") == "old" and list(tmp_path.iterdir()) == [path]
 
 
@@ -439,11 +483,17 @@ def test_invalid_results_leave_the_old_file_alone(plans, tmp_path):
         (lambda r: r["rows"][0].update(mean=2, ci_low=2, ci_high=2), "<= 1 does not hold"),
         (lambda r: r["reward_model"][0].update(ci_high=0.85), "pair_accuracy 0.9 <= ci_high 0.85"),
         (lambda r: r["reward_model"][0].update(baseline="half"), "baseline is 'half', str"),
+        (lambda r: r["reward_model"][0].update(order_ci_low=0.8), "ci_low 0.8 <= order_accuracy 0.75"),
+        (lambda r: r["reward_model"][0].update(order_accuracy=-1), "order_accuracy is -1; expected .* not negative"),
+        (lambda r: r["differences"][0].update(ci_high=-2), "ci_high -2 <= 1 does not hold"),
+        (lambda r: r["differences"][0].update(difference=-math.inf), "difference is -inf; expected a finite number$"),
+        (lambda r: r["differences"][0].update(versus="beam"), "differences.*'beam' is not known"),
         (lambda r: r["control"].append({"score": math.nan}), "control: .*finite"),
     ],
 )
 def test_validation_names_what_is_wrong(plans, change, message):
-    found = {"schema": 1, "versions": {}, "rows": result_rows(plans), "reward_model": [dict(QUALITY)], "control": []}
+    found = {"schema": 1, "versions": {}, "rows": result_rows(plans), "differences": compared(plans)}
+    found |= {"reward_model": [dict(QUALITY)], "control": []}
     results.validate(found)
     change(found)
     with pytest.raises(ValueError, match=message):

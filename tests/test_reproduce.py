@@ -29,6 +29,7 @@ PIXEL = base64.b64decode(
 NAMES = ("ENV", "PROFILE", "RUN_DIR", "SEED", "POLICY", "REWARD", "DATA_LLM")
 PARAMETERS = "".join(f"{name} = None\n" for name in NAMES)
 FINDINGS: dict[str, Any] = {
+    "differences": [],
     "rows": [
         {
             "env": "game24",
@@ -62,6 +63,11 @@ FINDINGS: dict[str, Any] = {
             "n_pairs": 8,
             "n_tasks": 4,
             "baseline": None,
+            "order_accuracy": None,
+            "order_ci_low": None,
+            "order_ci_high": None,
+            "order_n_pairs": 0,
+            "order_n_tasks": 0,
             "shortened": 0.25,
             "shortened_planned": 0.5,
         }

@@ -69,6 +69,7 @@ def describe(out: Path, env: str, results: dict[str, Any]) -> dict[str, Any]:
         "name": env,
         "setting": rows[0],
         "table": pages.sanitize(pages.markdown(results_table(rows))),
+        "differences": [row for row in results["differences"] if row["env"] == env],
         "reward_models": [row for row in results["reward_model"] if row["env"] == env],
         "hindsight": hindsight_counts(out / env / "pairs.jsonl"),
         "invalid_actions": invalid_action_summary(counts) if counts else "",

@@ -25,7 +25,7 @@ def evaluate_run(
     margins: Mapping[str, list],
     control: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """This environment's part of `results.json`: rows, reward_model, control; and `golds`, all scores by plan id.
+    """This environment's part of `results.json`: rows, differences, reward_model, control; and `golds` by plan id.
 
     `training`: metrics of the reward model; `margins`: what `score_pairs` returns; `control`: the lines of stage 5.
     """
@@ -48,9 +48,11 @@ def evaluate_run(
         seconds=run.files.counts("seconds.json"),
         device=str(next(run.reward.network.parameters()).device),
     )
-    quality = {"env": run.name, **pair_accuracy(margins), **shortened(training, run.reward, plans)}
+    order = {f"order_{key.removeprefix('order_')}": v for key, v in evaluate.order_of_attempts(plans, golds).items()}
+    quality = {"env": run.name, **pair_accuracy(margins), **order, **shortened(training, run.reward, plans)}
+    compared = evaluate.differences(plans, golds, run.name)
     points = evaluate.control_points(control, plans, golds, run.name, env.terms)
-    return {"rows": rows, "reward_model": [quality], "control": points, "golds": golds}
+    return {"rows": rows, "differences": compared, "reward_model": [quality], "control": points, "golds": golds}
 
 
 def score_pairs(pairs: Sequence[PreferencePair], models: Mapping[str, Any]) -> dict[str, list]:

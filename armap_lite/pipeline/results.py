@@ -15,7 +15,7 @@ from armap_lite import evaluate
 from armap_lite.storage.store import read_json, write_atomic
 
 NUMBER = int | float
-LISTS = ("rows", "reward_model", "control")
+LISTS = ("rows", "differences", "reward_model", "control")
 SCHEMA: dict[str, Any] = {"schema": int, "versions": dict, **dict.fromkeys(LISTS, list)}
 ROW: dict[str, Any] = {
     **dict.fromkeys(("env", "env_version", "split", "metric", "planner", "policy"), str),
@@ -32,8 +32,17 @@ REWARD_ROW: dict[str, Any] = {
     **dict.fromkeys(("pair_accuracy", "ci_low", "ci_high"), NUMBER),
     **dict.fromkeys(("n_pairs", "n_tasks"), int),
     "baseline": NUMBER | None,  # pair accuracy of the same network before training
+    # Of the attempts of Best-of-N: see `evaluate.order_of_attempts`.
+    **dict.fromkeys(("order_accuracy", "order_ci_low", "order_ci_high"), NUMBER | None),
+    **dict.fromkeys(("order_n_pairs", "order_n_tasks"), int),
     "shortened": NUMBER,  # share of the trajectories in its training pairs that lost their middle
     "shortened_planned": NUMBER,  # the same share of the attempts that it scored in planning
+}
+DIFFERENCE: dict[str, Any] = {
+    **dict.fromkeys(("env", "planner", "versus"), str),
+    **dict.fromkeys(("difference", "ci_low", "ci_high"), NUMBER),  # of the scores of two planners on the same tasks
+    "p_value": NUMBER,
+    "n": int,
 }
 
 
@@ -75,7 +84,7 @@ def _cpu() -> str:
 
 
 def write(path: Path, versions: Mapping[str, str | None], **lists: Sequence[Mapping[str, Any]]) -> None:
-    """Write `results.json` atomically; `lists`: rows, reward_model, control. Raises ValueError if it is not valid."""
+    """Write `results.json` atomically; `lists`: those of `LISTS`. Raises ValueError if it is not valid."""
     results = {"schema": 1, "versions": dict(versions), **lists}
     validate(results)
     write_atomic(path, json.dumps(results, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
@@ -86,22 +95,29 @@ def validate(results: Mapping[str, Any]) -> None:
     _check("results", results, SCHEMA)
     if results["schema"] != 1:
         raise ValueError(f"results: schema {results['schema']} is not known; expected 1")
-    for name, fields, middle in (("rows", ROW, "mean"), ("reward_model", REWARD_ROW, "pair_accuracy")):
+    kinds = (
+        ("rows", ROW, "mean", ""),
+        ("differences", DIFFERENCE, "difference", ""),
+        ("reward_model", REWARD_ROW, "pair_accuracy", ""),
+        ("reward_model", REWARD_ROW, "order_accuracy", "order_"),
+    )
+    for name, fields, middle, prefix in kinds:
         for i, row in enumerate(results[name]):
-            _check(f"{name}[{i}]", row, fields)
-            low, mean, high = row["ci_low"], row[middle], row["ci_high"]
-            if not low <= mean <= high <= 1:
+            _check(f"{name}[{i}]", row, fields, signed=name == "differences")
+            low, mean, high = row[f"{prefix}ci_low"], row[middle], row[f"{prefix}ci_high"]
+            if mean is not None and not low <= mean <= high <= 1:
                 raise ValueError(f"{name}[{i}]: ci_low {low} <= {middle} {mean} <= ci_high {high} <= 1 does not hold")
-            if name == "rows" and row["planner"] not in evaluate.PLANNERS:
-                known = ", ".join(evaluate.PLANNERS)
-                raise ValueError(f"{name}[{i}]: planner {row['planner']!r} is not known; expected one of {known}")
+            for planner in (row[key] for key in ("planner", "versus") if key in row):
+                if planner not in evaluate.PLANNERS:
+                    known = ", ".join(evaluate.PLANNERS)
+                    raise ValueError(f"{name}[{i}]: planner {planner!r} is not known; expected one of {known}")
     try:
         json.dumps(results["control"], allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"control: {error}; expected plain JSON with finite numbers") from error
 
 
-def _check(where: str, record: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+def _check(where: str, record: Mapping[str, Any], fields: Mapping[str, Any], signed: bool = False) -> None:
     if record.keys() != fields.keys():
         missing, unknown = sorted(fields.keys() - record.keys()), sorted(record.keys() - fields.keys())
         raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")
@@ -110,5 +126,6 @@ def _check(where: str, record: Mapping[str, Any], fields: Mapping[str, Any]) -> 
         if not isinstance(value, kind) or isinstance(value, bool):
             expected = f"{value!r}, {type(value).__name__}; expected {formatannotation(kind)}"
             raise ValueError(f"{where}: {name} is {expected}")
-        if isinstance(value, (int, float)) and not 0 <= value < math.inf:
-            raise ValueError(f"{where}: {name} is {value}; expected a finite number, not negative")
+        if isinstance(value, (int, float)) and not (math.isfinite(value) and (signed or value >= 0)):
+            expected = "a finite number" if signed else "a finite number, not negative"
+            raise ValueError(f"{where}: {name} is {value}; expected {expected}")
