@@ -1,4 +1,4 @@
-"""The records of measured seeds, that the README beside them says what they say, and that measuring scripts say how to call them."""
+"""The records of measured seeds and the README beside them; how measuring scripts say that they are called."""
 
 from __future__ import annotations
 
