@@ -274,7 +274,7 @@ def test_json_that_is_nested_too_deep_is_named_with_the_file(tmp_path: Path):
 
 def test_more_cells_than_columns_are_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
     file = tmp_path / "wide.csv"
-    file.write_text("prompt,chosen,rejected\nwhat?,this,that,\nwho?,she,he,\n", encoding="utf-8")
+    file.write_text("prompt,chosen,rejected\nwhat?,this,that,more\nwho?,she,he,\n", encoding="utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(read(file)) == 2
