@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from typing import Any
+from unittest import mock
 
 from armap_lite.course import exercise, puzzle
-from armap_lite.course.answers import WrongAnswerError, each, equal, expect, numbers
+from armap_lite.course.answers import WrongAnswerError, each, equal, expect, numbers, short
+from armap_lite.envs.base import Environment
 from armap_lite.envs.game24 import Game24
+from armap_lite.trajectory import Observation, Trajectory
 
 SOLVED = ("10 - 4 = 6", "6 * 5 = 30", "30 - 6 = 24")
 
@@ -21,11 +24,16 @@ def counts(answer: Any) -> None:
     numbers(answer, {"Before the first step": len(start), after: len(later)})
 
 
-class WithoutReplay(Game24):
-    """To be replayed by hand."""
+class Chatty(Game24):
+    """Shows more than `Game24`, so that a trajectory tells which of the two it comes from."""
 
-    def replay(self, *args: Any) -> Any:
-        raise WrongAnswerError("`env.replay` is what you are to write: use `env.reset` and `env.step`.")
+    def _observe(self, note: str = "") -> Observation:
+        shown = super()._observe(note)
+        return dataclasses.replace(shown, text=f"You see {shown.text}")
+
+
+def refuse(*_: Any) -> Any:
+    raise WrongAnswerError("You call the package's own `replay`; write it yourself: use `env.reset` and `env.step`.")
 
 
 @exercise("01-2")
@@ -38,8 +46,12 @@ def replay(answer: Any) -> None:
         "Two more actions after the end of the episode": (puzzle(4, 5, 6, 10), (*SOLVED, "24 + 1 = 25", "fly")),
     }
     for case, (task, actions) in cases.items():
-        wanted, found = Game24().replay(task, actions), answer(WithoutReplay(), task, actions)
-        expect(hasattr(found, "steps"), f"{case}: expected a Trajectory, found {found!r}.")
+        wanted = Chatty().replay(task, actions)
+        with mock.patch.object(Environment, "replay", refuse):
+            found = answer(Chatty(), task, actions)
+        expect(isinstance(found, Trajectory), f"{case}: expected a Trajectory, found {short(found)}.")
+        own = f"{case}: `env` is a world of its own, and begins {wanted.start!r}; found {found.start!r}. Use `env`."
+        expect(found.start == wanted.start, own)
         equal(found.actions, wanted.actions, f"{case}: the actions in the trajectory")
         equal([s.observation for s in found.steps], [s.observation for s in wanted.steps], f"{case}: what was seen")
         equal(found, wanted, f"{case}: the whole trajectory")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import random
 from typing import Any
 
 from armap_lite.course import exercise, puzzle, random_trajectory
 from armap_lite.course.answers import each, equal, expect, replayable
-from armap_lite.envs.game24 import Game24
+from armap_lite.envs.game24 import OTHER, Game24
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Observation, PreferencePair
 
@@ -20,6 +21,8 @@ def refined(answer: Any) -> None:
     env = Game24()
     goal = env.hindsight.achieved(env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36))
     expect(isinstance(answer, str), f"Expected a text, found {answer!r}.")
+    denial = OTHER.search(answer)
+    expect(not denial, f"{denial and denial[0]!r} denies or weakens what is asked: say what to do, and nothing else.")
     read = env.hindsight.parse(answer)
     expect(read, f"No clear goal can be read in {answer!r}: name the four numbers, and 'to obtain' the fifth.")
     equal(read, goal, "The goal that is read in your text")
@@ -58,6 +61,8 @@ def mirror(answer: Any) -> None:
         equal((twin.chosen, twin.rejected), (other, walk), "Chosen and rejected, exchanged")
         equal(env.hindsight.parse(twin.instruction), achieved(other), "What the new instruction asks for")
         equal(twin.origin, "plain", "The origin of a sentence that no LLM wrote")
+        for name in ("id", "task_id", "changed_at"):
+            equal(getattr(twin, name), getattr(pair, name), f"`{name}`, which says where the pair comes from, stays")
         back = answer(Game24(), twin)
         equal((back.chosen, back.rejected), (walk, other), "The twin of the twin: chosen and rejected")
     fraction = env.replay(task, (*ENDS_AT_36[:1], "6 / 5 = 6/5", "6/5 * 6 = 36/5"))
@@ -85,19 +90,27 @@ def negative(answer: Any) -> None:
     # Of 5 5 5 5: whatever comes of the first two, the other two are still there.
     ends = (("5 + 5 = 10", "10 + 10 = 20"), ("5 * 5 = 25", "25 + 10 = 35"))
     walks += [env.replay(puzzle(5, 5, 5, 5), ("5 + 5 = 10", *end)) for end in ends] * 12
+    replaced = collections.defaultdict(set)
     for seed, walk in enumerate(walks):
+        random.seed(seed)
         other = answer(Game24(), walk, random.Random(seed))
         replayable(other, env, walk.task, f"{walk.actions}")
         wrong = achieved(other) != achieved(walk)
         expect(wrong, f"{other.actions} ends where the good one ends, so it is not wrong.")
         at = next(i for i, (a, b) in enumerate(zip(other.actions, walk.actions)) if a != b)
         places.add(at)
+        replaced[walk.actions, at].add(other.actions[at])
         for i in range(at + 1, 3):
             env.replay(walk.task, other.actions[:i])
             kept = other.actions[i] == walk.actions[i] or walk.actions[i] not in env.admissible()
             expect(kept, f"{walk.actions[i]!r} was still possible and should be kept, found {other.actions}.")
-        equal(answer(Game24(), walk, random.Random(seed)), other, "The same rng twice")
-    expect(len(places) > 1, f"The change is always at action {min(places) + 1}; draw its place too.")
+        again = answer(Game24(), walk, random.Random(seed))
+        expect(again == other, "The same `rng` twice gave two results: draw with `rng` alone, not with `random`.")
+    expect(len(places) > 1, f"The change is always at action {min(places) + 1}; draw its place with `rng`.")
+    for at, name in ((0, "first"), (2, "last")):
+        expect(at in places, f"You never change the {name} action; draw among all places.")
+    few = "Of one walk, a place is always given the same other action; draw among all that are possible, with `rng`."
+    expect(max(map(len, replaced.values())) > 1, few)
     zeros, stubborn = random_trajectory(env, puzzle(0, 0, 0, 0), random.Random(0)), Tired()
     expect(change(env, zeros, random.Random(0)) is None, "a puzzle of zeros ends at 0")
     expect(answer(stubborn, zeros, random.Random(0)) is None, "0 0 0 0 ends at 0 whatever one does: expected None.")

@@ -62,21 +62,40 @@ def last_token(answer: Any) -> None:
     equal(together.tolist(), [wanted for _, wanted in rows.values()], "The same five rows as one batch")
 
 
+class TaskId(str):
+    """A text with another place in a set each time Python starts, as all texts have; here, when `salt` changes."""
+
+    salt = 0
+
+    def __hash__(self) -> int:
+        return hash((TaskId.salt, str(self)))
+
+
 @exercise("04-4")
 def split(answer: Any) -> None:
     """`split(pairs, share, rng)`: (to learn from, held out), with `share` of the tasks held out with all their pairs"""
     sizes = random.Random(0)
-    pairs = [SimpleNamespace(task_id=f"t{t}", id=f"t{t}/{i}") for t in range(20) for i in range(sizes.randint(1, 9))]
+    ids = [TaskId(f"t{t}") for t in range(20)]
+    pairs = [SimpleNamespace(task_id=id, id=f"{id}/{i}") for id in ids for i in range(sizes.randint(1, 9))]
     sizes.shuffle(pairs)
     drawn = set()
     for share, seed in ((0.2, 0), (0.2, 1), (0.33, 2), (0.5, 3)):
+        random.seed(seed)
         learn, aside = answer(list(pairs), share, random.Random(seed))
         equal(sorted(p.id for p in [*learn, *aside]), sorted(p.id for p in pairs), "All pairs together, each once")
         held = {p.task_id for p in aside}
         both = sorted(held & {p.task_id for p in learn})
         expect(not both, f"{len(both)} tasks have pairs on both sides, {both[:3]} for example: expected none.")
         equal(len(held), round(share * 20), f"share = {share} of 20 tasks: tasks held out")
-        drawn.add(frozenset(held))
+        drawn.add(frozenset(map(str, held)))
+        faults = {
+            0: "The same `rng` twice gave two splits: draw with `rng` alone, not with `random`.",
+            1: "The same `rng` held out other tasks when Python kept its set in another order: sort the tasks first.",
+        }
+        for salt, fault in faults.items():
+            TaskId.salt += salt
+            again = answer(list(pairs), share, random.Random(seed))[1]
+            expect({p.id for p in again} == {p.id for p in aside}, fault)
     expect(len(drawn) == 4, "Two different rng gave the same tasks: draw them with `rng`.")
 
 

@@ -23,6 +23,11 @@ def lost(answer: Any) -> None:
     numbers(answer, wanted)
 
 
+def bootstrap_width(scores: list[float]) -> float:
+    _, low, high = bootstrap_mean(scores)
+    return high - low
+
+
 @exercise("07-2")
 def interval(answer: Any) -> None:
     """`interval(scores, rng)`: (low, high), the middle 95 % of the means of tasks drawn again from `scores`"""
@@ -38,7 +43,17 @@ def interval(answer: Any) -> None:
     about = f"The middle 95 % of the means of 200 tasks is {high - low:.3f} wide; found {found[1] - found[0]:.3f}."
     again = as_list(answer(scores, np.random.default_rng(3)), 2)
     expect(again != found, "Another `rng` draws other tasks: use it.")
+    np.random.seed(0)  # noqa: NPY002
+    same = as_list(answer(scores, np.random.default_rng(3)), 2)
+    expect(same == again, "The same `rng` twice gave two intervals: draw with `rng` alone, not with `np.random`.")
     expect(0.92 < (found[1] - found[0]) / (high - low) < 1.08, about)
+    some = [answer(scores[:60], np.random.default_rng(seed)) for seed in range(30)]
+    shaky = np.std(some, axis=0).mean() / bootstrap_width(scores[:60])
+    expect(shaky < 0.034, "Your ends differ much from one `rng` to the next: draw two thousand times or more.")
+    ends = [end for seed in range(8) for end in answer([1.0] * 3 + [0.0] * 17, np.random.default_rng(seed))]
+    means = sum(abs(20 * end - round(20 * end)) < 1e-6 and end >= 0 for end in ends)
+    formula = "3 successes in 20 tasks: only 0, 0.05, 0.1, … are means of twenty such scores, and an end of yours is "
+    expect(means > 12, f"{formula}{ends[0]:.3f}. Take quantiles of the means you drew, no formula.")
     few, many = (answer([1.0] * n + [0.0] * n, np.random.default_rng(1)) for n in (10, 40))
     wide, narrow = few[1] - few[0], many[1] - many[0]
     expect(1.5 < wide / narrow < 2.6, f"Four times the tasks should halve the width; found {wide} and {narrow}.")

@@ -102,6 +102,20 @@ def lamps(answer: Any) -> None:
         odd = env.replay(task, ["fly to the moon", *plan])
         equal([step.observation for step in odd.steps], seen, f"{plan} after an action without sense: what is seen")
         equal(odd.done, over, f"{plan} after an action without sense: the episode is over")
+    for odd_action in ("switch pink", "red", "switch red and white", ""):
+        env.reset(task)
+        equal(env.step(odd_action).text, "lit: none", f"{odd_action!r}, which is not admissible: what is seen")
+        for action in switches[:3]:
+            end = env.step(action)
+        over = f"Three switches after {odd_action!r}: over, and what is seen"
+        equal((end.done, end.text), (True, "lit: blue green red"), over)
+    after = env.step(switches[3])
+    equal((after.done, after.text), (True, "lit: blue green red"), "A switch after the end: over, and what is seen")
+    equal(list(env.admissible()), [], "A switch after the end: admissible then")
+    one, other = answer(), answer()
+    one.reset(task), one.step(switches[0]), other.reset(task)
+    seen = one.step(switches[1]).text
+    expect(seen == "lit: blue green", f"Of two worlds at once the first shows {seen!r}: keep the state on `self`.")
     walk = random_trajectory(env, task, random.Random(0))
     goal = env.hindsight.achieved(walk)
     equal(env.hindsight.parse(env.hindsight.to_text(goal)), goal, "What was achieved, put into words and read again")
