@@ -96,8 +96,9 @@ class Client:
     def post(self, path: str, body: Mapping[str, Any], memory: str | None = "") -> Any:
         """The JSON that answers `body`, whose fields that are None are not sent. Raises ServerError.
 
-        What an error answer seems to refuse is kept only where the request without it succeeds. `memory`: the kind of
-        request it is kept for, as odd fields or values may be what the server objects to; None: it is not kept.
+        Each field that an error answer names is left out in turn, and that is kept only where the request succeeds at
+        last. `memory`: the kind of request it is kept for, as odd fields or values may be what the server objects to;
+        None: it is not kept.
         """
         tried: dict[tuple[str, str, Any], str | None] = {}
         notes, kind = [], f"{path} {memory or ''}"
@@ -105,20 +106,19 @@ class Client:
             sent = _fitted(kind, body, self._fields | tried)
             try:
                 answer = self._call(functools.partial(self._client.post, path, cast_to=str, body=sent))
-            except ServerError as error:
-                fields = refused(error.answer, sent.keys() - _ESSENTIAL) if error.status in _NEGOTIABLE else {}
-                if not fields:
-                    raise
-            else:
                 break
-            for name, new in fields.items():
-                if new is not None and _key(kind, new, sent[name]) in self._fields | tried:
-                    new = None  # both names are refused
-                tried[_key(kind, name, sent[name])] = new
-                shown = f"{name}={sent[name]}" if name == "temperature" else name
-                # a server's default may be another temperature than 1
-                lost = _LOST.get("max_tokens" if name.startswith("max_") else name, "it is left out")
-                notes.append(f"takes `{shown}` under the name `{new}`" if new else f"does not take `{shown}`: {lost}")
+            except ServerError as error:
+                found = refused(error.answer, sent.keys() - _ESSENTIAL) if error.status in _NEGOTIABLE else None
+                if found is None:
+                    raise
+            name, new = found
+            if new is not None and _key(kind, new, sent[name]) in self._fields | tried:
+                new = None  # both names are refused
+            tried[_key(kind, name, sent[name])] = new
+            shown = f"{name}={sent[name]}" if name == "temperature" else name
+            # a server's default may be another temperature than 1
+            lost = _LOST.get("max_tokens" if name.startswith("max_") else name, "it is left out")
+            notes.append(f"takes `{shown}` under the name `{new}`" if new else f"does not take `{shown}`: {lost}")
         if memory is not None:
             with self._lock:
                 self._fields = {**self._fields, **tried}
