@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 import json
 import os
 import re
@@ -72,11 +71,11 @@ class Client:
         self._lock = threading.Lock()
         self._fields: dict[tuple[str, str, Any], str | None] = {}  # (kind, field, value or None) -> its name there
         self._notes: set[str] = set()
-        proxied = not _loopback(parts.hostname or "")  # no proxy knows this machine's ports
+        here = re.fullmatch(r"(?:.*\.)?localhost|127\..*|::1?|0\.0\.0\.0", parts.hostname or "")
         try:
             http = openai.DefaultHttpxClient(
                 event_hooks={"request": [self._sign], "response": [functools.partial(_settle, longest=timeout)]},
-                trust_env=proxied,
+                trust_env=not here,  # no proxy knows this machine's ports
             )
         except (ValueError, ImportError) as error:
             raise ServerError(_proxy_trouble(url, error)) from None
@@ -236,19 +235,11 @@ def _settle(response: Any, longest: float) -> None:
         response.headers["x-should-retry"] = "false"
 
 
-def _loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    return address.is_loopback or address.is_unspecified
-
-
 def _proxy_trouble(url: str, error: Exception) -> str:
-    names = [name for kind in ("all", "https", "http") for name in (f"{kind}_proxy".upper(), f"{kind}_proxy")]
-    found = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
-    odd = [entry for entry in found if not entry.partition("=")[2].startswith(("http://", "https://"))]
-    shown = re.sub(r"//[^/@\s]*@", "//***@", ", ".join(odd or found))  # without a password
+    kinds = ("all_proxy", "https_proxy", "http_proxy")
+    found = {name: value for name, value in os.environ.items() if value and name.lower() in kinds}
+    odd = {name: value for name, value in found.items() if not value.startswith(("http://", "https://"))}
+    shown = ", ".join(f"{name}={value}" for name, value in (odd or found).items())
+    shown = re.sub(r"//[^/@\s]*@", "//***@", shown) or "this machine"  # without a password
     why = " ".join(str(error).split())
-    where = url.partition("?")[0]
-    return f"cannot reach {where} by the proxy of {shown or 'this machine'}: {why}; unset it, or name an http:// proxy"
+    return f"cannot reach {url.partition('?')[0]} by the proxy of {shown}: {why}; unset it, or name an http:// proxy"

@@ -89,19 +89,13 @@ def _without_thought(text: str, tokens: int, cut: bool) -> Reply:
 
 def hidden_status(text: str) -> int | None:
     """The status that an error sent with status 200 stands for; None where `text` is no such error."""
-    if '"error"' not in text:  # long answers need not be parsed twice
-        return None
     try:
-        data = json.loads(text)
-    except ValueError:
+        data = json.loads(text) if '"error"' in text else {}  # long answers need not be parsed twice
+        error = (data.get("choices") or [{}])[0].get("error")
+        error = error or (None if data.get("choices") or data.get("data") else data.get("error"))
+        error = error or (data if data.get("object") == "error" else None)
+    except (ValueError, LookupError, TypeError, AttributeError):  # no JSON, or no answer of the API
         return None
-    if not isinstance(data, dict):
-        return None
-    choices = data.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    error = first.get("error") or (None if choices or data.get("data") else data.get("error"))
-    if data.get("object") == "error":
-        error = error or data
     if not error:
         return None
     fields = error if isinstance(error, dict) else {}
