@@ -28,7 +28,7 @@ ROOM = ["go north", "go south", "open door", "go"]
         ("4 + 10", ["10 * 4 = 40", "10 + 4 = 14"], 1),
         ("4 - 10 = -6", ["10 - 4 = 6"], None),  # order matters
         ("4 * 10 = 41", ["10 * 4 = 40"], None),
-        ("I take 4 × 10 = 40.", ["10 * 4 = 40", "10 + 4 = 14"], 0),
+        ("Answer: 4 × 10 = 40.", ["10 * 4 = 40", "10 + 4 = 14"], 0),
         ("2 + 3 * 4 = 12", ["3 * 4 = 12"], None),  # part of a longer calculation
         ("2 * 3 * 4 = 24", ["2 * 3 = 6", "3 * 4 = 12"], None),
         ("13 * 4 = 52", ["3 * 4 = 12"], None),
@@ -63,7 +63,7 @@ ROOM = ["go north", "go south", "open door", "go"]
         ("I thought of 4 * 6 = 24, but 5 * 5 = 25 is better", MOVES, None),
         ("10 - 4 = 6 or 4 * 6 = 24", MOVES, None),
         ("10 - 4 = 6, then 6 * 7 = 42", MOVES, None),
-        ("The best move is `4 * 6 = 24`, since 24 is what is asked for.", MOVES, 3),
+        ("The best move is `4 * 6 = 24`, since 24 is what is asked for.", MOVES, None),  # no sentence is read
         ("I see.\n4 * 6 = 24", MOVES, 3),
         ("10 - 4 = **6**", MOVES, 0),
         ("4 - 10 = −6", MOVES, 1),
@@ -84,6 +84,8 @@ ROOM = ["go north", "go south", "open door", "go"]
         ("left are 3 -4 and 5", ["3 - 4 = -1"], None),
         ("so 10 -4 + 10", ["-4 + 10 = 6"], None),
         ("- 3 + 5", ["3 + 5 = 8", "-3 + 5 = 2"], None),  # a marker or a minus
+        ("Not this one:\n4 * 6 = 24", MOVES, None),
+        ("My choice: **go north**", ROOM, 0),
         ("1 / 2 = 0.5", ["2 / 1 = 2", "1 / 2 = 1/2"], 1),
         ("5 / 10 = 2", ["10 / 5 = 2", "5 / 10 = 1/2"], None),
         ("5 / 10", ["10 / 5 = 2", "5 / 10 = 1/2"], 1),
@@ -152,13 +154,10 @@ FRAMES = [
     "`{}`",
     '"{}"',
     "**{}**",
-    "I take {}",
     "My move: {}.",
     "Action: {}",
-    "I choose {}.",
     "```\n{}\n```",
-    "I would pick **{}** now",
-    "{}\n",
+    "Sure, here it is:\n{}\n",
 ]
 SIGNS = {"*": ["*", "×", "·", r"\*", "x"], "/": ["/", "÷"], "-": ["-", "−", "–"], "+": ["+"]}
 

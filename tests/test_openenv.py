@@ -29,7 +29,7 @@ class Remote(Words, OpenEnvironment):
         return {text: {"move": move} for text, move in super().actions(observation, info).items()}
 
 
-class RemoteJudge(OpenEnvJudge, Remote):
+class RemoteJudge(Remote, OpenEnvJudge):  # in either order
     pass
 
 
@@ -87,19 +87,14 @@ def test_a_world_that_was_dropped_without_close_gives_its_session_to_the_next(wo
 
 def test_a_malformed_answer_ends_its_session_and_is_quoted(world: Remote, monkeypatch: pytest.MonkeyPatch):
     task = world.tasks("test")[0]
-    for odd, lacks in (
-        ({}, "an object 'data'"),
-        ([], "an object 'data'"),
-        ({"data": {}}, "'reward'"),
-        ({"data": {"observation": {}, "reward": 1}}, "'done'"),
-    ):
+    for odd in ({}, [], {"data": {}}, {"data": {"observation": {}, "reward": 1}}):
         episode = Episode(world, task)
         state, ask = episode.start(), Session._ask
         session = world.simulator
         with monkeypatch.context() as patch:
             patch.setattr(Session, "_ask", lambda *args, ask=ask, odd=odd: odd if ask(*args) else None)
             failure = episode.step(state, "go left").trajectory.failure
-        assert f"with {odd}, which lacks {lacks}" in str(failure) and world.simulator is None
+        assert f"with {odd}; expected observation, reward, done" in str(failure) and world.simulator is None
         assert session.socket.state.name == "CLOSED"
         assert Episode(world, world.tasks("test")[1]).start().trajectory.failure is None
 
@@ -112,6 +107,15 @@ def test_spellings_of_a_url_are_one_server_and_one_without_scheme_is_refused(wor
     for url, said in ((Remote.url.removeprefix("http://"), Remote.url), ("", "http://localhost:8000")):
         with pytest.raises(ValueError, match=f"url {url!r} is no server's address; write '{said}'"):
             type("Spelt", (Remote,), {"url": url})().tasks("test")
+
+
+def test_a_token_in_the_url_goes_with_the_request_and_is_in_no_message(world: Remote):
+    spelt = type("Spelt", (Remote,), {"url": f"{Remote.url}/?token=secret"})()
+    assert spelt.tasks("test") == world.tasks("test")
+    spelt.close()
+    with pytest.raises(SimulatorError, match="no OpenEnv server answers") as caught:
+        Session("http://127.0.0.1:9/x?token=secret")
+    assert "secret" not in str(caught.value)
 
 
 FIRST = ([], None, {}, {"data": []}, {"data": None}, {"type": "error", "data": {"message": "no"}})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +30,12 @@ def write(file: Path, rows: list[dict[str, Any]]) -> Path:
     elif file.suffix == ".jsonl":
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         file.write_text("".join(lines), encoding="utf-8")
-    elif file.suffix == ".parquet":
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
     else:
-        with open(file, "w", encoding="utf-8", newline="") as out:
-            table = csv.DictWriter(out, list(rows[0]))
-            table.writeheader()
-            cells = [{k: v if isinstance(v, str) else json.dumps(v) for k, v in row.items()} for row in rows]
-            table.writerows(cells)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
     return file
 
 
-SUFFIXES = (".json", ".jsonl", ".parquet", ".csv")
+SUFFIXES = (".json", ".jsonl", ".parquet")
 SAYS = {"chosen": "four", "rejected": "five"}
 USER = said("user", "2 + 2?")
 TRL = {  # each of them: asked "2 + 2?", "four" is better than "five"
@@ -94,7 +86,7 @@ def test_a_conversation_keeps_its_turns_and_rows_with_one_system_prompt_are_seve
 
 def test_texts_without_a_common_beginning_are_tasks_of_their_own(tmp_path: Path):
     rows = [{"chosen": "good", "rejected": "bad"}, {"chosen": "fine", "rejected": "awful"}]
-    pairs = read(write(tmp_path / "rows.csv", rows))
+    pairs = read(write(tmp_path / "rows.json", rows))
     assert [(p.instruction, p.chosen.actions) for p in pairs] == [("", ("good",)), ("", ("fine",))]
     assert pairs[0].task_id != pairs[1].task_id
 
@@ -134,7 +126,7 @@ def test_a_stage_2_that_made_no_pair_is_one_clear_error(tmp_path: Path, capsys: 
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ({"prompt": "a", "chosen": "x", "rejected": "x"}, "row 2: 'chosen' and 'rejected' are the same"),
+        ({"prompt": "a", "chosen": "x", "rejected": "x"}, "row 2: both sides are the same"),
         ({"prompt": "a", "chosen": "x", "rejected": None}, "row 2: .* neither may be empty"),
         ({"prompt": "a", "chosen": "x y", "rejected": "x  y\n"}, "row 2: .* are the same"),
         ({"prompt": "a", "chosen": 3, "rejected": "x"}, "row 2: 'chosen' is 3 .int"),
@@ -168,36 +160,31 @@ def test_published_rows_without_pictures_in_every_format(suffix: str, tmp_path: 
     (pair,) = read(write(tmp_path / f"rows{suffix}", [row]))
     assert (pair.instruction, pair.chosen.actions, pair.rejected.actions) == ("2 + 2?", ("four",), ("five",))
     row["output_1"] = [{"from": "gpt", "value": " four\n"}]
-    with pytest.raises(ValueError, match="row 7: its outputs are the same"):
+    with pytest.raises(ValueError, match="row 7: both sides are the same"):
         read(write(tmp_path / f"rows{suffix}", [row]))
 
 
 def test_files_as_other_tools_write_them(tmp_path: Path):
-    row = {"prompt": "2 + 2?", "chosen": "four" * 40_000, "rejected": "five"}
-    (pair,) = read(write(tmp_path / "long.csv", [row]))
-    assert pair.chosen.actions == (row["chosen"],) and csv.field_size_limit() == 131_072
-    for suffix in (".jsonl", ".json", ".csv"):
+    row = {"prompt": "2 + 2?", "chosen": "four", "rejected": "five"}
+    for suffix in (".jsonl", ".json"):
         file = write(tmp_path / f"rows{suffix}", [row])
         file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
         assert read(file)[0].rejected.actions == ("five",)
 
 
-@pytest.mark.parametrize("suffix", (".jsonl", ".json", ".csv"))
+@pytest.mark.parametrize("suffix", (".jsonl", ".json"))
 @pytest.mark.parametrize("encoding", ("utf-16", "latin-1", "empty"))
 def test_a_file_that_cannot_be_read_is_named(suffix: str, encoding: str, tmp_path: Path):
     file = tmp_path / f"rows{suffix}"
-    line = '{"prompt": "a", "chosen": "é", "rejected": "x"}\n' if suffix != ".csv" else "chosen,rejected\né,x\n"
+    line = '{"prompt": "a", "chosen": "é", "rejected": "x"}\n'
     file.write_bytes(b"" if encoding == "empty" else line.encode(encoding))
     with pytest.raises(
-        ValueError, match=rf"rows{suffix}.*({'not UTF-8' if encoding != 'empty' else 'no rows|not JSON|not CSV'})"
+        ValueError, match=rf"rows{suffix}.*({'not UTF-8' if encoding != 'empty' else 'no rows|not JSON'})"
     ):
         read(file)
 
 
-def test_cells_that_fit_no_column_and_bytes_are_named(tmp_path: Path):
-    (tmp_path / "rows.csv").write_text("prompt,chosen,rejected\na,x,y\nb,x,y,z\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"rows.csv: it is not CSV: .* line 3"):
-        read(tmp_path / "rows.csv")
+def test_bytes_are_named(tmp_path: Path):
     with pytest.raises(ValueError, match=r"rows.parquet: row 1: 'chosen' is b'x' .bytes"):
         read(write(tmp_path / "rows.parquet", [{"chosen": b"x", "rejected": b"y"}]))
 
@@ -210,13 +197,13 @@ def test_a_malformed_pair_of_our_own_is_named(tmp_path: Path):
 
 def test_other_columns_are_named_with_what_is_expected(tmp_path: Path):
     with pytest.raises(
-        ValueError, match="rows.csv: columns question, best; expected 'chosen' and 'rejected'.*rename"
+        ValueError, match="rows.json: columns question, best; expected 'chosen' and 'rejected'.*rename"
     ) as error:
-        read(write(tmp_path / "rows.csv", [{"question": "a", "best": "b"}]))
+        read(write(tmp_path / "rows.json", [{"question": "a", "best": "b"}]))
     assert "\n" not in str(error.value)
-    (tmp_path / "rows.xlsx").touch()
-    with pytest.raises(ValueError, match=r"rows.xlsx: .*ends with .jsonl, .json, .parquet, .csv"):
-        read(tmp_path / "rows.xlsx")
+    (tmp_path / "rows.csv").touch()
+    with pytest.raises(ValueError, match=r"rows.csv: .*ends with .jsonl, .json, .parquet; convert"):
+        read(tmp_path / "rows.csv")
     (tmp_path / "rows.jsonl").write_text("{torn", encoding="utf-8")
     with pytest.raises(ValueError, match="rows.jsonl: it is not JSONL"):
         read(tmp_path / "rows.jsonl")
@@ -251,7 +238,7 @@ def test_the_command_trains_on_trl_rows(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture):
-    file = write(tmp_path / "rows.csv", [{"question": "a", "best": "b"}])
+    file = write(tmp_path / "rows.json", [{"question": "a", "best": "b"}])
     assert main(["train", "--pairs", str(file), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.startswith("error: ") and not (tmp_path / "out").exists()
     with pytest.raises(SystemExit):
@@ -270,12 +257,3 @@ def test_json_that_is_nested_too_deep_is_named_with_the_file(tmp_path: Path):
     file.write_text('{"chosen": ' + "[" * 100_000, encoding="utf-8")
     with pytest.raises(ValueError, match="deep.jsonl: it is not JSONL: .*; write it again"):
         read(file)
-
-
-def test_more_cells_than_columns_are_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
-    file = tmp_path / "wide.csv"
-    file.write_text("prompt,chosen,rejected\nwhat?,this,that,more\nwho?,she,he,\n", encoding="utf-8")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(read(file)) == 2
-    assert capsys.readouterr().err == f"{file}: a row has more cells than the header has names; they are not read\n"

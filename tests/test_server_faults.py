@@ -187,7 +187,7 @@ def test_each_structured_way_is_found_once(way):
 
 
 def test_a_list_the_server_refuses_is_parsed_instead():
-    with scripted(failed(400, "too many"), said("I take Y.")) as server:
+    with scripted(failed(400, "too many"), said("Answer: Y.")) as server:
         lm = server.lm(structured="grammar")
         assert lm.choose(["a"], [["x", "y"]])[0][0].text == "y"
         assert (lm.misses, lm.parsed, lm.fallbacks) == (1, 1, 0)

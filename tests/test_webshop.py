@@ -14,7 +14,7 @@ from shop import SECRET, make_long_shop, make_shop, products, record
 
 from armap_lite import changes, envs
 from armap_lite.envs.webshop import WebShop, price_paid
-from armap_lite.envs.webshop.engine import Page, Shop, load, records
+from armap_lite.envs.webshop.engine import Page, Shop, load
 from armap_lite.envs.webshop.goals import attributes, goals, split_of
 from armap_lite.envs.webshop.instruction_parser import Purchase
 from armap_lite.synthesize import change
@@ -223,19 +223,19 @@ def test_products_are_read_by_the_official_rules(tmp_path):
     assert 1 < four.price < 2 and four.price_text == "$1.0 to $2.0" and Shop(tmp_path).products["B000000004"] == four
 
 
-def test_a_long_file_is_read_whole_and_a_torn_one_is_refused(tmp_path):
-    raw = [{"n": i, "text": "[{é}] " * 3000} for i in range(60)]  # about a megabyte: records lie across the chunks
-    path = tmp_path / "items.json"
-    path.write_text(json.dumps(raw, ensure_ascii=False), encoding="utf-8")
-    assert list(records(path)) == raw
-    path.write_text("[]", encoding="utf-8")
-    assert list(records(path)) == []
-    path.write_text("", encoding="utf-8")
-    with pytest.raises(ValueError, match="not a whole JSON list"):
-        list(records(path))
-    path.write_text(json.dumps(raw)[:-100], encoding="utf-8")
-    with pytest.raises(ValueError, match="not a whole JSON list"):
-        list(records(path))
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[{"asin": "B0', "is not JSON"),
+        ("", "is not JSON"),
+        ('{"asin": 1}', "holds a dict, not a list"),
+        ("[7]", "asin 7"),
+    ],
+)
+def test_a_file_that_is_torn_or_holds_something_else_is_refused(tmp_path, text, said):
+    (tmp_path / "items_shuffle.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"items_shuffle\.json.* {said}"):
+        Shop(tmp_path)
 
 
 def test_the_errors_for_missing_and_mixed_files_say_what_to_do(tmp_path):

@@ -7,10 +7,8 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from armap_lite.envs import checks
 from armap_lite.envs.base import Environment, Judge
-from armap_lite.envs.simulators import Simulators
-from armap_lite.storage import assets
+from armap_lite.envs.simulators import Simulators, check_tasks, reward, said
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 
@@ -32,7 +30,7 @@ class GymnasiumEnvironment(Environment):
 
     @abstractmethod
     def make(self) -> Any:
-        """A new `gymnasium.Env`. With render_mode="rgb_array", its frames become the pictures of the observations."""
+        """A new `gymnasium.Env`. With a render mode "rgb_array", its frames become the pictures of the observations."""
 
     @abstractmethod
     def describe(self, observation: Any, info: Mapping[str, Any]) -> str:
@@ -50,8 +48,13 @@ class GymnasiumEnvironment(Environment):
         if split not in self.seeds:
             raise ValueError(f"split {split!r} is not known; there is {', '.join(self.seeds)}")
         if split not in self._tasks:
-            with self._copy(_simulators=Simulators()) as other:
-                self._tasks[split] = checks.seeded_tasks(self, split, other)
+            texts = {int(n): said(self, "instruction", *self._start(int(n))) for n in self.seeds[split]}
+            tasks = [Task(f"{self.name}-{n}", self.name, split, text, {"seed": n}) for n, text in texts.items()]
+            other = GymnasiumEnvironment.fork(self)  # with a simulator of its own, whatever a subclass shares
+            other._simulators = Simulators()
+            with other:
+                check_tasks(self, tasks, other, self.seeds)
+            self._tasks[split] = tasks
             self.release()
         return list(self._tasks[split])
 
@@ -68,7 +71,9 @@ class GymnasiumEnvironment(Environment):
         return tuple(self._actions)
 
     def fork(self) -> GymnasiumEnvironment:
-        return self._copy()
+        other = copy.copy(self)
+        other.simulator = other.at = None
+        return other
 
     def release(self) -> None:
         self._simulators.give(self.simulator)
@@ -78,11 +83,6 @@ class GymnasiumEnvironment(Environment):
         self.simulator = self.at = None
         self._simulators.close()  # those of forks, too
 
-    def _copy(self, **changed: Any) -> GymnasiumEnvironment:
-        other = copy.copy(self)
-        vars(other).update(changed, simulator=None, at=None)
-        return other
-
     def _start(self, seed: int) -> tuple[Any, Mapping[str, Any]]:
         self.at = None
         if self.simulator not in self._simulators:
@@ -90,15 +90,11 @@ class GymnasiumEnvironment(Environment):
         return self._call("reset", seed=seed)
 
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
-        with self._simulators.using(self, method) as simulator:
-            answer = getattr(simulator, method)(*args, **options)
-        return checks.parts(self.name, method, answer)
+        return self._simulators.call(self, method, *args, **options)
 
     def _observe(self, observation: Any, info: Mapping[str, Any], done: bool) -> Observation:
-        self._actions = {} if done else checks.said(self, "actions", observation, info)
-        drawn = getattr(self.simulator, "render_mode", None) == "rgb_array"
-        picture = assets.save_frame(checks.frame(self.name, self._call("render"))) if drawn else None
-        text = checks.said(self, "describe", observation, info)
+        self._actions = {} if done else said(self, "actions", observation, info)
+        text, picture = said(self, "describe", observation, info), self._simulators.picture(self)
         return Observation(text, self.admissible(), done, picture, self.show)
 
 
@@ -116,5 +112,5 @@ class GymnasiumJudge(GymnasiumEnvironment, Judge):
 
     def _call(self, method: str, *args: Any, **options: Any) -> Any:
         answer = super()._call(method, *args, **options)
-        self.total += checks.reward(self.name, answer[1]) if method == "step" else 0.0
+        self.total += reward(self, answer[1]) if method == "step" else 0.0
         return answer

@@ -14,9 +14,17 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from armap_lite.envs import checks
 from armap_lite.envs.base import SimulatorError
 from armap_lite.envs.gymnasium import GymnasiumEnvironment, GymnasiumJudge
+from armap_lite.envs.simulators import ContractError
+
+
+def address(url: str) -> str:
+    """One spelling of a server's URL. Raises ContractError where it has no scheme."""
+    if not (found := re.fullmatch(r"(?i)(?:http|ws)(s?)://([^/?]+)([^?]*?)/*(\?.*)?", url)):
+        other = f"http://{url.rpartition('://')[2] or 'localhost:8000'}"
+        raise ContractError(f"url {url!r} is no server's address; write {other!r}")
+    return f"http{found[1].lower()}://{found[2].lower()}{found[3]}{found[4] or ''}"
 
 
 class Session:
@@ -25,34 +33,29 @@ class Session:
     An observation is the server's JSON object, `info` its metadata. `seconds`: the longest that an answer may take.
     """
 
-    render_mode = None
-
     def __init__(self, url: str, seconds: float = 60.0):
         try:
             from websockets.sync.client import connect
         except ImportError as error:
             raise SimulatorError("an OpenEnv server needs `pip install 'armap-lite[openenv]'`") from error
 
-        self.url, self.seconds, self._stack = checks.address(url), seconds, contextlib.ExitStack()
-        address, deadline = re.sub("^http", "ws", self.url) + "/ws", time.monotonic() + seconds
+        self.url, _, query = address(url).partition("?")  # messages have no query: it may hold a token
+        socket = re.sub("^http", "ws", self.url) + "/ws" + f"?{query}" * bool(query)
+        self.seconds, self._stack, deadline = seconds, contextlib.ExitStack(), time.monotonic() + seconds
         while True:
             try:
-                self.socket = self._stack.enter_context(connect(address, open_timeout=seconds, max_size=None))
+                self.socket = self._stack.enter_context(connect(socket, open_timeout=seconds, max_size=None))
                 answer = self._ask({"type": "state"})
             except Exception as error:
-                raise SimulatorError(f"no OpenEnv server answers at {url} ({error}); is it running?") from error
+                raise SimulatorError(f"no OpenEnv server answers at {self.url} ({error}); is it running?") from error
             if "CAPACITY_REACHED" not in repr(answer):
                 break
             self.close()
             if time.monotonic() > deadline:
-                way = "end other clients, or start the server with a larger max_concurrent_envs"
-                raise SimulatorError(f"{url} is at capacity: it answered {answer}; {way}")
+                way = f"it answered {answer}; end other clients, or start it with a larger max_concurrent_envs"
+                raise SimulatorError(f"{self.url} is at capacity: {way}")
             time.sleep(0.05)  # the session that was closed last is still ending
-        try:
-            checks.fields(self.url, {"type": "state"}, answer)
-        except SimulatorError:
-            self.close()
-            raise
+        self._data({"type": "state"}, answer)
 
     def reset(self, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
         answer = self._play({"type": "reset", "data": {"seed": seed}})
@@ -66,7 +69,16 @@ class Session:
         self._stack.close()
 
     def _play(self, message: Mapping[str, Any], *needed: str) -> dict[str, Any]:
-        return checks.fields(self.url, message, self._ask(message), *needed, "observation")
+        return self._data(message, self._ask(message), "observation", *needed)
+
+    def _data(self, message: Mapping[str, Any], answer: Any, *needed: str) -> dict[str, Any]:
+        """What `answer` holds. Ends the session and raises SimulatorError where it lacks what is `needed`."""
+        data = answer.get("data") if isinstance(answer, dict) and answer.get("type") != "error" else None
+        if not isinstance(data, dict) or not data.keys() >= {*needed}:
+            self.close()
+            expected = f"with {answer!r:.300}; expected {', '.join(needed) or 'an object'}"
+            raise SimulatorError(f"the server at {self.url} answered {message} {expected}")
+        return data
 
     def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -91,15 +103,12 @@ class OpenEnvironment(GymnasiumEnvironment):
     _sessions: ClassVar[dict[str, tuple[weakref.ref[OpenEnvironment], Session]]] = {}
 
     def make(self) -> Session:
-        url = checks.address(getattr(self, "url", ""))
+        url = address(getattr(self, "url", ""))
         if url in self._sessions:
             world, session = self._sessions.pop(url)
-            if (holder := world()) is not None:
-                holder.close()
-            session.close()
-        session = Session(url)
-        self._sessions[url] = weakref.ref(self), session
-        return session
+            (world() or session).close()  # a world also ends its session
+        self._sessions[url] = weakref.ref(self), Session(url)
+        return self._sessions[url][1]
 
     def fork(self) -> OpenEnvironment:
         return self

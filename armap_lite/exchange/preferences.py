@@ -14,11 +14,9 @@ with is the prompt.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,8 @@ from typing import Any
 from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory
 
 Row = dict[str, Any]
-SUFFIXES = (".jsonl", ".json", ".parquet", ".csv")
+Turn = tuple[bool, str, str | None]  # whether the agent speaks, text, picture
+SUFFIXES = (".jsonl", ".json", ".parquet")
 MARK = "<image>"
 ASKERS = ("human", "user", "system")  # who speaks in published rows; everyone else acts
 ACTS = ("assistant", "model", "gpt")  # TRL's roles of the agent; all others tell it something
@@ -62,7 +61,7 @@ def read_published(rows: Iterable[Row], pictures: Path | str = ".") -> list[Pref
     Rows that ask the same are one task, so that a split by task keeps them together. Raises ValueError, with the row's
     id, for a row that is not as described.
     """
-    return _each(rows, functools.partial(_published_pair, folder=Path(pictures)))
+    return _each(rows, lambda row: _published_pair(row, Path(pictures)))
 
 
 def _pairs(rows: list[Row], file: Path) -> list[PreferencePair]:
@@ -84,7 +83,7 @@ def _pairs(rows: list[Row], file: Path) -> list[PreferencePair]:
         read_here = READ if all(row.get("prompt") for row in rows) else READ | set(ASKED)
         if unread := [column for column in columns if column not in read_here]:
             print(f"{file}: columns that are not read: {', '.join(unread)}", file=sys.stderr)
-        return _each(rows, lambda row: _published_pair(_published(row)))
+        return _each(rows, _trl_pair)
     raise ValueError(f"columns {', '.join(columns)}; expected {EXPECTED}; rename the columns")
 
 
@@ -96,15 +95,6 @@ def _rows(file: Path) -> list[Row]:
             import pyarrow.parquet
 
             return pyarrow.parquet.read_table(file).to_pylist()
-        if file.suffix == ".csv":
-            import pandas as pd
-
-            with warnings.catch_warnings(record=True) as told:
-                warnings.simplefilter("always", pd.errors.ParserWarning)
-                table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
-            if any(issubclass(one.category, pd.errors.ParserWarning) for one in told):
-                print(f"{file}: a row has more cells than the header has names; they are not read", file=sys.stderr)
-            return [{str(name): _cell(text) for name, text in row.items()} for row in table.to_dict("records")]
         text = file.read_text(encoding="utf-8-sig")
         # Only "\n" ends a line, not U+2028.
         rows = json.loads(text) if file.suffix == ".json" else [*map(json.loads, filter(str.strip, text.split("\n")))]
@@ -115,15 +105,6 @@ def _rows(file: Path) -> list[Row]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"it is no list of rows; expected JSON objects with {EXPECTED}")
     return rows
-
-
-def _cell(text: str) -> Any:
-    """A cell of a CSV file, which holds messages as JSON text."""
-    try:
-        value = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        return text
-    return value if isinstance(value, list) else text
 
 
 def _each(rows: Iterable[Row], convert: Callable[[Row], PreferencePair]) -> list[PreferencePair]:
@@ -143,54 +124,103 @@ def _parquet_pair(row: Row) -> PreferencePair:
     return PreferencePair.from_json({**row, **{side: json.loads(row[side]) for side in ("chosen", "rejected")}})
 
 
-# Published rows.
-
-
-def _published_pair(row: Row, folder: Path = Path()) -> PreferencePair:
+def _published_pair(row: Row, folder: Path) -> PreferencePair:
     try:
-        asked, outputs = row["conversations"], [row["output_1"], row["output_2"]]
-        outputs = [[output] if isinstance(output, dict) else output for output in outputs]
+        outputs = [[row[side]] if isinstance(row[side], dict) else row[side] for side in ("output_1", "output_2")]
         images = row.get("image") or []
         images = [images] if isinstance(images, str) else images
-        marks = sum(turn["value"].count(MARK) for turn in [*asked, *outputs[0], *outputs[1]])
+        marks = sum(turn["value"].count(MARK) for turns in (row["conversations"], *outputs) for turn in turns)
         if len(images) == 1:  # one file for the row: each mark shows it
             images = images * max(1, marks)
         if len(images) != marks:
             raise ValueError(f"it has {len(images)} pictures for {marks} marks {MARK}")
-        better = {"1": 1, "2": 2}.get(row["preference"], row["preference"])  # CSV holds texts alone
-        if isinstance(better, bool) or better not in (1, 2):
+        if isinstance(row["preference"], bool) or row["preference"] not in (1, 2):
             raise ValueError(f"its preference is {row['preference']!r}, not 1 or 2")
         shown = iter([str(folder / image) for image in images])
-        asked, *outputs = [list(_turns(turns, shown)) for turns in (asked, *outputs)]
-        if len({tuple((acts, *text.split(), shown) for acts, text, shown in output) for output in outputs}) == 1:
-            raise ValueError("its outputs are the same, but for white space")
-        instruction = asked[0][1]
+        asked, *sides = [list(_turns(turns, shown)) for turns in (row["conversations"], *outputs)]
+        chosen, rejected = sides if row["preference"] == 1 else sides[::-1]
+        return _pair(row, asked, chosen, rejected)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(f"{error!r}; it needs conversations, output_1, output_2 and preference") from error
-    name = str(row["id"])
-    key = hashlib.sha256((instruction or name).encode()).hexdigest()[:16]
-    task = Task(key, "published", "train", instruction)
-    sides = [_trajectory(task, asked, output) for output in outputs]
-    chosen, rejected = sides if better == 1 else sides[::-1]
-    changed_at = _common(chosen.actions, rejected.actions)
-    return PreferencePair(name, key, instruction, chosen, rejected, "published", changed_at)
 
 
-def _turns(turns: Iterable[Row], shown: Iterator[str]) -> Iterator[tuple[bool, str, str | None]]:
-    """(whether the agent speaks, text, picture) of each turn."""
+def _turns(turns: Iterable[Row], shown: Iterator[str]) -> Iterator[Turn]:
     for turn in turns:
         text = turn["value"]
         if text.count(MARK) > 1:
             raise ValueError(f"one turn has {text.count(MARK)} marks {MARK}, and a turn shows one picture")
-        picture = next(shown) if MARK in text else None
-        yield turn["from"] not in ASKERS, text.replace(MARK, "").strip(), picture
+        yield turn["from"] not in ASKERS, text.replace(MARK, "").strip(), next(shown) if MARK in text else None
 
 
-def _trajectory(task: Task, asked: list[tuple], output: list[tuple]) -> Trajectory:
+def _trl_pair(row: Row) -> PreferencePair:
+    prompt = _messages(row, "prompt", False)
+    if not prompt:
+        said = [text for name in ASKED[1:] for _, text, _ in _messages(row, name, False)]
+        prompt = [(False, "\n".join(said), None)] if said else []
+    system = _messages(row, "system", False)
+    prompt = system + prompt if prompt[: len(system)] != system else prompt
+    chosen, rejected = (_messages(row, side, True) for side in ("chosen", "rejected"))
+    if not chosen or not rejected:
+        raise ValueError("'chosen' and 'rejected' have to be a text or a list of messages, and neither may be empty")
+    if not (isinstance(row["chosen"], str) and isinstance(row["rejected"], str)):
+        n = _common(chosen, rejected)
+    elif prompt:
+        n = 0
+    else:  # the common beginning of two texts, up to the end of a line or word, is the prompt
+        texts = row["chosen"], row["rejected"]
+        prefix = texts[0][: _common(*texts)]
+        end = (prefix.rfind("\n") if "\n" in prefix else prefix.rfind(" ")) + 1
+        prompt, n = [(False, prefix[:end], None)], 0
+        chosen, rejected = ([(True, text[end:], None)] for text in texts)
+    shared = chosen[:n]
+    asked = shared if shared[: len(prompt)] == prompt else prompt + shared
+    first = next((i for i, (acts, *_) in enumerate(asked) if acts), len(asked))
+    opening = "\n".join(text for _, text, _ in asked[:first])  # a system prompt alone would make all rows one task
+    return _pair(row, [(False, opening, None), *asked[first:]], chosen[n:], rejected[n:])
+
+
+def _messages(row: Row, column: str, acts: bool) -> list[Turn]:
+    """`column`, one text or TRL's messages (`role`, `content`); `acts`: whether a text is the agent's."""
+    value = row.get(column)
+    if value is None or value == "" or value == []:
+        return []
+    if isinstance(value, str):
+        return [(acts, value, None)]
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
+        raise ValueError(f"{column!r} is {value!r:.40} ({type(value).__name__}), neither a text nor a list of messages")
+    for message in value:
+        if missing := [name for name in ("role", "content") if message.get(name) is None]:
+            raise ValueError(f"in {column!r}, {missing[0]!r} of a message is missing or empty")
+    return [(message["role"] in ACTS, _text(message["content"]), None) for message in value]
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if odd := [part["type"] for part in content if part["type"] != "text"]:
+        raise ValueError(f"a message holds a part of type {odd[0]!r}; pictures are read from published rows alone")
+    return "\n".join(part["text"] for part in content)
+
+
+def _pair(row: Row, asked: list[Turn], chosen: list[Turn], rejected: list[Turn]) -> PreferencePair:
+    """Rows that ask the same are one task."""
+    if [(acts, text.split(), *shown) for acts, text, *shown in chosen] == [
+        (acts, text.split(), *shown) for acts, text, *shown in rejected
+    ]:
+        raise ValueError("both sides are the same, but for white space")
+    name, instruction = str(row["id"]), asked[0][1].strip()
+    key = hashlib.sha256((instruction or name).encode()).hexdigest()[:16]
+    task = Task(key, "published", "train", instruction)
+    one, other = (_trajectory(task, asked, side) for side in (chosen, rejected))
+    return PreferencePair(name, key, instruction, one, other, "published", _common(one.actions, other.actions))
+
+
+def _trajectory(task: Task, asked: list[Turn], output: list[Turn]) -> Trajectory:
     """What the agent says is an action, what comes back its observation; what comes before any action, the start."""
     start, picture = "", asked[0][2]
     steps: list[Step] = []
     for acts, text, shown in [*asked[1:], *output]:
+        text = text.strip()
         if acts or (shown and (steps[-1].picture if steps else picture)):  # a second picture needs its own step
             steps.append(Step(text, "", shown))
         elif steps:
@@ -201,70 +231,6 @@ def _trajectory(task: Task, asked: list[tuple], output: list[tuple]) -> Trajecto
     return Trajectory(task, start, tuple(steps), True, picture=picture)
 
 
-# TRL's rows.
-
-
-def _published(row: Row) -> Row:
-    """A TRL row as a published one."""
-    prompt = _messages(row, "prompt", "user")
-    if not prompt:
-        said = [turn["value"] for name in ASKED[1:] for turn in _messages(row, name, "user")]
-        prompt = [{"from": "user", "value": "\n".join(said)}] if said else []
-    system = _messages(row, "system", "user")
-    prompt = system + prompt if prompt[: len(system)] != system else prompt
-    chosen, rejected = (_messages(row, side, "assistant") for side in ("chosen", "rejected"))
-    if not chosen or not rejected:
-        raise ValueError("'chosen' and 'rejected' have to be a text or a list of messages, and neither may be empty")
-    words = [[(turn["from"], turn["value"].split()) for turn in turns] for turns in (chosen, rejected)]
-    if words[0] == words[1]:
-        raise ValueError("'chosen' and 'rejected' are the same, but for white space")
-    if not (isinstance(row["chosen"], str) and isinstance(row["rejected"], str)):
-        n = _common(chosen, rejected)
-        shared, chosen, rejected = chosen[:n], chosen[n:], rejected[n:]
-    elif prompt:
-        shared = []
-    else:
-        shared, chosen, rejected = _split_texts(row["chosen"], row["rejected"])
-    asked = shared if shared[: len(prompt)] == prompt else prompt + shared
-    first = next((i for i, turn in enumerate(asked) if turn["from"] == "assistant"), len(asked))
-    opening = "\n".join(turn["value"] for turn in asked[:first])  # a system prompt alone would make all rows one task
-    asked = [{"from": "user", "value": opening}, *asked[first:]]
-    return {"id": row["id"], "conversations": asked, "output_1": chosen, "output_2": rejected, "preference": 1}
-
-
-def _messages(row: Row, column: str, who: str) -> list[Row]:
-    """`column`, a text that `who` says or TRL's messages (`role`, `content`), as turns of a published row."""
-    value = row.get(column)
-    if value is None or value == "" or value == []:
-        return []
-    if isinstance(value, str):
-        return [{"from": who, "value": value}]
-    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
-        raise ValueError(f"{column!r} is {value!r:.40} ({type(value).__name__}), neither a text nor a list of messages")
-    for message in value:
-        if missing := [name for name in ("role", "content") if message.get(name) is None]:
-            raise ValueError(f"in {column!r}, {missing[0]!r} of a message is missing or empty")
-    return [{"from": "assistant" if m["role"] in ACTS else "user", "value": _text(m["content"])} for m in value]
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise ValueError(f"'content' of a message is {content!r:.40}, neither a text nor a list of parts")
-    if odd := [part["type"] for part in content if part["type"] != "text"]:
-        raise ValueError(f"a message holds a part of type {odd[0]!r}; pictures are read from published rows alone")
-    return "\n".join(part["text"] for part in content)
-
-
 def _common(one: Sequence[Any], other: Sequence[Any]) -> int:
     """How many items both begin with."""
     return next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
-
-
-def _split_texts(chosen: str, rejected: str) -> tuple[list[Row], list[Row], list[Row]]:
-    """The common beginning of two texts, up to the end of a line or word, as the prompt; and what is left of each."""
-    prefix = chosen[: _common(chosen, rejected)]
-    end = (prefix.rfind("\n") if "\n" in prefix else prefix.rfind(" ")) + 1
-    one, other = ([{"from": "assistant", "value": text[end:]}] for text in (chosen, rejected))
-    return [{"from": "user", "value": prefix[:end].strip()}], one, other

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 import json
 import os
 import re
@@ -72,11 +71,11 @@ class Client:
         self._lock = threading.Lock()
         self._fields: dict[tuple[str, str, Any], str | None] = {}  # (kind, field, value or None) -> its name there
         self._notes: set[str] = set()
-        proxied = not _loopback(parts.hostname or "")  # no proxy knows this machine's ports
+        here = re.fullmatch(r"(?:.*\.)?localhost|127\..*|::1?|0\.0\.0\.0", parts.hostname or "")
         try:
             http = openai.DefaultHttpxClient(
                 event_hooks={"request": [self._sign], "response": [functools.partial(_settle, longest=timeout)]},
-                trust_env=proxied,
+                trust_env=not here,  # no proxy knows this machine's ports
             )
         except (ValueError, ImportError) as error:
             raise ServerError(_proxy_trouble(url, error)) from None
@@ -96,8 +95,9 @@ class Client:
     def post(self, path: str, body: Mapping[str, Any], memory: str | None = "") -> Any:
         """The JSON that answers `body`, whose fields that are None are not sent. Raises ServerError.
 
-        What an error answer seems to refuse is kept only where the request without it succeeds. `memory`: the kind of
-        request it is kept for, as odd fields or values may be what the server objects to; None: it is not kept.
+        Each field that an error answer names is left out in turn, and that is kept only where the request succeeds at
+        last. `memory`: the kind of request it is kept for, as odd fields or values may be what the server objects to;
+        None: it is not kept.
         """
         tried: dict[tuple[str, str, Any], str | None] = {}
         notes, kind = [], f"{path} {memory or ''}"
@@ -105,20 +105,19 @@ class Client:
             sent = _fitted(kind, body, self._fields | tried)
             try:
                 answer = self._call(functools.partial(self._client.post, path, cast_to=str, body=sent))
-            except ServerError as error:
-                fields = refused(error.answer, sent.keys() - _ESSENTIAL) if error.status in _NEGOTIABLE else {}
-                if not fields:
-                    raise
-            else:
                 break
-            for name, new in fields.items():
-                if new is not None and _key(kind, new, sent[name]) in self._fields | tried:
-                    new = None  # both names are refused
-                tried[_key(kind, name, sent[name])] = new
-                shown = f"{name}={sent[name]}" if name == "temperature" else name
-                # a server's default may be another temperature than 1
-                lost = _LOST.get("max_tokens" if name.startswith("max_") else name, "it is left out")
-                notes.append(f"takes `{shown}` under the name `{new}`" if new else f"does not take `{shown}`: {lost}")
+            except ServerError as error:
+                found = refused(error.answer, sent.keys() - _ESSENTIAL) if error.status in _NEGOTIABLE else None
+                if found is None:
+                    raise
+            name, new = found
+            if new is not None and _key(kind, new, sent[name]) in self._fields | tried:
+                new = None  # both names are refused
+            tried[_key(kind, name, sent[name])] = new
+            shown = f"{name}={sent[name]}" if name == "temperature" else name
+            # a server's default may be another temperature than 1
+            lost = _LOST.get("max_tokens" if name.startswith("max_") else name, "it is left out")
+            notes.append(f"takes `{shown}` under the name `{new}`" if new else f"does not take `{shown}`: {lost}")
         if memory is not None:
             with self._lock:
                 self._fields = {**self._fields, **tried}
@@ -236,19 +235,11 @@ def _settle(response: Any, longest: float) -> None:
         response.headers["x-should-retry"] = "false"
 
 
-def _loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    return address.is_loopback or address.is_unspecified
-
-
 def _proxy_trouble(url: str, error: Exception) -> str:
-    names = [name for kind in ("all", "https", "http") for name in (f"{kind}_proxy".upper(), f"{kind}_proxy")]
-    found = [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]
-    odd = [entry for entry in found if not entry.partition("=")[2].startswith(("http://", "https://"))]
-    shown = re.sub(r"//[^/@\s]*@", "//***@", ", ".join(odd or found))  # without a password
+    kinds = ("all_proxy", "https_proxy", "http_proxy")
+    found = {name: value for name, value in os.environ.items() if value and name.lower() in kinds}
+    odd = {name: value for name, value in found.items() if not value.startswith(("http://", "https://"))}
+    shown = ", ".join(f"{name}={value}" for name, value in (odd or found).items())
+    shown = re.sub(r"//[^/@\s]*@", "//***@", shown) or "this machine"  # without a password
     why = " ".join(str(error).split())
-    where = url.partition("?")[0]
-    return f"cannot reach {where} by the proxy of {shown or 'this machine'}: {why}; unset it, or name an http:// proxy"
+    return f"cannot reach {url.partition('?')[0]} by the proxy of {shown}: {why}; unset it, or name an http:// proxy"

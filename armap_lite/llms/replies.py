@@ -89,19 +89,13 @@ def _without_thought(text: str, tokens: int, cut: bool) -> Reply:
 
 def hidden_status(text: str) -> int | None:
     """The status that an error sent with status 200 stands for; None where `text` is no such error."""
-    if '"error"' not in text:  # long answers need not be parsed twice
-        return None
     try:
-        data = json.loads(text)
-    except ValueError:
+        data = json.loads(text) if '"error"' in text else {}  # long answers need not be parsed twice
+        error = (data.get("choices") or [{}])[0].get("error")
+        error = error or (None if data.get("choices") or data.get("data") else data.get("error"))
+        error = error or (data if data.get("object") == "error" else None)
+    except (ValueError, LookupError, TypeError, AttributeError):  # no JSON, or no answer of the API
         return None
-    if not isinstance(data, dict):
-        return None
-    choices = data.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    error = first.get("error") or (None if choices or data.get("data") else data.get("error"))
-    if data.get("object") == "error":
-        error = error or data
     if not error:
         return None
     fields = error if isinstance(error, dict) else {}
@@ -113,92 +107,46 @@ def hidden_status(text: str) -> int | None:
         return 404
     if re.search(r"rate.?limit|too many requests", said):
         return 429
-    # without a code, only an error that names its cause is the request's; any other may pass
-    return 400 if _names_cause(error, said) else 503
-
-
-def _names_cause(error: Any, said: str) -> bool:
     named = isinstance(error, dict) and (error.get("param") or error.get("loc"))
-    return bool(named or _REFUSES.search(said) or _SIZE.search(said) or re.search(r"invalid|context|field|route", said))
+    return 400 if named or _CAUSE.search(said) else 503  # an error without a cause may pass
 
 
-_UN = r"un(?:supported|known|expected|recogni[sz]ed)"
-_NOT_TAKEN = rf"(?:{_UN}|(?:not|never) (?:\w+ )?(?:supported|permitted|allowed|valid|recogni[sz]ed|accepted))"
-_DOES_NOT = r"(?:does|do)(?: not|n't) (?:support|accept|allow|permit)"
-_REFUSES = re.compile(rf"{_NOT_TAKEN}|{_DOES_NOT}|extra|forbidden|invalid|deprecated|only the default|instead", re.I)
-_NOUN = r"(?:parameter|argument|field|name|key|property|properties|option|input)s?"
-_QUOTE = r"['\"`]?"
-_NAMES = rf"{_QUOTE}(?:body\.)?\w+{_QUOTE}(?:(?:, | ?/ ?| and | or |, and ){_QUOTE}\w+{_QUOTE})*"
-# Names right beside the words that refuse; group 1 holds them.
-_BESIDE = [
-    re.compile(pattern, re.I)
-    for pattern in (
-        (
-            rf"\b(?:{_UN}|invalid|extra|additional|forbidden|deprecated)(?: (?!{_NOUN}\b)\w+)? {_NOUN}"
-            rf"(?: (?:supplied|received|provided|found|passed|given))? ?[:=]? ?({_NAMES})"
-        ),
-        rf"\b{_UN}: ({_NAMES})",
-        (
-            rf"({_NAMES})(?: {_NOUN})?(?::| (?:is|are|was|were))? (?:currently )?(?:{_NOT_TAKEN}|deprecated|forbidden)"
-            r"(?=\W*$|[.,;:!(]| (?:by|in|for|with|on|at|here|when|and|yet|anymore|any)\b)"
-        ),
-        rf"({_NAMES}):? (?:{_DOES_NOT}|extra (?:inputs|fields)(?: are)? not)\b",
-        rf"\b{_DOES_NOT} (?:the |a |any |custom )?(?:{_NOUN} )?({_NAMES})(?= {_NOUN}\b|[.,;!]|$)",
-    )
-]
-_KEY = re.compile(r"[{,] ?['\"]\w+['\"] ?:")  # of the request, which some servers repeat
-# Quoted, but no mere circumstance
-_QUOTED = re.compile(
-    r"(?<!when )(?<!if )(?<!while )(?<!with )(?<!after )(?<!before )(?<!unless )(?<!without )"
-    r"['\"`](\w+)['\"`]"
+# Words of an error that is the request's own.
+_CAUSE = re.compile(
+    r"unsupported|unknown|unexpected|unrecogni[sz]ed|not (?:\w+ )?(?:supported|permitted|allowed|accepted|valid)"
+    r"|invalid|extra|forbidden|context|field|route|too (?:large|big|long|small|high|low)|exceed|m(?:ax|in)imum|must be"
 )
-_KNOWN = re.compile(r"\b(?:expected (?:one|any) of|(?:supported|allowed|valid|known) (?:\w+ )?are)\b.*", re.I | re.S)
-_SIZE = re.compile(
+_KNOWN = re.compile(r"\b(?:expected (?:one|any) of|(?:supported|allowed|valid|known) (?:\w+ )?are)\b[^.;]*", re.I)
+_SIZE = re.compile(  # of a value
     r"too (?:large|big|long|small|high|low)|at (?:most|least)|exceed|(?:greater|less) than|context length|below|above|"
     r"minimum|maximum|[<>]=|must be (?:positive|between|in\b)|out of range",
     re.I,
 )
-_ONE_OF = re.compile(r"\b(?:both|only one|one of|either|together|mutually|same time|simultaneous\w*|combin\w+)\b", re.I)
 _RENAMED = re.compile(r"(?:\buse|did you mean|renamed to|replaced by)\W+(?:the \W*)?([a-z]+_[a-z_]+)", re.I)
 
 
-def refused(answer: str, sent: Collection[str]) -> dict[str, str | None]:
-    """The fields among `sent` that an error answer refuses, each with its new name where the answer tells one.
+def refused(answer: str, sent: Collection[str]) -> tuple[str, str | None] | None:
+    """The field among `sent` that an error answer may refuse, and its new name where the answer tells one.
 
-    They are read from `param` and `loc`, else from quoted names in the message, or from names right beside the words
-    that refuse. Empty where it refuses none: another fault of the request, or a field whose value is too large.
+    It is the first that `param` or `loc` names, else the first in the message. No wording is relied on, as there are
+    too many: only a request that succeeds without the field shows that it was at fault (see `Client.post`). None where
+    the answer names no field, or calls a value too large.
     """
-    found, texts, elsewhere = [], [], False
-    for key, value in _strings(answer):
-        if key in ("param", "loc"):
-            words = [word for word in re.findall(r"\w+", value) if word not in ("body", "query")]
-            inside = {"messages", "prompt"} & set(words)  # a part of these may be called like a field
-            names = [] if inside else [word for word in words if word in sent][:1]
-            found += names
-            elsewhere |= bool(words) and not names
-        else:
-            texts.append(value)
-    said = " ".join(" ".join(texts).split())
-    if not found and not elsewhere:
-        found = _named(_KNOWN.sub("", said), sent)
-    free = _KEY.sub(" ", _KNOWN.sub("", said))
-    if {"temperature", "top_p"} <= set(sent) and "temperature" in free and "top_p" in free:
-        one_of = _ONE_OF.search(free) or ("temperature" in found) != ("top_p" in found)
-        found = ["top_p"] if one_of else found  # the default is the same, and a temperature is asked for
+    strings = list(_strings(answer))
+    said = _KNOWN.sub("", " ".join(text for key, text in strings if key not in ("param", "loc")))
+    places = [word for key, text in strings if key in ("param", "loc") for word in re.findall(r"\w+", text)]
+    places = [word for word in places if word not in ("body", "query")]
+    inside = {"messages", "prompt"} & {*places}  # a part of these may be called like a field
+    named = [word for word in places or re.findall(r"\w+", said) if word in sent and not inside]
+    if not named:
+        return None
+    name = named[0]
+    if name == "temperature" and "top_p" in sent and re.search(r"\btop_p\b", said):
+        name = "top_p"  # where only one of both is taken: its default is the same, and a temperature is asked for
     new = _RENAMED.search(said)
-    rename = new[1] if new and new[1] not in sent else None
-    fields = dict.fromkeys(found, rename if len(set(found)) == 1 else None)
-    about_value = _SIZE.search(_KNOWN.sub("", said)) and not rename
-    sizes = {name for name in fields if name.startswith("max_")} if about_value else ()
-    return {name: new for name, new in fields.items() if name not in sizes}
-
-
-def _named(said: str, sent: Collection[str]) -> list[str]:
-    beside = [word for pattern in _BESIDE for names in pattern.findall(said) for word in re.findall(r"\w+", names)]
-    found = [word for word in beside if word in sent]
-    if not found and _REFUSES.search(said):
-        found = [name for name in _QUOTED.findall(_KEY.sub(" ", said)) if name in sent]
-    return found
+    if new and new[1] not in sent and len({*named}) == 1:
+        return name, new[1]
+    return None if name.startswith("max_") and _SIZE.search(said) else (name, None)
 
 
 def _strings(data: Any, key: str = "") -> Iterator[tuple[str, str]]:

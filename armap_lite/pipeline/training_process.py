@@ -28,7 +28,7 @@ from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 
 STEP = re.compile(r"step (\d+) of (\d+):? ?(.*)")  # what `training.Progress` prints
-PAIRS = "preference pairs (.jsonl, .json, .parquet, .csv): TRL's columns, published rows, or what stage 2 writes"
+PAIRS = "preference pairs (.jsonl, .json, .parquet): TRL's columns, published rows, or what stage 2 writes"
 PACKAGE = Path(__file__).resolve().parents[2]  # the folder that holds armap_lite
 DERIVED = ("margins.json", "plans.jsonl", "seconds.json", "control.jsonl", "evaluation.json")  # from a reward model
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # set by those who start ranks; the first has 0 in all

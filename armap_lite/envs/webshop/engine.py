@@ -76,8 +76,8 @@ class Shop:
         self.folder = Path(folder)
         self.products: dict[str, Product] = {}
         file = data_file(self.folder, "items_shuffle")
-        for number, raw in enumerate(records(file), 1):
-            with reading(file, f"product {number} (asin {raw.get('asin')})"):
+        for number, raw in enumerate(read_json(file, list), 1):
+            with reading(file, f"product {number} (asin {raw.get('asin') if isinstance(raw, dict) else raw})"):
                 if raw["asin"] != "nan" and len(raw["asin"]) <= 10:  # what the official loader leaves out, too
                     self.products.setdefault(raw["asin"], _product(raw))
         self.asins = list(self.products)
@@ -225,21 +225,15 @@ def data_file(folder: Path, stem: str) -> Path:
     return found[0]
 
 
-def records(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON list, one by one: the full set has 1.18 million, too many to hold as they come."""
-    decoder, gap, text = json.JSONDecoder(), re.compile(r"[\s,\[]*(?=\{)"), ""
-    with open(path, encoding="utf-8") as file:
-        while chunk := file.read(1 << 20):
-            text, at = text + chunk, 0
-            while match := gap.match(text, at):
-                try:
-                    record, at = decoder.raw_decode(text, match.end())
-                except json.JSONDecodeError:  # its end is in the next chunk
-                    break
-                yield record
-            text = text[at:]
-    if text.strip() not in ("]", "[]"):
-        raise ValueError(f"{path} ends in {text[-40:]!r}, not in ']': it is not a whole JSON list; get it again")
+def read_json(path: Path, kind: type) -> Any:
+    """The list or the dict in a JSON file. Raises ValueError where it holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); get it again") from error
+    if not isinstance(found, kind):
+        raise ValueError(f"{path} holds a {type(found).__name__}, not a {kind.__name__}; WebShop's own files do")
+    return found
 
 
 @contextlib.contextmanager

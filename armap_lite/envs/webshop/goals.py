@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from armap_lite.envs.webshop.engine import Product, Shop, data_file, reading
+from armap_lite.envs.webshop.engine import Product, Shop, data_file, read_json, reading
 from armap_lite.rng import derive_seed
 
 
@@ -54,15 +53,9 @@ def attributes(shop: Shop) -> dict[str, list[str]]:
 
 
 def _by_asin(shop: Shop, stem: str) -> tuple[Path, dict[str, Any]]:
-    """A JSON file with one entry for each asin. Raises ValueError where it is none."""
+    """A file with one entry for each asin, and its entries."""
     file = data_file(shop.folder, stem)
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error}); get it again") from error
-    if not isinstance(entries, dict):
-        raise ValueError(f"{file} holds a {type(entries).__name__}; expected an object with an entry for each asin")
-    return file, entries
+    return file, read_json(file, dict)
 
 
 def _words(value: Any) -> Any:
