@@ -23,7 +23,7 @@ import torch
 from armap_lite.course import EXERCISES, GAP, LampsBase, check, find, grade, notebooks, random_trajectory
 from armap_lite.course.__main__ import main
 from armap_lite.course.toys import LAMPS
-from armap_lite.display.worlds import for_world
+from armap_lite.display.cells import for_world
 from armap_lite.episode import Episode
 from armap_lite.planners.mcts import Node, backward, select
 from armap_lite.synthesize import change
