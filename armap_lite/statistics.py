@@ -179,23 +179,6 @@ def order_accuracy(
     return {"order_accuracy": found.pop("pair_accuracy"), **found}
 
 
-def calibration(margins: ArrayLike, bins: int = 10) -> dict[str, Any]:
-    """Is sigmoid(margin) the frequency of being right? predicted, observed, count (of non-empty bins), ece.
-
-    "Chosen" always comes first in a pair, so each pair is seen in both orders: p = sigmoid(margin) with label 1, and
-    1 - p with label 0. `ece`: mean |observed - predicted|, weighted by count.
-    """
-    p = (1 + np.tanh(_per_task(margins) / 2)) / 2  # sigmoid, without overflow; [pairs]
-    p = np.concatenate([p, 1 - p])  # [2 pairs]
-    label = np.repeat([1.0, 0.0], len(p) // 2)
-    bin_of = np.minimum((p * bins).astype(int), bins - 1)
-    count = np.bincount(bin_of, minlength=bins)
-    full = count > 0
-    predicted, observed = (np.bincount(bin_of, values, bins)[full] / count[full] for values in (p, label))
-    ece = float(count[full] @ np.abs(observed - predicted) / len(p))
-    return {"predicted": predicted.tolist(), "observed": observed.tolist(), "count": count[full].tolist(), "ece": ece}
-
-
 def _per_task(values: ArrayLike) -> np.ndarray:
     """[tasks] or [tasks, seeds] -> [tasks]."""
     array = np.asarray(values, dtype=float)

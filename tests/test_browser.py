@@ -184,7 +184,7 @@ def test_a_reader_sees_the_cells_of_one_world(browser: Any, lab: tuple[str, Path
     def text(label: str) -> Any:
         return nbformat.v4.new_markdown_cell(f'<b class="{label}">A world.</b> Words.')
 
-    cells = [code("from armap_lite.display.worlds import show_world\nshow_world('webshop')")]
+    cells = [code("from armap_lite.display.cells import show_world\nshow_world('webshop')")]
     cells += [text("world-game24 with-code"), code("1"), code("2")]
     cells += [text("world-scienceworld world-webshop"), text("world-game24")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), lab[1] / "worlds.ipynb")

@@ -21,7 +21,7 @@ import torch
 
 from armap_lite.course import EXERCISES, GAP, LampsBase, check, find, grade, notebooks
 from armap_lite.course.__main__ import main
-from armap_lite.display.worlds import for_world
+from armap_lite.display.cells import for_world
 
 ROOT = Path(__file__).parents[1]
 BOOKS = {path.name[:2]: book for path, book in notebooks.course() if notebooks.tagged(book["cells"], "exercise")}

@@ -354,30 +354,6 @@ def test_the_order_of_attempts_is_that_of_best_of_n_where_it_was_scored(plans):
     assert alone["order_accuracy"] is None and alone["n_pairs"] == 0
 
 
-def test_calibration_tells_an_honest_model_from_an_overconfident_one():
-    rng = np.random.default_rng(0)
-    logit = rng.normal(0, 2, 20_000)  # of "the first is better", and the truth drawn with that very probability
-    margin = np.where(rng.random(20_000) < 1 / (1 + np.exp(-logit)), logit, -logit)
-    honest = statistics.calibration(margin)
-    assert honest["ece"] < 0.015
-    assert honest["observed"] == pytest.approx(honest["predicted"], abs=0.04)
-    boaster = statistics.calibration(4 * margin)
-    assert boaster["ece"] > 0.1
-    for p, seen in zip(boaster["predicted"], boaster["observed"], strict=True):
-        assert abs(seen - 0.5) < abs(p - 0.5)  # says 0.9 where 0.7 is right
-    assert statistics.calibration(margin / 4)["ece"] > 0.1  # and one too shy
-
-
-@given(st.lists(st.floats(-1000, 1000), min_size=1, max_size=30), st.integers(1, 12))
-def test_calibration_counts_each_pair_in_both_orders(margins, bins):
-    found = statistics.calibration(margins, bins=bins)
-    assert sum(found["count"]) == 2 * len(margins) and min(found["count"]) > 0
-    assert all(0 <= value <= 1 for key in ("predicted", "observed") for value in found[key])
-    assert np.dot(found["observed"], found["count"]) == pytest.approx(len(margins))
-    assert np.dot(found["predicted"], found["count"]) == pytest.approx(len(margins))
-    assert 0 <= found["ece"] <= 1
-
-
 # results.json
 
 

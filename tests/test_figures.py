@@ -52,8 +52,6 @@ EDGE: dict[str, Any] = {
     "histogram": lambda: figures.reward_histogram([1, 2, 3], [0, 1, 4]),
     "histogram, all equal": lambda: figures.reward_histogram([1.0] * 5, [1.0] * 5),
     "histogram, one pair": lambda: figures.reward_histogram([1.0], [0.0]),
-    "calibration": lambda: figures.calibration_plot(statistics.calibration([0.3, 2.0, -1.0, 5.0])),
-    "calibration, one certain pair": lambda: figures.calibration_plot(statistics.calibration([99.0])),
     "best of n": lambda: figures.best_of_n(curve([[1, 2, 3], [3, 2, 1]], [[0, 0, 1], [1, 0, 0]]), 2),
     "best of 1, one task, no success": lambda: figures.best_of_n(curve([[1]], [[0]]), 1),
     "best of n, all rewards equal": lambda: figures.best_of_n(curve([[1, 1]], [[0, 1]]), 1),
@@ -147,14 +145,6 @@ def test_histogram_counts_every_trajectory_once():
     assert f"mean margin {np.mean(chosen - rejected):.2f}" in texts(figure)
     with pytest.raises(ValueError, match="2 chosen, 1 rejected"):
         figures.reward_histogram([1, 2], [1])
-
-
-def test_calibration_shows_a_point_for_each_bin_that_holds_pairs():
-    calibration = statistics.calibration([0.1, 0.2, 3.0, 4.0])
-    [points] = figures.calibration_plot(calibration).axes[0].findobj(PathCollection)
-    assert points.get_offsets().tolist() == np.transpose([calibration["predicted"], calibration["observed"]]).tolist()
-    sizes = points.get_sizes()
-    assert np.argmax(sizes) in np.flatnonzero(np.array(calibration["count"]) == max(calibration["count"]))
 
 
 def test_best_of_n_draws_its_curves_and_says_of_how_many_tasks():

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.course import GAP
-from armap_lite.display.worlds import for_world
+from armap_lite.display.cells import for_world
 from armap_lite.storage.store import write_atomic
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"

@@ -162,23 +162,6 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def calibration_plot(calibration: Mapping[str, Any]) -> Figure:
-    """Predicted against observed frequency, from `statistics.calibration`."""
-    predicted, observed, count = (np.asarray(calibration[key]) for key in ("predicted", "observed", "count"))
-    ece = calibration["ece"]
-    figure, (axes,) = panels(6.4, 5.8)
-    axes.plot([0, 1], [0, 1], color=GREY, lw=1.2, ls="--")
-    note(axes, "perfect calibration", (0.02, 0.02), (12, -4), color=GREY, rotation=45)
-    axes.plot(predicted, observed, color=BLUE, lw=1.2)
-    axes.scatter(predicted, observed, 40 + 560 * count / count.max(), color=BLUE, alpha=0.75, zorder=3)
-    axes.set(xlabel="predicted: sigmoid(margin)", ylabel="observed: share of correct pairs")
-    axes.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal")
-    axes.set_title(f"The model's confidence is off by {ece:.3f} on average")
-    note(axes, "point area: number of pairs", (0.03, 0.95), xycoords="axes fraction", fontsize=12, color=GREY)
-    return with_alt(figure, f"Reliability diagram: predicted against observed frequency. Calibration error {ece:.3f}.")
-
-
-@mpl.rc_context(STYLE)
 def best_of_n(curve: Mapping[str, ArrayLike], tasks: int, *, label: str = "chosen by the reward model") -> Figure:
     """Gold score over N of a random, the selected and the best sample, from `statistics.best_of_n_curve` of `tasks`."""
     n = np.asarray(curve["n"])

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite import envs
+from armap_lite.display.cells import for_world
 from armap_lite.display.report import write_report
-from armap_lite.display.worlds import for_world
 from armap_lite.llms.spec import identity
 from armap_lite.pipeline import profiles, results
 from armap_lite.pipeline.run import Run

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.course.notebooks import course
-from armap_lite.display.worlds import for_world, worlds
+from armap_lite.display.cells import for_world, worlds
 from armap_lite.envs import ENVIRONMENTS
 
 WORDS, WORDS_PER_SENTENCE, LINES = 8_000, 35, 40

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from armap_lite.course import notebooks
-from armap_lite.display.worlds import for_world, world_style, worlds
+from armap_lite.display.cells import for_world, source, world_style, worlds
 from armap_lite.envs import ENVIRONMENTS
 
 BOOKS = {path.stem: notebook for path, notebook in notebooks.course()}
@@ -66,3 +66,9 @@ def test_copies_are_of_one_world(kind: str, tmp_path: Path):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         assert any('ENV = "webshop"' in one["source"] for one in cells)
         assert all("webshop" in (worlds(one) or ["webshop"]) for one in cells)
+
+
+def test_source_code_is_folded_under_its_names():
+    shown = source(for_world, Path.is_file).data
+    assert shown.startswith("<details><summary>Source code of for_world, Path.is_file</summary>")
+    assert shown.endswith("</details>") and "highlight" in shown and "notebook" in shown

@@ -1,4 +1,4 @@
-"""Notebook cells for readers of one world.
+"""Notebook cells: those for readers of one world, and source code that is folded away.
 
 A cell tagged `world:NAME` is for readers of that world; several tags name several worlds; a cell without such a tag is
 for all. `for_world` drops the cells of other worlds. In JupyterLab, where all cells are there, `show_world` hides them
@@ -8,8 +8,12 @@ by CSS, which cannot see tags: such a text cell therefore starts with a label, `
 
 from __future__ import annotations
 
+import inspect
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
 
 TAG = "world:"
 LABEL = '[class^="world-"]'
@@ -48,3 +52,12 @@ def show_world(env: str) -> None:
         from IPython.display import HTML, display
 
         display(HTML(world_style(env)))
+
+
+def source(*objects: Any) -> HTML:
+    """The source code of functions and classes, highlighted and folded under their names."""
+    from IPython.display import HTML, Code
+
+    code = Code("\n\n".join(map(inspect.getsource, objects)), language="python")._repr_html_()
+    names = ", ".join(one.__qualname__ for one in objects)
+    return HTML(f"<details><summary>Source code of {names}</summary>{code}</details>")
