@@ -57,7 +57,7 @@ def stage_file(folder: Path, pairs: list[PreferencePair]) -> Path:
     return folder / "pairs.jsonl"
 
 
-def wait_for(reached: Callable[[], Any], seconds: float = 120) -> None:
+def wait_for(reached: Callable[[], Any], seconds: float = 300) -> None:
     limit = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < limit
