@@ -1,8 +1,9 @@
 """Stage 2: from a trajectory to preference pairs, by hindsight and by executed changes. No score is read.
 
-For each trajectory: rewrite the instruction so that the trajectory is what it asks for; change one action and execute
-the rest again, so that the result is a real trajectory; check that it no longer satisfies the instruction; and, with
-the roles swapped, do the same for the changed trajectory.
+For each trajectory: rewrite the instruction so that the trajectory is what it asks for; find trajectories that do not
+satisfy this instruction; and, with the roles swapped, do the same for these. There are two kinds of rejected
+trajectories. The paper changes one action and executes the rest again, so that the result is a real trajectory. Other
+attempts of the agent at the same task cost nothing, and are what a planner will have to rank.
 
 Who looks back is one of two. `_ByCode`, for a small data LLM: the world's code reads what was achieved, and the LLM
 only puts it into words. `_ByLLM`, the paper's way: the LLM reads the trajectory, refines the instruction and names the
@@ -12,10 +13,11 @@ change; code checks what it says, or, without code, the LLM itself in a blind co
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from armap_lite.trajectory import PreferencePair, Trajectory
 
 BLIND = {True: "blind check passed", False: "blind check wrong", None: "blind check undecided"}
 Line = dict[str, Any]
+Role = tuple[str, Trajectory, Trajectory]  # id of a pair, chosen, rejected
 
 
 async def synthesize(
@@ -41,6 +44,7 @@ async def synthesize(
     out: Path,
     *,
     num_negatives: int = 2,
+    num_attempt_negatives: int = 0,
     num_drafts: int = 2,
     swap_roles: bool = True,
     temperature: float = 0.7,
@@ -52,9 +56,11 @@ async def synthesize(
 ) -> Counter[str]:
     """Write pairs of each trajectory to `out`, and return `summary(out)`.
 
-    A trajectory gives up to `num_negatives` pairs, and one more with a failed attempt at the same task ("code" only).
-    `swap_roles`: twice as many, as the rejected trajectory of a pair is the chosen one of another, under an instruction
-    of its own. Each is then seen in both roles, so that nothing but the instruction tells them apart.
+    A trajectory gives up to `num_negatives` pairs with executed changes, and up to `num_attempt_negatives` with other
+    attempts at the same task.
+    `swap_roles`: twice as many of the former, as the rejected trajectory of a pair is the chosen one of another, under
+    an instruction of its own. Each is then seen in both roles, so that nothing but the instruction tells them apart.
+    Attempts are in both roles anyway, as each of them is looked back at.
     `look_back`: "code" uses the world's `Hindsight`, and `num_drafts` texts of the LLM at `temperature`; "llm", or an
     `LLMHindsight` with options of its own, lets the LLM read, as it always does in a world without `Hindsight`.
     `item_slice`: the trajectories to process in this call.
@@ -62,7 +68,7 @@ async def synthesize(
     if isinstance(look_back, str) and look_back not in ("code", "llm"):
         raise ValueError(f"look_back={look_back!r}: expected 'code', 'llm' or an LLMHindsight")
     ids = item_ids(trajectories)
-    common = env, Batcher(lm), trajectories, ids, num_negatives, swap_roles, seed
+    common = env, Batcher(lm), trajectories, ids, num_negatives, num_attempt_negatives, swap_roles, seed
     way: _ByCode | _ByLLM
     if env.hindsight is not None and look_back == "code":
         way = _ByCode(*common, env.hindsight, num_drafts, temperature)
@@ -89,8 +95,31 @@ class _Common:
     trajectories: Sequence[Trajectory]
     ids: Sequence[str]
     num_negatives: int
+    num_attempt_negatives: int
     swap_roles: bool
     seed: int
+
+    def __post_init__(self) -> None:
+        self.attempts: dict[str, list[int]] = {}  # task id -> indices of the attempts that may be rejected, shuffled
+        for item, t in enumerate(self.trajectories):
+            if not t.failure:
+                self.attempts.setdefault(t.task.id, []).append(item)
+        for task, items in self.attempts.items():
+            random.Random(derive_seed(self.seed, task, "attempts")).shuffle(items)
+
+    def other_attempts(self, item: int, satisfied: Callable[[Trajectory], bool]) -> list[Trajectory]:
+        """Up to `num_attempt_negatives` other attempts at the task of `item` for which `satisfied` is False.
+
+        All attempts at a task stand in a circle, and those next to `item` are taken, on either side in turns: so each
+        is rejected about as often as it is chosen, and most pairs occur with their roles swapped, too.
+        """
+        around = self.attempts.get(self.trajectories[item].task.id, [])
+        place = around.index(item) if item in around else 0
+        ahead = [k for k in (*around[place:], *around[:place]) if k != item]
+        nearest = dict.fromkeys(itertools.chain.from_iterable(zip(ahead, reversed(ahead))))
+        others = (self.trajectories[k] for k in nearest)
+        differing = (t for t in others if first_difference(self.trajectories[item], t) is not None)
+        return list(itertools.islice((t for t in differing if not satisfied(t)), self.num_attempt_negatives))
 
 
 @dataclass
@@ -101,40 +130,15 @@ class _ByCode(_Common):
     num_drafts: int
     temperature: float
 
-    def __post_init__(self) -> None:
-        # The agent's real failures are negatives too, because they look different from changed trajectories.
-        self.achieved_nothing: dict[str, list[Trajectory]] = {}
-        for t in self.trajectories:
-            if not t.done and not t.failure and not self.hindsight.achieved(t):
-                self.achieved_nothing.setdefault(t.task.id, []).append(t)
-
     async def pairs(self, item: int) -> list[Line]:
         """The lines of one trajectory: its pairs, then what was counted."""
         hindsight, id, attempt = self.hindsight, self.ids[item], self.trajectories[item]
-        episode = Episode(self.env, attempt.task)  # shared by all changes, so their common prefix is executed once
-        longer = continued(self.env, attempt, episode, derive_seed(self.seed, id, "carry on"))
-        chosen = longer or attempt
-        if not hindsight.achieved(chosen):
+        roles, missing, longer = self._executed(id, attempt) if self.num_negatives else ([], 0, None)
+        goal = hindsight.achieved(attempt)
+        others = self.other_attempts(item, lambda t: hindsight.satisfied(t, goal)) if goal else []
+        roles += [(f"{id}c{k}", attempt, other) for k, other in enumerate(others)]
+        if not (goal or longer):
             return [{"id": id, "skipped": "nothing to ask for"}]
-
-        rejected: dict[tuple[str, ...], Trajectory] = {}
-        if longer and self.num_negatives and not attempt.failure and first_difference(longer, attempt) is not None:
-            rejected[attempt.actions] = attempt
-        rng = random.Random(derive_seed(self.seed, id))
-        for _ in range(self.num_negatives - len(rejected)):
-            if other := change(self.env, chosen, rng, episode=episode):
-                rejected.setdefault(other.actions, other)
-        missing, failed = self.num_negatives - len(rejected), self.achieved_nothing.get(chosen.task.id)
-        if failed:
-            other = random.Random(derive_seed(self.seed, id, "idle")).choice(failed)
-            rejected.setdefault(other.actions, other)
-
-        differing = [(k, t) for k, t in enumerate(rejected.values()) if first_difference(chosen, t) is not None]
-        roles = [(f"{id}a{k}", chosen, other) for k, other in differing]
-        if self.swap_roles:
-            for k, other in differing:
-                if (goal := hindsight.achieved(other)) and not hindsight.satisfied(chosen, goal):
-                    roles.append((f"{id}b{k}", other, chosen))
 
         worded = list({good.actions: good for _, good, _ in roles}.values())  # one text for each
         settings = self.num_drafts, self.temperature
@@ -145,7 +149,32 @@ class _ByCode(_Common):
         lines = [_line(name, good, bad, *wording[good.actions]) for name, good, bad in roles]
         counts = {"drafted": sum(text[2] for text in texts), "contradicted": sum(text[3] for text in texts)}
         note = {"made": True} if longer else {}
-        return [*lines, {"id": id, **counts, "missing": missing, "idle": bool(failed), **note}]
+        return [*lines, {"id": id, **counts, "missing": missing, "attempts": len(others), **note}]
+
+    def _executed(self, id: str, attempt: Trajectory) -> tuple[list[Role], int, Trajectory | None]:
+        """Pairs with executed changes, how many are missing, and what `attempt` became if it was continued."""
+        hindsight = self.hindsight
+        episode = Episode(self.env, attempt.task)  # shared by all changes, so their common prefix is executed once
+        longer = continued(self.env, attempt, episode, derive_seed(self.seed, id, "carry on"))
+        chosen = longer or attempt
+        if not hindsight.achieved(chosen):
+            return [], 0, None
+
+        rejected: dict[tuple[str, ...], Trajectory] = {}
+        if longer and not attempt.failure and first_difference(longer, attempt) is not None:
+            rejected[attempt.actions] = attempt
+        rng = random.Random(derive_seed(self.seed, id))
+        for _ in range(self.num_negatives - len(rejected)):
+            if other := change(self.env, chosen, rng, episode=episode):
+                rejected.setdefault(other.actions, other)
+
+        differing = [(k, t) for k, t in enumerate(rejected.values()) if first_difference(chosen, t) is not None]
+        roles = [(f"{id}a{k}", chosen, other) for k, other in differing]
+        if self.swap_roles:
+            for k, other in differing:
+                if (goal := hindsight.achieved(other)) and not hindsight.satisfied(chosen, goal):
+                    roles.append((f"{id}b{k}", other, chosen))
+        return roles, self.num_negatives - len(rejected), longer
 
 
 async def refine(
@@ -193,6 +222,9 @@ class _ByLLM(_Common):
                 if isinstance(twin, Assessment) and not self._satisfied(chosen, twin.instruction):
                     roles.append((f"{id}b{k}", other, chosen, twin.instruction))
 
+        others = self.other_attempts(item, lambda t: self._satisfied(t, read.instruction))
+        roles += [(f"{id}c{k}", chosen, other, read.instruction) for k, other in enumerate(others)]
+
         if self.env.hindsight is None:
             asked = (
                 self.reader.prefers(self.batch, text, good, bad, derive_seed(self.seed, name))
@@ -203,7 +235,8 @@ class _ByLLM(_Common):
                 counts[BLIND[verdict]] += 1
             roles = [role for role, verdict in zip(roles, verdicts) if verdict]
         lines = [_line(name, good, bad, text, "llm") for name, good, bad, text in roles]
-        return [*lines, {"id": id, "counts": counts, "missing": self.num_negatives - len(rejected)}]
+        missing = self.num_negatives - len(rejected)
+        return [*lines, {"id": id, "counts": counts, "missing": missing, "attempts": len(others)}]
 
     async def _assess(self, trajectory: Trajectory, seed: int, counts: Counter[str]) -> Assessment | dict[str, str]:
         """What the LLM says of `trajectory`, if code agrees or there is no code; else why it is not used."""
@@ -303,11 +336,11 @@ def summary(path: Path) -> Counter[str]:
             counts[f"skipped: {line['skipped']}"] += 1
         else:
             counts["negatives missing"] += line["missing"]
+            counts["rejected: another attempt"] += line.get("attempts", 0)
         counts.update(line.get("counts", {}))
         if "drafted" in line:
             counts["texts drafted"] += line["drafted"]
             counts["texts rejected"] += line["contradicted"]
-            counts["rejected: an attempt that came to nothing"] += line["idle"]
             counts["chosen: an attempt continued"] += line.get("made", False)
     return counts
 

@@ -116,6 +116,23 @@ def adds_up(prompt: str, seed: int = 0) -> str:
     return json.dumps(answer)
 
 
+@pytest.mark.parametrize(("lm", "env", "some"), [((None, adds_up), Game24, SUMS), ((sees, good), Boxes, WALKS)])
+def test_other_attempts_are_rejected_where_code_or_a_blind_comparison_says_so(lm, env, some, tmp_path):
+    options = {"look_back": "llm", "num_negatives": 0, "num_attempt_negatives": 2}
+    counts = run(tmp_path / "p.jsonl", ScriptedLM(*lm), some, env(), **options)
+    pairs = synthesize.load(tmp_path / "p.jsonl")
+    assert 0 < len(pairs) <= counts["rejected: another attempt"] and not counts["changed at random"]
+    for pair in pairs:
+        assert pair.chosen in some and pair.rejected in some and pair.chosen.task == pair.rejected.task
+        if hindsight := env().hindsight:
+            stated = hindsight.parse(pair.instruction)
+            assert hindsight.satisfied(pair.chosen, stated) and not hindsight.satisfied(pair.rejected, stated)
+        else:
+            wanted = re.fullmatch(r"Put the (\w+) into the (\w+) box\.", pair.instruction)
+            sides = [[step.observation for step in side.steps] for side in (pair.chosen, pair.rejected)]
+            assert [did(f"{wanted[1]} {wanted[2]}", side) for side in sides] == [True, False]
+
+
 def test_where_code_looks_back_too_only_texts_that_it_agrees_with_are_kept(tmp_path):
     out, env = tmp_path / "p.jsonl", Game24()
     counts = run(out, ScriptedLM(text=adds_up), SUMS, env, look_back="llm", num_negatives=2, swap_roles=False)

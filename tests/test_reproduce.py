@@ -212,6 +212,8 @@ def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: P
     [
         ({"samples": -3}, "samples=-3: expected a whole number, at least 1"),
         ({"num_drafts": -1}, "num_drafts=-1: expected a whole number, at least 0"),
+        ({"num_negatives": -1}, "num_negatives=-1: expected a whole number, at least 0"),
+        ({"num_negatives": 0, "num_attempt_negatives": 0}, "expected at least one negative per trajectory"),
         ({"collect_tasks": 1.5}, "collect_tasks=1.5: expected"),
         ({"test_tasks": 0}, "test_tasks=0: expected"),
         ({"engine": {"dtype": "float16"}}, "engine has no option 'dtype'; it has capacity, pack"),
@@ -522,10 +524,13 @@ def test_the_report_escapes_what_it_shows(finished: Path):
     ("content", "fault"),
     [
         ('{"rows": [', "is torn"),
-        ('{"rows": []}', "'reward_model' is missing"),
-        ('{"rows": [], "reward_model": [], "control": []}', "rows is empty"),
-        ('{"rows": [5], "reward_model": [], "control": []}', "07_results"),
-        ('{"rows": [{"env": "game24"}], "reward_model": [], "control": []}', "rows[0]: missing fields"),
+        ('{"rows": []}', "'differences' is missing"),
+        ('{"rows": [], "differences": [], "reward_model": [], "control": []}', "rows is empty"),
+        ('{"rows": [5], "differences": [], "reward_model": [], "control": []}', "07_results"),
+        (
+            '{"rows": [{"env": "game24"}], "differences": [], "reward_model": [], "control": []}',
+            "rows[0]: missing fields",
+        ),
     ],
 )
 def test_an_evaluation_that_cannot_be_read_is_named_and_nothing_is_written(

@@ -24,8 +24,8 @@ from armap_lite.trajectory import Trajectory
 
 # The first 16 hexadecimal digits of sha256.
 PINNED = {
-    "game24": {"trajectories": "68f591acf3ca5c7c", "pairs": "d13cd6a48f73f5fe", "plans": "c4fa9cb65ff8be8c"},
-    "scienceworld": {"trajectories": "bb7b423211130f70", "pairs": "4fe3d7119245badd", "plans": "e9bb652a7d07fcec"},
+    "game24": {"trajectories": "68f591acf3ca5c7c", "pairs": "ebc9cfd87e8ab4a9", "plans": "c4fa9cb65ff8be8c"},
+    "scienceworld": {"trajectories": "bb7b423211130f70", "pairs": "45e97f49117b1398", "plans": "e9bb652a7d07fcec"},
     "webshop": {"trajectories": "5b7fb00c091494b6", "pairs": "b32b29e737fe434d", "plans": "a56774c6f1df7a6a"},
 }
 OPTIONS = {"scienceworld": {"families": ("lifespan-longest-lived", "lifespan-shortest-lived"), "simulators": 4}}
@@ -55,7 +55,8 @@ def stages(name: str, folder: Path) -> dict[str, Path]:
             tasks = env.draw(4, seed=5)
             await collect.collect(env, agent, tasks, files["trajectories"], samples=3, num_proposals=1, seed=5)
             kept = collect.load(files["trajectories"])
-            await synthesize.synthesize(env, lm, kept, files["pairs"], num_negatives=2, num_drafts=1, seed=5)
+            kinds = {"num_negatives": 2, "num_attempt_negatives": 1}
+            await synthesize.synthesize(env, lm, kept, files["pairs"], **kinds, num_drafts=1, seed=5)
             test = env.tasks("test")[:2]
             await planners.plan(env, agent, ScriptedReward(value), list(test), files["plans"], search, seed=5)
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import random
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def run(out: Path, lm=None, trajectories=WALKS, env=None, **options) -> dict[str
 
 def item(pair: PreferencePair) -> str:
     """The id of the collected trajectory that a pair was made from."""
-    return re.sub(r"[ab]\d+$", "", pair.id)
+    return re.sub(r"[abc]\d+$", "", pair.id)
 
 
 @pytest.fixture(scope="module")
@@ -181,23 +182,55 @@ def test_what_nobody_could_ask_for_is_skipped_and_counted(tmp_path):
     assert counts == {"skipped: nothing to ask for": 2}
 
 
-def test_an_attempt_whose_steps_ran_out_on_nothing_is_rejected_against_its_siblings(tmp_path):
-    good, other = next((a, b) for a in TOLD for b in TOLD if a.task == b.task and a.actions[0] != b.actions[0])
-    stuck = dataclasses.replace(other, steps=other.steps[:2], done=False)
+@pytest.fixture(scope="module")
+def others(tmp_path_factory) -> tuple[list[PreferencePair], dict[str, int], Path]:
+    out = tmp_path_factory.mktemp("others") / "pairs.jsonl"
+    counts = run(out, num_negatives=0, num_attempt_negatives=4)
+    return synthesize.load(out), counts, out
+
+
+def test_other_attempts_at_the_task_are_rejected_where_they_do_not_fulfil_the_goal(others):
+    pairs, counts, _ = others
+    assert counts["pairs"] == len(pairs) == counts["rejected: another attempt"] == len({p.id for p in pairs})
+    assert counts["negatives missing"] == 0
+    for pair in pairs:
+        assert pair.chosen in TOLD and pair.rejected in WALKS and pair.chosen.task == pair.rejected.task
+        goal = HINDSIGHT.parse(pair.instruction)
+        assert goal == HINDSIGHT.achieved(pair.chosen) != HINDSIGHT.achieved(pair.rejected)
+    chosen, rejected = Counter(p.chosen.actions for p in pairs), Counter(p.rejected.actions for p in pairs)
+    for walk in WALKS:
+        differing = [t for t in WALKS if t.task == walk.task and HINDSIGHT.achieved(t) != HINDSIGHT.achieved(walk)]
+        same = [t for t in WALKS if t.task == walk.task and t.actions == walk.actions]
+        assert chosen[walk.actions] == (walk in TOLD) * len(same) * min(4, len(differing))
+    assert sum(rejected[walk.actions] > 0 for walk in WALKS) > 0.9 * len(WALKS)  # nearly each is rejected for some
+    told = [p for p in pairs if p.rejected in TOLD]
+    assert sum(synthesize.mirrored(told)) > 0.7 * len(told)  # most pairs occur in both roles
+
+
+def test_other_attempts_need_no_simulator(others, tmp_path, monkeypatch):
+    monkeypatch.setattr(Game24, "step", None)
+    assert run(tmp_path / "p.jsonl", num_negatives=0, num_attempt_negatives=4) == others[1]
+    assert (tmp_path / "p.jsonl").read_bytes() == others[2].read_bytes()
+
+
+def test_both_kinds_of_negatives_together_are_those_of_each(made, others, tmp_path):
+    counts = run(tmp_path / "p.jsonl", num_negatives=3, num_attempt_negatives=4)
+    both = {p.id: p for p in synthesize.load(tmp_path / "p.jsonl")}
+    assert both.keys() == {p.id for p in (*made[0], *others[0])} and counts["pairs"] == len(both)
+    for pair in (*made[0], *others[0]):
+        assert (both[pair.id].chosen, both[pair.id].rejected) == (pair.chosen, pair.rejected)
+
+
+def test_a_share_of_the_attempts_knows_the_others_and_no_broken_one_is_rejected(others, tmp_path):
+    run(tmp_path / "p.jsonl", num_negatives=0, num_attempt_negatives=4, item_slice=slice(0, 7))
+    assert synthesize.load(tmp_path / "p.jsonl") == [p for p in others[0] if int(item(p).rpartition("/")[2]) < 7]
+    good, bad = next((a, b) for a in TOLD for b in TOLD if a.task == b.task and a.actions[0] != b.actions[0])
+    stuck = dataclasses.replace(bad, steps=bad.steps[:2], done=False)  # achieved nothing, as its steps ran out
     broken = dataclasses.replace(stuck, failure="died")
     stranger = next(t for t in TOLD if t.task != good.task)
-    plain, whole = run(tmp_path / "p.jsonl", trajectories=[good, stranger]), tmp_path / "q.jsonl"
-    counts = run(whole, trajectories=[good, stranger, stuck, broken])
-    before = {p.id: p for p in synthesize.load(tmp_path / "p.jsonl")}
-    added = [p for p in synthesize.load(whole) if p.id not in before]
-    assert [(p.chosen, p.rejected, HINDSIGHT.parse(p.instruction)) for p in added] == [
-        (good, stuck, HINDSIGHT.achieved(good))
-    ]
-    assert {p.id: p for p in synthesize.load(whole) if p not in added} == before  # nothing else changes
-    assert counts["rejected: an attempt that came to nothing"] == 1 and counts["pairs"] == plain["pairs"] + 1
-    # a share of the trajectories knows the siblings outside of it too
-    run(tmp_path / "r.jsonl", trajectories=[good, stranger, stuck, broken], item_slice=slice(0, 2))
-    assert added[0] in synthesize.load(tmp_path / "r.jsonl")
+    options = {"num_negatives": 0, "num_attempt_negatives": 3}
+    run(tmp_path / "q.jsonl", trajectories=[good, stranger, stuck, broken], **options)
+    assert [(p.chosen, p.rejected) for p in synthesize.load(tmp_path / "q.jsonl")] == [(good, stuck)]
 
 
 def test_a_trajectory_that_always_ends_the_same_has_no_negative(tmp_path):

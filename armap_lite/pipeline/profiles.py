@@ -39,7 +39,9 @@ class Profile:
     num_proposals: int = 2
     # Instructions that the LLM may propose for a task before the task's own is used.
     num_negatives: int = 2
-    # Executed negatives per trajectory.
+    # Negatives per trajectory that are made as in the paper: one action changed, and the rest executed again.
+    num_attempt_negatives: int = 0
+    # Negatives per trajectory that are other attempts of the agent at the same task.
     hindsight: str = "code"
     # Who reads trajectories: "code", and the data LLM only words what code read, which suits a small one; or "llm",
     # which reads, refines and changes them as in the paper. In a world without such code it is always "llm".
@@ -65,11 +67,16 @@ class Profile:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.engine) - {"capacity", "pack"}):
             raise ValueError(f"engine has no option {unknown[0]!r}; it has capacity, pack")
-        sizes = ("collect_tasks", "samples", "num_negatives", "dev_tasks", "test_tasks", "group")
-        for name, least in [*((size, 1) for size in sizes), ("num_proposals", 0), ("num_drafts", 0)]:
+        sizes = dict.fromkeys(("collect_tasks", "samples", "dev_tasks", "test_tasks", "group"), 1)
+        may_be_0 = ("num_negatives", "num_attempt_negatives", "num_proposals", "num_drafts")
+        for name, least in (sizes | dict.fromkeys(may_be_0, 0)).items():
             value = getattr(self, name)
             if (name, value) != ("test_tasks", None) and (not isinstance(value, int) or value < least):
                 raise ValueError(f"{name}={value!r}: expected a whole number, at least {least}")
+        if not self.num_negatives + self.num_attempt_negatives:
+            raise ValueError(
+                "num_negatives=0 and num_attempt_negatives=0: expected at least one negative per trajectory"
+            )
         if self.hindsight not in ("code", "llm"):
             raise ValueError(f"hindsight={self.hindsight!r}: expected 'code' or 'llm'")
 

@@ -165,13 +165,13 @@ class Run:
 
     async def synthesize(self) -> Counter[str]:
         """Write pairs.jsonl and pairs.parquet; returns the stage's counts."""
-        s, trajectories = self.settings, await self.trajectories()
-        counts = await self._synthesize(trajectories, "pairs.jsonl", s.num_negatives, s.swap_roles, self.item_slice)
+        options = {key: getattr(self.settings, key) for key in ("num_negatives", "num_attempt_negatives", "swap_roles")}
+        counts = await self._synthesize(await self.trajectories(), "pairs.jsonl", self.item_slice, **options)
         synthesize.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
         return counts
 
     async def _synthesize(
-        self, trajectories: list[Trajectory], name: str, num_negatives: int, swap_roles: bool, item_slice: slice
+        self, trajectories: list[Trajectory], name: str, item_slice: slice = slice(None), **options: Any
     ) -> Counter[str]:
         with self._stage("synthesize", len(trajectories[item_slice])) as progress:
             return await synthesize.synthesize(
@@ -179,13 +179,12 @@ class Run:
                 self.data_lm,
                 trajectories,
                 self.path(name),
-                num_negatives=num_negatives,
                 num_drafts=self.settings.num_drafts,
-                swap_roles=swap_roles,
                 item_slice=item_slice,
                 look_back=self.settings.look_back(self.env),
                 seed=self.seed,
                 progress=progress,
+                **options,
             )
 
     async def pairs(self) -> list[PreferencePair]:
@@ -203,7 +202,8 @@ class Run:
         tasks = evenly_spaced(self.env.tasks("dev"), self.settings.dev_tasks)
         await self._collect(tasks, "dev_trajectories.jsonl", num_proposals=0)
         attempts = collect.load(self.path("dev_trajectories.jsonl"))
-        await self._synthesize(attempts, "dev_pairs.jsonl", num_negatives=1, swap_roles=True, item_slice=slice(None))
+        executed, others = min(1, self.settings.num_negatives), min(2, self.settings.num_attempt_negatives)
+        await self._synthesize(attempts, "dev_pairs.jsonl", num_negatives=executed, num_attempt_negatives=others)
         return synthesize.load(self.path("dev_pairs.jsonl"))
 
     # Stage 3
