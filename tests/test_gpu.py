@@ -65,7 +65,7 @@ def test_a_card_without_bfloat16_gets_float16_and_that_is_said_once(card, capsys
     network, _ = tiny_network(0)
     mixed = TrainingConfig(precision="bf16-mixed", batch_size=2)
     assert fit_to_gpu(mixed, network, 60).precision == "16-mixed"
-    assert fit_to_gpu(TrainingConfig(batch_size=2), network, 60).precision == "32-true"
+    assert fit_to_gpu(TrainingConfig(batch_size=2, precision="32-true"), network, 60).precision == "32-true"
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "Tesla T4 does not compute in bfloat16" in said
 

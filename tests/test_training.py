@@ -23,7 +23,8 @@ from safetensors.torch import load_file
 from tiny import puzzle, tiny_network, tiny_tokenizer
 
 from armap_lite.llms.tokens import LineTokenizer
-from armap_lite.reward import TrainingConfig
+from armap_lite.reward import TrainingConfig, training
+from armap_lite.reward.config import read_json
 from armap_lite.reward.data import BucketSampler, PairDataModule, split_by_task
 from armap_lite.reward.scorer import RewardModel
 from armap_lite.reward.training import RewardModule, pairwise_loss, train
@@ -31,7 +32,7 @@ from armap_lite.trajectory import PreferencePair, Step, Trajectory
 
 ROOT = Path(__file__).parents[1]
 CPU = {"accelerator": "cpu", "enable_progress_bar": False}
-CONFIG = TrainingConfig(lr=3e-3, batch_size=4, num_validations=4, patience=99)
+CONFIG = TrainingConfig(lr=3e-3, batch_size=4, num_validations=4, patience=99, precision="32-true")
 
 
 def toy_pairs(tasks: int, each: int = 2) -> list[PreferencePair]:
@@ -202,6 +203,15 @@ def test_tokens_counted_are_the_attended_ones(tmp_path: Path):
     metrics = fit(tmp_path / "model")
     data = PairDataModule(toy_pairs(20), tiny_tokenizer(), seed=1)
     assert metrics["tokens"] == sum(len(side) for pair in data.train_tokens for side in pair)
+
+
+@pytest.mark.parametrize(("has", "same_as"), [(torch.bfloat16, "bf16-mixed"), (torch.float32, "32-true")])
+def test_precision_is_what_the_device_computes_in(has: torch.dtype, same_as: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(training, "pick", lambda where: (torch.device(where), has))
+    for name in ("auto", same_as):
+        fit(tmp_path / name, dataclasses.replace(CONFIG, num_validations=1, precision=name), toy_pairs(6))
+    assert all(torch.equal(weights(tmp_path / "auto")[k], v) for k, v in weights(tmp_path / same_as).items())
+    assert read_json(tmp_path / "auto/training.json")["trained_on"]["training"]["precision"] == "auto"
 
 
 @pytest.mark.parametrize("kind", ["top:1", "lora:4", "all"])

@@ -365,7 +365,7 @@ def test_what_another_tower_saw_is_not_used(siglip: str, own_cache: Path, tmp_pa
 # Training.
 
 CPU = {"accelerator": "cpu", "enable_progress_bar": False}
-FAST = TrainingConfig(lr=3e-3, batch_size=4, num_validations=2, patience=99)
+FAST = TrainingConfig(lr=3e-3, batch_size=4, num_validations=2, patience=99, precision="32-true")
 
 
 def colour_pairs(folder: Path, n: int) -> list[PreferencePair]:

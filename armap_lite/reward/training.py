@@ -245,6 +245,9 @@ def train(
         pictures=model.pictures,
     )
     source = trained_on(pairs, reward if network is None else model.config, training, seed)  # as asked for, uncapped
+    if training.precision == "auto":
+        has_bf16 = pick("cuda" if cuda else "cpu")[1] == torch.bfloat16
+        training = dataclasses.replace(training, precision="bf16-mixed" if has_bf16 else "32-true")
     if cuda:
         longest = max(len(side) for pair in (*data.train_tokens, *data.val_tokens) for side in pair)
         training = fit_to_gpu(training, model, longest)
