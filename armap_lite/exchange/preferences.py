@@ -166,7 +166,8 @@ def _trl_pair(row: Row) -> PreferencePair:
         prefix = texts[0][: _common(*texts)]
         end = (prefix.rfind("\n") if "\n" in prefix else prefix.rfind(" ")) + 1
         prompt, n = [(False, prefix[:end], None)], 0
-        chosen, rejected = ([(True, text[end:], None)] for text in texts)
+        sides: list[list[Turn]] = [[(True, text[end:], None)] for text in texts]
+        chosen, rejected = sides
     shared = chosen[:n]
     asked = shared if shared[: len(prompt)] == prompt else prompt + shared
     first = next((i for i, (acts, *_) in enumerate(asked) if acts), len(asked))
