@@ -10,12 +10,16 @@ import pytest
 from test_vision import FAST, draw, network_with, siglip  # noqa: F401 (a fixture)
 from tiny import tiny_tokenizer
 
-from armap_lite.exchange.preferences import read, read_published
+from armap_lite.exchange.preferences import convert, read
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward.training import train
 from armap_lite.trajectory import PreferencePair, transcript
 from armap_lite.vision.pictures import encode
 from armap_lite.vision.towers import transformer
+
+
+def read_published(rows: list[dict[str, Any]], folder: Path | str = ".") -> list[PreferencePair]:
+    return convert(rows, Path(folder) / "rows.json")
 
 
 def turn(who: str, value: str) -> dict[str, str]:

@@ -48,28 +48,23 @@ def read(file: Path) -> list[PreferencePair]:
         what = "is a folder" if file.is_dir() else "does not exist"
         raise FileNotFoundError(f"{file} {what}; expected a file of preference pairs ({', '.join(SUFFIXES)}): name one")
     try:
-        return _pairs(_rows(file), file)
+        return convert(_rows(file), file)
     except UnicodeError as error:
         raise ValueError(f"{file} is not UTF-8 ({error}); convert it") from error
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
 
 
-def read_published(rows: Iterable[Row], pictures: Path | str = ".") -> list[PreferencePair]:
-    """The pairs of published `rows`, in order; `pictures`: the folder of their pictures.
+def convert(rows: list[Row], file: Path) -> list[PreferencePair]:
+    """The pairs of `rows`, in order; `file`: where they come from. Raises ValueError as `read` does.
 
-    Rows that ask the same are one task, so that a split by task keeps them together. Raises ValueError, with the row's
-    id, for a row that is not as described.
+    Published rows that ask the same are one task, so that a split by task keeps them together.
     """
-    return _each(rows, lambda row: _published_pair(row, Path(pictures)))
-
-
-def _pairs(rows: list[Row], file: Path) -> list[PreferencePair]:
     columns = {column: None for row in rows for column in row}  # in order
     if not rows:
         raise ValueError("it holds no rows; expected at least a pair of each of two tasks")
     if columns.keys() >= {*PUBLISHED}:
-        return read_published(rows, file.parent)
+        return _each(rows, lambda row: _published_pair(row, file.parent))
     if "pair" in columns:  # stage 2 also writes lines about what it could not make
         return _each([row for row in rows if "pair" in row], lambda row: PreferencePair.from_json(row["pair"]))
     if columns.keys() & {"counts", "skipped"}:
@@ -171,7 +166,8 @@ def _trl_pair(row: Row) -> PreferencePair:
         prefix = texts[0][: _common(*texts)]
         end = (prefix.rfind("\n") if "\n" in prefix else prefix.rfind(" ")) + 1
         prompt, n = [(False, prefix[:end], None)], 0
-        chosen, rejected = ([(True, text[end:], None)] for text in texts)
+        sides: list[list[Turn]] = [[(True, text[end:], None)] for text in texts]
+        chosen, rejected = sides
     shared = chosen[:n]
     asked = shared if shared[: len(prompt)] == prompt else prompt + shared
     first = next((i for i, (acts, *_) in enumerate(asked) if acts), len(asked))

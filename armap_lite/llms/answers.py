@@ -9,17 +9,12 @@ COUNTS = ("parsed", "misses", "fallbacks", "unfinished", "asked")  # see `Server
 ENOUGH = 30  # actions, from which on more than a fifth drawn at random stop a run
 
 
-def too_random(drawn: int, asked: int) -> bool:
-    """Whether `drawn` of `asked` actions drawn at random are too many for a run to mean anything.
+def check_random(drawn: int, asked: int, where: str, way_out: str) -> None:
+    """Raise UnreadableAnswersError where so many of `asked` actions were drawn at random that a run means nothing.
 
     Of fewer than ENOUGH actions a few unlucky draws may be a fifth: there it takes five or more, and over half.
     """
-    return drawn > asked / 5 if asked >= ENOUGH else drawn >= 5 and drawn > asked / 2
-
-
-def check_random(drawn: int, asked: int, where: str, way_out: str) -> None:
-    """Raise UnreadableAnswersError where `drawn` of `asked` actions drawn at random are `too_random`."""
-    if too_random(drawn, asked):
+    if drawn > asked / 5 if asked >= ENOUGH else drawn >= 5 and drawn > asked / 2:
         from armap_lite.llms.client import UnreadableAnswersError
 
         raise UnreadableAnswersError(

@@ -130,7 +130,7 @@ def refused(answer: str, sent: Collection[str]) -> tuple[str, str | None] | None
 
     It is the first that `param` or `loc` names, else the first in the message. No wording is relied on, as there are
     too many: only a request that succeeds without the field shows that it was at fault (see `Client.post`). None where
-    the answer names no field, or calls a value too large.
+    the answer names no field, or calls a value too large or too small.
     """
     strings = list(_strings(answer))
     said = _KNOWN.sub("", " ".join(text for key, text in strings if key not in ("param", "loc")))
@@ -146,7 +146,7 @@ def refused(answer: str, sent: Collection[str]) -> tuple[str, str | None] | None
     new = _RENAMED.search(said)
     if new and new[1] not in sent and len({*named}) == 1:
         return name, new[1]
-    return None if name.startswith("max_") and _SIZE.search(said) else (name, None)
+    return None if name.startswith(("max_", "temperature", "top_p")) and _SIZE.search(said) else (name, None)
 
 
 def _strings(data: Any, key: str = "") -> Iterator[tuple[str, str]]:
