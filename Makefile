@@ -4,6 +4,8 @@
 # make install [UV=1] [PIP="…"]   what all of these do first, alone; by uv instead of pip, with more options for it
 # make lab [LAB=--allow-root]   open the notebooks in JupyterLab, with more options for it
 # make student, make instructor [ENV=webshop]   copies of the notebooks under build/, without or with solutions
+# make nbgrader   the exercises as a course for nbgrader, under build/nbgrader
+#      [VARIANT=7]   these three and `make grade` with other numbers in the first exercises, for an exam
 # make grade [FOLDER=handed_in] [CSV=grades.csv]   points for every notebook in a folder, by exercise
 # make clean   remove what was installed and cached; results under runs/ and copies under build/ stay
 # Needs Python 3.10-3.14 and nothing else; name another than python3 with PYTHON=python3.12.
@@ -19,6 +21,7 @@ DATA_LLM :=
 REWARD :=
 FOLDER := handed_in
 CSV := grades.csv
+VARIANT :=
 LAB :=
 UV :=
 PIP :=
@@ -31,10 +34,11 @@ INSTALL := $(if $(UV),uv pip install --python $(BIN)/python,$(BIN)/python -m pip
 # A value as one word of the shell, whatever it holds: a folder may have a space or a quote in its name.
 arg = '$(subst ','\'',$(1))'
 MODELS = $(if $(POLICY), --policy $(call arg,$(POLICY)))$(if $(DATA_LLM), --data-llm $(call arg,$(DATA_LLM)))$(if $(REWARD), --reward $(call arg,$(REWARD)))
+VARIANT_OPTION = $(if $(VARIANT), --variant $(call arg,$(VARIANT)))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"; ]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: help install reproduce test lab student instructor grade clean
+.PHONY: help install reproduce test lab student instructor nbgrader grade clean
 help:
 	@sed -n 's/^# //; 1,/^$$/p' Makefile
 
@@ -57,10 +61,13 @@ lab: .venv/installed
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
 
 student instructor: .venv/installed
-	$(BIN)/python -m armap_lite.course $@$(if $(ENV), --env $(ENV))
+	$(BIN)/python -m armap_lite.course $@$(if $(ENV), --env $(ENV))$(VARIANT_OPTION)
+
+nbgrader: .venv/installed
+	$(BIN)/python -m armap_lite.course nbgrader$(VARIANT_OPTION)
 
 grade: .venv/installed
-	$(BIN)/python -m armap_lite.course grade $(call arg,$(FOLDER)) --csv $(call arg,$(CSV))
+	$(BIN)/python -m armap_lite.course grade $(call arg,$(FOLDER)) --csv $(call arg,$(CSV))$(VARIANT_OPTION)
 
 # Torch goes first, by its exact pin: then a build that is there already (a CPU build, say) satisfies all that follow.
 # The stamp begins as `installing`: where that is still there, an installation was cut off, and is not trusted.
@@ -71,7 +78,7 @@ grade: .venv/installed
 	mkdir -p .venv && touch .venv/installing
 	$(call arg,$(PYTHON)) -m venv .venv
 	$(INSTALL) $(TORCH)
-	$(INSTALL) -e ".[dev,scienceworld,webshop,gymnasium,openenv]"
+	$(INSTALL) -e ".[dev,teach,scienceworld,webshop,gymnasium,openenv]"
 	mv .venv/installing $@
 
 clean:

@@ -20,19 +20,23 @@ from typing import Any
 
 from armap_lite.course.answers import WrongAnswerError, expect, short
 from armap_lite.course.toys import LampsBase, puzzle, random_trajectory, toy_reward
+from armap_lite.course.variants import FIRST, variant
 from armap_lite.trajectory import Trajectory
 
-__all__ = ["LampsBase", "Result", "check", "puzzle", "random_trajectory", "toy_reward"]
+__all__ = ["LampsBase", "Result", "check", "puzzle", "random_trajectory", "toy_reward", "variant"]
 
 GAP = "YOUR CODE HERE"  # in the one line of a stub that the solution takes the place of
 SHOWN = (bool, int, float, str, list, tuple, Trajectory)  # arguments that a message shows
 
-Test = Callable[[Any], None]
+Test = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """`test(answer)` raises `WrongAnswerError` for a wrong answer; its docstring says what is asked."""
+    """`test(answer)` raises `WrongAnswerError` for a wrong answer; its docstring says what is asked.
+
+    Where an exercise has variants, it is `test(answer, given)`, with what `variant` gives.
+    """
 
     test: Test
     points: int  # as many as the exercise has stars
@@ -57,6 +61,12 @@ class Result:
         head = f"{'✓' if self.points == self.of else '✗'} {self.id}: {self.points} of {self.of} points"
         return f"{head}\n{self.message}".strip()
 
+    def require(self) -> None:
+        """Print a right answer's remark; raise AssertionError with the message for another one, as nbgrader expects."""
+        if self.points < self.of:
+            raise AssertionError(repr(self))
+        print(self)
+
 
 def exercise(id: str) -> Callable[[Test], Test]:
     """Makes the function below it the test of exercise `id` in exercises.json."""
@@ -77,10 +87,11 @@ def find(id: str) -> Exercise:
         raise ValueError(f"exercise {id!r} is not known; an exercise is named like '05-3'") from None
 
 
-def check(id: str, answer: Callable[[], Any]) -> Result:
+def check(id: str, answer: Callable[[], Any], seed: int = 0) -> Result:
     """Points and a message for the answer to exercise `id`. Raises ValueError for an exercise that is not known.
 
-    `answer` is a function, so that a name that does not exist yet is a message too and not an error.
+    `answer` is a function, so that a name that does not exist yet is a message too and not an error. `seed`: of the
+    variant, for exercises that have some.
     """
     known = find(id)
     arguments: list[str] = []  # that a learner's function was last called with
@@ -88,7 +99,7 @@ def check(id: str, answer: Callable[[], Any]) -> Result:
         value = _recorded(answer(), arguments)
         if value is ...:
             raise NotImplementedError
-        known.test(value)
+        known.test(value, *([variant(id, seed)] if id in FIRST else []))
         return Result(id, known.points, known.points, known.remark)
     except WrongAnswerError as wrong:
         why = str(wrong)

@@ -20,6 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
         copies = commands.add_parser(kind, help=f"copies of the notebooks {what}")
         copies.add_argument("out", type=Path, nargs="?", default=Path("build") / kind, help=f"default: build/{kind}")
         copies.add_argument("--env", choices=ENVIRONMENTS, default="game24", help="the world (default: game24)")
+    course = commands.add_parser("nbgrader", help="the exercises as a course for nbgrader: one assignment each")
+    course.add_argument("out", type=Path, nargs="?", default=Path("build/nbgrader"), help="default: build/nbgrader")
     grading = commands.add_parser(
         "grade", help="grades of handed-in notebooks as CSV", description=grade.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -28,13 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
     grading.add_argument("--csv", type=Path, required=True, metavar="OUT.csv")
     limit = "for one notebook, a quarter of it for a cell (default: 60)"
     grading.add_argument("--seconds", type=float, default=60, help=limit)
+    for command in commands.choices.values():
+        command.add_argument("--variant", type=int, default=0, metavar="SEED", help="other numbers, for an exam")
     options = parser.parse_args(arguments)
     try:
         if options.command == "grade":
-            rows = grade.grade(options.folder, options.csv, options.seconds)
+            rows = grade.grade(options.folder, options.csv, options.seconds, seed=options.variant)
             print(*grade.totals(rows), f"{len(rows)} notebooks graded: {options.csv}", sep="\n")
+        elif options.command == "nbgrader":
+            print(f"{notebooks.write_nbgrader(options.out, options.variant)} assignments for nbgrader: {options.out}")
         else:
-            n, kept = notebooks.write_copies(options.command, options.out, options.env)
+            n, kept = notebooks.write_copies(options.command, options.out, options.env, options.variant)
             print(f"{n} notebooks for the {options.command}: {options.out}")
             if kept:
                 print(f"kept as they are, for they were changed: {', '.join(kept)}; delete one to get it fresh")

@@ -16,12 +16,12 @@ SOLVED = ("10 - 4 = 6", "6 * 5 = 30", "30 - 6 = 24")
 
 
 @exercise("01-1")
-def counts(answer: Any) -> None:
-    """two numbers: how many actions are admissible at the start of 4 5 6 10, and how many after `10 - 4 = 6`"""
-    env = Game24()
-    start, later = env.reset(puzzle(4, 5, 6, 10)).admissible, env.step("10 - 4 = 6").admissible
-    after = "After it the numbers 5 6 6 are left; actions there"
-    numbers(answer, {"Before the first step": len(start), after: len(later)})
+def counts(answer: Any, given: Any) -> None:
+    """two numbers: how many actions are admissible at the start of the puzzle, and how many after the step"""
+    env, (four, step) = Game24(), given
+    start, later = env.reset(puzzle(*four)), env.step(step)
+    after = f"After it the numbers {later.text.removeprefix('left: ')} are left; actions there"
+    numbers(answer, {"Before the first step": len(start.admissible), after: len(later.admissible)})
 
 
 class Chatty(Game24):

@@ -13,9 +13,10 @@ from armap_lite.trajectory import Observation, transcript
 
 
 @exercise("02-1")
-def kept_and_ends(answer: Any) -> None:
+def kept_and_ends(answer: Any, given: Any) -> None:
     """two numbers: how many of the six walks stage 1 keeps, and how many different ends they come to"""
-    numbers(answer, {"Trajectories kept (an exact repeat is left out)": 5, "Different ends": 3})
+    kept, ends = set(given[1]), {actions[-1].split(" = ")[1] for actions in given[1]}
+    numbers(answer, {"Trajectories kept (an exact repeat is left out)": len(kept), "Different ends": len(ends)})
 
 
 @exercise("02-2")

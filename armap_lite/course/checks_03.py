@@ -16,10 +16,10 @@ ENDS_AT_36 = ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")
 
 
 @exercise("03-1")
-def refined(answer: Any) -> None:
+def refined(answer: Any, given: Any) -> None:
     """an instruction, in your own words, for which `failed` is exactly right: its four numbers and where it ended"""
-    env = Game24()
-    goal = env.hindsight.achieved(env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36))
+    env, (four, actions) = Game24(), given
+    goal = env.hindsight.achieved(env.replay(puzzle(*four), actions))
     expect(isinstance(answer, str), f"Expected a text, found {answer!r}.")
     denial = OTHER.search(answer)
     expect(not denial, f"{denial and denial[0]!r} denies or weakens what is asked: say what to do, and nothing else.")

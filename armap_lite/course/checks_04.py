@@ -15,12 +15,15 @@ from armap_lite.envs.game24 import Game24
 
 
 @exercise("04-1")
-def accuracy(answer: Any) -> None:
+def accuracy(answer: Any, given: Any) -> None:
     """one number: the share of the six pairs that this model puts in the right order"""
     good = not isinstance(answer, (str, bytes)) and 0 <= float(answer) <= 1
     expect(good, f"Expected a share between 0 and 1, found {answer!r}.")
-    expect(not math.isclose(float(answer), 5 / 6), "The pair with equal rewards is not in the right order: a tie.")
-    numbers([answer], {"Margins 1.0, -0.2, 2.0, 5.0, 0.0, 0.1; the share above 0": 4 / 6})
+    margins = [round(plus - minus, 1) for plus, minus in zip(*given)]
+    ties = sum(margin >= 0 for margin in margins) / 6
+    expect(not math.isclose(float(answer), ties), "The pair with equal rewards is not in the right order: a tie.")
+    right = sum(margin > 0 for margin in margins) / 6
+    numbers([answer], {f"Margins {', '.join(map(str, margins))}; the share above 0": right})
 
 
 @exercise("04-2")

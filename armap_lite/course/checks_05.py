@@ -17,9 +17,11 @@ from armap_lite.trajectory import Trajectory
 
 
 @exercise("05-1")
-def answers(answer: Any) -> None:
+def answers(answer: Any, given: Any) -> None:
     """three numbers: the answer of Best-of-N for n = 4 and for n = 8, and the trial at which Reflexion stops"""
-    numbers(answer, {"Best of the first 4": 3, "Best of all 8": 3, "Reflexion's last trial": 1})
+    last = next(i for i, reward in enumerate(given) if reward > 0)
+    best = [given.index(max(given[:n])) for n in (4, 8)]
+    numbers(answer, {"Best of the first 4": best[0], "Best of all 8": best[1], "Reflexion's last trial": last})
 
 
 def recorded(value: Callable[[Trajectory], float]) -> tuple[Callable[[Trajectory], float], list[Trajectory]]:

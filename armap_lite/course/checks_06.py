@@ -12,11 +12,13 @@ from armap_lite.envs.game24 import Game24
 
 
 @exercise("06-1")
-def winners(answer: Any) -> None:
+def winners(answer: Any, given: Any) -> None:
     """three letters: the attempt with the highest objective for the weights 0, 0.5 and 3"""
     letters = as_list(list(answer) if isinstance(answer, str) else answer, 3)
-    for found, wanted, weight in zip(letters, "ABC", (0, 0.5, 3)):
-        sums = f"its objective is lower than another one's (that of A is 3 - {weight} * 3)"
+    reward, term = given["A"]
+    for found, weight in zip(letters, (0, 0.5, 3)):
+        wanted = max(given, key=lambda name: given[name][0] - weight * given[name][1])
+        sums = f"its objective is lower than another one's (that of A is {reward} - {weight} * {term})"
         expect(str(found).strip().upper() == wanted, f"λ = {weight}: not {found!r}; {sums}.")
 
 

@@ -13,12 +13,13 @@ from armap_lite.statistics import best_of_n_curve, bootstrap_mean, paired_differ
 
 
 @exercise("07-1")
-def lost(answer: Any) -> None:
+def lost(answer: Any, given: Any) -> None:
     """three numbers: the gap closed, what was lost for want of a good attempt, and what by choosing another one"""
+    mean, selected, oracle = given["mean"], given["selected"], given["oracle"]
     wanted = {
-        "The gap closed, counted from `mean`": 0.75,
-        "What lies above the ceiling: the policy never did it": 0.58,
-        "Between ceiling and choice: the reward model's part": 0.08,
+        "The gap closed, counted from `mean`": (selected - mean) / (oracle - mean),
+        "What lies above the ceiling: the policy never did it": 1 - oracle,
+        "Between ceiling and choice: the reward model's part": oracle - selected,
     }
     numbers(answer, wanted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -39,10 +40,12 @@ class Mumbling(LampHindsight):
 
 
 @exercise("08-1")
-def bags_and_walks(answer: Any) -> None:
-    """two numbers: how many different bags a table of six things allows, and how many sequences of actions"""
-    bags = "Bags of three out of six things (the order in the bag does not matter)"
-    numbers(answer, {bags: 20, "Sequences: six things first, then five, then four": 120})
+def bags_and_walks(answer: Any, given: Any) -> None:
+    """two numbers: how many different bags such a table allows, and how many sequences of actions"""
+    things, packed = given
+    bags = f"Bags of {packed} out of {things} things (the order in the bag does not matter)"
+    walks = f"Sequences: {things} things to choose from first, then {things - 1}, and so on"
+    numbers(answer, {bags: math.comb(things, packed), walks: math.perm(things, packed)})
 
 
 @exercise("08-2")

@@ -76,8 +76,12 @@ class NotebookGrade:
 Grades = list[NotebookGrade]
 
 
-def grade(folder: Path, out: Path, seconds: float = 60, progress: Callable[[NotebookGrade], Any] = print) -> Grades:
+def grade(
+    folder: Path, out: Path, seconds: float = 60, progress: Callable[[NotebookGrade], Any] = print, seed: int = 0
+) -> Grades:
     """Grade every notebook under `folder`, a row for each student and notebook, written to the CSV file `out`.
+
+    `seed`: of the variant that was handed out.
 
     The file is written after each notebook, and `progress` called with the row it stands in.
 
@@ -91,7 +95,7 @@ def grade(folder: Path, out: Path, seconds: float = 60, progress: Callable[[Note
         raise ValueError(f"no notebooks (*.ipynb) under {folder}")
     rows: dict[Any, NotebookGrade] = {}
     for path in paths:
-        row = grade_notebook(path, "/".join(path.relative_to(folder).parts[:-1]) or path.stem, seconds)
+        row = grade_notebook(path, "/".join(path.relative_to(folder).parts[:-1]) or path.stem, seconds, seed)
         key = (row.student, *row.of) if row.of else path
         rows[key] = row = best_of(rows[key], row) if key in rows else row
         write_atomic(out, as_csv(list(rows.values())))
@@ -106,7 +110,7 @@ def best_of(one: NotebookGrade, other: NotebookGrade) -> NotebookGrade:
     return best
 
 
-def grade_notebook(path: Path, student: str, seconds: float) -> NotebookGrade:
+def grade_notebook(path: Path, student: str, seconds: float, seed: int = 0) -> NotebookGrade:
     """The grade of one hand-in."""
     try:
         cells = read(path)["cells"]
@@ -114,7 +118,7 @@ def grade_notebook(path: Path, student: str, seconds: float) -> NotebookGrade:
         return NotebookGrade(path.name, student, reason=str(error))
     ids = list(tagged(cells, "exercise"))
     number = (ids or [path.name])[0][:2]  # a file may have been renamed, but an exercise knows where it belongs
-    ours: list[Any] = next((book["cells"] for origin, book in course() if origin.name[:2] == number), [])
+    ours: list[Any] = next((book["cells"] for origin, book in course(seed) if origin.name[:2] == number), [])
     row = NotebookGrade(path.name, student, {id: find(id).points for id in tagged(ours, "check")})
     if set(ids) & set(row.of):
         row.results, row.reason = run(assemble(cells, ours), seconds)

@@ -5,8 +5,7 @@ stub, whose line with YOUR CODE HERE is the gap); `check`; `solution`, a folded 
 lines. A committed notebook therefore runs from top to bottom, shows stubs, hides solutions, and repeats no code. One
 cell tagged `setup` holds all that the exercises of a notebook need.
 
-nbgrader and otter-grader keep a second notebook for each one they release, and need a database and a server extension,
-or an autograder image. Their format is kept: gap and BEGIN SOLUTION marks read as nbgrader's do.
+`nbgrader` writes the exercises as a course of that tool: gap and BEGIN SOLUTION marks are nbgrader's own.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from armap_lite.course import GAP
+from armap_lite.course import GAP, find
 from armap_lite.display.cells import for_world
 from armap_lite.storage.store import write_atomic
 
@@ -29,6 +28,10 @@ FOLDED = (  # the sentences on solutions in the text before the exercises
     " or when you have been stuck for longer than the minutes say."
     " (Copies without them, to write in: `make student`.)"
 )
+NBGRADER_CONFIG = """c = get_config()
+c.CourseDirectory.course_id = "armap-lite"
+c.Execute.timeout = 120  # seconds for a cell; the first one imports torch in some notebooks
+"""
 ID = re.compile(r"\d\d-\d")
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -65,7 +68,9 @@ def fill(stub: str, solution: str, marks: bool = False) -> str:
         raise ValueError(f"{len(gaps)} lines with {GAP!r}, {len(pieces)} python blocks in the solution: one of each")
     [(indent, line)], [code] = gaps, pieces
     if marks:
-        code = f"### BEGIN SOLUTION\n{code}### END SOLUTION\n"
+        asked = line.partition(f"{GAP}: ")[2]  # stays where nbgrader takes the solution away
+        comment = f"# {asked}\n" if asked else ""
+        code = f"{comment}### BEGIN SOLUTION\n{code}### END SOLUTION\n"
     return stub.replace(indent + line, textwrap.indent(code.rstrip("\n"), indent))
 
 
@@ -84,22 +89,64 @@ def instructor(notebook: dict[str, Any], marks: bool = True) -> dict[str, Any]:
     return solved
 
 
-def course() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every notebook of the course, as committed, with its path. Raises ValueError where there is none."""
+def course(seed: int = 0) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every notebook of the course, with its path, and with the numbers of variant `seed`; 0: as committed.
+
+    Raises ValueError where there is none.
+    """
     paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
         raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")
     for path in paths:
-        yield path, read(path)
+        notebook = read(path)
+        for kind in ("setup", "check"):
+            for cell in tagged(notebook["cells"], kind).values():
+                numbered = cell["source"].replace("VARIANT = 0", f"VARIANT = {seed}")
+                cell["source"] = numbered.replace(", VARIANT)", f", {seed})")  # nobody else's VARIANT counts
+        yield path, notebook
 
 
-def write_copies(kind: str, out: Path, env: str = "game24") -> tuple[int, list[str]]:
-    """Write the copies for a "student" or an "instructor" of the world `env` into the folder `out`.
+def write_nbgrader(out: Path, seed: int = 0) -> int:
+    """Write the course that nbgrader takes into the folder `out`: the exercises of each notebook as an assignment.
+
+    Returns how many there are. Only the exercises are in it, since nbgrader runs all that is handed in.
+    """
+    number = 0
+    for path, notebook in course(seed):
+        cells = notebook["cells"]
+        begin = next((i for i, cell in enumerate(cells) if "setup" in cell["metadata"].get("tags", [])), None)
+        if begin is None:
+            continue
+        solved = instructor({**notebook, "cells": cells[begin - 1 :]})  # with the text before the setup
+        checked = {**solved, "cells": list(map(_for_nbgrader, solved["cells"]))}
+        write_atomic(out / "source" / path.stem / path.name, json.dumps(checked, indent=1, ensure_ascii=False) + "\n")
+        number += 1
+    write_atomic(out / "nbgrader_config.py", NBGRADER_CONFIG)
+    return number
+
+
+def _for_nbgrader(cell: Cell) -> Cell:
+    """`cell` with what nbgrader has to know of it: whether it is written, gives points or stays as it is."""
+    tags = cell["metadata"].get("tags", [])
+    role = next((tag for tag in ("setup", "exercise", "check") if tag in tags), "")
+    if not role:
+        return cell
+    id = next(filter(ID.fullmatch, tags), "")
+    about = {"grade_id": f"{role}-{id}".rstrip("-"), "schema_version": 3, "task": False, "cell_type": "code"}
+    about |= {"grade": role == "check", "solution": role == "exercise", "locked": role != "exercise"}
+    source = cell["source"]
+    if role == "check":
+        about["points"], source = find(id).points, f"{source}.require()"  # points where nothing is raised
+    return {**cell, "source": source, "metadata": {**cell["metadata"], "nbgrader": about}}
+
+
+def write_copies(kind: str, out: Path, env: str = "game24", seed: int = 0) -> tuple[int, list[str]]:
+    """Write the copies for a "student" or an "instructor" of the world `env`, with the numbers of variant `seed`.
 
     Returns how many there are, and the names of those left alone: a student's that differs may have been worked on.
     """
     make = {"student": student, "instructor": instructor}[kind]
-    notebooks, kept = list(course()), []
+    notebooks, kept = list(course(seed)), []
     for path, notebook in notebooks:
         copied = json.dumps(make(for_world(notebook, env)), indent=1, ensure_ascii=False) + "\n"
         target = out / path.name
