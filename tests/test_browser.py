@@ -35,6 +35,7 @@ SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # all cells stay on the page
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 CELLS = """
 from tests.test_widgets import *
 from tests.tiny import tiny_network, tiny_tokenizer
@@ -168,8 +169,7 @@ def run_all(page: Any, cells: int, limit: int = PATIENCE) -> None:
 @pytest.fixture(scope="module")
 def page(browser: Any, lab: tuple[str, Path]) -> Any:
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in CELLS.split("---\n")]
-    book = nbformat.v4.new_notebook(cells=cells)
-    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(cells=cells, metadata=KERNEL)
     nbformat.write(book, lab[1] / "widgets.ipynb")
     page = open_notebook(browser, lab, "widgets.ipynb")
     run_all(page, len(cells))
@@ -187,7 +187,8 @@ def test_a_reader_sees_the_cells_of_one_world(browser: Any, lab: tuple[str, Path
     cells = [code("from armap_lite.display.cells import show_world\nshow_world('webshop')")]
     cells += [text("world-game24 with-code"), code("1"), code("2")]
     cells += [text("world-scienceworld world-webshop"), text("world-game24")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), lab[1] / "worlds.ipynb")
+    book = nbformat.v4.new_notebook(cells=cells, metadata=KERNEL)
+    nbformat.write(book, lab[1] / "worlds.ipynb")
     page = open_notebook(browser, lab, "worlds.ipynb")
     run_all(page, 3)
     visible = [page.locator(".jp-Cell").nth(i).is_visible() for i in range(len(cells))]

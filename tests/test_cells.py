@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench import prose
 
 from armap_lite.course import notebooks
 from armap_lite.display.cells import for_world, source, world_style, worlds
@@ -44,6 +45,11 @@ def test_a_label_says_the_worlds_of_a_cell_again_where_css_can_see_them(name: st
         elif own:  # hidden together with the text above it
             assert worlds(before) == own and "with-code" in before["source"].partition(">")[0], one["source"]
         before = one
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_no_cell_speaks_of_a_world_that_it_is_not_for(name: str):
+    assert not [aside for one in BOOKS[name]["cells"] for aside in prose.asides(one)]
 
 
 @pytest.mark.parametrize("name", BOOKS)

@@ -37,7 +37,7 @@ def largest(answer: Any) -> None:
     objective = Objective() - 0.1 * Weighted(answer)
     calm, wild = (found[actions] for actions in list(walks)[1:3])
     equal(objective(wild, 2.0), 2.0 - 6.1, "Reward 2.0 less 0.1 times your term, for the walk by way of 60")
-    expect(objective(calm, 1.0) > objective(wild, 2.0), "The wish should make the calm walk win.")
+    expect(objective(calm, 1.0) > objective(wild, 2.0), "The term should make the calm walk win.")
 
 
 @exercise("06-3")

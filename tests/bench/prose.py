@@ -60,7 +60,7 @@ def asides(cell: dict[str, Any]) -> list[str]:
             [] if worlds(cell) or "parameters" in cell["metadata"].get("tags", []) else BRANCH.findall(cell["source"])
         )
     strange = [pattern for name, pattern in NAMES.items() if name not in worlds(cell)]
-    return [found[0] for pattern in strange for found in re.finditer(pattern, cell["source"], re.IGNORECASE)]
+    return [found[0] for pattern in strange for found in re.finditer(pattern, prose(cell["source"]), re.IGNORECASE)]
 
 
 def printed(run: Path) -> list[tuple[int, str]]:
