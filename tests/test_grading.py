@@ -218,17 +218,17 @@ def test_what_is_no_hand_in_gets_a_row_with_a_reason(tmp_path: Path):
     )
     rows = grade.grade(tmp_path, tmp_path / "out.csv", 60, progress=lambda marks: None)
     assert [(row.notebook, row.points, sum(row.of.values())) for row in rows] == [
-        ("00_start_here.ipynb", 0, 0),
+        ("00_start_here.ipynb", 0, 1),
         ("05_old.ipynb", 0, 10),
         ("list.ipynb", 0, 0),
         ("nothing.ipynb", 0, 0),
     ]
-    assert rows[0].reason == "this one has no exercises"
+    assert rows[0].reason == ""
     assert rows[1].reason == "no cell is tagged as an exercise of this course"
     assert all("is not a notebook" in row.reason for row in rows[2:])
     table = list(csv.reader((tmp_path / "out.csv").open(newline="", encoding="utf-8")))
-    assert table[0][5:] == [f"05-{i}" for i in range(1, 6)]
-    assert table[1][5:] == [""] * 5 and table[2][5:] == ["0"] * 5
+    assert table[0][5:] == ["00-1", *(f"05-{i}" for i in range(1, 6))]
+    assert table[1][5:] == ["0", *[""] * 5] and table[2][5:] == ["", *["0"] * 5]
 
 
 def test_points_of_several_notebooks_add_up_by_student():

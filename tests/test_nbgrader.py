@@ -31,7 +31,7 @@ def test_each_assignment_is_what_the_exercises_need_with_points_and_marks(tmp_pa
         assert len({mark["grade_id"] for mark in marks}) == len(marks)
         points = {mark["grade_id"]: mark["points"] for mark in marks if mark["grade"]}
         ids = notebooks.tagged(BOOKS[number]["cells"], "exercise")
-        assert points == {f"check-{id}": find(id).points for id in ids}
+        assert points == {f"check-{id}": find(id).points for id in ids} | {"open": 4}
         for cell in notebooks.tagged(book["cells"], "exercise").values():
             assert "### BEGIN SOLUTION" in cell["source"] and GAP not in cell["source"]
         assert len(book["cells"]) < len(BOOKS[number]["cells"]) - 10
@@ -100,5 +100,7 @@ def exported(nbgrader: Any, csv: Path) -> dict[str, float]:
 
     nbgrader("export", "--to", str(csv))
     table = pd.read_csv(csv)
-    assert len(table) == 4 and set(table["max_score"]) == {sum(POINTS.values())}
+    assert len(table) == 4 and set(table["max_score"]) == {
+        sum(POINTS.values()) + 4
+    }  # the open question is marked by a person
     return dict(zip(table["student_id"], table["score"], strict=True))

@@ -1,4 +1,4 @@
-"""The exercises of the notebooks 01 to 08: `check` says whether an answer is right, and if not, what to look at.
+"""The exercises of the notebooks: `check` says whether an answer is right, and if not, what to look at.
 
 `check("05-3", lambda: uct)` calls the one function for exercise 05-3 in `checks_05.py`. It tries the answer on several
 inputs, never reads its text, and returns a `Result` with points and a message. See `notebooks.py` for stubs and

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.course import GAP, find
+from armap_lite.course.questions import points, rubric
 from armap_lite.display.cells import for_world
 from armap_lite.storage.store import write_atomic
 
@@ -89,6 +90,15 @@ def instructor(notebook: dict[str, Any], marks: bool = True) -> dict[str, Any]:
     return solved
 
 
+def with_rubric(notebook: dict[str, Any], number: str) -> dict[str, Any]:
+    """A copy in which the open question says how to mark it."""
+    marks = f"\n\n**Points** ({points(number)})\n\n{rubric(number)}"
+    copied = copy.deepcopy(notebook)
+    for cell in tagged(copied["cells"], "open").values():
+        cell["source"] += marks
+    return copied
+
+
 def course(seed: int = 0) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Every notebook of the course, with its path, and with the numbers of variant `seed`; 0: as committed.
 
@@ -118,26 +128,34 @@ def write_nbgrader(out: Path, seed: int = 0) -> int:
         if begin is None:
             continue
         solved = instructor({**notebook, "cells": cells[begin - 1 :]})  # with the text before the setup
-        checked = {**solved, "cells": list(map(_for_nbgrader, solved["cells"]))}
+        checked = {**solved, "cells": [new for cell in solved["cells"] for new in _for_nbgrader(cell, path.name[:2])]}
         write_atomic(out / "source" / path.stem / path.name, json.dumps(checked, indent=1, ensure_ascii=False) + "\n")
         number += 1
     write_atomic(out / "nbgrader_config.py", NBGRADER_CONFIG)
     return number
 
 
-def _for_nbgrader(cell: Cell) -> Cell:
-    """`cell` with what nbgrader has to know of it: whether it is written, gives points or stays as it is."""
+def _for_nbgrader(cell: Cell, number: str) -> list[Cell]:
+    """`cell` with what nbgrader has to know of it: whether it is written, gives points or stays as it is.
+
+    An open question gets a cell for the answer, which a person marks.
+    """
     tags = cell["metadata"].get("tags", [])
     role = next((tag for tag in ("setup", "exercise", "check") if tag in tags), "")
+    if "open" in tags:
+        about = {"grade_id": "open", "schema_version": 3, "task": False, "cell_type": "markdown"}
+        about |= {"grade": True, "solution": True, "locked": False, "points": points(number)}
+        answer = {"cell_type": "markdown", "id": "open-answer", "metadata": {"nbgrader": about}, "source": ""}
+        return [cell, answer]
     if not role:
-        return cell
+        return [cell]
     id = next(filter(ID.fullmatch, tags), "")
     about = {"grade_id": f"{role}-{id}".rstrip("-"), "schema_version": 3, "task": False, "cell_type": "code"}
     about |= {"grade": role == "check", "solution": role == "exercise", "locked": role != "exercise"}
     source = cell["source"]
     if role == "check":
         about["points"], source = find(id).points, f"{source}.require()"  # points where nothing is raised
-    return {**cell, "source": source, "metadata": {**cell["metadata"], "nbgrader": about}}
+    return [{**cell, "source": source, "metadata": {**cell["metadata"], "nbgrader": about}}]
 
 
 def write_copies(kind: str, out: Path, env: str = "game24", seed: int = 0) -> tuple[int, list[str]]:
@@ -145,10 +163,11 @@ def write_copies(kind: str, out: Path, env: str = "game24", seed: int = 0) -> tu
 
     Returns how many there are, and the names of those left alone: a student's that differs may have been worked on.
     """
-    make = {"student": student, "instructor": instructor}[kind]
     notebooks, kept = list(course(seed)), []
     for path, notebook in notebooks:
-        copied = json.dumps(make(for_world(notebook, env)), indent=1, ensure_ascii=False) + "\n"
+        shown = for_world(notebook, env)
+        made = student(shown) if kind == "student" else with_rubric(instructor(shown), path.name[:2])
+        copied = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
         target = out / path.name
         if kind == "student" and target.is_file() and target.read_text(encoding="utf-8") != copied:
             kept.append(path.name)

@@ -18,6 +18,7 @@ WAYS = (
     ("4 - 2 = 2", "3 - 1 = 2", "2 - 2 = 0"),
 )
 FIRST: dict[str, Any] = {
+    "00-1": ((1.3, 0.0), (2.2, 0.75), (-0.4, 1.0), (0.9, 0.5), (-1.7, 0.0), (0.1, 0.0)),
     "01-1": ((4, 5, 6, 10), "10 - 4 = 6"),
     "02-1": ((1, 2, 3, 4), WAYS),
     "03-1": ((4, 5, 6, 10), ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")),
@@ -32,6 +33,12 @@ FIRST: dict[str, Any] = {
 def variant(id: str, seed: int = 0) -> Any:
     """What exercise `id` is about, drawn from `seed`. Raises KeyError for an exercise without variants."""
     return DRAW[id](random.Random(f"{id}/{seed}")) if seed else FIRST[id]
+
+
+def _scored(rng: random.Random) -> tuple[tuple[float, float], ...]:
+    """(reward, true score) of six attempts."""
+    rewards = rng.sample(range(-20, 30), 6)
+    return tuple((reward / 10, rng.choice((0.0, 0.25, 0.5, 0.75, 1.0))) for reward in rewards)
 
 
 def _numbers(rng: random.Random) -> tuple[int, ...]:
@@ -96,6 +103,7 @@ def _bag(rng: random.Random) -> tuple[int, int]:
 
 
 DRAW: dict[str, Callable[[random.Random], Any]] = {
+    "00-1": _scored,
     "01-1": _start,
     "02-1": _walks,
     "03-1": _failed,

@@ -1,0 +1,47 @@
+"""For each notebook a quiz of three questions, and how to mark its open question; the texts are in questions.json."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+QUESTIONS: dict[str, Any] = json.loads((resources.files(__package__) / "questions.json").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Quiz:
+    """A notebook shows it as HTML that needs no kernel: an option that is opened says why it is right or wrong."""
+
+    questions: list[dict[str, Any]]
+
+    def _repr_html_(self) -> str:
+        blocks = []
+        for number, one in enumerate(self.questions, 1):
+            options = "".join(
+                f"<details><summary>{html.escape(text)}</summary>"
+                f"<p>{'✓' if right else '✗'} {html.escape(why)}</p></details>"
+                for text, right, why in one["options"]
+            )
+            blocks.append(f"<p><b>{number}. {html.escape(one['question'])}</b></p>{options}")
+        return "".join(blocks)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{i}. {one['question']}" for i, one in enumerate(self.questions, 1))
+
+
+def quiz(number: str) -> Quiz:
+    """The quiz of notebook `number`, e.g. "03". Raises KeyError where there is none."""
+    return Quiz(QUESTIONS[number]["quiz"])
+
+
+def rubric(number: str) -> str:
+    """How to mark the open question of notebook `number`, as Markdown: points, and what they are given for."""
+    return "\n".join(f"- {points}: {text}" for points, text in QUESTIONS[number]["rubric"])
+
+
+def points(number: str) -> int:
+    """What the open question of notebook `number` is worth."""
+    return sum(points for points, _ in QUESTIONS[number]["rubric"])
