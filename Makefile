@@ -52,7 +52,7 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy armap_lite
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS))
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations=60 --durations-min=1
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=60 --durations-min=1
 
 # Its kernel is that of this installation, whatever another environment calls python3.
 lab: export JUPYTER_PATH :=

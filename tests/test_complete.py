@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from tiny import cuts, tiny_folder
+from tiny import cuts, tiny_folder, train_here
 
 from armap_lite import collect, envs, planners, synthesize
+from armap_lite.pipeline import training_process
 from armap_lite.pipeline.run import Run
 from armap_lite.reward import TrainingConfig
 
@@ -43,7 +44,8 @@ def opened(folder: Path, model: dict[str, str]) -> Iterator[Run]:
 def whole(model: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in which nothing was broken off."""
     folder = tmp_path_factory.mktemp("whole")
-    with opened(folder, model) as run:
+    with opened(folder, model) as run, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_process, "train", train_here)
         asyncio.run(run.train(accelerator="cpu", enable_progress_bar=False))
         asyncio.run(run.plan())
     return folder

@@ -8,14 +8,14 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from tiny import ScriptedLM, puzzle, tiny_folder
+from tiny import ScriptedLM, puzzle, tiny_folder, train_here
 
 import armap_lite
 from armap_lite import envs
 from armap_lite.envs.game24 import Game24, Game24Judge
 from armap_lite.envs.scienceworld.environment import ScienceWorldJudge
 from armap_lite.envs.webshop import WebShopJudge
-from armap_lite.pipeline import profiles
+from armap_lite.pipeline import profiles, training_process
 from armap_lite.pipeline.run import Run
 from armap_lite.reward.config import TrainingConfig
 
@@ -45,6 +45,7 @@ def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_doe
         monkeypatch.setattr(judge, "score", poison)
         monkeypatch.setattr(judge, "__init__", poison)
     monkeypatch.setattr("armap_lite.envs.webshop.judge.reward", poison)
+    monkeypatch.setattr(training_process, "train", train_here)  # where the judge is poisoned too
     model = tiny_folder(tmp_path / "model", layers=16)
     sizes = {"collect_tasks": 4, "samples": 3, "num_proposals": 1, "dev_tasks": 2, "test_tasks": 3, "group": 2}
     planners = {

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from llama_server import serving
 from shelves import Shelves, ShelvesJudge, prefers
-from tiny import tiny_folder
+from tiny import tiny_folder, train_here
 
 from armap_lite import envs, synthesize
 from armap_lite.envs import prompts
 from armap_lite.llms.base import Choice, Completion
 from armap_lite.llms.server import ServerLM
+from armap_lite.pipeline import training_process
 from armap_lite.pipeline.reproduce import gather
 from armap_lite.pipeline.run import Run
 from armap_lite.reward.config import TrainingConfig
@@ -68,6 +69,7 @@ def test_a_world_without_hindsight_runs_all_stages_with_a_server_that_acts_and_r
     monkeypatch.setitem(envs.ENVIRONMENTS, "shelves", (Shelves, ShelvesJudge))
     true_score = ShelvesJudge.score
     monkeypatch.setattr(ShelvesJudge, "score", poison)
+    monkeypatch.setattr(training_process, "train", train_here)
     model = tiny_folder(tmp_path / "model", layers=16)
     sizes = {"collect_tasks": 6, "samples": 1, "dev_tasks": 1, "test_tasks": 2, "num_negatives": 1}
     planners = {"sampling": {}, "best_of_n": {"n": 2}, "mcts": {"rollouts": 2}}

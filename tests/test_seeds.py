@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -33,7 +33,10 @@ def test_readme_of_measurements_has_the_pooled_rows_of_the_records(name: str):
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "tests/bench").glob("*.py")), ids=lambda path: path.stem)
-def test_a_script_that_is_asked_for_help_measures_nothing(script: Path):
-    command = [sys.executable, str(script), "--help"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=120)
-    assert (ran.returncode, ran.stdout.startswith(f"usage: {script.name} [-h]")) == (0, True), ran.stderr
+def test_a_script_that_is_asked_for_help_measures_nothing(
+    script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith(f"usage: {script.name} [-h]")

@@ -17,7 +17,7 @@ from armap_lite.envs.base import SimulatorError
 from armap_lite.envs.game24 import Game24, instruction
 from armap_lite.llms.base import Choice, Completion, LanguageModel
 from armap_lite.llms.local import LocalLM
-from armap_lite.reward.config import RewardConfig
+from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json
 from armap_lite.reward.model import RewardNetwork
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -91,6 +91,18 @@ def tiny_folder(path: Path, layers: int = 3, seed: int = 0) -> str:
     seeded(seed, lambda: LlamaForCausalLM(tiny_config(layers))).save_pretrained(path)
     tiny_tokenizer().save_pretrained(path)
     return str(path)
+
+
+def train_here(
+    pairs: Path, out: Path, reward: RewardConfig, training: TrainingConfig, *, seed: int = 0, **options: Any
+) -> dict[str, Any]:
+    """In the place of `training_process.train`, for tests of what comes before and after: no process of its own."""
+    from armap_lite.exchange import preferences
+    from armap_lite.reward.training import train  # imports Lightning, which other tests need not wait for
+
+    quiet = {**options, "enable_progress_bar": False}
+    train(preferences.read(pairs), out, reward, training, seed=seed, **quiet)
+    return read_json(out / "training.json")
 
 
 def puzzle(*numbers: int, target: int = 24, id: str = "t", split: str = "test") -> Task:
