@@ -199,8 +199,12 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             "env_options": {"families": tuple(family for family, steps in MAX_STEPS.items() if steps <= 15)},
             "split": "test, short tasks",
             "reward": _SHORT,
-            "collect_tasks": 8,
-            "samples": 5,
+            "training": TrainingConfig(epochs=2, monitor="val_loss"),
+            # In these families both kinds of pairs are needed: see tests/bench/README.md.
+            "collect_tasks": 24,
+            "samples": 6,
+            "num_negatives": 1,
+            "num_attempt_negatives": 3,
             "dev_tasks": 4,
             "test_tasks": 6,
             "planners": _planners(5, 3, 1.0, 1.0, _SAMPLED_MCTS),
@@ -209,7 +213,8 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             "reward": _SHORT,
             "training": TrainingConfig(monitor="val_loss"),
             "collect_tasks": 96,  # four of each family
-            "num_negatives": 2,
+            "num_negatives": 0,  # over all families other attempts teach more: see tests/bench/README.md
+            "num_attempt_negatives": 3,
             "dev_tasks": 20,
             "test_tasks": 106,
             "planners": _planners(6, 3, 1.0, 1.0, _SAMPLED_MCTS),
@@ -236,8 +241,11 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             # weights of the best accuracy; 0.84 and 0.88 after two, with the lowest loss; 0.77 and 0.88 after one on 20
             # tasks, which take long.
             "training": TrainingConfig(epochs=2, monitor="val_loss"),
-            "collect_tasks": 12,
-            "num_negatives": 3,
+            # Sizes and kind of the pairs: see tests/bench/README.md.
+            "collect_tasks": 16,
+            "samples": 8,
+            "num_negatives": 0,
+            "num_attempt_negatives": 4,
             "dev_tasks": 6,
             "test_tasks": 10,
             "planners": _planners(6, 3, 1.0, 1.0, _SAMPLED_MCTS),
@@ -247,7 +255,8 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             # One epoch is too short.
             "training": TrainingConfig(epochs=2, monitor="val_loss", num_validations=10, patience=5),
             "collect_tasks": 64,
-            "num_negatives": 3,
+            "num_negatives": 1,
+            "num_attempt_negatives": 4,
             "dev_tasks": 20,
             "test_tasks": 110,
             "planners": _planners(12, 3, 1.0, 1.0, _SAMPLED_MCTS),
