@@ -6,6 +6,7 @@
 # make student, make instructor [ENV=webshop]   copies of the notebooks under build/, without or with solutions
 # make nbgrader   the exercises as a course for nbgrader, under build/nbgrader
 #      [VARIANT=7]   these three and `make grade` with other numbers in the first exercises, for an exam
+# make slides [ENV=webshop] [OUT=runs/fast]   a deck for each notebook of a finished run, under build/slides
 # make grade [FOLDER=handed_in] [CSV=grades.csv]   points for every notebook in a folder, by exercise
 # make clean   remove what was installed and cached; results under runs/ and copies under build/ stay
 # Needs Python 3.10-3.14 and nothing else; name another than python3 with PYTHON=python3.12.
@@ -38,7 +39,7 @@ VARIANT_OPTION = $(if $(VARIANT), --variant $(call arg,$(VARIANT)))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"; ]*\)".*/\1/p' pyproject.toml)
 
-.PHONY: help install reproduce test lab student instructor nbgrader grade clean
+.PHONY: help install reproduce test lab student instructor nbgrader slides grade clean
 help:
 	@sed -n 's/^# //; 1,/^$$/p' Makefile
 
@@ -62,6 +63,9 @@ lab: .venv/installed
 
 student instructor: .venv/installed
 	$(BIN)/python -m armap_lite.course $@$(if $(ENV), --env $(ENV))$(VARIANT_OPTION)
+
+slides: .venv/installed
+	$(BIN)/python -m armap_lite.course slides $(call arg,$(OUT))$(if $(ENV), --env $(ENV))
 
 nbgrader: .venv/installed
 	$(BIN)/python -m armap_lite.course nbgrader$(VARIANT_OPTION)

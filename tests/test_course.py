@@ -226,14 +226,14 @@ def test_the_solutions_keep_the_rules_of_the_notebooks(tmp_path: Path):
 # make
 
 
-@pytest.mark.parametrize("target", ["student", "instructor", "grade", "lab"])
+@pytest.mark.parametrize("target", ["student", "instructor", "nbgrader", "slides", "grade", "lab"])
 def test_make_runs_the_documented_commands(target: str):
     outer = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     command = ["make", "--dry-run", "--old-file=.venv/installed", target]
     shown = subprocess.run(
         command, cwd=ROOT, env=outer, capture_output=True, text=True, encoding="utf-8"
     ).stdout.strip()
-    more = " 'handed_in' --csv 'grades.csv'" if target == "grade" else ""
+    more = {"grade": " 'handed_in' --csv 'grades.csv'", "slides": " 'runs/fast'"}.get(target, "")
     start = ".venv/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"
     assert shown == (start if target == "lab" else f".venv/bin/python -m armap_lite.course {target}{more}")
     if target in ("student", "instructor"):

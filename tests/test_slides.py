@@ -1,0 +1,48 @@
+"""Slides: a deck for each executed notebook, with its figures, without code or exercises, loading nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from armap_lite.course.__main__ import main
+
+PNG = "iVBORw0KGgo="
+
+
+def executed(path: Path) -> None:
+    """A notebook as a run leaves it."""
+    picture = v4.new_output("display_data", {"image/png": PNG}, metadata={"image/png": {"alt": 'two "bars"'}})
+    table = v4.new_output("execute_result", {"text/markdown": "| mean |\n|---|\n| 0.5 |"}, execution_count=2)
+    cells = [
+        v4.new_markdown_cell("# 01 · Environments\n\n<script>alert(1)</script>\n\n$x^2$"),
+        v4.new_code_cell("secret = 1", outputs=[v4.new_output("stream", text="printed")]),
+        v4.new_markdown_cell("## 1 · Tasks\n\nSome text."),
+        v4.new_code_cell("plot()", outputs=[picture, table]),
+        v4.new_markdown_cell("## Exercises\n\nFour."),
+        v4.new_markdown_cell("### 01-1 solve me"),
+    ]
+    path.parent.mkdir(parents=True)
+    nbformat.write(v4.new_notebook(cells=cells), path)
+
+
+def test_a_deck_has_a_slide_for_each_text_with_its_figures_and_tables(tmp_path: Path, capsys: pytest.CaptureFixture):
+    executed(tmp_path / "run/webshop/notebooks/01_environments.ipynb")
+    command = ["slides", str(tmp_path / "run"), str(tmp_path / "out"), "--env", "webshop"]
+    assert main(command) == 0 and "1 decks of slides" in capsys.readouterr().out
+    page = (tmp_path / "out/webshop/01_environments.html").read_text(encoding="utf-8")
+    first, second, third = re.findall(r"<section>(.*?)</section>", page, re.S)
+    assert "01 · Environments" in first and "<math" in first and "<script>alert" not in first
+    assert f"data:image/png;base64,{PNG}" in third and 'alt="two &quot;bars&quot;"' in third
+    assert "Some text." in second and "<td>0.5" in third
+    assert not any(word in page for word in ("secret", "printed", "plot()", "solve me"))
+    assert not re.search(r"""(?:src|href)=["'](?!data:)|@import|url\(""", page)
+
+
+def test_without_a_finished_run_the_error_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main(["slides", str(tmp_path), str(tmp_path / "out")]) == 1
+    assert "first finish a run: make reproduce ENV=game24" in capsys.readouterr().err
