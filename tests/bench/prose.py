@@ -76,7 +76,7 @@ def printed(run: Path) -> list[tuple[int, str]]:
 def running_text(cells: list[dict[str, Any]]) -> list[str]:
     """The text cells before the exercises."""
     texts = [cell["source"] for cell in cells if cell["cell_type"] == "markdown"]
-    return texts[: next((i for i, text in enumerate(texts) if text.startswith("## Exercises")), len(texts))]
+    return texts[: next((i for i, text in enumerate(texts) if text.startswith("## Exercise")), len(texts))]
 
 
 def main() -> int:
