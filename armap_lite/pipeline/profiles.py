@@ -255,7 +255,7 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             # One epoch is too short.
             "training": TrainingConfig(epochs=2, monitor="val_loss", num_validations=10, patience=5),
             "collect_tasks": 64,
-            "num_negatives": 1,
+            "num_negatives": 0,
             "num_attempt_negatives": 4,
             "dev_tasks": 20,
             "test_tasks": 110,
