@@ -108,8 +108,8 @@ def training(count: int, steps: int) -> Callable[[Path], Any]:
         ]
         network = tiny_network(max_tokens=8192)
         config = TrainingConfig(num_validations=1)
-        options = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-        return lambda: train(pairs, folder / "model", network[0].config, config, network=network, **options)
+        quiet = {"enable_progress_bar": False, "accelerator": "cpu"}
+        return lambda: train(pairs, folder / "model", network[0].config, config, network=network, **quiet)
 
     return prepare
 
@@ -145,8 +145,11 @@ def measure(name: str, k: int) -> tuple[float, float]:
     torch.set_num_threads(1)
     process, ended, peak = psutil.Process(), threading.Event(), [0]
     with tempfile.TemporaryDirectory() as scratch:
-        ROWS[name](1)(Path(scratch, "warm"))()  # imports, first-use costs and buffers of fixed size
-        work = ROWS[name](k)(Path(scratch, "measured"))
+        warm, measured = Path(scratch, "warm"), Path(scratch, "measured")
+        warm.mkdir()
+        measured.mkdir()
+        ROWS[name](1)(warm)()  # imports, first-use costs and buffers of fixed size
+        work = ROWS[name](k)(measured)
         before = process.memory_info().rss
 
         def look() -> None:
