@@ -237,7 +237,9 @@ def test_make_runs_the_documented_commands(target: str):
     start = ".venv/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"
     assert shown == (start if target == "lab" else f".venv/bin/python -m armap_lite.course {target}{more}")
     if target in ("student", "instructor"):
-        again = subprocess.run([*command, "ENV=webshop"], cwd=ROOT, env=outer, capture_output=True, text=True)
+        again = subprocess.run(
+            [*command, "ENV=webshop"], cwd=ROOT, env=outer, capture_output=True, text=True, encoding="utf-8"
+        )
         assert again.stdout.strip() == f"{shown} --env webshop"
     if target == "lab":  # the kernel that the notebook names is the one of .venv
         assert {book["metadata"]["kernelspec"]["name"] for _, book in notebooks.course()} == {"python3"}

@@ -231,6 +231,14 @@ def test_what_is_no_hand_in_gets_a_row_with_a_reason(tmp_path: Path):
     assert table[1][5:] == ["0", *[""] * 5] and table[2][5:] == ["", *["0"] * 5]
 
 
+def test_a_file_handed_in_twice_counts_once(tmp_path: Path):
+    book = notebooks.read(next(copies("student").glob("06_*")))
+    for name in ("ann", "ann (1)", "ann-Copy2", "ann copy", "ben"):
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps(book), encoding="utf-8")
+    rows = grade.grade(tmp_path, tmp_path / "out.csv", 120, progress=lambda marks: None)
+    assert [row.student for row in rows] == ["ann", "ben"] and len(rows[0].others) == 3
+
+
 def test_points_of_several_notebooks_add_up_by_student():
     def marks(notebook: str, student: str, points: int) -> grade.NotebookGrade:
         id = f"{notebook[:2]}-1"

@@ -38,6 +38,7 @@ from armap_lite.course.notebooks import ID, course, read, tagged
 from armap_lite.storage.store import read_jsonl, write_atomic
 
 STRAY = re.compile(r"\.ipynb_checkpoints$|__MACOSX$|\._")  # files and folders beside hand-ins that are none
+AGAIN = re.compile(r"( \(\d+\)|-Copy\d+| copy( \d+)?)$")  # what browsers, JupyterLab and macOS add to a second file
 CELL_SHARE = 4  # no cell may take more than this part of a notebook's time
 
 Cells = list[tuple[str, str]]  # (what it is: "setup", "code", "code of 05-3", or "05-3", which checks it; its source)
@@ -95,7 +96,9 @@ def grade(
         raise ValueError(f"no notebooks (*.ipynb) under {folder}")
     rows: dict[Any, NotebookGrade] = {}
     for path in paths:
-        row = grade_notebook(path, "/".join(path.relative_to(folder).parts[:-1]) or path.stem, seconds, seed)
+        row = grade_notebook(
+            path, "/".join(path.relative_to(folder).parts[:-1]) or AGAIN.sub("", path.stem), seconds, seed
+        )
         key = (row.student, *row.of) if row.of else path
         rows[key] = row = best_of(rows[key], row) if key in rows else row
         write_atomic(out, as_csv(list(rows.values())))
