@@ -193,6 +193,7 @@ def test_a_reader_sees_the_cells_of_one_world(browser: Any, lab: tuple[str, Path
     run_all(page, 3)
     visible = [page.locator(".jp-Cell").nth(i).is_visible() for i in range(len(cells))]
     assert visible == [True, False, False, True, True, False]
+    assert page.locator(".jp-Cell").nth(4).inner_text().strip() == "Words."
 
 
 def widget(page: Any, n: int) -> Any:

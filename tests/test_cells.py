@@ -28,6 +28,8 @@ def test_cells_of_other_worlds_are_dropped_and_the_world_is_the_default():
     assert [one["source"] for one in found["cells"][1:]] == ["all", "b", "a, b"] and found["nbformat"] == 4
     assert found["cells"][0]["source"] == 'ENV = "b"  # the environment\nPROFILE = "fast"'
     assert parameters["source"].startswith('ENV = "game24"')
+    labelled = cell('<b class="world-a world-b">A and B.</b> Both.', "world:a", "world:b")
+    assert for_world({"cells": [labelled]}, "b")["cells"][0]["source"] == "Both."
     listed = {"cells": [{**parameters, "source": ['ENV = "game24"\n', "SEED = 0"]}]}
     assert for_world(listed, "b")["cells"][0]["source"] == 'ENV = "b"\nSEED = 0'
 

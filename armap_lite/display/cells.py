@@ -3,7 +3,7 @@
 A cell tagged `world:NAME` is for readers of that world; several tags name several worlds; a cell without such a tag is
 for all. `for_world` drops the cells of other worlds. In JupyterLab, where all cells are there, `show_world` hides them
 by CSS, which cannot see tags: such a text cell therefore starts with a label, `<b class="world-NAME">`, and the class
-`with-code` there includes the code cell below.
+`with-code` there includes the code cell below. A reader of one world does not see the labels.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TAG = "world:"
 LABEL = '[class^="world-"]'
+LABEL_TEXT = re.compile(r'^<b class="world-[^>]*>.*?</b> ')
 
 
 def worlds(cell: dict[str, Any]) -> list[str]:
@@ -27,13 +28,14 @@ def worlds(cell: dict[str, Any]) -> list[str]:
 def for_world(notebook: dict[str, Any], env: str) -> dict[str, Any]:
     """A copy of `notebook` (JSON of nbformat 4) without the cells of other worlds, with `env` as default of `ENV`."""
     cells = [cell for cell in notebook["cells"] if env in (worlds(cell) or [env])]
-    return {**notebook, "cells": [_with_default(cell, env) for cell in cells]}
+    return {**notebook, "cells": [_for_reader(cell, env) for cell in cells]}
 
 
-def _with_default(cell: dict[str, Any], env: str) -> dict[str, Any]:
-    if "parameters" not in cell["metadata"].get("tags", []):
-        return cell
-    return {**cell, "source": re.sub(r'^ENV = ".*?"', f'ENV = "{env}"', "".join(cell["source"]), flags=re.MULTILINE)}
+def _for_reader(cell: dict[str, Any], env: str) -> dict[str, Any]:
+    source = "".join(cell["source"])
+    if "parameters" in cell["metadata"].get("tags", []):
+        return {**cell, "source": re.sub(r'^ENV = ".*?"', f'ENV = "{env}"', source, flags=re.MULTILINE)}
+    return {**cell, "source": LABEL_TEXT.sub("", source)} if worlds(cell) else cell
 
 
 def world_style(env: str) -> str:
@@ -41,7 +43,7 @@ def world_style(env: str) -> str:
     own = f'[class~="world-{env}"]'
     other = f".jp-MarkdownCell:has({LABEL}):not(:has({own}))"
     with_code = f".jp-MarkdownCell:has({LABEL}.with-code):not(:has({own})) + .jp-CodeCell"
-    return f"<style>{other}, {with_code} {{ display: none !important; }}</style>"
+    return f"<style>{other}, {with_code}, .jp-MarkdownCell b{LABEL} {{ display: none !important; }}</style>"
 
 
 def show_world(env: str) -> None:
