@@ -44,7 +44,7 @@ def test_rewards_and_gradients_are_those_of_whole_texts(kind: str, kept_bytes: i
     network, tokenizer = tiny_network(0, trainable=kind, num_layers=3)
     pairs = toy_pairs(12)
     data = PairDataModule([*pairs, *pairs[:4]], tokenizer, batch_size=4, epochs=2)  # some pairs come twice
-    shared = SharedForward(network.train(), texts_of(data), kept_bytes)
+    shared = SharedForward(network.train(), texts_of(data), kept_bytes=kept_bytes)
     assert len(shared.frozen) == (KINDS[kind] if kept_bytes else 0)
     for batch in data.train_dataloader():
         (expected, plain), (rewards, found) = (learn(network, forward, batch) for forward in (network, shared))
@@ -63,7 +63,8 @@ def test_frozen_layers_see_each_token_once_in_all_epochs_and_validations(tmp_pat
     config = dataclasses.replace(CONFIG, epochs=2)
     train(toy_pairs(10), tmp_path / "model", training=config, seed=1, network=(network, tokenizer), **CPU)
     data = PairDataModule(toy_pairs(10), tokenizer, seed=1)
-    nodes = len(PrefixTrees(texts_of(data)).tokens)
+    sides = ({tuple(side) for pair in part for side in pair} for part in (data.train_tokens, data.val_tokens))
+    nodes = len(PrefixTrees(*sides).tokens)
     attended = sum(map(len, texts_of(data)))
     assert nodes <= sum(seen) < nodes + 100 < attended  # 100: the trial before it
 
@@ -112,9 +113,13 @@ def test_a_plain_backbone_is_accepted_and_left_as_it_was():
     assert network.backbone.config._attn_implementation == "sdpa"
 
 
-@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9).map(tuple), min_size=1, max_size=20))
-def test_nodes_are_shared_by_equal_beginnings_only(texts: list[tuple[int, ...]]):
-    trees = PrefixTrees(texts)
+some_texts = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9).map(tuple), min_size=1, max_size=20)
+
+
+@given(some_texts, st.integers(0, 20))
+def test_nodes_are_shared_by_equal_beginnings_only(texts: list[tuple[int, ...]], first: int):
+    trees = PrefixTrees(texts[:first], texts[first:])
+    assert all(len({text in texts[:first] for text in block}) == 1 for block in trees.blocks)  # of one part
     assert sorted(text for block in trees.blocks for text in block) == sorted(set(texts))
     for text in texts:
         path = trees.paths[text]

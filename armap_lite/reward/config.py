@@ -116,7 +116,7 @@ class TrainingConfig:
     num_validations: int = 5  # evenly spread over the run; each writes a checkpoint to resume from
     monitor: str = "val_accuracy"  # selects the best validation; or "val_loss", which is less noisy with few pairs
     patience: int = 3  # validations without a better one before training stops early
-    precision: str = "auto"  # as Lightning names it; "auto": "bf16-mixed" where the device computes in it, or "32-true"
+    precision: str = "32-true"  # as Lightning names it; "auto": "bf16-mixed" where the device computes in it
     devices: int = 1
     gradient_checkpointing: bool = False
 

@@ -41,33 +41,37 @@ class Batch(NamedTuple):
 
 
 class PrefixTrees:
-    """`texts` as paths in trees. Numbers of nodes ascend along a path, and a tree's numbers are consecutive."""
+    """`parts` of texts as paths in trees. Numbers of nodes ascend along a path, and a tree's numbers are consecutive.
 
-    def __init__(self, texts: Iterable[Text]):
+    What is read with the first part needs nothing of the next: training waits for no text of the validation.
+    """
+
+    def __init__(self, *parts: Iterable[Text]):
         self.paths: dict[Text, np.ndarray] = {}
         self.blocks: list[list[Text]] = []  # whole trees with at least BLOCK nodes together
         self.block: dict[Text, int] = {}
         tokens: list[int] = []
         depths: list[int] = []
         starts: list[int] = []  # the first node of each tree
-        before: Text = ()
-        path: list[int] = []
-        begun = -BLOCK  # the first node of the last block
-        for text in sorted(set(texts)):
-            same = sum(1 for _ in itertools.takewhile(lambda both: both[0] == both[1], zip(before, text)))
-            if same * JOIN <= (len(tokens) - (starts or [0])[-1]) * (len(text) - same):
-                same = 0
-                starts.append(len(tokens))
-                if len(tokens) - begun >= BLOCK:
-                    begun = len(tokens)
-                    self.blocks.append([])
-            path = [*path[:same], *range(len(tokens), len(tokens) + len(text) - same)]
-            tokens += text[same:]
-            depths += range(same, len(text))
-            self.paths[text] = np.array(path)
-            self.blocks[-1].append(text)
-            self.block[text] = len(self.blocks) - 1
-            before = text
+        for part in parts:
+            before: Text = ()
+            path: list[int] = []
+            begun = -BLOCK  # the first node of this part's last block
+            for text in sorted({*part} - self.paths.keys()):
+                same = sum(1 for _ in itertools.takewhile(lambda both: both[0] == both[1], zip(before, text)))
+                if not same or same * JOIN <= (len(tokens) - starts[-1]) * (len(text) - same):
+                    same = 0
+                    starts.append(len(tokens))
+                    if len(tokens) - begun >= BLOCK:
+                        begun = len(tokens)
+                        self.blocks.append([])
+                path = [*path[:same], *range(len(tokens), len(tokens) + len(text) - same)]
+                tokens += text[same:]
+                depths += range(same, len(text))
+                self.paths[text] = np.array(path)
+                self.blocks[-1].append(text)
+                self.block[text] = len(self.blocks) - 1
+                before = text
         self.starts, self.tokens, self.depths = np.array(starts), torch.tensor(tokens), torch.tensor(depths)
 
     def batch(self, texts: Sequence[Text]) -> Batch:
@@ -112,9 +116,9 @@ AttentionInterface.register("prefix_trees", attention)
 class SharedForward:
     """`forward` of a `RewardNetwork` for batches of known texts on a CPU: the same rewards [B], and gradients."""
 
-    def __init__(self, network: RewardNetwork, texts: Iterable[Text], kept_bytes: int = KEPT_BYTES):
-        """`kept_bytes`: the memory that hidden states of frozen layers may take."""
-        self.network, self.trees = network, PrefixTrees(texts)
+    def __init__(self, network: RewardNetwork, *parts: Iterable[Text], kept_bytes: int = KEPT_BYTES):
+        """`parts` of the texts, as in `PrefixTrees`; `kept_bytes`: what hidden states of frozen layers may take."""
+        self.network, self.trees = network, PrefixTrees(*parts)
         parent, name = layers.find(network.backbone) or (network, "")
         self.layers = list(getattr(parent, name))
         self.frozen = self.layers[: num_frozen(network.backbone, self.layers)]
@@ -216,7 +220,7 @@ def only_at(places: Tensor, layer: nn.Module, name: str) -> Iterator[None]:
         yield
 
 
-def shared_forward(network: RewardNetwork, texts: Iterable[Text]) -> SharedForward | None:
+def shared_forward(network: RewardNetwork, *parts: Iterable[Text]) -> SharedForward | None:
     """A `SharedForward` where it gives the network's own rewards, tried on a small batch; else None, and a line."""
     backbone: Any = network.backbone
     config = backbone.config.get_text_config()
@@ -231,7 +235,7 @@ def shared_forward(network: RewardNetwork, texts: Iterable[Text]) -> SharedForwa
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 expected, found = network(ids, mask), SharedForward(network, trial)(ids, mask)  # [B] each
             if torch.allclose(expected, found, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-                return SharedForward(network, texts)
+                return SharedForward(network, *parts)
         except Exception:  # whatever a model of another build makes of such a batch
             pass
     say_once(f"{network.config.backbone}: {type(backbone).__name__} trains on whole texts, which is slower")

@@ -258,8 +258,8 @@ def train(
     module = RewardModule(model, training, best)
     trainer = _trainer(module, log, len(data.train_pairs), 20 if cuda else 1, callbacks, trainer_options)
     if trainer.strategy.root_device.type == "cpu" and not training.gradient_checkpointing:
-        texts = (tuple(side) for pair in (*data.train_tokens, *data.val_tokens) for side in pair)
-        module.shared = shared_forward(model, texts)
+        parts = ({tuple(side) for pair in part for side in pair} for part in (data.train_tokens, data.val_tokens))
+        module.shared = shared_forward(model, *parts)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PairDataModule goes on where it stood
         warnings.filterwarnings("ignore", "Checkpoint directory")
