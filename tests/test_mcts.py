@@ -278,7 +278,10 @@ def search_anything(salt: int, seed: int, max_steps: int = 6, **options: Any) ->
     def taste(trajectory: Trajectory) -> float:
         return checksum(salt + 1, trajectory.actions) % 100 / 10 - 5
 
-    lm, env = ScriptedLM(lambda prompt, choice: 1 + checksum(salt + 2, (prompt, choice)) % 5), Branching(salt, max_steps)
+    def liking(prompt: str, choice: str) -> float:
+        return 1 + checksum(salt + 2, (prompt, choice)) % 5
+
+    lm, env = ScriptedLM(liking), Branching(salt, max_steps)
     search = Search("mcts", Episode(env, env.tasks("dev")[0]), Agent(lm, env), Batcher(lm, ScriptedReward(taste)), seed)
     return asyncio.run(mcts(search, **options)), lm
 
