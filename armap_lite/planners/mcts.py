@@ -157,7 +157,8 @@ def terminal_siblings(root: Node, leaf: Node, search: Search) -> list[Node]:
 
     The policy drew them in states that it has read already, so they cost no token, only steps and a reward.
     """
-    found, nodes = [], [root]
+    found: list[Node] = []
+    nodes = [root]
     while nodes:
         node = nodes.pop()
         for child in node.children:
