@@ -12,6 +12,7 @@ from armap_lite.planners.base import PlanResult
 from armap_lite.statistics import bootstrap_mean, check_same_tasks, order_accuracy, paired_difference
 from armap_lite.trajectory import Trajectory
 
+COSTS = ("llm_tokens", "llm_tokens_without_reuse", "env_steps", "reward_calls")  # fields of `Budget` in a row
 FLOOR, CEILING = "random_best_of_n", "oracle_best_of_n"
 PLANNERS = ("sampling", "greedy", "best_of_n", "reflexion", "mcts", FLOOR, CEILING)
 COMPARED = (
@@ -78,7 +79,7 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Result rows, one per planner, and the floor and ceiling that `best_of_n` implies.
 
-    llm_tokens, env_steps, reward_calls: totals over the row's n tasks. failures: samples that broke off.
+    COSTS: totals over the row's n tasks. failures: samples that broke off.
     `seconds` by planner. Floor and ceiling have the costs of best_of_n. `run`: what all rows say alike: env,
     env_version, split, metric, policy, reward_model, profile, seed, device.
     """
@@ -88,7 +89,7 @@ def rows(
         if source not in seconds:
             raise ValueError(f"no seconds for planner {source!r}; got {sorted(seconds)}")
         own = [plan for plan in plans if plan.planner == source]
-        cost = {k: sum(getattr(p.budget, k) for p in own) for k in ("llm_tokens", "env_steps", "reward_calls")}
+        cost = {k: sum(getattr(p.budget, k) for p in own) for k in COSTS}
         cost["failures"] = sum(sample.trajectory.failure is not None for plan in own for sample in plan.samples)
         head = {**run, "planner": planner, "n": len(scores), **_mean(scores, family)}
         out.append({**head, **cost, "seconds": float(seconds[source])})

@@ -23,7 +23,7 @@ from armap_lite.trajectory import Task, Trajectory
 SOLVED = ("10 - 4 = 6", "5 * 6 = 30", "30 - 6 = 24")
 MISSED = ("10 - 4 = 6", "6 + 6 = 12", "12 + 5 = 17")
 ROW = ["env", "env_version", "split", "metric", "planner", "policy", "reward_model", "profile", "seed", "n"]
-ROW += ["mean", "ci_low", "ci_high", "llm_tokens", "env_steps", "reward_calls", "failures", "seconds", "device"]
+ROW += ["mean", "ci_low", "ci_high", *evaluate.COSTS[:2], "env_steps", "reward_calls", "failures", "seconds", "device"]
 RUN = {"env": "game24", "env_version": "1", "split": "test", "metric": "success", "policy": "p", "reward_model": "r"}
 RUN |= {"profile": "fast", "seed": 3, "device": "cpu"}
 

@@ -5,8 +5,10 @@ The trees in tests/golden are made again by `PYTHONPATH=. python tests/test_mcts
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,13 @@ from hypothesis import strategies as st
 from test_planners import TASK, all_walks, chooses, end, fancy, play
 from tiny import ScriptedLM, ScriptedReward, puzzle
 
-from armap_lite.planners import PlanResult
-from armap_lite.planners.mcts import PAPER, Node, backward, select
+from armap_lite.agent import Agent
+from armap_lite.batching import Batcher
+from armap_lite.envs.base import Environment
+from armap_lite.episode import Episode
+from armap_lite.planners import PlanResult, Search
+from armap_lite.planners.mcts import PAPER, Node, backward, mcts, select
+from armap_lite.trajectory import Observation, Task, Trajectory
 
 GOLDEN = Path(__file__).parent / "golden"
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -25,6 +32,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "all_actions": {"rollouts": 12},
     "terminal_siblings": {"rollouts": 12, "c": 0.2, "expand_terminal_siblings": True},
     "sampled_actions": {"rollouts": 8, "num_action_samples": 4, "max_branching_depth": 2},
+    "widening": {"rollouts": 10, "num_action_samples": 4, "widening": 0.5, "expand_terminal_siblings": True},
     "paper": {"rollouts": 10, "temperature": 0.7, **PAPER},
 }
 
@@ -86,6 +94,21 @@ def test_with_equal_priors_selection_is_the_published_rule(some, c, scale):
     picked = select(node, c, low, high)
     assert not picked.exhausted
     assert score(picked) >= max(score(child) for child in node.children if not child.exhausted) - 1e-9
+
+
+@given(st.integers(1, 30), st.integers(1, 5), st.sampled_from([0.0, 0.3, 0.5, 1.0]))
+def test_a_node_gets_another_child_when_its_visits_allow_it(visits, tried, widening):
+    node = Node(visits=visits)
+    node.children = [Node(str(i), 0.2, node, visits=int(i < tried), value=0.0) for i in range(5)]
+    picked = select(node, 1.0, 0.0, 1.0, widening)
+    if tried < 5 and tried < (visits + 1) ** widening:
+        assert picked is node.children[tried]
+    else:
+        assert picked.visits
+    for child in node.children[:tried]:
+        child.exhausted = True
+    if tried < 5:
+        assert select(node, 1.0, 0.0, 1.0, widening) is node.children[tried]
 
 
 def test_of_two_children_never_visited_the_more_probable_one_comes_first():
@@ -160,13 +183,20 @@ def test_finishing_tries_the_siblings_of_the_last_action_without_another_questio
     assert few.samples == result.samples[: first + 2]
 
 
-def test_no_simulation_starts_once_the_tokens_are_spent():
+def test_no_state_is_read_once_the_tokens_are_spent():
     whole = play("mcts", rollouts=30)
+    dearest = max(len(prompts[0]) + sum(map(len, c[0])) for lm in [ScriptedLM(fancy)] for _, prompts, c in asked(lm))
     for limit in (1, whole.budget.llm_tokens // 3, whole.budget.llm_tokens - 1):
         part = play("mcts", rollouts=30, llm_tokens=limit)
         assert part.samples == whole.samples[: len(part.samples)]
-        before = play("mcts", rollouts=len(part.samples) - 1) if len(part.samples) > 1 else None
-        assert part.budget.llm_tokens >= limit > (before.budget.llm_tokens if before else 0)
+        assert part.budget.llm_tokens >= limit
+        assert len(part.samples) == 1 or part.budget.llm_tokens < limit + dearest
+
+
+def asked(lm: ScriptedLM) -> list[Any]:
+    """What a long search asks `lm`."""
+    play("mcts", lm=lm, rollouts=30)
+    return chooses(lm)
 
 
 def test_width_keeps_the_actions_the_policy_finds_most_probable():
@@ -212,6 +242,95 @@ def test_the_tree_adds_up():
 @pytest.mark.parametrize("limit", ["llm_tokens", "env_steps"])
 def test_a_search_without_budget_tries_once(limit):
     assert len(play("mcts", rollouts=9, **{limit: 0}).samples) == 1
+
+
+# Any world
+
+
+class Branching(Environment):
+    """Three actions in each state; a checksum of all actions so far says whether the episode is over."""
+
+    name, version, metric, guide = "branching", "1", "-", "Go."
+
+    def __init__(self, salt: int, max_steps: int):
+        self.salt, self.max_steps, self.actions = salt, max_steps, ()
+
+    def tasks(self, split: str) -> list[Task]:
+        return [Task("t", self.name, split, "Go on.")]
+
+    def reset(self, task: Task) -> Observation:
+        self.at, self.actions = None, ()
+        return Observation("")
+
+    def step(self, action: str) -> Observation:
+        self.actions += (action,)
+        return Observation("", done=checksum(self.salt, self.actions) % 3 == 0)
+
+    def admissible(self) -> tuple[str, ...]:
+        return ("a", "b", "c")
+
+
+def checksum(salt: int, actions: tuple[str, ...]) -> int:
+    return zlib.crc32(f"{salt}{actions}".encode()) >> 7
+
+
+def search_anything(salt: int, seed: int, max_steps: int = 6, **options: Any) -> tuple[PlanResult, ScriptedLM]:
+    def taste(trajectory: Trajectory) -> float:
+        return checksum(salt + 1, trajectory.actions) % 100 / 10 - 5
+
+    def liking(prompt: str, choice: str) -> float:
+        return 1 + checksum(salt + 2, (prompt, choice)) % 5
+
+    lm, env = ScriptedLM(liking), Branching(salt, max_steps)
+    search = Search("mcts", Episode(env, env.tasks("dev")[0]), Agent(lm, env), Batcher(lm, ScriptedReward(taste)), seed)
+    return asyncio.run(mcts(search, **options)), lm
+
+
+configs = st.fixed_dictionaries(
+    {
+        "rollouts": st.integers(1, 40),
+        "c": st.sampled_from([0.0, 1.0, 6.0]),
+        "widening": st.sampled_from([None, 0.0, 0.3, 0.5, 1.0]),
+        "num_action_samples": st.sampled_from([None, 1, 2, 5]),
+        "expand_terminal_siblings": st.booleans(),
+        "width": st.sampled_from([None, 2]),
+        "llm_tokens": st.sampled_from([None, 0, 100, 400]),
+    }
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 1000), st.integers(0, 3), configs)
+def test_whatever_the_world_and_the_options(salt, seed, options):
+    result, lm = search_anything(salt, seed, **options)
+    assert result == search_anything(salt, seed, **options)[0]  # the same seed, the same tree
+    samples = {sample.trajectory.actions: sample.reward for sample in result.samples}
+    assert len(samples) == len(result.samples) <= options["rollouts"]  # none twice
+    assert result.samples[result.answer_index].reward == max(samples.values()) == result.tree["value"]
+    dearest = max(len(prompts[0]) + sum(map(len, choices[0])) for _, prompts, choices in chooses(lm))
+    if options["llm_tokens"] is not None and len(samples) > 1 and not options["expand_terminal_siblings"]:
+        assert result.budget.llm_tokens < options["llm_tokens"] + dearest
+
+    def check(node: dict[str, Any], path: tuple[str, ...]) -> None:
+        below = [leaf for leaf in samples if leaf[: len(path)] == path]
+        assert node["visits"] == len(below) == sum(child["visits"] for child in node["children"]) + (path in samples)
+        assert node["value"] == max(samples[leaf] for leaf in below)
+        for child in node["children"]:
+            check(child, (*path, child["action"]))
+
+    check(result.tree, ())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([None, 0.0, 0.5]), st.booleans())
+def test_a_search_without_limits_tries_all_that_there_is_once(salt, widening, siblings):
+    def ends(actions: tuple[str, ...]) -> int:
+        over = len(actions) == 3 or (actions and checksum(salt, actions) % 3 == 0)
+        return 1 if over else sum(ends((*actions, action)) for action in "abc")
+
+    options = {"widening": widening, "expand_terminal_siblings": siblings}
+    result, _ = search_anything(salt, 0, max_steps=3, rollouts=1000, **options)
+    assert len(result.samples) == len({s.trajectory.actions for s in result.samples}) == ends(())
 
 
 if __name__ == "__main__":

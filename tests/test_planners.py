@@ -116,8 +116,10 @@ def test_the_budget_is_what_was_really_used(planner):
     asked = {prompt: sum(map(len, options)) for _, prompts, c in chooses(lm) for prompt, options in zip(prompts, c)}
     tokens = sum(len(prompt) + size for prompt, size in asked.items())
     asked_to_write = [prompt for kind, prompts, _ in lm.calls if kind == "generate" for prompt in prompts]
-    tokens += sum(map(len, asked_to_write)) + sum(map(len, lm.written))
-    assert result.budget == Budget(tokens, len(env.carried_out), len(reward.scored), result.budget.steps_avoided)
+    every = sum(len(p) + sum(map(len, options)) for _, prompts, c in chooses(lm) for p, options in zip(prompts, c))
+    tokens, every = (n + sum(map(len, asked_to_write)) + sum(map(len, lm.written)) for n in (tokens, every))
+    spent = tokens, len(env.carried_out), len(reward.scored), result.budget.steps_avoided, every
+    assert result.budget == Budget(*spent) and every >= tokens
     assert (result.budget.steps_avoided > 0) == (planner == "mcts")  # a single try goes forward only
     assert len({t.actions for t in reward.scored}) == len(reward.scored)
     assert (len(reward.scored) == 0) == (planner in ("sampling", "greedy"))
@@ -282,7 +284,7 @@ def test_all_planners_get_one_task_list_and_report_their_budgets(tmp_path):
     assert set(table) == {*PLANNERS, "random_best_of_n", "oracle_best_of_n"}
     for planner in PLANNERS:
         own = [plan.budget for plan in plans if plan.planner == planner]
-        for cost in ("llm_tokens", "env_steps", "reward_calls"):
+        for cost in evaluate.COSTS:
             assert table[planner][cost] == sum(getattr(budget, cost) for budget in own)
         assert table[planner]["llm_tokens"] > 0 and table[planner]["env_steps"] >= 3 * len(TASKS)
     for missing in range(len(plans)):

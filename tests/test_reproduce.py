@@ -46,6 +46,7 @@ FINDINGS: dict[str, Any] = {
             "ci_low": 0.0,
             "ci_high": 1.0,
             "llm_tokens": 400,
+            "llm_tokens_without_reuse": 600,
             "env_steps": 12,
             "reward_calls": 8,
             "failures": 0,

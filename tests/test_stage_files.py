@@ -69,7 +69,7 @@ def digest(file: Path, name: str) -> str:
 
     def plain(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {k: plain(v, k) for k, v in value.items()}
+            return {k: plain(v, k) for k, v in value.items() if k != "llm_tokens_without_reuse"}  # see test_planners.py
         if isinstance(value, list):
             return [plain(v, key) for v in value]
         if isinstance(value, float):

@@ -110,8 +110,8 @@ def lamps(answer: Any) -> None:
         equal(env.step(odd_action).text, "lit: none", f"{odd_action!r}, which is not admissible: what is seen")
         for action in switches[:3]:
             end = env.step(action)
-        label = f"Three switches after {odd_action!r}: over, and what is seen"
-        equal((end.done, end.text), (True, "lit: blue green red"), label)
+        what = f"Three switches after {odd_action!r}: over, and what is seen"
+        equal((end.done, end.text), (True, "lit: blue green red"), what)
     after = env.step(switches[3])
     equal((after.done, after.text), (True, "lit: blue green red"), "A switch after the end: over, and what is seen")
     equal(list(env.admissible()), [], "A switch after the end: admissible then")

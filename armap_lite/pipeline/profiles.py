@@ -105,9 +105,10 @@ def _planners(
 # MCTS gets as many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its
 # gain.
 _MCTS = {"rollouts": 1000, "c": 0.2, "expand_terminal_siblings": True, "llm_tokens": {"spent_by": "best_of_n"}}
-# States with many long actions: children are sampled, not enumerated, and most siblings of a last action end nothing.
+# States with many long actions: children are sampled, not enumerated, and a node gets a second one when it is visited
+# again: with six at once, attempts shared so little that there were no more of them than of Best-of-N (tests/bench).
 # With a few long rollouts a small c hardly leaves the first path (24 development goals of WebShop: 0.66; c = 1: 0.71).
-_SAMPLED_MCTS = {**_MCTS, "c": 1.0, "expand_terminal_siblings": False, "num_action_samples": 6}
+_SAMPLED_MCTS = {**_MCTS, "c": 1.0, "widening": 0.5, "num_action_samples": 6}
 _PAPER_SAMPLED_MCTS = {"rollouts": 10, "temperature": 1.5, **PAPER_MCTS, "num_action_samples": 10}
 
 _WHOLE = RewardConfig(num_layers=None, trainable="all", max_tokens=1024)

@@ -23,7 +23,7 @@ ROW: dict[str, Any] = {
     "profile": str,
     **dict.fromkeys(("seed", "n"), int),
     **dict.fromkeys(("mean", "ci_low", "ci_high"), NUMBER),
-    **dict.fromkeys(("llm_tokens", "env_steps", "reward_calls", "failures"), int),
+    **dict.fromkeys((*evaluate.COSTS, "failures"), int),
     "seconds": NUMBER,
     "device": str,
 }

@@ -27,6 +27,7 @@ class Sample(Record):
 class Budget(Record):
     """What a plan cost: tokens the LLM read and wrote, environment steps, trajectories the reward model scored.
 
+    `llm_tokens` counts each distinct prompt once, `llm_tokens_without_reuse` each call in full.
     `steps_avoided`: further steps that a search would need that replays each of its states from the start.
     """
 
@@ -36,6 +37,7 @@ class Budget(Record):
     env_steps: int = 0
     reward_calls: int = 0
     steps_avoided: int = 0
+    llm_tokens_without_reuse: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Search:
         self.seed = derive_seed(seed, planner, episode.task.id)
         self.objective = objective
         self.tokens = 0
+        self.tokens_without_reuse = 0
         self._prompts: set[tuple] = set()
         self._rewards: dict[tuple[str, ...], asyncio.Future[float]] = {}
         self._rollouts: list[Episode] = []
@@ -121,10 +124,12 @@ class Search:
 
     def result(self, samples: list[Sample], answer_index: int, tree: dict[str, Any] | None = None) -> PlanResult:
         name, task_id = self.planner, self.episode.task.id
-        budget = Budget(self.tokens, self.steps, len(self._rewards), self.episode.steps_avoided)
+        spent = self.tokens, self.steps, len(self._rewards), self.episode.steps_avoided, self.tokens_without_reuse
+        budget = Budget(*spent)
         return PlanResult(f"{name}/{task_id}", task_id, name, tuple(samples), answer_index, budget, tree)
 
     def _count(self, key: tuple, tokens: int) -> None:
+        self.tokens_without_reuse += tokens
         if key not in self._prompts or not self.batch.lm.has_prefix_cache:
             self._prompts.add(key)
             self.tokens += tokens

@@ -28,14 +28,15 @@ class MCTSConfig:
     temperature: float = 1.0  # of the policy
     width: int | None = None  # children of a node at most, the most probable ones; None: all
     gamma: float = 1.0  # discount of a reward for each action on its way to the root
-    expand_terminal_siblings: bool = False  # also score siblings of a terminal action; no LLM call
+    widening: float | None = None  # on its N-th visit, a node may have N ** widening tried children; None: any number
+    expand_terminal_siblings: bool = False  # also score what `terminal_siblings` finds; no LLM call
     num_action_samples: int | None = None  # children are the distinct actions among so many draws; None: all admissible
     max_branching_depth: int | None = None  # at this depth and below, a node has one sampled child
-    llm_tokens: int | None = None  # no new simulation starts once so many are spent; the first always does
-    env_steps: int | None = None  # no new simulation starts once so many are carried out
+    llm_tokens: int | None = None  # the search ends once so many are spent, but not before the first trajectory does
+    env_steps: int | None = None  # the same for environment steps
 
     def affordable(self, search: Search) -> bool:
-        """Whether `search` has tokens and steps left for another simulation."""
+        """Whether `search` has tokens and steps left."""
         spent = ((search.tokens, self.llm_tokens), (search.steps, self.env_steps))
         return all(limit is None or used < limit for used, limit in spent)
 
@@ -64,9 +65,11 @@ async def mcts(search: Search, **options: Any) -> PlanResult:
     samples: list[Sample] = []
     async with search.batch.episode_slots:
         root = Node(state=search.episode.start())
-        while not samples or (len(samples) < config.rollouts and not root.exhausted and config.affordable(search)):
+        while not samples or (len(samples) < config.rollouts and not root.exhausted):
             leaf = await simulate(root, search, config, samples)
-            leaves = [leaf, *terminal_siblings(leaf, search)] if config.expand_terminal_siblings else [leaf]
+            if leaf is None:
+                break
+            leaves = [leaf, *terminal_siblings(root, leaf, search)] if config.expand_terminal_siblings else [leaf]
             rewards = await asyncio.gather(*(search.reward(node.state.trajectory) for node in leaves))
             for node, reward in list(zip(leaves, rewards))[: config.rollouts - len(samples)]:
                 samples.append(Sample(node.state.trajectory, reward))
@@ -76,16 +79,21 @@ async def mcts(search: Search, **options: Any) -> PlanResult:
     return search.result(samples, answer, to_dict(root, samples[answer].trajectory.actions))
 
 
-async def simulate(node: Node, search: Search, config: MCTSConfig, samples: list[Sample]) -> Node:
-    """Descend from the root `node` to a finished trajectory: by `select` in the tree, by the policy below it."""
+async def simulate(node: Node, search: Search, config: MCTSConfig, samples: list[Sample]) -> Node | None:
+    """Descend from the root `node` to a finished trajectory: by `select` in the tree, by the policy below it.
+
+    None if the budget ends before.
+    """
     rewards = [sample.reward or 0.0 for sample in samples] or [0.0]
     low, high, in_tree = min(rewards), max(rewards), True
     while not node.state.over:
+        if samples and not config.affordable(search):
+            return None
         if not node.children:
             await expand(node, search, config)
             in_tree = node.parent is None  # below a new leaf the policy decides; a new root is still selected from
         if in_tree:
-            node = select(node, config.c, low, high)
+            node = select(node, config.c, low, high, config.widening)
         else:
             seed = derive_seed(search.seed, "simulate", len(samples), len(node.state.trajectory.steps))
             priors = np.array([child.prior for child in node.children])
@@ -95,11 +103,13 @@ async def simulate(node: Node, search: Search, config: MCTSConfig, samples: list
     return node
 
 
-def select(node: Node, c: float, low: float, high: float) -> Node:
+def select(node: Node, c: float, low: float, high: float, widening: float | None = None) -> Node:
     """The child, not exhausted, with the highest value + c * prior * K * sqrt(ln(visits of `node` + 1)) / (1 + visits).
 
     K: number of children; with equal priors this is the rule of the published code. Values are scaled to [0, 1] by the
     lowest and the highest reward of this search; a child without visits counts as the lowest.
+    With progressive `widening` (Coulom, 2007) the most probable untried child comes first while fewer than
+    N ** widening were tried, N counting this visit, and otherwise only tried ones are compared.
     """
 
     def score(child: Node) -> float:
@@ -107,7 +117,12 @@ def select(node: Node, c: float, low: float, high: float) -> Node:
         explore = math.sqrt(math.log(node.visits + 1)) / (1 + child.visits)
         return value + c * child.prior * len(node.children) * explore
 
-    return max((child for child in node.children if not child.exhausted), key=score)
+    left = [child for child in node.children if not child.exhausted]
+    if widening is not None:
+        tried, new = [child for child in left if child.visits], [child for child in left if not child.visits]
+        widen = len(node.children) - len(new) < (node.visits + 1) ** widening
+        left = new[:1] if new and (widen or not tried) else tried
+    return max(left, key=score)
 
 
 async def expand(node: Node, search: Search, config: MCTSConfig) -> None:
@@ -137,12 +152,22 @@ def backward(leaf: Node, reward: float, gamma: float) -> None:
         node = node.parent
 
 
-def terminal_siblings(leaf: Node, search: Search) -> list[Node]:
-    """Siblings of `leaf` that end the episode as it does and were not tried yet."""
-    siblings = [node for node in (leaf.parent.children if leaf.parent else ()) if node.state is None]
-    for node in siblings:
-        node.state = search.episode.step(leaf.parent.state, node.action)  # type: ignore[union-attr]
-    return [node for node in siblings if node.state.over]
+def terminal_siblings(root: Node, leaf: Node, search: Search) -> list[Node]:
+    """Untried nodes that end the episode: siblings of `leaf`, and its action in other states of the tree.
+
+    The policy drew them in states that it has read already, so they cost no token, only steps and a reward.
+    """
+    found: list[Node] = []
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        for child in node.children:
+            if child.state is not None:
+                nodes.append(child)
+            elif node is leaf.parent or child.action == leaf.action:
+                child.state = search.episode.step(node.state, child.action)
+                found += [child] if child.state.over else []
+    return found
 
 
 def to_dict(node: Node, path: tuple[str, ...] | None) -> dict[str, Any]:
