@@ -132,6 +132,8 @@ def test_learning_curves_skip_missing_cells():
     assert len(train.get_xdata()) == 9 and list(held_out.get_ydata()) == [0.5, 0.4]
     assert list(accuracy.get_lines()[1].get_xdata()) == [4, 8]
     assert "Pair accuracy on held-out tasks: 0.900 after 8 steps" in texts(figure)
+    title = "Pair accuracy on held-out tasks: 0.900 after 8 steps\n12 held-out pairs, too few to conclude"
+    assert title in texts(figures.learning_curves(LOG, 12))
 
 
 def test_histogram_counts_every_trajectory_once():

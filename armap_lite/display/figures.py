@@ -111,10 +111,11 @@ def note(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float]
 
 
 @mpl.rc_context(STYLE)
-def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
+def learning_curves(metrics: Sequence[Mapping[str, Any]], val_pairs: int = 0) -> Figure:
     """Loss and pair accuracy over training steps, from the rows that Lightning's CSVLogger wrote.
 
     Columns: step, train_loss, train_accuracy, val_loss, val_accuracy; cells may be missing, empty or NaN.
+    `val_pairs`: how many pairs the held-out tasks have, if known.
     """
     figure, (left, right) = panels(10, 4.4, columns=2)
     for axes, name, level in ((left, "loss", math.log(2)), (right, "accuracy", 0.5)):
@@ -130,7 +131,8 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]]) -> Figure:
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     steps, accuracy = _series(metrics, "val_accuracy")
     last = f"{accuracy[-1]:.3f} after {steps[-1]:,.0f} steps" if len(accuracy) else "not measured yet"
-    figure.suptitle(f"Pair accuracy on held-out tasks: {last}", x=0.01, ha="left")
+    sample = f"\n{sample_size(val_pairs, 'held-out pairs')}" if val_pairs else ""
+    figure.suptitle(f"Pair accuracy on held-out tasks: {last}{sample}", x=0.01, ha="left")
     return with_alt(figure, f"Two line charts over training steps, loss and pair accuracy. Held-out accuracy: {last}.")
 
 
