@@ -245,13 +245,16 @@ def pretrained(kind: Any, path: str, **options: Any) -> Any:
     from transformers import AutoModel
 
     log = logging.getLogger("transformers.modeling_utils")
-    level = log.level
-    log.setLevel(logging.ERROR)  # no table of spare weights; missing ones are reported below
+
+    def errors_only(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    log.addFilter(errors_only)  # no table of spare weights; a level of ERROR would turn on warnings of other modules
     try:
         with no_progress_bars(path):
             model, found = kind.from_pretrained(path, output_loading_info=True, ignore_mismatched_sizes=True, **options)
     finally:
-        log.setLevel(level)
+        log.removeFilter(errors_only)
     unused = "pooler" if kind is AutoModel else "\n"  # only the hidden states of a bare model are read
     lacking = {*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])}
     if missing := sorted(name for name in lacking if unused not in name):
