@@ -163,7 +163,7 @@ def test_a_saved_model_gives_the_same_scores_without_a_pickle(
     assert loaded.score(texts, walks) == pytest.approx(expected, abs=1e-5)
     assert all(torch.equal(tensor, head[name]) for name, tensor in loaded.network.head.state_dict().items())
     start = reward.untrained(loaded.network.config).score(texts, walks)
-    assert np.abs(start - expected).min() > 1e-3  # so what was saved is what made the scores
+    assert np.abs(start - expected).max() > 1e-3  # so what was saved is what made the scores
 
 
 def test_only_what_learned_is_saved(backbone: str, tmp_path: Path):

@@ -104,11 +104,12 @@ class OpenEnvironment(GymnasiumEnvironment):
 
     def make(self) -> Session:
         url = address(getattr(self, "url", ""))
-        if url in self._sessions:
-            world, session = self._sessions.pop(url)
+        server = url.partition("?")[0]  # whatever the token
+        if server in self._sessions:
+            world, session = self._sessions.pop(server)
             (world() or session).close()  # a world also ends its session
-        self._sessions[url] = weakref.ref(self), Session(url)
-        return self._sessions[url][1]
+        self._sessions[server] = weakref.ref(self), Session(url)
+        return self._sessions[server][1]
 
     def fork(self) -> OpenEnvironment:
         return self
