@@ -13,12 +13,16 @@ from armap_lite.statistics import bootstrap_mean, check_same_tasks, order_accura
 from armap_lite.trajectory import Trajectory
 
 COSTS = ("llm_tokens", "llm_tokens_without_reuse", "env_steps", "reward_calls")  # fields of `Budget` in a row
-FLOOR, CEILING = "random_best_of_n", "oracle_best_of_n"
-PLANNERS = ("sampling", "greedy", "best_of_n", "reflexion", "mcts", FLOOR, CEILING)
+# Other choices among the attempts of best_of_n: at random, by the judge, and by the run's own reward model where
+# another one guided the planners.
+FLOOR, CEILING, OWN = "random_best_of_n", "oracle_best_of_n", "own_best_of_n"
+DERIVED = (OWN, FLOOR, CEILING)
+PLANNERS = ("sampling", "greedy", "best_of_n", "reflexion", "mcts", *DERIVED)
 COMPARED = (
     *((planner, baseline) for planner in ("best_of_n", "mcts") for baseline in ("sampling", "greedy", FLOOR)),
     ("reflexion", "sampling"),
     ("mcts", "best_of_n"),
+    *((OWN, baseline) for baseline in ("sampling", "greedy", FLOOR)),
 )
 
 
@@ -40,10 +44,13 @@ def score_plans(plans: Sequence[PlanResult], judge: Judge) -> dict[str, list[flo
     return {plan.id: [score(sample.trajectory) for sample in plan.samples] for plan in plans}
 
 
-def task_scores(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+def task_scores(
+    plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]], own: Mapping[str, Sequence[float]] | None = None
+) -> dict[str, dict[str, float]]:
     """Gold score of each planner's answer: planner -> task id -> score, tasks sorted by id.
 
-    `best_of_n` yields two more: the floor (a random choice among its samples: their mean) and the ceiling (their best).
+    `best_of_n` yields two more: the floor (a random choice among its samples: their mean) and the ceiling (their best);
+    and a third where `own` has rewards of its samples, by plan id, from another reward model than guided it.
     Raises ValueError for planners that were run on different tasks.
     """
     found: dict[str, dict[str, float]] = {}
@@ -52,6 +59,8 @@ def task_scores(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]
         scores = {plan.planner: gold[plan.answer_index]}
         if plan.planner == "best_of_n":
             scores |= {FLOOR: sum(gold) / len(gold), CEILING: max(gold)}
+            if own:
+                scores[OWN] = gold[int(np.argmax(own[plan.id]))]
         for planner, score in scores.items():
             if plan.task_id in found.setdefault(planner, {}):
                 raise ValueError(f"planner {planner!r} has two plans for task {plan.task_id!r}; keep one")
@@ -75,30 +84,42 @@ def _mean(scores: Mapping[str, float], family: Mapping[str, str] | None) -> dict
 
 
 def rows(
-    plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]], *, seconds: Mapping[str, float], **run: Any
+    plans: Sequence[PlanResult],
+    golds: Mapping[str, Sequence[float]],
+    *,
+    seconds: Mapping[str, float],
+    own: Mapping[str, Sequence[float]] | None = None,
+    own_model: str = "",
+    **run: Any,
 ) -> list[dict[str, Any]]:
-    """Result rows, one per planner, and the floor and ceiling that `best_of_n` implies.
+    """Result rows, one per planner, and those that `best_of_n` implies: see `task_scores`.
 
     COSTS: totals over the row's n tasks. failures: samples that broke off.
-    `seconds` by planner. Floor and ceiling have the costs of best_of_n. `run`: what all rows say alike: env,
-    env_version, split, metric, policy, reward_model, profile, seed, device.
+    `seconds` by planner. What best_of_n implies has its costs. `own_model`: the reward model of `own`.
+    `run`: what all rows say alike: env, env_version, split, metric, policy, reward_model, profile, seed, device.
     """
     out, family = [], families(plans)
-    for planner, scores in task_scores(plans, golds).items():
-        source = "best_of_n" if planner in (FLOOR, CEILING) else planner
+    for planner, scores in task_scores(plans, golds, own).items():
+        source = "best_of_n" if planner in DERIVED else planner
         if source not in seconds:
             raise ValueError(f"no seconds for planner {source!r}; got {sorted(seconds)}")
-        own = [plan for plan in plans if plan.planner == source]
-        cost = {k: sum(getattr(p.budget, k) for p in own) for k in COSTS}
-        cost["failures"] = sum(sample.trajectory.failure is not None for plan in own for sample in plan.samples)
+        some = [plan for plan in plans if plan.planner == source]
+        cost = {k: sum(getattr(p.budget, k) for p in some) for k in COSTS}
+        cost["failures"] = sum(sample.trajectory.failure is not None for plan in some for sample in plan.samples)
         head = {**run, "planner": planner, "n": len(scores), **_mean(scores, family)}
+        head |= {"reward_model": own_model} if planner == OWN else {}
         out.append({**head, **cost, "seconds": float(seconds[source])})
     return out
 
 
-def differences(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]], env: str) -> list[dict[str, Any]]:
-    """`paired_difference` of `planner` and `versus`, for each of `COMPARED` that was run."""
-    scores, family = task_scores(plans, golds), families(plans)
+def differences(
+    plans: Sequence[PlanResult],
+    golds: Mapping[str, Sequence[float]],
+    env: str,
+    own: Mapping[str, Sequence[float]] | None = None,
+) -> list[dict[str, Any]]:
+    """`paired_difference` of `planner` and `versus`, for each of `COMPARED` that there is in `task_scores`."""
+    scores, family = task_scores(plans, golds, own), families(plans)
     strata = [family[task] for task in next(iter(scores.values()))] if family else None
     return [
         {"env": env, "planner": a, "versus": b, **paired_difference(scores[a], scores[b], strata=strata)}
@@ -107,13 +128,17 @@ def differences(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]
     ]
 
 
-def order_of_attempts(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def order_of_attempts(
+    plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]], own: Mapping[str, Sequence[float]] | None = None
+) -> dict[str, Any]:
     """`order_accuracy` on the attempts of Best-of-N, with its interval and numbers of pairs and tasks.
 
-    The accuracy is None where Best-of-N was not run, or all its attempts at each task have the same score.
+    `own`: rewards to take instead of those that guided it, by plan id. The accuracy is None where Best-of-N was not
+    run, or all its attempts at each task have the same score.
     """
     some = [plan for plan in plans if plan.planner == "best_of_n"]
-    scored = [[(s.reward, gold) for s, gold in zip(p.samples, golds[p.id]) if s.reward is not None] for p in some]
+    found_rewards = [own[p.id] if own else [s.reward for s in p.samples] for p in some]
+    scored = [[(r, g) for r, g in zip(r_some, golds[p.id]) if r is not None] for p, r_some in zip(some, found_rewards)]
     rewards, true = ([[pair[k] for pair in attempts] for attempts in scored] for k in (0, 1))
     found: Any = order_accuracy(rewards, true, [plan.task_id for plan in some])
     return found or {"order_accuracy": None, "ci_low": None, "ci_high": None, "n_pairs": 0, "n_tasks": 0}

@@ -389,6 +389,7 @@ def test_a_planner_without_seconds_is_an_error(plans):
 
 QUALITY = {
     "env": "game24",
+    "model": "own",
     "pair_accuracy": 0.9,
     "ci_low": 0.8,
     "ci_high": 1.0,

@@ -58,6 +58,7 @@ FINDINGS: dict[str, Any] = {
     "reward_model": [
         {
             "env": "game24",
+            "model": "own",
             "pair_accuracy": 0.875,
             "ci_low": 0.75,
             "ci_high": 1.0,

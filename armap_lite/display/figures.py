@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
-from armap_lite.evaluate import CEILING, FLOOR
+from armap_lite.evaluate import CEILING, DERIVED, FLOOR
 from armap_lite.statistics import gap_closed
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
@@ -210,7 +210,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     bounds = {row["planner"]: row["mean"] for row in rows if row["planner"] in (FLOOR, CEILING)}
     figure, (axes,) = panels(9.5, 1.6 + 0.75 * len(rows))
     for place, row in enumerate(rows):
-        mean, bound = row["mean"], row["planner"] in bounds
+        mean, bound = row["mean"], row["planner"] in DERIVED
         ends = np.maximum([[mean - row["ci_low"]], [row["ci_high"] - mean]], 0)
         axes.barh(place, mean, 0.62, color=SKY if bound else BLUE, alpha=0.45 if bound else 1)
         axes.errorbar(mean, place, xerr=ends, color=BLACK, capsize=4, lw=1.5)
@@ -224,7 +224,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.invert_yaxis()
     what = "planner and its cost per task" if _budget(rows[0]) else "planner"
     axes.set(xlabel="gold score, mean over tasks and 95 % interval", ylabel=what)
-    able = [row for row in rows if row["planner"] not in bounds] or rows
+    able = [row for row in rows if row["planner"] not in DERIVED] or rows
     highest = max(row["mean"] for row in able)
     best = " and ".join(row["planner"].replace("_", " ") for row in able if row["mean"] == highest)
     axes.set_title(f"Highest mean: {best}, {highest:.3f}\n{sample_size(rows[0]['n'])}")

@@ -26,6 +26,12 @@ ENVIRONMENTS: dict[str, tuple[type[Environment], type[Judge]]] = {
 PATH_OPTIONS = {"folder", "puzzles"}  # options of environments that name a user's files
 
 
+def reward_model(name: str) -> Path | None:
+    """The folder of the reward model that the kit ships for environment `name`; None where it ships none."""
+    folder = Path(__file__).parent / "reward_models" / name
+    return folder if folder.is_dir() else None
+
+
 def make(name: str, **options: Any) -> Environment:
     """The environment called `name`. Raises ValueError for a name or an option that is not known."""
     check_options(name, options)

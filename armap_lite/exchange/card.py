@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
+import subprocess
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Template
 
+from armap_lite import reward
+from armap_lite.exchange import preferences
+from armap_lite.reward import RewardConfig
 from armap_lite.statistics import pair_metrics
 from armap_lite.storage.assets import ASSETS
 from armap_lite.storage.store import read_json, write_atomic
@@ -17,20 +22,65 @@ from armap_lite.storage.store import read_json, write_atomic
 
 def write(exported: dict[str, Any], model: Path | str, out: Path | str) -> Path:
     """Write README.md to the folder `out`: `exported` is what `export.export` returned for `model`."""
-    run, config = Path(model).parent, exported["config"]
+    return _write("model_card.txt", Path(model), Path(out), **exported, accuracy=_accuracy(Path(model).parent))
+
+
+def write_low_rank(model: Path | str, out: Path | str, rank: int) -> Path:
+    """Write README.md to `out`, where `low_rank.shrink` wrote `model`. Both rank the development pairs anew."""
+    model, out = Path(model), Path(out)
+    pairs = model.parent / "dev_pairs.jsonl"
+    return _write(
+        "low_rank_card.txt",
+        model,
+        out,
+        config=RewardConfig.read(out / "reward.json"),
+        rank=rank,
+        accuracy=_ranked(out, pairs),
+        whole=_ranked(model, pairs),
+        sha256=hashlib.sha256((out / "weights.safetensors").read_bytes()).hexdigest(),
+        commit=_commit(),
+    )
+
+
+def _write(template: str, model: Path, out: Path, config: RewardConfig, **facts: Any) -> Path:
+    run = model.parent
     written = _read(run / "run.json")
-    template = files("armap_lite.exchange").joinpath("model_card.txt").read_text(encoding="utf-8")
-    text = Template(template, trim_blocks=True, keep_trailing_newline=True).render(
-        **exported,
-        run={name: ast.literal_eval(written[name]) for name in ("env", "seed") if name in written},
-        training=_read(Path(model) / "training.json") or _read(run / "training.json"),
-        accuracy=_accuracy(run),
+    known = {name: ast.literal_eval(written[name]) for name in ("env", "profile", "seed") if name in written}
+    text = files("armap_lite.exchange").joinpath(template).read_text(encoding="utf-8")
+    rendered = Template(text, trim_blocks=True, keep_trailing_newline=True).render(
+        **facts,
+        config=config,
+        run=known,
+        command="make reproduce ENV={env} PROFILE={profile} SEED={seed}".format(
+            **{"env": "", "profile": "", "seed": 0} | known
+        ),
+        training=_read(model / "training.json") or _read(run / "training.json"),
         backbone=Path(config.backbone).name,
         licence=_licence(config.backbone),
         limit=config.max_tokens,
     )
-    write_atomic(Path(out) / "README.md", text)
-    return Path(out) / "README.md"
+    write_atomic(out / "README.md", rendered)
+    return out / "README.md"
+
+
+def _ranked(model: Path, pairs: Path) -> dict[str, float] | None:
+    """Pair accuracy of `model` on the file `pairs`; None where there is none."""
+    some = preferences.read(pairs) if pairs.is_file() else []
+    if not some:
+        return None
+    loaded, texts = reward.load(model), [pair.instruction for pair in some]
+    chosen, rejected = (loaded.score(texts, [getattr(p, side) for p in some]) for side in ("chosen", "rejected"))
+    return pair_metrics(chosen - rejected, [pair.task_id for pair in some])
+
+
+def _commit() -> str | None:
+    """The commit of this code, where it is a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
 
 
 def _accuracy(run: Path) -> dict[str, float] | None:

@@ -64,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     export = command("export", _export, "write a reward model as a Hugging Face folder")
     export.add_argument("model", type=Path, metavar="REWARD_MODEL", help="e.g. runs/fast/ENV/reward_model")
     export.add_argument("out", type=Path, metavar="OUT", help="a new folder")
+    small = (
+        "instead write what it learned in the kit's own form, by this rank and in half precision, as models are shipped"
+    )
+    export.add_argument("--low-rank", type=int, metavar="RANK", help=small)
     return parser
 
 
@@ -121,7 +125,12 @@ def _assets(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from armap_lite.exchange import card
     from armap_lite.exchange.export import export
+    from armap_lite.reward import low_rank
 
+    if options.low_rank is not None:
+        low_rank.shrink(options.model, options.out, options.low_rank)
+        print(card.write_low_rank(options.model, options.out, options.low_rank).parent)
+        return
     exported = export(options.model, options.out)
     print(card.write(exported, options.model, options.out).parent)
     if exported["config"].vision:

@@ -27,12 +27,15 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """This environment's part of `results.json`: rows, differences, reward_model, control; and `golds` by plan id.
 
-    `training`: metrics of the reward model; `margins`: what `score_pairs` returns; `control`: the lines of stage 5.
+    `training`: metrics of the run's own reward model; `margins`: what `score_pairs` returns; `control`: the lines of
+    stage 5. Of two reward models the one that guided the planners comes first.
     """
     settings, env = run.settings, run.env
     with contextlib.closing(envs.make_judge(run.name, **settings.env_options)) as judge:
         golds = evaluate.score_plans(plans, judge)
     own_files = [f"{name} {Path(p).name}" for name, p in settings.env_options.items() if name in envs.PATH_OPTIONS]
+    backbone = " ".join([settings.reward.backbone, *spec.meaning(run.reward_options)])
+    own = rewards_of_attempts(plans, run.own_reward) if run.reference else None
     n, all_tasks = len(run.test_tasks), len(env.tasks("test"))
     rows = evaluate.rows(
         plans,
@@ -42,17 +45,48 @@ def evaluate_run(
         split=", ".join([settings.split, *own_files]) + (f", {n} of {all_tasks}" if n < all_tasks else ""),
         metric=env.metric,
         policy=spec.label(settings.policy),
-        reward_model=" ".join([settings.reward.backbone, *spec.meaning(run.reward_options)]),
+        reward_model=f"reference, on {run.reference.network.config.backbone}" if run.reference else backbone,
+        own=own,
+        own_model=backbone,
         profile=run.profile,
         seed=run.seed,
         seconds=run.files.counts("seconds.json"),
         device=str(next(run.reward.network.parameters()).device),
     )
-    order = {f"order_{key.removeprefix('order_')}": v for key, v in evaluate.order_of_attempts(plans, golds).items()}
-    quality = {"env": run.name, **pair_accuracy(margins), **order, **shortened(training, run.reward, plans)}
-    compared = evaluate.differences(plans, golds, run.name)
+    quality = [_quality("own", run.own_reward, margins, plans, golds, training, own)]
+    if run.reference:
+        quality.insert(0, _quality("reference", run.reference, margins, plans, golds))
+    compared = evaluate.differences(plans, golds, run.name, own)
     points = evaluate.control_points(control, plans, golds, run.name, env.terms)
-    return {"rows": rows, "differences": compared, "reward_model": [quality], "control": points, "golds": golds}
+    known = [{"env": run.name, **row} for row in quality]
+    return {"rows": rows, "differences": compared, "reward_model": known, "control": points, "golds": golds}
+
+
+def _quality(
+    name: str,
+    model: Any,
+    margins: Mapping[str, list],
+    plans: Sequence[PlanResult],
+    golds: Mapping[str, Sequence[float]],
+    training: Mapping[str, float] | None = None,
+    own: Mapping[str, Sequence[float]] | None = None,
+) -> dict[str, Any]:
+    """The reward model's row in `results.json`: `results.REWARD_ROW`, but for the environment."""
+    order = evaluate.order_of_attempts(plans, golds, own)
+    return {
+        "model": name,
+        **pair_accuracy(margins, "reference_" if name == "reference" else ""),
+        **{f"order_{key.removeprefix('order_')}": value for key, value in order.items()},
+        **shortened(training, model, plans),
+    }
+
+
+def rewards_of_attempts(plans: Sequence[PlanResult], model: Any) -> dict[str, list[float]]:
+    """What `model` gives the attempts of Best-of-N, by plan id."""
+    some = [plan for plan in plans if plan.planner == "best_of_n"]
+    attempts = [sample.trajectory for plan in some for sample in plan.samples]
+    rewards = iter(model.score([t.task.instruction for t in attempts], attempts).tolist())
+    return {plan.id: [next(rewards) for _ in plan.samples] for plan in some}
 
 
 def score_pairs(pairs: Sequence[PreferencePair], models: Mapping[str, Any]) -> dict[str, list]:
@@ -65,21 +99,23 @@ def score_pairs(pairs: Sequence[PreferencePair], models: Mapping[str, Any]) -> d
     return scores
 
 
-def pair_accuracy(margins: Mapping[str, list]) -> dict[str, Any]:
-    """`statistics.pair_metrics` of the reward model; `baseline`: accuracy of the network before training, if any."""
+def pair_accuracy(margins: Mapping[str, list], model: str = "") -> dict[str, Any]:
+    """`statistics.pair_metrics` of `model`, a name in `margins`; `baseline`: of its network before training, if any."""
 
     def metrics(name: str) -> dict[str, float]:
         gaps = np.subtract(margins[f"{name}chosen"], margins[f"{name}rejected"])
         return statistics.pair_metrics(gaps, margins["task_ids"])
 
-    untrained = "untrained_chosen" in margins  # a finished reward model comes without one
-    return {**metrics(""), "baseline": metrics("untrained_")["pair_accuracy"] if untrained else None}
+    untrained = not model and "untrained_chosen" in margins  # a finished reward model comes without one
+    return {**metrics(model), "baseline": metrics("untrained_")["pair_accuracy"] if untrained else None}
 
 
-def shortened(training: Mapping[str, float], reward: Any, plans: Sequence[PlanResult]) -> dict[str, float]:
-    """Shares of trajectories that lost their middle, among those in training pairs and those scored in planning."""
+def shortened(
+    training: Mapping[str, float] | None, reward: Any, plans: Sequence[PlanResult]
+) -> dict[str, float | None]:
+    """Shares of trajectories that lost their middle, among those in training pairs (None: not known) and in plans."""
     scored = [sample.trajectory for plan in plans for sample in plan.samples if sample.reward is not None]
     distinct = {(t.task.id, t.actions): t for t in scored}.values()
     cut = [reward.encode(t.task.instruction, t)[1] for t in distinct]
-    trained = 2 * (training["train_pairs"] + training["val_pairs"])
-    return {"shortened": training["shortened"] / max(1, trained), "shortened_planned": sum(cut) / max(1, len(cut))}
+    trained = training and training["shortened"] / max(1, 2 * (training["train_pairs"] + training["val_pairs"]))
+    return {"shortened": trained, "shortened_planned": sum(cut) / max(1, len(cut))}

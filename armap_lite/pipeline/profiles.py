@@ -53,6 +53,9 @@ class Profile:
     # Use each pair a second time with the roles exchanged (see synthesize.py).
     reward: RewardConfig = RewardConfig()
     training: TrainingConfig = TrainingConfig()
+    reference: bool = False
+    # Plan with the reward model that the kit ships for the world, where there is one: it was trained on more data than
+    # this profile collects. The run still trains its own, and shows both.
     dev_tasks: int = 8
     # Development tasks whose pairs measure the reward model.
     test_tasks: int | None = 20
@@ -115,6 +118,8 @@ _WHOLE = RewardConfig(num_layers=None, trainable="all", max_tokens=1024)
 _VILA = RewardConfig(
     backbone="Efficient-Large-Model/VILA1.5-3b", num_layers=None, trainable="lora:64", max_tokens=4096, vision="own"
 )
+# On a CPU that computes in bf16, in it: 1.5 times as fast (tests/bench/README.md).
+_CPU_TRAINING = TrainingConfig(precision="auto")
 _GPU_TRAINING = TrainingConfig(batch_size=64, lr=1e-4, precision="bf16-mixed", num_validations=10)
 _PAPER_TRAINING = TrainingConfig(
     lr=1e-5,
@@ -131,9 +136,10 @@ _PAPER_TRAINING = TrainingConfig(
 
 PROFILES: dict[str, Profile] = {
     # CI and a first look: ten minutes on two CPU cores.
-    "fast": Profile(planners=_planners(8, 3, 1.0, 2.0, _MCTS)),
+    "fast": Profile(training=_CPU_TRAINING, planners=_planners(8, 3, 1.0, 2.0, _MCTS)),
     # The README's figures: a hundred test tasks and more, an hour or two per seed on two CPU cores.
     "laptop": Profile(
+        training=_CPU_TRAINING,
         collect_tasks=40,
         dev_tasks=25,
         num_negatives=4,
@@ -200,7 +206,7 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             "env_options": {"families": tuple(family for family, steps in MAX_STEPS.items() if steps <= 15)},
             "split": "test, short tasks",
             "reward": _SHORT,
-            "training": TrainingConfig(epochs=2, monitor="val_loss"),
+            "training": replace(_CPU_TRAINING, epochs=2, monitor="val_loss"),
             # In these families both kinds of pairs are needed: see tests/bench/README.md.
             "collect_tasks": 24,
             "samples": 6,
@@ -212,7 +218,7 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         },
         "laptop": {
             "reward": _SHORT,
-            "training": TrainingConfig(monitor="val_loss"),
+            "training": replace(_CPU_TRAINING, monitor="val_loss"),
             "collect_tasks": 96,  # four of each family
             "num_negatives": 0,  # over all families other attempts teach more: see tests/bench/README.md
             "num_attempt_negatives": 3,
@@ -241,7 +247,7 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             # Of 168 and 146 development pairs (two seeds) 0.75 and 0.83 were ranked right after one epoch, with the
             # weights of the best accuracy; 0.84 and 0.88 after two, with the lowest loss; 0.77 and 0.88 after one on 20
             # tasks, which take long.
-            "training": TrainingConfig(epochs=2, monitor="val_loss"),
+            "training": replace(_CPU_TRAINING, epochs=2, monitor="val_loss"),
             # Sizes and kind of the pairs: see tests/bench/README.md.
             "collect_tasks": 16,
             "samples": 8,
@@ -254,7 +260,7 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "laptop": {
             "reward": _SHORT_WITH_PICTURES,
             # One epoch is too short.
-            "training": TrainingConfig(epochs=2, monitor="val_loss", num_validations=10, patience=5),
+            "training": replace(_CPU_TRAINING, epochs=2, monitor="val_loss", num_validations=10, patience=5),
             "collect_tasks": 64,
             "num_negatives": 0,
             "num_attempt_negatives": 4,

@@ -29,13 +29,14 @@ ROW: dict[str, Any] = {
 }
 REWARD_ROW: dict[str, Any] = {
     "env": str,
+    "model": str,  # "own": trained by this run; "reference": the one that the kit ships
     **dict.fromkeys(("pair_accuracy", "ci_low", "ci_high"), NUMBER),
     **dict.fromkeys(("n_pairs", "n_tasks"), int),
     "baseline": NUMBER | None,  # pair accuracy of the same network before training
     # Of the attempts of Best-of-N: see `evaluate.order_of_attempts`.
     **dict.fromkeys(("order_accuracy", "order_ci_low", "order_ci_high"), NUMBER | None),
     **dict.fromkeys(("order_n_pairs", "order_n_tasks"), int),
-    "shortened": NUMBER,  # share of the trajectories in its training pairs that lost their middle
+    "shortened": NUMBER | None,  # share of the trajectories in its training pairs that lost their middle
     "shortened_planned": NUMBER,  # the same share of the attempts that it scored in planning
 }
 DIFFERENCE: dict[str, Any] = {

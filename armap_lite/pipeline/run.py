@@ -62,7 +62,8 @@ class Run:
         self.reward_options: dict[str, Any] = {}  # how the reward model is loaded
         if reward is not None:
             reward, self.reward_options = spec.check(reward, reward=True)
-            settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
+            chosen = dataclasses.replace(settings.reward, backbone=reward)
+            settings = dataclasses.replace(settings, reward=chosen, reference=False)
         options = {**settings.env_options, **envs.user_options(env)}
         envs.check_options(env, options)
         planners.check(settings.planners)
@@ -117,8 +118,23 @@ class Run:
     def agent(self) -> Agent:
         return Agent(self.lm, self.env)
 
-    @functools.cached_property
+    @property
     def reward(self) -> Any:
+        """The reward model that guides the planners."""
+        return self.reference or self.own_reward
+
+    @functools.cached_property
+    def reference(self) -> Any:
+        """The reward model that the kit ships for this world; None where there is none, or the profile has its own."""
+        shipped = envs.reward_model(self.name)
+        own_files = envs.PATH_OPTIONS & self.settings.env_options.keys()  # it was trained on those of the kit
+        if shipped is None or not self.settings.reference or own_files:
+            return None
+        return reward.load(shipped, **self.settings.engine)
+
+    @functools.cached_property
+    def own_reward(self) -> Any:
+        """The reward model that this run trains, or the finished one that it was given."""
         folder, backbone = self.path("reward_model"), self.settings.reward.backbone
         place = folder if folder.exists() or not reward.is_finished(backbone) else backbone
         return reward.load(place, **{**self.settings.engine, **self.reward_options})
@@ -223,14 +239,16 @@ class Run:
             if not training_process.is_current(file, pairs, s.reward, s.training, self.seed):
                 await self.pairs()
                 training_process.stage(self.files.folder, s.reward, s.training, seed=self.seed, **trainer_options)
-                vars(self).pop("reward", None)
+                vars(self).pop("own_reward", None)
         return training_process.metrics(file)
 
     async def margins(self) -> dict[str, list]:
-        """Rewards of `test_pairs` by the reward model, and by the same network before training ("untrained_")."""
+        """Rewards of `test_pairs` by the run's own reward model, by the same network before training ("untrained_"),
+        and by the one that the kit ships ("reference_").
+        """
         file, config = self.path("margins.json"), self.settings.reward
         if not file.is_file():
-            models = {"": self.reward}
+            models = {"": self.own_reward, **({"reference_": self.reference} if self.reference else {})}
             if not reward.is_finished(config.backbone):
                 models["untrained_"] = reward.untrained(config, self.seed)
             write_atomic(file, json.dumps(evaluation.score_pairs(await self.test_pairs(), models)))

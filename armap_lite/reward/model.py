@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from armap_lite import vision
 from armap_lite.llms import layers
 from armap_lite.llms.device import pick, say_once
+from armap_lite.reward import low_rank
 from armap_lite.reward.config import RewardConfig
 from armap_lite.storage.assets import pretrained, resolve_model
 from armap_lite.vision.pictures import PictureEmbedding, Pictures, Tower
@@ -97,24 +98,28 @@ class RewardNetwork(nn.Module):
 
     def learned(self) -> dict[str, Tensor]:
         """The tensors that are not the backbone's own, by name: head, new projector, what `config.trainable` names."""
-        made = [n for n, module in self.named_modules() if isinstance(module, WordProjector)]
-        kept = tuple(f"{name}." for name in made)
-        return {n: p.detach() for n, p in self.named_parameters() if p.requires_grad or n.startswith(kept)}
+        return {n: p.detach() for n, p in self.named_parameters() if p.requires_grad or n.startswith(self._projectors)}
+
+    def pretrained(self) -> dict[str, Tensor]:
+        """The tensors that a new network of this configuration has again: neither random nor learned before."""
+        made = ("head.", *self._projectors)
+        named = self.named_parameters()
+        return {n: p.detach() for n, p in named if not n.startswith(made) and "lora_" not in n}
+
+    @property
+    def _projectors(self) -> tuple[str, ...]:
+        return tuple(f"{n}." for n, module in self.named_modules() if isinstance(module, WordProjector))
 
     def save(self, path: Path | str) -> None:
         """Write `weights.safetensors` and `reward.json` to the folder `path`, whole or not at all."""
-        path = Path(path)
-        temporary = path.with_name(path.name + ".partial")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_file({k: v.contiguous().cpu() for k, v in self.learned().items()}, temporary / "weights.safetensors")
-        (temporary / "reward.json").write_text(json.dumps(dataclasses.asdict(self.config), indent=1), encoding="utf-8")
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.rename(path)
+        write(Path(path), self.learned(), self.config)
 
     def load_learned(self, path: Path | str) -> None:
-        """Read what `save` wrote. Raises ValueError where its tensors are not exactly those that learn here."""
-        tensors = load_file(Path(path) / "weights.safetensors")
+        """Read what `save` or `low_rank.shrink` wrote, into a network that has not learned yet.
+
+        Raises ValueError where its tensors are not exactly those that learn here.
+        """
+        tensors = low_rank.join(load_file(Path(path) / "weights.safetensors"), self.pretrained())
         if "head.bias" in tensors:  # saved when heads still had one
             self.head.bias = nn.Parameter(self.head.weight.new_zeros(1))
         expected = self.learned()
@@ -123,6 +128,17 @@ class RewardNetwork(nn.Module):
             backbone = self.config.backbone
             raise ValueError(f"{path}: its tensors do not fit backbone {backbone!r} ({odd[:3]} differ); train it again")
         self.load_state_dict(tensors, strict=False)
+
+
+def write(path: Path, learned: dict[str, Tensor], config: RewardConfig) -> None:
+    """Write `weights.safetensors` and `reward.json` to the folder `path`, whole or not at all."""
+    temporary = path.with_name(path.name + ".partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file({k: v.contiguous().cpu() for k, v in learned.items()}, temporary / "weights.safetensors")
+    (temporary / "reward.json").write_text(json.dumps(dataclasses.asdict(config), indent=1), encoding="utf-8")
+    shutil.rmtree(path, ignore_errors=True)
+    temporary.rename(path)
 
 
 def at_end(head: Any, states: Tensor, attention_mask: Tensor) -> Tensor:
