@@ -18,6 +18,7 @@ from test_reward_model import trained, walk
 from tiny import tiny_folder
 
 from armap_lite import envs, reward
+from armap_lite.pipeline import profiles
 from armap_lite.pipeline.commands import main
 from armap_lite.pipeline.run import Run
 from armap_lite.reward import low_rank
@@ -132,3 +133,17 @@ def test_a_reader_s_own_model_or_files_are_not_judged_by_the_shipped_one(backbon
     trained(backbone, "top:1").save(tmp_path / "mine")
     assert Run("game24", "fast", tmp_path / "one", policy=backbone, reward=spec, reference=True).reference is None
     assert Run("game24", "fast", tmp_path / "two", policy=backbone, reference=False).reference is None
+
+
+SHIPPED = sorted(name for name in envs.ENVIRONMENTS if envs.reward_model(name))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_the_kit_ships_is_small_and_what_its_card_says(name: str):
+    folder = envs.reward_model(name)
+    weights, card = folder / "weights.safetensors", (folder / "README.md").read_text(encoding="utf-8")
+    assert weights.stat().st_size < 12e6
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() in card and f"make reproduce ENV={name} " in card
+    assert {tensor.dtype for tensor in load_file(weights).values()} == {torch.float16}
+    assert profiles.get("fast", name).reference
+    assert reward.RewardConfig.read(folder / "reward.json") == profiles.get("laptop", name).reward
