@@ -51,7 +51,7 @@ class TrieCursor:
             self.node = self.node.child(token)
 
     def draw(self, temperature: float, rng: np.random.Generator) -> None:
-        """Move on by one drawn token; the log-probabilities of the next tokens are known by then."""
+        """Move on by one drawn token; the logits of the next tokens are known by then."""
         logp = next_logprobs(self.node, self.branch, temperature)
         p = np.exp(logp)
         pick = int(rng.choice(len(p), p=p / p.sum()))
@@ -64,7 +64,7 @@ def next_logprobs(node: Node, branch: TrieNode, temperature: float) -> np.ndarra
     """log p of each token below `branch`, given that one of them comes next."""
     if len(branch.below) < 2:
         return np.zeros(len(branch.below))
-    return tempered([node.child(token).logprob for token in branch.below], temperature)
+    return tempered([node.child(token).logit for token in branch.below], temperature)
 
 
 def draw(
@@ -77,7 +77,7 @@ def draw(
         for cursor, _ in live:
             for token in cursor.branch.below:
                 cursor.node.child(token)
-        forest.fill_logprobs(dict.fromkeys(cursor.node for cursor, _ in live))
+        forest.fill_logits(dict.fromkeys(cursor.node for cursor, _ in live))
         for cursor, rng in live:
             cursor.draw(temperature, rng)
     out = []
@@ -91,7 +91,7 @@ def draw(
 def all_logprobs(forest: Logits, questions: Sequence[Question], temperature: float) -> list[list[Choice]]:
     """Every option once, in order, with the probability that a walk ends there; equal options share theirs."""
     places = [list(_places(prompt, trie)) for prompt, trie, _ in questions]
-    forest.fill_logprobs(dict.fromkeys(node for some in places for node, trie in some if len(trie.below) > 1))
+    forest.fill_logits(dict.fromkeys(node for some in places for node, trie in some if len(trie.below) > 1))
     out = []
     for (prompt, _, options), some in zip(questions, places):
         logp, found = {prompt: 0.0}, [0.0] * len(options)
