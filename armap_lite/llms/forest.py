@@ -173,7 +173,11 @@ class Forest(Engine):
         self._tick = 0
 
     def compute(self, wanted: Sequence[Node], read: Read) -> None:
-        todo = dict.fromkeys(sorted(set(wanted), key=Node.tokens))  # neighbours in the tree next to each other
+        tokens: dict[Node, list[int]] = {}
+        for node in wanted:
+            above = tokens.get(node.parent)  # type: ignore[arg-type]
+            tokens[node] = node.tokens() if above is None else [*above, node.token]
+        todo = dict.fromkeys(sorted(tokens, key=tokens.__getitem__))  # neighbours in the tree next to each other
         batch: dict[Node, None] = {}  # what the next pass computes
         needed: set[Node] = set()  # that, and all its ancestors: they have to be in the pool together
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class LocalLM(LanguageModel):
                 return all_logprobs(self.forest, questions, temperature)
             return draw(self.forest, questions, n, temperature, seeds or [None] * len(questions))
         paths = [
-            [self.forest.add(tail, leaf).path()[leaf.depth + 1 :] for tail in tails]
+            [[*accumulate(tail, Node.child, initial=leaf)][1:] for tail in tails]
             for leaf, (_, tails) in zip(leaves, split)
         ]
         nodes = (node for some in paths for path in some for node in path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from armap_lite.llms import layers
-from armap_lite.llms.device import say_once
+from armap_lite.llms.device import bfloat16_products, say_once
 
 
 class Node:
@@ -152,7 +153,9 @@ class Logits(Engine):
         def forward(hidden: Tensor) -> Tensor:
             read = hidden.flatten(0, -2)[rows].float()  # [N, H]
             if self._read_only is None:
-                return functional.linear(read, weight, bias)[None]  # [1, N, V]
+                exact = hidden.dtype == head.weight.dtype == torch.bfloat16 and hidden.device.type == "cpu"
+                with bfloat16_products() if exact else nullcontext():
+                    return functional.linear(read, weight, bias)[None]  # [1, N, V]
             table = read.new_empty(1, len(read), len(weight))  # as wide as usual: the model may mask tokens by number
             some = self._read_only
             table[..., some] = functional.linear(read, weight[some], None if bias is None else bias[some])
