@@ -161,6 +161,7 @@ class Forest(Engine):
 
     def __init__(self, model: Any, capacity: int = 16384, pack: int = 512):
         self.pack = pack
+        self.spare = pack // 32
         self.capacity = capacity
         self.pools = Pools(capacity)
         super().__init__(model)

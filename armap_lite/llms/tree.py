@@ -61,6 +61,7 @@ class Engine(ABC):
 
     capacity: int
     pack: int
+    spare = 0  # tokens that a pass may compute on a guess, because they cost less than one more pass
 
     def __init__(self, model: Any):
         self.model = model
