@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
@@ -15,30 +16,35 @@ from armap_lite.llms.tree import Logits, Node
 
 
 class TrieNode:
-    """`below`: the tokens that lead on from here; `options`: the numbers of the options that end here."""
+    """The numbers of the `options`, lists of token ids, that begin with the same `depth` tokens."""
 
-    __slots__ = ("below", "options")
+    def __init__(self, options: Sequence[Sequence[int]], numbers: Sequence[int], depth: int = 0):
+        self._options, self._numbers, self._depth = options, numbers, depth
 
-    def __init__(self) -> None:
-        self.below: dict[int, TrieNode] = {}
-        self.options: list[int] = []
+    @property
+    def options(self) -> list[int]:
+        """The numbers of the options that end here."""
+        return [i for i in self._numbers if len(self._options[i]) == self._depth]
+
+    @functools.cached_property  # of a thousand options, walks pass few
+    def below(self) -> dict[int, TrieNode]:
+        """The tokens that lead on from here."""
+        found: dict[int, list[int]] = {}
+        for i in self._numbers:
+            if len(self._options[i]) > self._depth:
+                found.setdefault(self._options[i][self._depth], []).append(i)
+        return {token: TrieNode(self._options, numbers, self._depth + 1) for token, numbers in found.items()}
 
 
 Question = tuple[Node, TrieNode, Sequence[str]]  # the end of a prompt, the trie of its options, and their texts
 
 
-def build_trie(options: Sequence[Sequence[int]]) -> TrieNode:
-    """The trie of `options`, lists of token ids. Raises ValueError where one goes on where another ends."""
-    root, ends = TrieNode(), []
-    for i, tokens in enumerate(options):
-        branch = root
-        for token in tokens:
-            branch = branch.below.setdefault(token, TrieNode())
-        branch.options.append(i)
-        ends.append(branch)
-    if any(end.below for end in ends):
+def build_trie(options: Sequence[tuple[int, ...]]) -> TrieNode:
+    """The trie of `options`, token ids. Raises ValueError where one goes on where another ends."""
+    different = sorted(set(options))
+    if any(longer[: len(one)] == one for one, longer in itertools.pairwise(different)):
         raise ValueError("one choice goes on where another ends: by token, choices have to be single lines")
-    return root
+    return TrieNode(options, range(len(options)))
 
 
 class TrieCursor:
