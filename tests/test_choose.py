@@ -304,3 +304,76 @@ def test_draws_by_token_follow_the_table_read_one_path_and_do_not_depend_on_the_
         LM.choose(["Use\n"], [["0\n1", "0"]], decoding="token")
     with pytest.raises(ValueError, match="decoding='word'"):
         LM.choose(["Use\n"], [options], decoding="word")
+
+
+lines = st.lists(st.text("ab 8", max_size=5), min_size=1, max_size=8)
+asked = st.lists(
+    st.tuples(st.sampled_from(["", "x\n", "Use\n", "x\ny\n"]), lines, st.integers(0, 3)), min_size=1, max_size=4
+)
+
+
+def by_token(lm: LocalLM, items, n: int = 1, temperature: float = 1.5):
+    prompts, options, seeds = zip(*items)
+    rows = lm.choose(prompts, options, n, temperature=temperature, seeds=seeds, decoding="token")
+    return [[(choice.index, choice.tokens) for choice in row] for row in rows]
+
+
+@settings(max_examples=40)
+@given(st.lists(asked, min_size=1, max_size=4), st.sampled_from([1, 3]), st.sampled_from([0.0, 1.5]))
+def test_guesses_do_not_change_what_is_drawn_by_token(rounds, n, temperature):
+    guessing, plain = tiny_lm(pack=64), tiny_lm(pack=64)
+    guessing.forest.spare, plain.forest.spare = 16, 0
+    for items in rounds:  # from the second round on there is something to guess by
+        found = by_token(guessing, items, n, temperature)
+        assert found == by_token(plain, items, n, temperature)
+        for (prompt, options, seed), row in zip(items, found):
+            assert row == by_token(LM, [(prompt, options, seed)], n, temperature)[0]
+
+
+def test_draws_by_token_take_their_numbers_as_numpys_choice_does():
+    [table] = LM.choose(
+        ["Use\n"], [["a", "b", "8", "ü"]], None, decoding="token"
+    )  # one fork: a, b, 8 or ü's first byte
+    p = np.exp(logprobs(table))
+    rng = np.random.default_rng(5)
+    expected = [int(rng.choice(4, p=p / p.sum())) for _ in range(50)]
+    [draws] = LM.choose(["Use\n"], [["a", "b", "8", "ü"]], 50, seeds=[5], decoding="token")
+    assert [choice.index for choice in draws] == expected
+
+
+def passes_of(lm: LocalLM, items) -> int:
+    before = lm.forest._tick
+    by_token(lm, items)
+    return lm.forest._tick - before
+
+
+def test_a_prompt_like_one_before_is_answered_in_one_pass():
+    options = ["aa", "ab", "ba", "bb", "8a", "8b"]
+    lm, plain = tiny_lm(), tiny_lm()
+    lm.forest.spare, plain.forest.spare = 64, 0
+    assert passes_of(plain, [("Use\n", options, 1)]) == passes_of(lm, [("Use\n", options, 1)]) == 2
+    again = [("x\nUse\n", options, 1)]
+    assert (passes_of(lm, again), passes_of(plain, again)) == (1, 2)
+    assert passes_of(lm, [("y\nUse\n", ["a"], 1)]) == 0  # one option: nothing is drawn
+    lm.reset()
+    assert passes_of(lm, [("x\nUse\n", options, 1)]) == 2
+
+
+@pytest.mark.parametrize("room", range(6))
+def test_guesses_never_need_more_room_than_the_draws(room):
+    """The pool, and the texts that the model reads, end `room` tokens behind the prompt."""
+    options = ["a", "b", "8abababab", "8babababa"]
+    prompts = ["x" * 20 + "\n", "y" * 20 + "\n"]
+    size = 1 + len(LM.lines(prompts[0]))
+    lm, plain = tiny_lm(capacity=size + room, pack=64), tiny_lm(capacity=size + room, pack=64)
+    lm.forest.spare, plain.forest.spare = 64, 0
+    for prompt in prompts:
+        for seed in range(8):
+            outcomes = []
+            for one in (plain, lm):
+                try:
+                    outcomes.append(by_token(one, [(prompt, options, seed)]))
+                except ValueError as error:
+                    outcomes.append(str(error))
+            assert outcomes[0] == outcomes[1]
+    assert lm.forest._tick <= plain.forest._tick

@@ -7,10 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import puzzle, tiny_lm
+from torch.nn import functional
 
 from armap_lite.agent import Agent
 from armap_lite.envs.game24 import Game24
 from armap_lite.episode import Episode
+from armap_lite.llms import forest
 from armap_lite.llms.forest import LogitForest
 
 LM = tiny_lm()
@@ -167,3 +169,51 @@ def test_prompts_that_do_not_fit_the_pool_together_are_read_in_turns():
     found = forest.logprobs(tails)
     for k, node in enumerate(tails):
         torch.testing.assert_close(found[node], plain([14] * 20 + [k] * 6), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention_of_long_bf16_passes_rounds_about_as_pytorchs(scale):
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).bfloat16()
+
+    query, keys, values = random(3, 300, 16), random(3, 500, 16), random(3, 500, 8)
+    mask = torch.where(random(300, 500) > 0, 0.0, torch.finfo(torch.bfloat16).min).bfloat16()
+    exact = functional.scaled_dot_product_attention(
+        query.double(), keys.double(), values.double(), mask.double(), scale=scale
+    )
+    usual = functional.scaled_dot_product_attention(query, keys, values, mask, scale=scale)
+    ours = forest._attend(query, keys, values, mask, scale)
+    assert ours.dtype == torch.bfloat16
+    assert (ours - exact).abs().mean() <= 2.5 * (usual - exact).abs().mean()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@settings(max_examples=40)
+@given(st.lists(sequences, min_size=1, max_size=12))
+def test_a_pass_is_cut_where_that_costs_least(some):
+    tree = LogitForest(LM.model, capacity=200, pack=200)
+    for sequence in some:
+        tree.add(sequence)
+    batch = [node for node in walk(tree.root) if node.parent]
+
+    def cost(parts: list[list]) -> int:
+        return sum(
+            len({up for node in part for up in node.path()}) * (len(part) + forest.GATHER) + forest.BLOCK
+            for part in parts
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forest, "GATHER", 1)
+        patch.setattr(forest, "BLOCK", 5)
+        groups = tree._groups(batch)
+        parts = [batch[group.start :][: len(group.paths)] for group in groups]
+        assert [node for part in parts for node in part] == batch
+        for part, group in zip(parts, groups):
+            assert set(group.columns) == {up for node in part for up in node.path()}
+            names = list(group.columns)
+            assert [[names[c] for c in path] for path in group.paths] == [node.path() for node in part]
+        least = [0, *[10**9] * len(batch)]
+        for end in range(len(batch)):
+            for start in range(end + 1):
+                least[end + 1] = min(least[end + 1], least[start] + cost([batch[start : end + 1]]))
+        assert cost(parts) == least[-1]

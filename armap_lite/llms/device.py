@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -48,6 +50,21 @@ def cuda_has_bfloat16(where: torch.device) -> bool:
     if not found:
         say_once(f"{torch.cuda.get_device_name(where)} does not compute in bfloat16: float16 is used instead")
     return found
+
+
+@contextmanager
+def bfloat16_products() -> Iterator[None]:
+    """Within, a CPU rounds the factors of fp32 matrix products to bfloat16; sums stay fp32.
+
+    Exact where the factors are bfloat16 numbers, and then about twice as fast.
+    """
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    usual = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = usual
 
 
 @functools.cache

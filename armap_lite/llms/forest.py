@@ -7,6 +7,7 @@ a pool: the few-shot head of a prompt is read once, and a trajectory that grew b
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from armap_lite.llms.device import bfloat16_products
 from armap_lite.llms.tree import Engine, Logits, Node, Read
 
 
@@ -74,14 +76,14 @@ class ForwardContext:
         self.rows, self.slots, *self.columns = sent.split([len(part) for part in parts])
         self._masks: dict[int | None, list[Tensor]] = {}
 
-    def masks(self, window: int | None, like: Tensor) -> list[Tensor]:
-        """[q, p] of each group, on the device and in the dtype of `like`."""
+    def masks(self, window: int | None, repeat: int, like: Tensor) -> list[Tensor]:
+        """[repeat * q, p] of each group, on the device and in the dtype of `like`."""
         if window not in self._masks:
             lowest = torch.finfo(like.dtype).min
             masks = [group.mask(window) for group in self.groups]
             sent = torch.from_numpy(np.concatenate([mask.ravel() for mask in masks])).clamp(min=lowest).to(like)
             parts = sent.split([mask.size for mask in masks])
-            self._masks[window] = [part.view(mask.shape) for part, mask in zip(parts, masks)]
+            self._masks[window] = [part.view(mask.shape).repeat(repeat, 1) for part, mask in zip(parts, masks)]
         return self._masks[window]
 
     def attend(
@@ -95,14 +97,32 @@ class ForwardContext:
             pool.index_copy_(0, self.slots, new.index_select(0, self.rows))
         out = query.new_zeros(count, heads, value.shape[-1])  # rows of padding stay zero
         kinds = len(key)  # each head of keys serves heads / kinds of the query: their rows stand one below the other
-        for group, columns, mask in zip(self.groups, self.columns, self.masks(window, query)):
+        masks = self.masks(window, heads // kinds, query)
+        for group, columns, mask in zip(self.groups, self.columns, masks):
             rows = slice(group.start, group.start + len(group.paths))
             keys, values = pool.index_select(0, columns).transpose(0, 1).split([size, value.shape[-1]], -1)  # [K, p, _]
-            asked = query[:, rows].reshape(1, kinds, -1, size)  # [1, K, H / K * q, D]
-            mask = mask.repeat(heads // kinds, 1)  # [H / K * q, p]
-            seen = functional.scaled_dot_product_attention(asked, keys[None], values[None], attn_mask=mask, scale=scale)
+            asked = query[:, rows].reshape(kinds, -1, size)  # [K, H / K * q, D]
+            seen = _attend(asked, keys, values, mask, scale)
             out[rows] = seen.reshape(heads, -1, value.shape[-1]).transpose(0, 1)
         return out
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float | None) -> Tensor:
+    """query [K, q, D], keys [K, p, D], values [K, p, V], mask [q, p] -> [K, q, V]."""
+    if query.dtype != torch.bfloat16 or query.device.type != "cpu" or len(mask) < FEW:
+        return functional.scaled_dot_product_attention(
+            query[None], keys[None], values[None], attn_mask=mask, scale=scale
+        )[0]
+    # PyTorch's CPU kernel computes bfloat16 attention at the speed of fp32. Here both products are bfloat16 ones.
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    wide, across = query.float(), keys.transpose(1, 2).float()
+    out = []
+    count = max(16, SCORES // across[:, 0].numel())
+    for some, mine in zip(wide.split(count, 1), mask.split(count)):
+        with bfloat16_products():
+            scores = some @ across  # [K, count, p]
+        out.append(torch.add(mine, scores, alpha=scale).softmax(-1).to(values.dtype) @ values)
+    return torch.cat(out, 1)
 
 
 class RefusedError(ValueError):
@@ -110,7 +130,10 @@ class RefusedError(ValueError):
 
 
 _CONTEXT: ContextVar[ForwardContext] = ContextVar("pass")
-GATHER = 16  # to fetch a token's keys and values costs about as much as attending to it so often: estimated, not tuned
+GATHER = 16  # to fetch a token's keys and values costs about as much as attending to it so often
+BLOCK = 8000  # and so much is an attention block's own cost
+FEW = 96  # rows for which PyTorch's attention is as fast as ours
+SCORES = 2**18  # scores computed at once: they stay in the processor's cache
 EVEN = 64  # on CUDA the rows of a pass are padded to a multiple of it: kernels and memory blocks depend on shapes;
 # the columns are not, because each group has its own number of them
 
@@ -138,6 +161,7 @@ class Forest(Engine):
 
     def __init__(self, model: Any, capacity: int = 16384, pack: int = 512):
         self.pack = pack
+        self.spare = pack // 32
         self.capacity = capacity
         self.pools = Pools(capacity)
         super().__init__(model)
@@ -150,7 +174,11 @@ class Forest(Engine):
         self._tick = 0
 
     def compute(self, wanted: Sequence[Node], read: Read) -> None:
-        todo = dict.fromkeys(sorted(set(wanted), key=Node.tokens))  # neighbours in the tree next to each other
+        tokens: dict[Node, list[int]] = {}
+        for node in wanted:
+            above = tokens.get(node.parent)  # type: ignore[arg-type]
+            tokens[node] = node.tokens() if above is None else [*above, node.token]
+        todo = dict.fromkeys(sorted(tokens, key=tokens.__getitem__))  # neighbours in the tree next to each other
         batch: dict[Node, None] = {}  # what the next pass computes
         needed: set[Node] = set()  # that, and all its ancestors: they have to be in the pool together
 
@@ -214,22 +242,34 @@ class Forest(Engine):
     def _groups(self, batch: list[Node]) -> list[AttentionBlock]:
         """`batch` cut into runs of neighbours that have most of their ancestors in common.
 
-        A run of q tokens that see p others costs q * p to attend and GATHER * p to fetch: a token joins the run before
-        it where that costs less than a run of its own.
+        A run of q tokens that see p tokens in all costs p * (q + GATHER) + BLOCK. The cuts with the least sum are found
+        from left to right. `batch` is in depth-first order, so p of a run is the path of its first token and what each
+        later one adds to the path of the one before it.
         """
-        groups: list[AttentionBlock] = []
-        group = AttentionBlock()
-        for i, node in enumerate(batch):
-            new = _missing(node, group.columns)
-            joined = len(group.columns) + len(new) * (len(group.paths) + 1 + GATHER)
-            if not groups or joined > (node.depth + 1) * (1 + GATHER):
-                group = AttentionBlock(i)
-                groups.append(group)
-                new = _missing(node, group.columns)
-            for up in new:
-                group.columns[up] = len(group.columns)
-                up.used = self._tick
-            group.add(node)
+        seen: set[Node] = set()
+        added = []
+        for node in batch:
+            new = _missing(node, seen)
+            seen.update(new)
+            added.append(len(new))
+        total, depths = np.cumsum(added), np.array([node.depth + 1 for node in batch])
+        best, start = np.zeros(len(batch) + 1), []  # least cost of what is before each token; start of its last run
+        for end in range(len(batch)):
+            columns = depths[: end + 1] + total[end] - total[: end + 1]  # of the runs from each token to this one
+            costs = best[: end + 1] + columns * (end + 1 + GATHER - np.arange(end + 1)) + BLOCK
+            start.append(int(costs.argmin()))
+            best[end + 1] = costs[start[end]]
+        cuts = [len(batch)]
+        while cuts[0]:
+            cuts.insert(0, start[cuts[0] - 1])
+        groups = []
+        for begin, end in itertools.pairwise(cuts):
+            groups.append(AttentionBlock(begin))
+            for node in batch[begin:end]:
+                for up in _missing(node, groups[-1].columns):
+                    groups[-1].columns[up] = len(groups[-1].columns)
+                    up.used = self._tick
+                groups[-1].add(node)
         return groups
 
     def _make_room(self, needed: int) -> None:

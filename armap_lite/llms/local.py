@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ class LocalLM(LanguageModel):
         check_vocabulary(model, tokenizer)
         self.lines = LineTokenizer(tokenizer)
         self.forest = engine(LogitForest, PlainLogits, model, name, capacity, pack)
+        self._before = Node(-1, None)  # below it, by token, what the model said after earlier prompts
         self._trie = functools.lru_cache(256)(build_trie)
         settings = getattr(model, "generation_config", None)
         ends = getattr(settings, "eos_token_id", None)  # chat models have several
@@ -51,6 +53,7 @@ class LocalLM(LanguageModel):
     def reset(self) -> None:
         """Forget every cached prefix."""
         self.forest.clear()
+        self._before = Node(-1, None)
 
     def _prompt(self, ids: Sequence[int]) -> Node:
         return self.forest.add([self.lines.start, *ids])
@@ -74,9 +77,9 @@ class LocalLM(LanguageModel):
             questions = [(leaf, self._trie(tails), texts) for leaf, (_, tails), texts in zip(leaves, split, choices)]
             if n is None:
                 return all_logprobs(self.forest, questions, temperature)
-            return draw(self.forest, questions, n, temperature, seeds or [None] * len(questions))
+            return draw(self.forest, questions, n, temperature, seeds or [None] * len(questions), self._before)
         paths = [
-            [self.forest.add(tail, leaf).path()[leaf.depth + 1 :] for tail in tails]
+            [[*accumulate(tail, Node.child, initial=leaf)][1:] for tail in tails]
             for leaf, (_, tails) in zip(leaves, split)
         ]
         nodes = (node for some in paths for path in some for node in path)

@@ -47,6 +47,7 @@ class LineTokenizer:
             )
         self.start: int = starts[0]
         self._piece = functools.lru_cache(65536)(self._encode)
+        self._line = functools.lru_cache(65536)(lambda text: (*self(text),))
         self._tails = functools.lru_cache(1024)(self._continue)
         fits = all(
             [t for piece in _by_line(text) for t in self._encode(piece)] == [*self._encode(text)] for text in PROBES
@@ -80,8 +81,8 @@ class LineTokenizer:
         """Token ids of `options` after `line`, the prompt's last; None where a token reaches over the border."""
         if not line and any(f"{option}\n"[0].isspace() for option in options):
             return None
-        head = self(line)
-        whole = [self(f"{line}{option}\n") for option in options]
+        head = self._line(line)
+        whole = [self._line(f"{line}{option}\n") for option in options]  # most options were there a step before
         if any(ids[: len(head)] != head for ids in whole):
             return None
-        return tuple(tuple(ids[len(head) :]) for ids in whole)
+        return tuple(ids[len(head) :] for ids in whole)

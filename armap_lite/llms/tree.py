@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from armap_lite.llms import layers
-from armap_lite.llms.device import say_once
+from armap_lite.llms.device import bfloat16_products, say_once
 
 
 class Node:
     """One token and its place in the tree."""
 
-    __slots__ = ("token", "parent", "depth", "children", "slot", "used", "logprob", "value")
+    __slots__ = ("token", "parent", "depth", "children", "slot", "used", "logprob", "logit", "value")
 
     def __init__(self, token: int, parent: Node | None):
         self.token = token
@@ -32,6 +33,7 @@ class Node:
         self.slot = -1  # where its keys and values lie in the pool; -1: not there
         self.used = 0  # the last forward pass that needed it
         self.logprob: float | None = None  # log p(token | ancestors), once its parent's logits were read
+        self.logit: float | None = None  # log p up to a constant that it shares with its siblings
         self.value: float | None = None  # the scalar head's output here (reward models)
 
     def child(self, token: int) -> Node:
@@ -59,6 +61,7 @@ class Engine(ABC):
 
     capacity: int
     pack: int
+    spare = 0  # tokens that a pass may compute on a guess, because they cost less than one more pass
 
     def __init__(self, model: Any):
         self.model = model
@@ -110,8 +113,8 @@ def _label(model: nn.Module) -> str:
 
 
 def check_numbers(model: nn.Module, numbers: Iterable[float]) -> None:
-    """Raise ValueError where one of `numbers` that `model` computed is NaN."""
-    if any(math.isnan(number) for number in numbers):
+    """Raise ValueError where one of `numbers` that `model` computed is NaN or positive infinity."""
+    if any(math.isnan(number) or number == math.inf for number in numbers):
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         ways = " or ".join(f"dtype={kind}" for kind in ("bfloat16", "float32") if kind != dtype)
         raise ValueError(
@@ -139,6 +142,8 @@ class Logits(Engine):
     def __init__(self, model: Any, **options: Any):
         super().__init__(model, **options)
         self._head = model.get_output_embeddings()
+        self._read_only: Tensor | None = None  # the tokens whose logits are read; None: all
+        self._sound = False  # whether all logits of a pass were seen to be numbers
 
     def _call(self, rows: Tensor, inputs: dict[str, Any]) -> Tensor:
         head = self._head
@@ -147,7 +152,15 @@ class Logits(Engine):
         weight, bias = _wide(head)
 
         def forward(hidden: Tensor) -> Tensor:
-            return functional.linear(hidden.flatten(0, -2)[rows].float(), weight, bias)[None]  # [1, N, V]
+            read = hidden.flatten(0, -2)[rows].float()  # [N, H]
+            if self._read_only is None:
+                exact = hidden.dtype == head.weight.dtype == torch.bfloat16 and hidden.device.type == "cpu"
+                with bfloat16_products() if exact else nullcontext():
+                    return functional.linear(read, weight, bias)[None]  # [1, N, V]
+            table = read.new_empty(1, len(read), len(weight))  # as wide as usual: the model may mask tokens by number
+            some = self._read_only
+            table[..., some] = functional.linear(read, weight[some], None if bias is None else bias[some])
+            return table
 
         # In bf16, logits differ from those of an fp32 head by up to .6. The model's own forward calls the head, so its
         # scaling and soft-capping of logits apply. Only the rows that are read are computed.
@@ -176,16 +189,39 @@ class Logits(Engine):
         """Fill in `logprob` of the children of `nodes`."""
 
         def read(asked: list[Node], logits: Tensor) -> None:
-            table = logits.log_softmax(-1)  # [asked, V]
-            index = [(i, c) for i, n in enumerate(asked) for c in n.children.values()]
-            picked = table[[i for i, _ in index], [c.token for _, c in index]].tolist()
-            check_numbers(self.model, picked)
-            for (_, child), value in zip(index, picked):
+            for child, value in self._of_children(asked, logits.log_softmax(-1)):
                 child.logprob = value
 
         wanted = [n for n in nodes if any(c.logprob is None for c in n.children.values())]
         if wanted:
             self.run(wanted, read)
+
+    def fill_logits(self, nodes: Iterable[Node]) -> None:
+        """Fill in `logit` of the children of `nodes`: a small part of the vocabulary, so of the head's work, too."""
+
+        def read(asked: list[Node], logits: Tensor) -> None:
+            if not self._sound:
+                check_numbers(self.model, logits.log_softmax(-1)[:, 0].tolist())
+            for child, value in self._of_children(asked, logits):
+                child.logit = value
+
+        wanted = [n for n in nodes if any(c.logit is None for c in n.children.values())]
+        if wanted:
+            if self._sound:  # the first time all logits are read, so that a damaged head shows
+                tokens = sorted({token for n in wanted for token in n.children})
+                self._read_only = torch.tensor(tokens, device=self.device)
+            try:
+                self.run(wanted, read)
+            finally:
+                self._read_only = None
+            self._sound = True
+
+    def _of_children(self, nodes: list[Node], table: Tensor) -> Iterable[tuple[Node, float]]:
+        """Each child of `nodes`, with its entry in its parent's row of `table` [nodes, V]."""
+        index = [(i, c) for i, n in enumerate(nodes) for c in n.children.values()]
+        picked = table[[i for i, _ in index], [c.token for _, c in index]].tolist()
+        check_numbers(self.model, picked)
+        return [(child, value) for (_, child), value in zip(index, picked)]
 
 
 class Hidden(Engine):

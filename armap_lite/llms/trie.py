@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,78 +16,186 @@ from armap_lite.llms.tree import Logits, Node
 
 
 class TrieNode:
-    """`below`: the tokens that lead on from here; `options`: the numbers of the options that end here."""
+    """The numbers of the `options`, lists of token ids, that begin with the same `depth` tokens."""
 
-    __slots__ = ("below", "options")
+    def __init__(self, options: Sequence[Sequence[int]], numbers: Sequence[int], depth: int = 0):
+        self._options, self._numbers, self._depth = options, numbers, depth
 
-    def __init__(self) -> None:
-        self.below: dict[int, TrieNode] = {}
-        self.options: list[int] = []
+    @property
+    def options(self) -> list[int]:
+        """The numbers of the options that end here."""
+        return [i for i in self._numbers if len(self._options[i]) == self._depth]
+
+    @functools.cached_property  # of a thousand options, walks pass few
+    def below(self) -> dict[int, TrieNode]:
+        """The tokens that lead on from here."""
+        found: dict[int, list[int]] = {}
+        for i in self._numbers:
+            if len(self._options[i]) > self._depth:
+                found.setdefault(self._options[i][self._depth], []).append(i)
+        return {token: TrieNode(self._options, numbers, self._depth + 1) for token, numbers in found.items()}
 
 
 Question = tuple[Node, TrieNode, Sequence[str]]  # the end of a prompt, the trie of its options, and their texts
 
 
-def build_trie(options: Sequence[Sequence[int]]) -> TrieNode:
-    """The trie of `options`, lists of token ids. Raises ValueError where one goes on where another ends."""
-    root, ends = TrieNode(), []
-    for i, tokens in enumerate(options):
-        branch = root
-        for token in tokens:
-            branch = branch.below.setdefault(token, TrieNode())
-        branch.options.append(i)
-        ends.append(branch)
-    if any(end.below for end in ends):
+def build_trie(options: Sequence[tuple[int, ...]]) -> TrieNode:
+    """The trie of `options`, token ids. Raises ValueError where one goes on where another ends."""
+    different = sorted(set(options))
+    if any(longer[: len(one)] == one for one, longer in itertools.pairwise(different)):
         raise ValueError("one choice goes on where another ends: by token, choices have to be single lines")
-    return root
+    return TrieNode(options, range(len(options)))
 
 
 class TrieCursor:
-    """A place in the forest (`node`) and in the trie (`branch`); where only one token leads on, it moves ahead."""
+    """A place in the forest (`node`) and in the trie (`branch`); where only one token leads on, it moves ahead.
 
-    def __init__(self, node: Node, branch: TrieNode):
-        self.node, self.branch, self.logp = node, branch, 0.0
+    `before`: the same place after earlier prompts, with a running mean of the logits that were read there.
+    """
+
+    def __init__(self, node: Node, branch: TrieNode, before: Node):
+        self.node, self.branch, self.before, self.logp = node, branch, before, 0.0
         self._skip_single()
+
+    def _move(self, token: int) -> None:
+        self.node, self.branch, self.before = self.node.child(token), self.branch.below[token], self.before.child(token)
 
     def _skip_single(self) -> None:
         while len(self.branch.below) == 1:
-            [(token, self.branch)] = self.branch.below.items()
-            self.node = self.node.child(token)
+            [token] = self.branch.below
+            self._move(token)
 
-    def draw(self, temperature: float, rng: np.random.Generator) -> None:
-        """Move on by one drawn token; the log-probabilities of the next tokens are known by then."""
+    def after(self, token: int) -> TrieCursor:
+        """A cursor that moved on by `token`."""
+        other = copy.copy(self)
+        other._move(token)
+        other._skip_single()
+        return other
+
+    def children(self) -> list[Node]:
+        """The forest's nodes of the next tokens."""
+        return [self.node.child(token) for token in self.branch.below]
+
+    def draw(self, temperature: float, number: float) -> TrieCursor:
+        """A cursor moved on by the token that the random `number` picks; the next tokens' logits are known by then."""
         logp = next_logprobs(self.node, self.branch, temperature)
-        p = np.exp(logp)
-        pick = int(rng.choice(len(p), p=p / p.sum()))
-        token = list(self.branch.below)[pick]
-        self.node, self.branch, self.logp = self.node.child(token), self.branch.below[token], self.logp + logp[pick]
-        self._skip_single()
+        pick = _pick(logp, number)
+        for child in self.children():
+            mean, new = self.before.child(child.token), child.logit or 0.0
+            mean.logit = new if mean.logit is None else 0.7 * mean.logit + 0.3 * new
+        moved = self.after(list(self.branch.below)[pick])
+        moved.logp += logp[pick]
+        return moved
+
+    def guess(self, temperature: float, number: float) -> Iterator[tuple[int, float]]:
+        """Each next token with a rough probability that `draw` will pick it; none where nothing was read before."""
+        seen = [self.before.child(token).logit for token in self.branch.below]
+        lowest = min((logit for logit in seen if logit is not None), default=None)
+        if lowest is not None:
+            logp = tempered([lowest if logit is None else logit for logit in seen], temperature)
+            chances = 0.5 * np.exp(logp)
+            chances[_pick(logp, number)] += 0.5  # about half of all draws are as they were with the mean
+            yield from zip(self.branch.below, chances.tolist())
+
+
+def _pick(logp: np.ndarray, number: float) -> int:
+    """What `numpy.random.Generator.choice` picks where its random number is `number`."""
+    p = np.exp(logp)
+    rising = (p / p.sum()).cumsum()
+    return int((rising / rising[-1]).searchsorted(number, side="right"))
 
 
 def next_logprobs(node: Node, branch: TrieNode, temperature: float) -> np.ndarray:
     """log p of each token below `branch`, given that one of them comes next."""
     if len(branch.below) < 2:
         return np.zeros(len(branch.below))
-    return tempered([node.child(token).logprob for token in branch.below], temperature)
+    return tempered([node.child(token).logit for token in branch.below], temperature)
+
+
+class Walks:
+    """`n` walks down the trie of one question. At each level, each of them takes one random number, in turn."""
+
+    def __init__(self, prompt: Node, trie: TrieNode, before: Node, n: int, seed: int | None):
+        self.cursors = [TrieCursor(prompt, trie, before) for _ in range(n)]
+        self._rng, self._used = np.random.default_rng(seed), 0
+        self._numbers: list[float] = []
+
+    def _number(self, place: int) -> float:
+        while place >= len(self._numbers):
+            self._numbers.append(self._rng.random())
+        return self._numbers[place]
+
+    @property
+    def live(self) -> list[int]:
+        """The walks that are not at their end."""
+        return [i for i, cursor in enumerate(self.cursors) if cursor.branch.below]
+
+    def advance(self, temperature: float) -> None:
+        """Draw, level by level, until logits are missing."""
+        while live := self.live:
+            if any(child.logit is None for i in live for child in self.cursors[i].children()):
+                return
+            for i in live:
+                self.cursors[i] = self.cursors[i].draw(temperature, self._number(self._used))
+                self._used += 1
+
+    def next(self) -> Iterator[tuple[TrieCursor, list[float]]]:
+        """Each live walk, and the random numbers that it takes next if none of them ends before."""
+        live = self.live
+        for k, i in enumerate(live):
+            yield self.cursors[i], [self._number(self._used + k + level * len(live)) for level in range(LEVELS)]
+
+
+LEVELS = 4  # that are guessed at most
+LIKELY = 0.05  # the least probability of a place that is read on a guess
+
+
+def places(walks: Sequence[Walks], temperature: float, spare: int, deepest: int) -> Iterator[Node]:
+    """The nodes at which walks are, then likely later ones that take `spare` more tokens together, the likeliest first.
+
+    None of the latter has a path of more than `deepest` tokens.
+    """
+    ties = itertools.count()
+    heap = [(-1.0, next(ties), 0, cursor, numbers) for some in walks for cursor, numbers in some.next()]
+    while heap:
+        chance, _, cost, cursor, numbers = heapq.heappop(heap)
+        spare -= cost
+        if spare < 0:
+            return
+        cursor.children()  # so that there are nodes whose logits can be filled in
+        yield cursor.node
+        for token, share in cursor.guess(temperature, numbers[0]) if spare and numbers else ():
+            if chance * share <= -LIKELY:
+                later = cursor.after(token)
+                if later.branch.below and later.node.depth < deepest:
+                    cost = later.node.depth - cursor.node.depth
+                    heapq.heappush(heap, (chance * share, next(ties), cost, later, numbers[1:]))
 
 
 def draw(
-    forest: Logits, questions: Sequence[Question], n: int, temperature: float, seeds: Sequence[int | None]
+    forest: Logits,
+    questions: Sequence[Question],
+    n: int,
+    temperature: float,
+    seeds: Sequence[int | None],
+    before: Node,
 ) -> list[list[Choice]]:
-    """`n` walks down the trie of each question, all at once: one forward pass for each level."""
-    cursors = [[TrieCursor(prompt, trie) for _ in range(n)] for prompt, trie, _ in questions]
-    rngs = [np.random.default_rng(seed) for seed in seeds]
-    while live := [(cursor, rng) for some, rng in zip(cursors, rngs) for cursor in some if cursor.branch.below]:
-        for cursor, _ in live:
-            for token in cursor.branch.below:
-                cursor.node.child(token)
-        forest.fill_logprobs(dict.fromkeys(cursor.node for cursor, _ in live))
-        for cursor, rng in live:
-            cursor.draw(temperature, rng)
+    """`n` walks down the trie of each question, all at once.
+
+    Each forward pass reads the logits where walks are, and on a guess where they are likely to come by: some tokens
+    more cost less than one more pass. The guesses follow `before`, where what was read is kept; the draws do not.
+    """
+    walks = [Walks(prompt, trie, before, n, seed) for (prompt, trie, _), seed in zip(questions, seeds)]
+    deepest = min(forest.capacity, forest.limit or forest.capacity)
+    while any(some.live for some in walks):
+        forest.fill_logits(dict.fromkeys(places(walks, temperature, forest.spare, deepest)))
+        for some in walks:
+            some.advance(temperature)
     out = []
-    for (prompt, _, options), some in zip(questions, cursors):
-        size = prompt.depth + 1 + len({node for cursor in some for node in cursor.node.path()[prompt.depth + 1 :]})
-        ends = [(cursor.branch.options[0], float(cursor.logp)) for cursor in some]
+    for (prompt, _, options), some in zip(questions, walks):
+        cursors = some.cursors
+        size = prompt.depth + 1 + len({node for cursor in cursors for node in cursor.node.path()[prompt.depth + 1 :]})
+        ends = [(cursor.branch.options[0], float(cursor.logp)) for cursor in cursors]
         out.append([Choice(options[i], i, logp, size) for i, logp in ends])
     return out
 
@@ -91,7 +203,7 @@ def draw(
 def all_logprobs(forest: Logits, questions: Sequence[Question], temperature: float) -> list[list[Choice]]:
     """Every option once, in order, with the probability that a walk ends there; equal options share theirs."""
     places = [list(_places(prompt, trie)) for prompt, trie, _ in questions]
-    forest.fill_logprobs(dict.fromkeys(node for some in places for node, trie in some if len(trie.below) > 1))
+    forest.fill_logits(dict.fromkeys(node for some in places for node, trie in some if len(trie.below) > 1))
     out = []
     for (prompt, _, options), some in zip(questions, places):
         logp, found = {prompt: 0.0}, [0.0] * len(options)
