@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -197,14 +198,11 @@ def test_a_pass_is_cut_where_that_costs_least(some):
     batch = [node for node in walk(tree.root) if node.parent]
 
     def cost(parts: list[list]) -> int:
-        return sum(
-            len({up for node in part for up in node.path()}) * (len(part) + forest.GATHER) + forest.BLOCK
-            for part in parts
-        )
+        return sum(len({up for node in part for up in node.path()}) * (len(part) + forest.GATHER) + 5 for part in parts)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forest, "GATHER", 1)
-        patch.setattr(forest, "BLOCK", 5)
+        patch.setitem(forest.BLOCK, "cpu", 5)
         groups = tree._groups(batch)
         parts = [batch[group.start :][: len(group.paths)] for group in groups]
         assert [node for part in parts for node in part] == batch
@@ -217,3 +215,7 @@ def test_a_pass_is_cut_where_that_costs_least(some):
             for start in range(end + 1):
                 least[end + 1] = min(least[end + 1], least[start] + cost([batch[start : end + 1]]))
         assert cost(parts) == least[-1]
+        patch.setattr(forest, "CUTS", 3)
+        coarse = tree._groups(batch)
+        assert len(coarse) <= 3
+        assert [len(group.paths) for group in coarse] == np.diff([*(g.start for g in coarse), len(batch)]).tolist()

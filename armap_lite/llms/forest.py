@@ -131,7 +131,8 @@ class RefusedError(ValueError):
 
 _CONTEXT: ContextVar[ForwardContext] = ContextVar("pass")
 GATHER = 16  # to fetch a token's keys and values costs about as much as attending to it so often
-BLOCK = 8000  # and so much is an attention block's own cost
+BLOCK = {"cpu": 8000, "cuda": 150_000}  # and so much is an attention block's own cost; on CUDA estimated: six kernels
+CUTS = 512  # places at which a pass may be cut, at most
 FEW = 96  # rows for which PyTorch's attention is as fast as ours
 SCORES = 2**18  # scores computed at once: they stay in the processor's cache
 EVEN = 64  # on CUDA the rows of a pass are padded to a multiple of it: kernels and memory blocks depend on shapes;
@@ -253,17 +254,20 @@ class Forest(Engine):
             seen.update(new)
             added.append(len(new))
         total, depths = np.cumsum(added), np.array([node.depth + 1 for node in batch])
-        best, start = np.zeros(len(batch) + 1), []  # least cost of what is before each token; start of its last run
-        for end in range(len(batch)):
-            columns = depths[: end + 1] + total[end] - total[: end + 1]  # of the runs from each token to this one
-            costs = best[: end + 1] + columns * (end + 1 + GATHER - np.arange(end + 1)) + BLOCK
+        block = BLOCK.get(self.device.type, BLOCK["cpu"])
+        bounds = np.array([*range(0, len(batch), 1 + (len(batch) - 1) // CUTS), len(batch)])
+        best, start = np.zeros(len(bounds)), [0]  # least cost of what is before each bound; where its last run begins
+        for i, end in enumerate(bounds[1:], 1):
+            from_ = bounds[:i]
+            columns = depths[from_] + total[end - 1] - total[from_]
+            costs = best[:i] + columns * (end - from_ + GATHER) + block
             start.append(int(costs.argmin()))
-            best[end + 1] = costs[start[end]]
-        cuts = [len(batch)]
+            best[i] = costs[start[i]]
+        cuts = [len(bounds) - 1]
         while cuts[0]:
-            cuts.insert(0, start[cuts[0] - 1])
+            cuts.insert(0, start[cuts[0]])
         groups = []
-        for begin, end in itertools.pairwise(cuts):
+        for begin, end in itertools.pairwise(bounds[cuts].tolist()):
             groups.append(AttentionBlock(begin))
             for node in batch[begin:end]:
                 for up in _missing(node, groups[-1].columns):

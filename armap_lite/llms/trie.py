@@ -6,6 +6,7 @@ import copy
 import functools
 import heapq
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -81,8 +82,9 @@ class TrieCursor:
         logp = next_logprobs(self.node, self.branch, temperature)
         pick = _pick(logp, number)
         for child in self.children():
-            mean, new = self.before.child(child.token), child.logit or 0.0
-            mean.logit = new if mean.logit is None else 0.7 * mean.logit + 0.3 * new
+            mean, new = self.before.child(child.token), child.logit
+            if new is not None and new > -math.inf:
+                mean.logit = new if mean.logit is None else 0.7 * mean.logit + 0.3 * new
         moved = self.after(list(self.branch.below)[pick])
         moved.logp += logp[pick]
         return moved
