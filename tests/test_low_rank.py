@@ -128,6 +128,20 @@ def test_a_run_plans_with_the_shipped_model_and_shows_its_own(
     assert rows["own_best_of_n"]["mean"] == pytest.approx(golds[np.arange(3), own.argmax(1)].mean())
 
 
+def test_a_run_made_with_another_shipped_model_is_not_continued(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trained(backbone, "top:1").save(tmp_path / "one")
+    trained(backbone, "top:2").save(tmp_path / "two")
+    options = {"policy": backbone, "reference": True}
+    monkeypatch.setattr(envs, "reward_model", lambda name: tmp_path / "one")
+    Run("game24", "fast", tmp_path / "run", **options).path("pairs.jsonl").write_text("")
+    Run("game24", "fast", tmp_path / "run", **options)
+    monkeypatch.setattr(envs, "reward_model", lambda name: tmp_path / "two")
+    with pytest.raises(ValueError, match="was made with reference="):
+        Run("game24", "fast", tmp_path / "run", **options)
+
+
 def test_a_reader_s_own_model_or_files_are_not_judged_by_the_shipped_one(backbone: str, tmp_path: Path):
     spec = str(tmp_path / "mine")
     trained(backbone, "top:1").save(tmp_path / "mine")

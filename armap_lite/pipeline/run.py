@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import sys
 from collections import Counter
@@ -81,6 +82,10 @@ class Run:
         configuration |= {f.name: getattr(self.settings, f.name) for f in dataclasses.fields(settings)}
         del configuration["engine"]  # results do not depend on it
         configuration["reward_options"] = " ".join(spec.meaning(self.reward_options))
+        if self._shipped:  # another version of the kit may ship another one
+            configuration["reference"] = hashlib.sha256(
+                (self._shipped / "weights.safetensors").read_bytes()
+            ).hexdigest()
         self.files.claim(configuration, {**vars(profiles.Profile()), "reward_options": ""})
 
     def __getstate__(self) -> dict[str, Any]:
@@ -126,11 +131,12 @@ class Run:
     @functools.cached_property
     def reference(self) -> Any:
         """The reward model that the kit ships for this world; None where there is none, or the profile has its own."""
-        shipped = envs.reward_model(self.name)
+        return reward.load(self._shipped, **self.settings.engine) if self._shipped else None
+
+    @property
+    def _shipped(self) -> Path | None:
         own_files = envs.PATH_OPTIONS & self.settings.env_options.keys()  # it was trained on those of the kit
-        if shipped is None or not self.settings.reference or own_files:
-            return None
-        return reward.load(shipped, **self.settings.engine)
+        return envs.reward_model(self.name) if self.settings.reference and not own_files else None
 
     @functools.cached_property
     def own_reward(self) -> Any:
