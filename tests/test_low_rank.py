@@ -84,7 +84,9 @@ def test_a_half_that_is_missing_is_one_error(backbone: str, tmp_path: Path):
 
 def test_the_command_writes_a_model_and_its_card(backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     trained(backbone, "top:2").save(tmp_path / "game24/reward_model")
-    (tmp_path / "game24/run.json").write_text('{"env": "\'game24\'", "profile": "\'laptop\'", "seed": "3"}')
+    (tmp_path / "game24/run.json").write_text(
+        '{"env": "\'game24\'", "profile": "\'laptop\'", "seed": "3"}', encoding="utf-8"
+    )
     source, out = str(tmp_path / "game24/reward_model"), tmp_path / "out"
     assert main(["export", source, str(out), "--low-rank", "2"]) == 0
     card = (out / "README.md").read_text(encoding="utf-8")
@@ -135,7 +137,7 @@ def test_a_run_made_with_another_shipped_model_is_not_continued(
     trained(backbone, "top:2").save(tmp_path / "two")
     options = {"policy": backbone, "reference": True}
     monkeypatch.setattr(envs, "reward_model", lambda name: tmp_path / "one")
-    Run("game24", "fast", tmp_path / "run", **options).path("pairs.jsonl").write_text("")
+    Run("game24", "fast", tmp_path / "run", **options).path("pairs.jsonl").write_text("", encoding="utf-8")
     Run("game24", "fast", tmp_path / "run", **options)
     monkeypatch.setattr(envs, "reward_model", lambda name: tmp_path / "two")
     with pytest.raises(ValueError, match="was made with reference="):

@@ -117,7 +117,7 @@ def main() -> None:
                 env=os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": str(options.threads)},
                 stdout=subprocess.PIPE,
                 check=True,
-                text=True,
+                encoding="utf-8",
             )
             found[side].append(json.loads(run.stdout.splitlines()[-1]))
     first = {side: [run.pop("first") for run in runs] for side, runs in found.items()}
