@@ -216,7 +216,7 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             "reference": True,
             "dev_tasks": 4,
             "test_tasks": 60,
-            "planners": _planners(5, 2, 1.0, 1.0, _SAMPLED_MCTS),
+            "planners": _planners(8, 2, 1.0, 1.0, _SAMPLED_MCTS),
         },
         "laptop": {
             "reward": _SHORT,
