@@ -43,7 +43,7 @@ STYLE: dict[Any, Any] = {
 }
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
-ENOUGH = 100  # fewer tasks or pairs are no sample to conclude from, and titles say so
+ENOUGH = 60  # fewer tasks or pairs are no sample to conclude from, and titles say so
 LEVELS = 4  # of a tree are drawn, so that labels can be read
 Point = tuple[float, float]
 TEXT_OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
