@@ -258,7 +258,7 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             "reference": True,
             "dev_tasks": 6,
             "test_tasks": 60,
-            "planners": _planners(6, 2, 1.0, 1.0, _SAMPLED_MCTS),
+            "planners": _planners(8, 2, 1.0, 1.0, _SAMPLED_MCTS),
         },
         "laptop": {
             "reward": _SHORT_WITH_PICTURES,
