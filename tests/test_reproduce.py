@@ -315,7 +315,7 @@ def test_a_parameter_that_no_cell_names_is_an_error(notebooks: Path, tmp_path: P
 
 @pytest.mark.parametrize("notebook", sorted(reproduce.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")), ids=lambda path: path.stem)
 def test_each_notebook_says_how_long_it_takes(notebook: Path):
-    assert 1 <= (reproduce.stated_minutes(notebook) or 0) <= 5
+    assert 1 <= (reproduce.stated_minutes(notebook) or 0) <= 15
     assert (reproduce.stated_minutes(notebook, alone=True) or 0) >= reproduce.stated_minutes(notebook)
 
 
