@@ -48,6 +48,8 @@ install: .venv/installed
 reproduce: .venv/installed
 	$(BIN)/python -m armap_lite reproduce --profile $(PROFILE) --out $(call arg,$(OUT)) --seed $(SEED)$(if $(ENV), --env $(ENV))$(MODELS)
 
+# A process of pytest for each core, so one thread in each.
+test: export OMP_NUM_THREADS := 1
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -124,7 +124,7 @@ def test_a_run_plans_with_the_shipped_model_and_shows_its_own(
         reward.load(tmp_path / "shipped").score(texts, walks), abs=1e-3
     )
     rows = {row["planner"]: row for row in result["rows"]}
-    assert rows["own_best_of_n"]["reward_model"] == backbone and "reference" in rows["best_of_n"]["reward_model"]
+    assert rows["own_best_of_n"]["reward_model"] == backbone and rows["best_of_n"]["reward_model"].endswith(", shipped")
     own = reward.load(run.path("reward_model")).score(texts, walks).reshape(3, 4)
     golds = np.array([result["golds"][plan.id] for plan in plans if plan.planner == "best_of_n"])
     assert rows["own_best_of_n"]["mean"] == pytest.approx(golds[np.arange(3), own.argmax(1)].mean())

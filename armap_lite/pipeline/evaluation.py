@@ -45,7 +45,7 @@ def evaluate_run(
         split=", ".join([settings.split, *own_files]) + (f", {n} of {all_tasks}" if n < all_tasks else ""),
         metric=env.metric,
         policy=spec.label(settings.policy),
-        reward_model=f"reference, on {run.reference.network.config.backbone}" if run.reference else backbone,
+        reward_model=f"{run.reference.network.config.backbone}, shipped" if run.reference else backbone,
         own=own,
         own_model=backbone,
         profile=run.profile,
