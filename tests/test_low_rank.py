@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def test_a_run_plans_with_the_shipped_model_and_shows_its_own(
     config = reward.RewardConfig(backbone=backbone, num_layers=1, trainable="top:1")
     options = {"policy": backbone, "planners": search, **sizes, "reference": True}
     run = Run("game24", "fast", tmp_path / "run", **options)
-    run.settings = run.settings.__class__(**{**vars(run.settings), "reward": config})
+    run.settings = dataclasses.replace(run.settings, reward=config)
     with contextlib.closing(run.env):
         result = asyncio.run(run.evaluate())
         plans = asyncio.run(run.plans())
@@ -148,7 +149,12 @@ def test_a_reader_s_own_model_or_files_are_not_judged_by_the_shipped_one(backbon
     spec = str(tmp_path / "mine")
     trained(backbone, "top:1").save(tmp_path / "mine")
     assert Run("game24", "fast", tmp_path / "one", policy=backbone, reward=spec, reference=True).reference is None
-    assert Run("game24", "fast", tmp_path / "two", policy=backbone, reference=False).reference is None
+    assert Run("game24", "fast", tmp_path / "two", policy=backbone, data_llm=backbone, reference=True).reference is None
+    file = tmp_path / "puzzles.csv"
+    file.write_text("Puzzles\n1 1 4 6\n", encoding="utf-8")
+    options = {"env_options": {"puzzles": str(file)}, "reference": True}
+    assert Run("game24", "fast", tmp_path / "three", policy=backbone, **options).reference is None
+    assert Run("game24", "fast", tmp_path / "four", policy=backbone, reference=False).reference is None
 
 
 SHIPPED = sorted(name for name in envs.ENVIRONMENTS if envs.reward_model(name))

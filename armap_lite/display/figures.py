@@ -43,7 +43,7 @@ STYLE: dict[Any, Any] = {
 }
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
-ENOUGH = 60  # fewer tasks or pairs are no sample to conclude from, and titles say so
+ENOUGH = {"tasks": 60}  # fewer (of anything else, 100) are no sample to conclude from, and titles say so
 LEVELS = 4  # of a tree are drawn, so that labels can be read
 Point = tuple[float, float]
 TEXT_OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
@@ -102,7 +102,7 @@ def panels(width: float, height: float, rows: int = 1, columns: int = 1, **grid:
 
 def sample_size(n: int, unit: str = "tasks") -> str:
     """`n` and its unit for a title, with a warning if it is too small for a conclusion."""
-    return f"{n:,} {unit}{'' if n >= ENOUGH else ', too few to conclude'}"
+    return f"{n:,} {unit}{'' if n >= ENOUGH.get(unit, 100) else ', too few to conclude'}"
 
 
 def note(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float] = (0, 0), **style: Any) -> None:
@@ -196,7 +196,7 @@ def gap_message(floor: float, picked: float, ceiling: float, tasks: int) -> str:
         return "no gap to close"
     if gap < 0:
         return f"the choice ({picked:.3f}) is worse than a random pick ({floor:.3f})"
-    if tasks < ENOUGH:
+    if tasks < ENOUGH["tasks"]:
         return f"chosen {picked:.3f}, between random {floor:.3f} and best {ceiling:.3f}"
     return f"{gap:.0%} of the gap from floor to ceiling closed"
 

@@ -63,8 +63,7 @@ class Run:
         self.reward_options: dict[str, Any] = {}  # how the reward model is loaded
         if reward is not None:
             reward, self.reward_options = spec.check(reward, reward=True)
-            chosen = dataclasses.replace(settings.reward, backbone=reward)
-            settings = dataclasses.replace(settings, reward=chosen, reference=False)
+            settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
         options = {**settings.env_options, **envs.user_options(env)}
         envs.check_options(env, options)
         planners.check(settings.planners)
@@ -73,6 +72,9 @@ class Run:
         for model in (policy, data_llm):
             if model is not None:
                 spec.check(model)
+        # A reader's own files, instructions or reward model are not judged by the model that the kit ships.
+        own = envs.PATH_OPTIONS & options.keys() or reward is not None or data_llm is not None
+        settings = dataclasses.replace(settings, reference=settings.reference and not own)
         self.settings = dataclasses.replace(settings, policy=policy, data_llm=data_llm, env_options=options)
         self.name, self.profile, self.seed = env, profile, seed
         self.files = RunDir(Path(run_dir or f"runs/{profile}") / env)
@@ -135,8 +137,7 @@ class Run:
 
     @property
     def _shipped(self) -> Path | None:
-        own_files = envs.PATH_OPTIONS & self.settings.env_options.keys()  # it was trained on those of the kit
-        return envs.reward_model(self.name) if self.settings.reference and not own_files else None
+        return envs.reward_model(self.name) if self.settings.reference else None
 
     @functools.cached_property
     def own_reward(self) -> Any:
