@@ -26,12 +26,13 @@ from transformers import (
 )
 
 from armap_lite import reward
+from armap_lite.exchange import finished
 from armap_lite.llms import device
+from armap_lite.llms.memory import SHARE, activation_bytes, fit_batch, fit_to_gpu, model_bytes
 from armap_lite.pipeline import profiles, run
-from armap_lite.reward import finished, model
+from armap_lite.reward import model
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 from armap_lite.reward.data import PairDataModule, pad
-from armap_lite.reward.memory import SHARE, activation_bytes, fit_batch, fit_to_gpu, model_bytes
 from armap_lite.reward.model import RewardNetwork, build
 
 TOOLS = Path(__file__).parents[2] / "shared/tools/gpu"
@@ -105,7 +106,7 @@ def test_the_dtype_that_is_asked_for_is_kept(tmp_path, monkeypatch: pytest.Monke
 
 def test_a_small_card_takes_more_passes_and_that_is_said(card, capsys: pytest.CaptureFixture):
     network, _ = tiny_network(0, trainable="all")
-    each = activation_bytes(2, 32, network.config, CONFIG)
+    each = activation_bytes(2, 32, network.config.trainable, CONFIG.gradient_checkpointing)
     whole = TrainingConfig(batch_size=12, accumulate_grad_batches=2)
     card("one", (9, 0), (model_bytes(network) + 2 * 5 * 128 * each / SHARE) / 1e9)  # room for five pairs
     fitted = fit_to_gpu(whole, network, 100)  # padded to 128
@@ -129,24 +130,20 @@ def test_a_batch_is_split_no_further_than_it_has_to_be(size: int, accumulate: in
 
 
 def test_the_estimate_is_what_was_measured_and_profile_gpu_fits_80_gb_in_every_world():
-    whole = RewardConfig(num_layers=None, trainable="all")
-    assert activation_bytes(*SMOL, whole, TrainingConfig()) == pytest.approx(1.18e6, rel=0.01)
+    assert activation_bytes(*SMOL, "all") == pytest.approx(1.18e6, rel=0.01)
     for env, longest in {"game24": 128, "scienceworld": 1024, "webshop": 1024}.items():
         settings = profiles.get("gpu", env)
         assert longest <= settings.reward.max_tokens
-        each = activation_bytes(*SMOL, settings.reward, settings.training)
+        each = activation_bytes(*SMOL, settings.reward.trainable, settings.training.gradient_checkpointing)
         assert fit_batch(settings.training, longest, each, int(75e9)) == settings.training
         assert settings.training.batch_size * settings.training.accumulate_grad_batches == 64
 
 
 def test_frozen_layers_and_checkpointing_keep_less():
-    full = activation_bytes(30, 576, RewardConfig(trainable="all"), TrainingConfig())
-    assert activation_bytes(30, 576, RewardConfig(trainable="lora:8"), TrainingConfig()) == full
-    assert activation_bytes(30, 576, RewardConfig(trainable="top:6"), TrainingConfig()) == full // 5
-    assert (
-        activation_bytes(30, 576, RewardConfig(trainable="all"), TrainingConfig(gradient_checkpointing=True))
-        < full / 10
-    )
+    full = activation_bytes(*SMOL, "all")
+    assert activation_bytes(*SMOL, "lora:8") == full
+    assert activation_bytes(*SMOL, "top:6") == full // 5
+    assert activation_bytes(*SMOL, "all", gradient_checkpointing=True) < full / 10
 
 
 def test_batches_for_a_gpu_have_lengths_in_multiples_of_64_and_come_from_workers():

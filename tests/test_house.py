@@ -18,7 +18,12 @@ CONTRACTS = ("envs.base", "envs.hindsight", "llms.base")
 FOUNDATION = ("trajectory", "storage", "rng", *CONTRACTS)
 # In the order of the data: each may import those before it.
 STAGES = ("batching", "episode", "agent", "changes", "collect", "synthesize", "planners", "control")
-ENGINE = ("llms.forest", "llms.tree", "llms.plain", "llms.layers", "llms.tokens", "llms.device")
+ENGINE = (
+    *("llms.forest", "llms.tree", "llms.plain", "llms.layers", "llms.tokens", "llms.device"),
+    *("llms.prefixes", "llms.memory"),  # of training
+)
+# Reward models that others trained or that the kit ships: `reward.load` reads them.
+FOREIGN = ("exchange.finished", "exchange.low_rank")
 EVERYTHING = tuple(name.partition(".")[0] for name in MODULES)
 # Module or folder: what it may import besides itself.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -26,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "envs": ("trajectory", "storage", "rng"),
     "llms": ("storage", "rng"),
     "vision": ("trajectory", "llms.tokens", "storage"),
-    "reward": ("trajectory", *ENGINE, "vision", "storage"),
+    "reward": ("trajectory", *ENGINE, "vision", "storage", *FOREIGN),
     **{stage: (*FOUNDATION, *STAGES[:i]) for i, stage in enumerate(STAGES)},
     "statistics": (*FOUNDATION, *STAGES),
     "evaluate": (*FOUNDATION, *STAGES, "statistics"),

@@ -16,11 +16,11 @@ from tiny import seeded, tiny_config, tiny_network
 from torch import nn
 from transformers import LlamaModel, MistralConfig, MistralModel
 
-from armap_lite.reward import prefixes
+from armap_lite.llms import prefixes
+from armap_lite.llms.prefixes import PrefixTrees, SharedForward, num_frozen, shared_forward
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import PairDataModule
 from armap_lite.reward.model import RewardNetwork
-from armap_lite.reward.prefixes import PrefixTrees, SharedForward, num_frozen, shared_forward
 from armap_lite.reward.training import pairwise_loss, train
 
 KINDS = {"top:1": 2, "top:2": 1, "lora:4": 0, "all": 0}  # of 3 layers, and how many of them are frozen

@@ -136,14 +136,14 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def trained(backbone: str, kind: str) -> RewardNetwork:
     """A network all of whose learned tensors differ from those it was built with."""
-    network, _ = build(RewardConfig(backbone=backbone, num_layers=2, trainable=kind), "cpu")
 
-    def move() -> None:
+    def make() -> RewardNetwork:
+        network, _ = build(RewardConfig(backbone=backbone, num_layers=2, trainable=kind), "cpu")
         for tensor in network.learned().values():
             tensor.add_(torch.randn_like(tensor), alpha=0.05)
+        return network
 
-    seeded(1, move)
-    return network
+    return seeded(1, make)
 
 
 @pytest.mark.parametrize("kind", KINDS)

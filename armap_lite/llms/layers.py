@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -96,6 +97,12 @@ def check_vocabulary(model: Any, tokenizer: Any) -> None:
             f"the tokenizer has {needs} tokens, but {type(model).__name__} has embeddings for {has} only: they do not "
             "belong together; give the folder with the model's own tokenizer"
         )
+
+
+def score(head: Any, states: Tensor) -> Tensor:
+    """The scalar `head` of a reward model applied to hidden `states` [B, H] -> [B], in fp32."""
+    with torch.autocast(states.device.type, enabled=False):  # two rewards may differ by less than bf16 resolves
+        return head(states.float())[:, 0]  # [B]
 
 
 def kinds(model: Any) -> int | None:

@@ -123,9 +123,8 @@ def _assets(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from armap_lite.exchange import card
+    from armap_lite.exchange import card, low_rank
     from armap_lite.exchange.export import export
-    from armap_lite.reward import low_rank
 
     if options.low_rank is not None:
         low_rank.shrink(options.model, options.out, options.low_rank)

@@ -17,7 +17,7 @@ def is_finished(spec: str) -> bool:
     """Whether `spec` is a reward model that needs no training: a folder that `training.train` wrote, or a
     sequence-classification model (a folder or a Hugging Face id). Raises OSError where a hub id cannot be looked up.
     """
-    from armap_lite.reward.finished import is_classifier
+    from armap_lite.exchange.finished import is_classifier
 
     return (Path(spec).expanduser() / "reward.json").is_file() or is_classifier(spec)
 
@@ -28,7 +28,7 @@ def load(path: Path | str, device: str = "auto", dtype: str = "auto", **options:
     `device`: see `device.pick`; `dtype`: see `model.load_to`; `options`: `capacity` and `pack`, as in `LocalLM`.
     Raises FileNotFoundError where `path` holds no reward model, OSError where a hub id cannot be looked up.
     """
-    from armap_lite.reward import finished
+    from armap_lite.exchange import finished
     from armap_lite.reward.model import build
     from armap_lite.reward.scorer import RewardModel
     from armap_lite.storage.assets import AssetError

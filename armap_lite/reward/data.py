@@ -14,12 +14,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from armap_lite.llms.memory import CUDA_MULTIPLE
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair
 from armap_lite.vision.pictures import Pictures, encode
 
 Tokens = tuple[list[int], list[int]]  # chosen, rejected
-CUDA_MULTIPLE = 64  # of a batch's length on a GPU
 
 
 class PairDataModule(L.LightningDataModule):

@@ -23,9 +23,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from armap_lite import vision
+from armap_lite.exchange import low_rank
 from armap_lite.llms import layers
 from armap_lite.llms.device import pick, say_once
-from armap_lite.reward import low_rank
 from armap_lite.reward.config import RewardConfig
 from armap_lite.storage.assets import pretrained, resolve_model
 from armap_lite.vision.pictures import PictureEmbedding, Pictures, Tower
@@ -143,13 +143,7 @@ def write(path: Path, learned: dict[str, Tensor], config: RewardConfig) -> None:
 
 def at_end(head: Any, states: Tensor, attention_mask: Tensor) -> Tensor:
     """`head` applied to the hidden `states` [B, T, H] at the last attended token of each row -> [B], in fp32."""
-    return score(head, states[torch.arange(len(states), device=states.device), last_attended(attention_mask)])
-
-
-def score(head: Any, states: Tensor) -> Tensor:
-    """`head` applied to hidden `states` [B, H] -> [B], in fp32."""
-    with torch.autocast(states.device.type, enabled=False):  # two rewards may differ by less than bf16 resolves
-        return head(states.float())[:, 0]  # [B]
+    return layers.score(head, states[torch.arange(len(states), device=states.device), last_attended(attention_mask)])
 
 
 def last_attended(attention_mask: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from armap_lite.exchange.finished import FinishedNetwork
 from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import Forest
 from armap_lite.llms.plain import BothSidesError, Plain, engine
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.llms.tree import Hidden, check_numbers
-from armap_lite.reward.finished import FinishedNetwork
 from armap_lite.reward.model import RewardNetwork
 from armap_lite.trajectory import Trajectory
 from armap_lite.vision.pictures import encode

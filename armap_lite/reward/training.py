@@ -28,12 +28,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from armap_lite.llms.device import pick
+from armap_lite.llms.memory import fit_to_gpu
+from armap_lite.llms.prefixes import SharedForward, shared_forward
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward.config import RewardConfig, TrainingConfig, current_names, read_json, same_source, trained_on
 from armap_lite.reward.data import PairDataModule, split_by_task
-from armap_lite.reward.memory import fit_to_gpu
 from armap_lite.reward.model import RewardNetwork, build
-from armap_lite.reward.prefixes import SharedForward, shared_forward
 from armap_lite.storage import folders
 from armap_lite.storage.store import caption, write_atomic
 from armap_lite.trajectory import PreferencePair

@@ -48,10 +48,10 @@ from armap_lite import collect, envs, synthesize
 from armap_lite.agent import Agent
 from armap_lite.exchange import preferences
 from armap_lite.llms.device import pick
+from armap_lite.llms.prefixes import SharedForward
 from armap_lite.pipeline import profiles
 from armap_lite.reward.data import PairDataModule, Tokens, collate
 from armap_lite.reward.model import RewardNetwork, build
-from armap_lite.reward.prefixes import SharedForward
 from armap_lite.reward.training import RewardModule
 from armap_lite.trajectory import PreferencePair
 

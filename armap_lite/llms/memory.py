@@ -16,19 +16,21 @@ import torch
 from torch import nn
 
 from armap_lite.llms.device import cuda_has_bfloat16, without_cudnn_attention
-from armap_lite.reward.config import RewardConfig, TrainingConfig
-from armap_lite.reward.data import CUDA_MULTIPLE
 
+CUDA_MULTIPLE = 64  # of the length of a training batch on a GPU, so that few shapes occur
 BYTES = 68  # of activations, for each layer and hidden unit of a padded token
 CHECKPOINT_BYTES = 4  # of a layer's kept input, for each hidden unit, with gradient checkpointing
 SHARE = 0.8  # of the free memory that activations may take; the rest is for workspaces and fragmentation
 
 
-def activation_bytes(layers: int, hidden: int, reward: RewardConfig, training: TrainingConfig) -> int:
-    """Bytes kept for the backward pass for each padded token, of a backbone of `layers` layers of `hidden` units."""
-    kind, _, number = reward.trainable.partition(":")
+def activation_bytes(layers: int, hidden: int, trainable: str, gradient_checkpointing: bool = False) -> int:
+    """Bytes kept for the backward pass for each padded token, of a backbone of `layers` layers of `hidden` units.
+
+    `trainable`: as in `RewardConfig`.
+    """
+    kind, _, number = trainable.partition(":")
     learning = min(int(number), layers) if kind == "top" else layers  # frozen layers below those that learn keep none
-    if training.gradient_checkpointing:
+    if gradient_checkpointing:
         return hidden * (CHECKPOINT_BYTES * learning + BYTES)
     return hidden * BYTES * learning
 
@@ -38,10 +40,11 @@ def model_bytes(network: nn.Module) -> int:
     return sum(4 * p.numel() * (4 if p.requires_grad else 1) for p in network.parameters())
 
 
-def fit_batch(training: TrainingConfig, tokens: int, token_bytes: int, free: int) -> TrainingConfig:
+def fit_batch(training: Any, tokens: int, token_bytes: int, free: int) -> Any:
     """`training` with fewer pairs in a pass and more passes in a step, as far as `free` bytes demand it.
 
-    `tokens`: padded tokens of the longest side of a pair. The pairs in a step of the optimiser stay the same.
+    `training`: a `TrainingConfig`; `tokens`: padded tokens of the longest side of a pair. The pairs in a step of the
+    optimiser stay the same.
     """
     for parts in range(1, training.batch_size + 1):
         size, left_over = divmod(training.batch_size, parts)
@@ -50,17 +53,20 @@ def fit_batch(training: TrainingConfig, tokens: int, token_bytes: int, free: int
     return replace(training, batch_size=size, accumulate_grad_batches=training.accumulate_grad_batches * parts)
 
 
-def fit_to_gpu(training: TrainingConfig, network: Any, longest: int) -> TrainingConfig:
+def fit_to_gpu(training: Any, network: Any, longest: int) -> Any:
     """`training` as this process's GPU can do it: float16 where it has no bfloat16, batches that fit into its memory.
 
-    `longest`: tokens of the longest side of a pair. A smaller batch is reported on stderr.
+    `training`: a `TrainingConfig`; `longest`: tokens of the longest side of a pair. A smaller batch is reported on
+    stderr.
     """
     without_cudnn_attention()
     where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     if training.precision.startswith("bf16") and not cuda_has_bfloat16(where):
         training = replace(training, precision="16-mixed")
     text = network.backbone.config.get_text_config()
-    each = activation_bytes(text.num_hidden_layers, text.hidden_size, network.config, training)
+    each = activation_bytes(
+        text.num_hidden_layers, text.hidden_size, network.config.trainable, training.gradient_checkpointing
+    )
     free = torch.cuda.mem_get_info(where)[0] - model_bytes(network)
     padded = -(-longest // CUDA_MULTIPLE) * CUDA_MULTIPLE
     fitted = fit_batch(training, padded, each, free)

@@ -22,7 +22,6 @@ from transformers import AttentionInterface
 from armap_lite.llms import layers
 from armap_lite.llms.device import say_once
 from armap_lite.llms.plain import length_matters
-from armap_lite.reward.model import RewardNetwork, score
 
 KEPT_BYTES = 2**30  # of hidden states of frozen layers; if all texts need more, those layers are computed each time
 JOIN = 512  # attending to so many tokens costs about as much as the rest of a layer for one token; estimated
@@ -114,10 +113,13 @@ AttentionInterface.register("prefix_trees", attention)
 
 
 class SharedForward:
-    """`forward` of a `RewardNetwork` for batches of known texts on a CPU: the same rewards [B], and gradients."""
+    """`forward` of a reward network for batches of known texts on a CPU: the same rewards [B], and gradients."""
 
-    def __init__(self, network: RewardNetwork, *parts: Iterable[Text], kept_bytes: int = KEPT_BYTES):
-        """`parts` of the texts, as in `PrefixTrees`; `kept_bytes`: what hidden states of frozen layers may take."""
+    def __init__(self, network: Any, *parts: Iterable[Text], kept_bytes: int = KEPT_BYTES):
+        """`network`: a module with a `backbone` and a scalar `head`, such as `reward.model.RewardNetwork`.
+
+        `parts` of the texts: as in `PrefixTrees`; `kept_bytes`: what hidden states of frozen layers may take.
+        """
         self.network, self.trees = network, PrefixTrees(*parts)
         parent, name = layers.find(network.backbone) or (network, "")
         self.layers = list(getattr(parent, name))
@@ -140,7 +142,7 @@ class SharedForward:
             for name in ROWWISE:
                 stack.enter_context(only_at(ends, self.layers[-1], name))
             states = self._run(batch)  # [1, N, H]
-        return score(self.network.head, states[0, ends])[row]  # [B]
+        return layers.score(self.network.head, states[0, ends])[row]  # [B]
 
     def _run(self, batch: Batch) -> Tensor:
         """The backbone's last hidden states [1, N, H]."""
@@ -220,7 +222,7 @@ def only_at(places: Tensor, layer: nn.Module, name: str) -> Iterator[None]:
         yield
 
 
-def shared_forward(network: RewardNetwork, *parts: Iterable[Text]) -> SharedForward | None:
+def shared_forward(network: Any, *parts: Iterable[Text]) -> SharedForward | None:
     """A `SharedForward` where it gives the network's own rewards, tried on a small batch; else None, and a line."""
     backbone: Any = network.backbone
     config = backbone.config.get_text_config()
