@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from armap_lite.envs.hindsight import Assessment, Goal, Hindsight, LLMHindsight
 from armap_lite.episode import Episode
 from armap_lite.llms.base import LanguageModel
 from armap_lite.rng import derive_seed
-from armap_lite.storage.store import has_ids, read_jsonl, write_atomic
+from armap_lite.storage.store import has_ids, read_jsonl
 from armap_lite.trajectory import PreferencePair, Trajectory
 
 BLIND = {True: "blind check passed", False: "blind check wrong", None: "blind check undecided"}
@@ -343,17 +342,3 @@ def summary(path: Path) -> Counter[str]:
             counts["texts rejected"] += line["contradicted"]
             counts["chosen: an attempt continued"] += line.get("made", False)
     return counts
-
-
-def to_parquet(pairs: Sequence[PreferencePair], path: Path) -> None:
-    """The pairs as a table; `chosen` and `rejected` are JSON text, the rest as in `PreferencePair`.
-
-    A file that holds exactly these pairs is left alone.
-    """
-    import pandas as pd
-
-    rows = [pair.to_json() for pair in pairs]
-    table = pd.DataFrame([row | {side: json.dumps(row[side]) for side in ("chosen", "rejected")} for row in rows])
-    data = table.to_parquet(index=False)
-    if not path.is_file() or path.read_bytes() != data:
-        write_atomic(path, data)

@@ -15,12 +15,13 @@ from test_choose import brute_force, logprobs, token_by_token
 from tiny import puzzle, seeded, tiny_tokenizer
 from transformers import BertModel
 
+from armap_lite.llms.device import load_to
 from armap_lite.llms.forest import Forest, LogitForest
 from armap_lite.llms.local import LocalLM
 from armap_lite.llms.plain import Plain
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import pad
-from armap_lite.reward.model import RewardNetwork, load_to
+from armap_lite.reward.model import RewardNetwork
 from armap_lite.reward.scorer import RewardModel
 from armap_lite.trajectory import Step, Trajectory
 

@@ -16,6 +16,7 @@ from datasets import Dataset
 from tiny import cuts, tiny_folder, train_here
 
 from armap_lite import collect, envs, planners, synthesize
+from armap_lite.exchange import preferences
 from armap_lite.pipeline import training_process
 from armap_lite.pipeline.run import Run
 from armap_lite.reward import TrainingConfig
@@ -104,7 +105,7 @@ def test_the_table_holds_the_pairs_of_the_file_beside_it(how: str, whole: Path, 
         elif how == "torn":
             table.write_bytes(table.read_bytes()[:-100])
         elif how == "older":
-            synthesize.to_parquet(pairs[:-1], table)
+            preferences.to_parquet(pairs[:-1], table)
         else:
             rows = [{"id": p.id, "instruction": "another"} for p in pairs]
             Dataset.from_list(rows).to_parquet(str(table))

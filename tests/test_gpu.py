@@ -79,7 +79,7 @@ def test_a_reward_model_has_its_dtype_before_it_is_moved(card, stored, tmp_path,
     moved = []
     monkeypatch.setattr(RewardNetwork, "to", lambda net, where: moved.append((where.type, net.backbone.dtype)) or net)
     for dtype, large in (("auto", 0), ("auto", 10**9), ("float32", 0), ("float16", 0)):
-        monkeypatch.setattr("armap_lite.reward.model.LARGE", large)
+        monkeypatch.setattr("armap_lite.llms.device.LARGE", large)
         build(config, "cuda", dtype)
     dtypes = [torch.bfloat16, torch.float32, torch.float32, torch.float16]
     assert moved == [("cuda", dtype) for dtype in dtypes]

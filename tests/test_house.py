@@ -27,7 +27,8 @@ FOREIGN = ("exchange.finished", "exchange.low_rank")
 EVERYTHING = tuple(name.partition(".")[0] for name in MODULES)
 # Module or folder: what it may import besides itself.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("__init__", "trajectory", "rng", "storage"), ()),
+    **dict.fromkeys(("__init__", "rng", "storage"), ()),
+    "trajectory": ("storage",),
     "envs": ("trajectory", "storage", "rng"),
     "llms": ("storage", "rng"),
     "vision": ("trajectory", "llms.tokens", "storage"),

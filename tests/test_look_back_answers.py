@@ -17,7 +17,8 @@ from tiny import ScriptedLM
 from armap_lite import envs
 from armap_lite.batching import Batcher
 from armap_lite.envs import prompts
-from armap_lite.envs.hindsight import LLMHindsight, read_answer
+from armap_lite.envs.hindsight import LLMHindsight
+from armap_lite.envs.prompts import read_answer
 from armap_lite.llms.structured import PROBE
 from armap_lite.trajectory import Observation, Trajectory
 

@@ -13,7 +13,8 @@ from test_published import shop_row
 from test_training import toy_pairs
 from tiny import tiny_folder
 
-from armap_lite import reward, synthesize
+from armap_lite import reward
+from armap_lite.exchange import preferences
 from armap_lite.exchange.preferences import read
 from armap_lite.pipeline.commands import main
 from armap_lite.storage.store import JsonlStore
@@ -106,7 +107,7 @@ def test_published_rows_find_their_pictures_beside_the_file(suffix: str, tmp_pat
 
 def test_what_stage_2_writes(tmp_path: Path):
     pairs = toy_pairs(3)
-    synthesize.to_parquet(pairs, tmp_path / "pairs.parquet")
+    preferences.to_parquet(pairs, tmp_path / "pairs.parquet")
     with JsonlStore(tmp_path / "pairs.jsonl") as store:
         store.append({"id": "t", "drafted": 3, "contradicted": 1, "missing": 0, "idle": 0})
         for pair in pairs:

@@ -15,10 +15,11 @@ from tiny import puzzle, seeded, tiny_config, tiny_folder, tiny_network, tiny_to
 from transformers import LlamaModel
 
 from armap_lite import reward
+from armap_lite.llms.device import load_to
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import RewardConfig
 from armap_lite.reward.data import pad
-from armap_lite.reward.model import RewardNetwork, build, last_attended, load_to
+from armap_lite.reward.model import RewardNetwork, build, last_attended
 from armap_lite.reward.scorer import RewardModel
 from armap_lite.trajectory import Step, Trajectory, transcript
 from armap_lite.vision.pictures import encode

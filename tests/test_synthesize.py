@@ -19,6 +19,7 @@ from armap_lite import synthesize
 from armap_lite.batching import Batcher
 from armap_lite.envs.game24 import Game24, Game24Hindsight
 from armap_lite.episode import Episode
+from armap_lite.exchange import preferences
 from armap_lite.storage.store import read_jsonl
 from armap_lite.synthesize import refine
 from armap_lite.trajectory import PreferencePair, Trajectory
@@ -384,7 +385,7 @@ def test_a_text_that_denies_the_result_or_means_another_is_not_taken(text):
 def test_pairs_become_a_table_that_datasets_reads(made, tmp_path):
     from datasets import Dataset
 
-    synthesize.to_parquet(made[0], tmp_path / "pairs.parquet")
+    preferences.to_parquet(made[0], tmp_path / "pairs.parquet")
     table = Dataset.from_parquet(str(tmp_path / "pairs.parquet"), cache_dir=str(tmp_path / "cache"))
     assert len(table) == len(made[0])
     for row, pair in zip(table, made[0], strict=True):

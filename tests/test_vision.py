@@ -39,7 +39,7 @@ from transformers import (
 
 from armap_lite import reward
 from armap_lite.llms.tokens import LineTokenizer
-from armap_lite.reward import RewardConfig, TrainingConfig, training
+from armap_lite.reward import RewardConfig, TrainingConfig
 from armap_lite.reward.config import FORMER_NAMES
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
@@ -48,6 +48,7 @@ from armap_lite.reward.training import train
 from armap_lite.storage import assets
 from armap_lite.storage.store import caption
 from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory, transcript
+from armap_lite.vision import projector
 from armap_lite.vision.pictures import (
     PictureError,
     Pictures,
@@ -442,7 +443,7 @@ def test_a_projector_starts_from_captions_where_there_are_any(
 ):
     monkeypatch.setenv("ARMAP_CACHE", str(tmp_path / "cache"))
     asked: list[Any] = []
-    monkeypatch.setattr(training, "align", lambda *told: asked.append((told[1].shape, told[2])))
+    monkeypatch.setattr(projector, "align", lambda *told: asked.append((told[1].shape, told[2])))
     sides = [[walk(draw(tmp_path / f"{c}-{i}.png", c, i), task=f"t{i}") for c in COLOURS] for i in range(10)]
     pairs = [
         PreferencePair(f"{i}{c}", f"t{i}", f"{c} {i}", good, bad, "plain", 0)

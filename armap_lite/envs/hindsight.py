@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-import itertools
-import json
 import random
-import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from armap_lite.envs import prompts
+from armap_lite.envs.prompts import Assessment
 from armap_lite.rng import derive_seed
 from armap_lite.trajectory import Task, Trajectory
 
 Goal = dict[str, str]  # keys that each world defines, with one spelling for each value
-MAX_CHANGES, MAX_CHARS = 3, 500  # steps used from one answer; characters of an instruction
 
 
 class Hindsight(ABC):
@@ -71,14 +67,6 @@ class Hindsight(ABC):
         return "; ".join(f"{key} {value}" for key, value in goal.items())
 
 
-class Assessment(NamedTuple):
-    """What a data LLM says about one trajectory."""
-
-    instruction: str  # what the trajectory does; "" if it did nothing that anyone would ask for
-    fulfilled: bool  # whether that is the agent's own instruction
-    change: tuple[int, ...]  # indices of the steps that decide it, the most decisive first
-
-
 @dataclass(frozen=True)
 class LLMHindsight:
     """Stage 2 as in the paper: a data LLM reads the instruction and the whole trajectory.
@@ -106,7 +94,7 @@ class LLMHindsight:
         for attempt in range(1 + self.retries):
             temperature, drawn = self.temperature if attempt else 0.0, derive_seed(seed, attempt)
             [answer] = await lm.generate(prompt, 1, self.max_tokens, temperature, drawn, prompts.MARK, prompts.SCHEMA)
-            if (found := read_answer(answer.text, trajectory)) is not None:
+            if (found := prompts.read_answer(answer.text, trajectory)) is not None:
                 counts["fulfilled as asked" if found.fulfilled else "refined"] += bool(found.instruction)
                 return found, +counts
             counts["malformed" if "{" in answer.text else "refused"] += 1
@@ -133,29 +121,3 @@ class LLMHindsight:
         answers = [lm.choose(prompt, prompts.PAIR, 1, 0.0, derive_seed(seed, k)) for k, prompt in enumerate(asked)]
         first, second = (choice.index for [choice] in await asyncio.gather(*answers))
         return None if first == second else first == 0
-
-
-def read_answer(text: str, trajectory: Trajectory) -> Assessment | None:
-    """The first JSON object in `text` that has the required types and ranges, whatever surrounds it.
-
-    Nothing is guessed: an object that is broken, of another type, or names a missing step is skipped.
-    """
-    for brace in itertools.islice(re.finditer("{", text), 20):  # of a text full of braces, the first
-        with contextlib.suppress(ValueError, RecursionError):  # no JSON, or an integer of thousands of digits
-            if found := _checked(json.JSONDecoder().raw_decode(text, brace.start())[0], trajectory):
-                return found
-    return None
-
-
-def _checked(answer: Any, trajectory: Trajectory) -> Assessment | None:
-    match answer:
-        case {"fulfilled": bool(fulfilled), "instruction": str(text), "change": [*steps]}:
-            asked, text = trajectory.task.instruction, prompts.one_line(text)
-        case _:
-            return None
-    in_range = all(type(step) is int and 1 <= step <= len(trajectory.steps) for step in steps)
-    refined = len(text) <= MAX_CHARS and text.isprintable() and text != prompts.one_line(asked)
-    text = asked if fulfilled else text
-    if not in_range or not (fulfilled or refined) or (text and not steps):
-        return None
-    return Assessment(text, fulfilled, tuple(dict.fromkeys(step - 1 for step in steps))[:MAX_CHANGES])

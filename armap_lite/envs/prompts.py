@@ -1,4 +1,6 @@
-"""The prompts of `LLMHindsight`; their texts are in `prompts.json`. They name no world; a world can add examples.
+"""The prompts of `LLMHindsight`, and how answers to them are read; the texts are in `prompts.json`.
+
+They name no world; a world can add examples.
 
 A prompt shows the whole trajectory: the first observation, then each action by number and the observation after it.
 Every text is put on one line, so that no observation can imitate a part of the prompt.
@@ -6,11 +8,13 @@ Every text is put on one line, so that no observation can imitate a part of the 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from armap_lite.trajectory import Step, Task, Trajectory
 
@@ -18,6 +22,15 @@ Example = tuple[Trajectory, Mapping[str, Any]]  # a trajectory and the right ans
 
 MARK = "\n==="  # begins each part of a prompt, so it also ends a completion
 PAIR = ("Trajectory A", "Trajectory B")
+MAX_CHANGES, MAX_CHARS = 3, 500  # steps used from one answer; characters of an instruction
+
+
+class Assessment(NamedTuple):
+    """What a data LLM says about one trajectory."""
+
+    instruction: str  # what the trajectory does; "" if it did nothing that anyone would ask for
+    fulfilled: bool  # whether that is the agent's own instruction
+    change: tuple[int, ...]  # indices of the steps that decide it, the most decisive first
 
 
 def example(asked: str, start: str, steps: Sequence[tuple[str, str]], **answer: Any) -> Example:
@@ -72,6 +85,32 @@ def format_steps(trajectory: Trajectory, limit: int, end: int | None = None) -> 
     first, last = _fitting(sizes, limit // 2), _fitting(sizes[::-1], limit // 2)
     left = len(blocks) - first - last
     return "\n".join([*blocks[:first], f"({left} steps left out)", *blocks[-last:]]), True
+
+
+def read_answer(text: str, trajectory: Trajectory) -> Assessment | None:
+    """The first JSON object in `text` that has the required types and ranges, whatever surrounds it.
+
+    Nothing is guessed: an object that is broken, of another type, or names a missing step is skipped.
+    """
+    for brace in itertools.islice(re.finditer("{", text), 20):  # of a text full of braces, the first
+        with contextlib.suppress(ValueError, RecursionError):  # no JSON, or an integer of thousands of digits
+            if found := _checked(json.JSONDecoder().raw_decode(text, brace.start())[0], trajectory):
+                return found
+    return None
+
+
+def _checked(answer: Any, trajectory: Trajectory) -> Assessment | None:
+    match answer:
+        case {"fulfilled": bool(fulfilled), "instruction": str(text), "change": [*steps]}:
+            asked, text = trajectory.task.instruction, one_line(text)
+        case _:
+            return None
+    in_range = all(type(step) is int and 1 <= step <= len(trajectory.steps) for step in steps)
+    refined = len(text) <= MAX_CHARS and text.isprintable() and text != one_line(asked)
+    text = asked if fulfilled else text
+    if not in_range or not (fulfilled or refined) or (text and not steps):
+        return None
+    return Assessment(text, fulfilled, tuple(dict.fromkeys(step - 1 for step in steps))[:MAX_CHANGES])
 
 
 def one_line(text: str) -> str:

@@ -12,8 +12,9 @@ from jinja2 import TemplateError
 from torch import Tensor, nn
 
 from armap_lite.llms import layers
+from armap_lite.llms.device import load_to
 from armap_lite.reward.config import RewardConfig
-from armap_lite.reward.model import at_end, load_to
+from armap_lite.reward.model import at_end
 from armap_lite.storage.assets import ASSETS, pretrained, resolve_model
 from armap_lite.trajectory import Trajectory, transcript
 from armap_lite.vision.pictures import without_middle
@@ -88,7 +89,7 @@ class FinishedNetwork(nn.Module):
 def load(spec: str, device: str = "auto", dtype: str = "auto") -> tuple[FinishedNetwork, Any]:
     """The finished reward model that the folder or Hugging Face id `spec` names, and its tokenizer.
 
-    `device`: see `device.pick`; `dtype`: see `model.load_to`. Raises ValueError where it has more than one label.
+    `device`: see `device.pick`; `dtype`: see `device.load_to`. Raises ValueError where it has more than one label.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory
 
 Row = dict[str, Any]
@@ -80,6 +81,20 @@ def convert(rows: list[Row], file: Path) -> list[PreferencePair]:
             print(f"{file}: columns that are not read: {', '.join(unread)}", file=sys.stderr)
         return _each(rows, _trl_pair)
     raise ValueError(f"columns {', '.join(columns)}; expected {EXPECTED}; rename the columns")
+
+
+def to_parquet(pairs: Sequence[PreferencePair], path: Path) -> None:
+    """The pairs as a table; `chosen` and `rejected` are JSON text, the rest as in `PreferencePair`.
+
+    A file that holds exactly these pairs is left alone.
+    """
+    import pandas as pd
+
+    rows = [pair.to_json() for pair in pairs]
+    table = pd.DataFrame([row | {side: json.dumps(row[side]) for side in ("chosen", "rejected")} for row in rows])
+    data = table.to_parquet(index=False)
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomic(path, data)
 
 
 def _rows(file: Path) -> list[Row]:

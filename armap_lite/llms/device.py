@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+LARGE = 50_000_000  # parameters; below, fp32 is cheap, and rewards may differ by less than bf16 resolves
 
 
 def pick(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch.dtype]:
@@ -50,6 +53,27 @@ def cuda_has_bfloat16(where: torch.device) -> bool:
     if not found:
         say_once(f"{torch.cuda.get_device_name(where)} does not compute in bfloat16: float16 is used instead")
     return found
+
+
+def load_to(device: str, dtype: str, make: Callable[[Any], Any]) -> Any:
+    """The reward network that `make` loads on the CPU in a given dtype, with its backbone in `dtype`, on `device`.
+
+    "auto" is bf16 on CUDA (fp16 where the card has no bf16) for backbones of `LARGE` parameters and more, else fp32.
+    The head is always in fp32. So are buffers: with rotary frequencies rounded to bf16, positions far into a text would
+    be wrong.
+    """
+    where, kind = pick(device, "float32" if dtype == "auto" else dtype)
+    stored = dtype == "auto" and where.type == "cuda"  # in fp32, 8B parameters would take 32 GB of memory first
+    network = make("auto" if stored else kind)
+    if stored and sum(p.numel() for p in network.backbone.parameters()) >= LARGE:
+        kind = pick(str(where))[1]
+    for parameter in network.backbone.parameters():
+        parameter.data = parameter.data.to(kind)
+    if network.pictures:  # a picture's features come in fp32
+        network.backbone.get_input_embeddings().projector.float()
+    if network.head is not None:
+        network.head.float()
+    return network.to(where)
 
 
 @contextmanager

@@ -110,6 +110,27 @@ def length_matters(model: Any) -> bool:
     return any(kind == "longrope" or "dynamic" in str(kind) for kind in flat)
 
 
+def mask_is_needless(backbone: Any) -> bool:
+    """Whether what stands to the right of a token changes nothing; tried on a small batch, padded on the right.
+
+    Without a mask PyTorch may take its fastest attention.
+    """
+    device, training = next(backbone.parameters()).device, backbone.training
+    ids = torch.arange(3, 19, device=device).view(2, 8)  # [B, T]
+    mask = torch.ones_like(ids)
+    mask[0, 5:] = 0
+    backbone.eval()
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            masked, plain = (  # [N, H] each
+                backbone(input_ids=ids, attention_mask=some, use_cache=False).last_hidden_state[mask > 0]
+                for some in (mask, None)
+            )
+    finally:
+        backbone.train(training)
+    return torch.allclose(masked, plain, rtol=1e-3, atol=1e-3 * float(masked.abs().max()))
+
+
 # The check.
 
 WINDOW = 5

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from armap_lite import collect, control, envs, llms, planners, reward, synthesize
 from armap_lite.agent import Agent
 from armap_lite.envs.base import Environment
+from armap_lite.exchange import preferences
 from armap_lite.llms import answers, spec
 from armap_lite.llms.base import LanguageModel
 from armap_lite.pipeline import evaluation, profiles, training_process
@@ -190,7 +191,7 @@ class Run:
         """Write pairs.jsonl and pairs.parquet; returns the stage's counts."""
         options = {key: getattr(self.settings, key) for key in ("num_negatives", "num_attempt_negatives", "swap_roles")}
         counts = await self._synthesize(await self.trajectories(), "pairs.jsonl", self.item_slice, **options)
-        synthesize.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
+        preferences.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
         return counts
 
     async def _synthesize(
@@ -217,7 +218,7 @@ class Run:
             self._say(file, "preference pairs")
             await self.synthesize()
         pairs = synthesize.load(file)
-        synthesize.to_parquet(pairs, self.path("pairs.parquet"))  # replaces the table of an earlier pairs.jsonl
+        preferences.to_parquet(pairs, self.path("pairs.parquet"))  # replaces the table of an earlier pairs.jsonl
         return pairs
 
     async def test_pairs(self) -> list[PreferencePair]:

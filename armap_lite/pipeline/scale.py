@@ -20,6 +20,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from armap_lite import collect, synthesize
+from armap_lite.exchange import preferences
 from armap_lite.pipeline.run import Run
 from armap_lite.pipeline.run_dir import COUNTER_FILES, RunDir
 from armap_lite.storage.store import JsonlStore, read_jsonl, write_atomic
@@ -41,7 +42,7 @@ def run_stages(run: Run, **resources_per_worker: float) -> None:
     """Collect, synthesize, train (here) and plan, skipping what is finished. For the resources see `run_stage`."""
     run_stage(run, "collect", **resources_per_worker)
     run_stage(run, "synthesize", **resources_per_worker)
-    synthesize.to_parquet(synthesize.load(run.path("pairs.jsonl")), run.path("pairs.parquet"))
+    preferences.to_parquet(synthesize.load(run.path("pairs.jsonl")), run.path("pairs.parquet"))
     asyncio.run(run.train(enable_progress_bar=False))
     run_stage(run, "plan", **resources_per_worker)
 

@@ -12,7 +12,8 @@ from armap_lite.batching import Batcher
 from armap_lite.episode import Episode, State
 from armap_lite.llms.base import Choice
 from armap_lite.rng import derive_seed
-from armap_lite.trajectory import Record, Trajectory
+from armap_lite.storage.records import Record
+from armap_lite.trajectory import Trajectory
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def is_finished(spec: str) -> bool:
 def load(path: Path | str, device: str = "auto", dtype: str = "auto", **options: Any) -> RewardModel:
     """The reward model in the folder `path`, or the finished one that a Hugging Face id names.
 
-    `device`: see `device.pick`; `dtype`: see `model.load_to`; `options`: `capacity` and `pack`, as in `LocalLM`.
+    `device`: see `device.pick`; `dtype`: see `device.load_to`; `options`: `capacity` and `pack`, as in `LocalLM`.
     Raises FileNotFoundError where `path` holds no reward model, OSError where a hub id cannot be looked up.
     """
     from armap_lite.exchange import finished

@@ -7,15 +7,14 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from armap_lite.storage import store
+from armap_lite.storage import fields, store
 from armap_lite.trajectory import PreferencePair
 
-Config = TypeVar("Config")
 SCHEDULES = ("linear", "constant")
 MONITORED = ("val_accuracy", "val_loss")
 FEWEST_TOKENS = 8  # smallest max_tokens: with fewer, hardly a word of either end of a text is left
@@ -28,43 +27,10 @@ FORMER_NAMES = {  # of fields, in files that an earlier version wrote
     "held_out": "val_fraction",
     "checks": "num_validations",
 }
+current_names = functools.partial(fields.current_names, former_names=FORMER_NAMES)
 
 
-KINDS: dict[str, Any] = {"int": int, "float": int | float, "str": str, "bool": bool, "None": type(None)}
-
-
-def current_names(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """`fields` of a file by the names they have now. Raises ValueError for a field given under both names."""
-    now = {FORMER_NAMES.get(name, name): value for name, value in fields.items()}
-    if len(now) < len(fields):
-        twice = [name for name in fields if FORMER_NAMES.get(name) in fields]
-        raise ValueError(f"{twice[0]!r} is the former name of {FORMER_NAMES[twice[0]]!r}, which is there too")
-    return now
-
-
-def checked(kind: type[Config]) -> type[Config]:
-    """The dataclass `kind`, which raises ValueError for a field that it does not have, or a value of another type."""
-    fields, made = dataclasses.fields(kind), kind.__init__  # type: ignore[misc, arg-type]
-
-    @functools.wraps(made)
-    def init(self: Any, *values: Any, **named: Any) -> None:
-        known = [field.name for field in fields]
-        if unknown := [name for name in named if name not in known]:
-            now = FORMER_NAMES.get(unknown[0])
-            hint = f"it is called {now!r} now" if now in known else f"it has {', '.join(known)}"
-            raise ValueError(f"{kind.__name__} has no field {unknown[0]!r}; {hint}")
-        for name, value in {**dict(zip(known, values)), **named}.items():
-            expected = str(next(field.type for field in fields if field.name == name))
-            kinds = tuple(KINDS[one] for one in expected.split(" | "))
-            if not isinstance(value, kinds) or (isinstance(value, bool) and expected != "bool"):
-                raise ValueError(f"{name}={value!r}: expected {expected}")
-        made(self, *values, **named)
-
-    kind.__init__ = init  # type: ignore[method-assign]
-    return kind
-
-
-@checked
+@fields.checked(FORMER_NAMES)
 @dataclass(frozen=True)
 class RewardConfig:
     """Architecture of a reward model; saved beside its weights."""
@@ -91,14 +57,14 @@ class RewardConfig:
     def read(cls, file: Path) -> RewardConfig:
         """The configuration in `file`, a reward.json. Raises ValueError with its name if it holds none."""
         way_out = "train the model again, or take its folder anew from where it came"
-        fields = store.read_json(file, way_out)
+        saved = store.read_json(file, way_out)
         try:
-            return cls(**current_names(fields))
+            return cls(**current_names(saved))
         except ValueError as error:
             raise ValueError(f"{file}: {error}; {way_out}") from error
 
 
-@checked
+@fields.checked(FORMER_NAMES)
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a reward model is trained; each field is explained where its value is chosen, in `profiles.py`."""
@@ -155,7 +121,7 @@ def same_source(known: Any, mine: dict[str, Any]) -> bool:
     if not isinstance(known, dict):
         return False
     defaults = {"reward": dataclasses.asdict(RewardConfig()), "training": dataclasses.asdict(TrainingConfig())}
-    now = {kind: {**fields, **current_names(known.get(kind) or {})} for kind, fields in defaults.items()}
+    now = {kind: {**usual, **current_names(known.get(kind) or {})} for kind, usual in defaults.items()}
     return {**known, **now} == mine
 
 

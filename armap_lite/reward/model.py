@@ -14,7 +14,6 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,12 @@ from torch import Tensor, nn
 from armap_lite import vision
 from armap_lite.exchange import low_rank
 from armap_lite.llms import layers
-from armap_lite.llms.device import pick, say_once
+from armap_lite.llms.device import load_to, say_once
+from armap_lite.llms.plain import mask_is_needless
 from armap_lite.reward.config import RewardConfig
 from armap_lite.storage.assets import pretrained, resolve_model
 from armap_lite.vision.pictures import PictureEmbedding, Pictures, Tower
 from armap_lite.vision.projector import WordProjector
-
-LARGE = 50_000_000  # parameters; below, fp32 is cheap, and rewards may differ by less than bf16 resolves
 
 
 class RewardNetwork(nn.Module):
@@ -75,26 +73,8 @@ class RewardNetwork(nn.Module):
 
     @functools.cached_property
     def _needs_no_mask(self) -> bool:
-        """Whether what stands to the right of a token changes nothing; tried on a small batch, padded on the right.
-
-        Without a mask PyTorch may take its fastest attention.
-        """
-        if self.config.vision == "own":  # positions of a vision-language model may depend on its pictures
-            return False
-        device, training = self.head.weight.device, self.training
-        ids = torch.arange(3, 19, device=device).view(2, 8)  # [B, T]
-        mask = torch.ones_like(ids)
-        mask[0, 5:] = 0
-        try:
-            with torch.no_grad(), torch.autocast(device.type, enabled=False):
-                backbone: Any = self.eval().backbone
-                masked, plain = (  # [N, H] each
-                    backbone(input_ids=ids, attention_mask=some, use_cache=False).last_hidden_state[mask > 0]
-                    for some in (mask, None)
-                )
-        finally:
-            self.train(training)
-        return torch.allclose(masked, plain, rtol=1e-3, atol=1e-3 * float(masked.abs().max()))
+        """Positions of a vision-language model may depend on its pictures, so it gets a mask in any case."""
+        return self.config.vision != "own" and mask_is_needless(self.backbone)
 
     def learned(self) -> dict[str, Tensor]:
         """The tensors that are not the backbone's own, by name: head, new projector, what `config.trainable` names."""
@@ -183,31 +163,10 @@ def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
     return backbone
 
 
-def load_to(device: str, dtype: str, make: Callable[[Any], Any]) -> Any:
-    """The network that `make` loads on the CPU in the dtype it is given, with its backbone in `dtype`, on `device`.
-
-    "auto" is bf16 on CUDA (fp16 where the card has no bf16) for backbones of `LARGE` parameters and more, else fp32.
-    The head is always in fp32. So are buffers: with rotary frequencies rounded to bf16, positions far into a text would
-    be wrong.
-    """
-    where, kind = pick(device, "float32" if dtype == "auto" else dtype)
-    stored = dtype == "auto" and where.type == "cuda"  # in fp32, 8B parameters would take 32 GB of memory first
-    network = make("auto" if stored else kind)
-    if stored and sum(p.numel() for p in network.backbone.parameters()) >= LARGE:
-        kind = pick(str(where))[1]
-    for parameter in network.backbone.parameters():
-        parameter.data = parameter.data.to(kind)
-    if network.pictures:  # a picture's features come in fp32
-        network.backbone.get_input_embeddings().projector.float()
-    if network.head is not None:
-        network.head.float()
-    return network.to(where)
-
-
 def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") -> tuple[RewardNetwork, Any]:
     """A reward network on the pretrained backbone that `config` names, untrained, and its tokenizer.
 
-    `device`: see `device.pick`; `dtype`: see `load_to`.
+    `device`: see `device.pick`; `dtype`: see `device.load_to`.
     """
     from transformers import AutoModel, AutoTokenizer
 

@@ -35,11 +35,10 @@ from armap_lite.reward.config import RewardConfig, TrainingConfig, current_names
 from armap_lite.reward.data import PairDataModule, split_by_task
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.storage import folders
-from armap_lite.storage.store import caption, write_atomic
+from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
-from armap_lite.vision.projector import align
+from armap_lite.vision.projector import align_to_captions
 
-FEWEST = 10  # pictures to align a projector with: there is nothing to learn from fewer
 WORST = {"val_accuracy": -1.0, "val_loss": math.inf}  # before the first validation
 
 
@@ -177,27 +176,6 @@ class AtomicIO(TorchCheckpointIO):
         os.replace(f"{path}.partial", path)
 
 
-class Progress(L.Callback):
-    """Prints `step 20 of 100` every few seconds, and each validation's metrics; `training_process` shows a bar."""
-
-    def __init__(self, seconds: float = 5.0):
-        self.seconds = seconds
-        self.said = 0.0
-
-    def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
-        if time.monotonic() - self.said > self.seconds:
-            self._say(trainer)
-
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        found = {name: float(trainer.callback_metrics.get(name, math.nan)) for name in WORST}
-        self._say(trainer, f": held-out accuracy {found['val_accuracy']:.3f}, loss {found['val_loss']:.3f}")
-
-    def _say(self, trainer: L.Trainer, found: str = "") -> None:
-        self.said = time.monotonic()
-        if trainer.is_global_zero:
-            print(f"step {trainer.global_step} of {int(trainer.estimated_stepping_batches)}{found}", flush=True)
-
-
 def train(
     pairs: Sequence[PreferencePair],
     out: Path,
@@ -254,7 +232,10 @@ def train(
     training = _resume_or_restart(log, source, training)
     data.batch_size = training.batch_size
     if model.pictures and model.config.vision != "own":
-        _align_projector(model, data.train_pairs, LineTokenizer(tokenizer), begun=last.is_file())
+        embedding: Any = model.backbone.get_input_embeddings()  # type: ignore[operator]
+        seen = [picture for pair in data.train_pairs for picture in pair.chosen.pictures + pair.rejected.pictures]
+        if align_to_captions(embedding, seen, LineTokenizer(tokenizer), pick()[0], begun=last.is_file()):
+            embedding.projector.requires_grad_(model.config.trainable == "all")  # captions taught it all that it needs
     module = RewardModule(model, training, best)
     trainer = _trainer(module, log, len(data.train_pairs), 20 if cuda else 1, callbacks, trainer_options)
     if trainer.strategy.root_device.type == "cpu" and not training.gradient_checkpointing:
@@ -349,21 +330,3 @@ def _gather_curves(log: Path) -> None:
     curves.groupby("step", as_index=False).last().to_csv(log / "metrics.csv", index=False)
     for file in files:
         shutil.rmtree(file.parent)
-
-
-def _align_projector(model: RewardNetwork, pairs: Sequence[PreferencePair], lines: LineTokenizer, begun: bool) -> None:
-    """Align a new projector with the captions of the pictures of `pairs`; without captions it learns with the rest.
-
-    `begun`: it is aligned, and comes with the checkpoint. What captions taught it stays as it is, unless all learns.
-    """
-    pictures = [picture for pair in pairs for side in (pair.chosen, pair.rejected) for picture in side.pictures]
-    about = {picture: f" {text}" for picture in pictures if (text := caption(picture))}  # the blank words begin with
-    if len(about) < FEWEST:
-        return
-    embedding: Any = model.backbone.get_input_embeddings()  # type: ignore[operator]
-    if not begun:
-        words = embedding.words.weight
-        numbers = [embedding.pictures.number(picture) for picture in about]
-        features = embedding.pictures.features(numbers, pick()[0]).to(words.device)  # [P, K, C]
-        align(embedding.projector, features, list(about.values()), words, lines)
-    embedding.projector.requires_grad_(model.config.trainable == "all")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from armap_lite.llms.tokens import LineTokenizer
+from armap_lite.storage.store import caption
+
+FEWEST = 10  # pictures to align a projector with: there is nothing to learn from fewer
 
 
 class WordProjector(nn.Module):
@@ -32,6 +36,25 @@ class WordProjector(nn.Module):
         seen = self.norm(features).flatten(1)  # [P, K * C]
         self.first.weight.div_(seen.std(0).clamp(min=seen.std(0).mean() / 10))
         self.first.bias.sub_(self.first.weight @ seen.mean(0))
+
+
+def align_to_captions(
+    embedding: Any, pictures: Sequence[str], lines: LineTokenizer, device: torch.device, begun: bool
+) -> bool:
+    """Align the new projector of `embedding`, a `PictureEmbedding`, with the captions of `pictures`.
+
+    `begun`: it is aligned already, and comes with a checkpoint. `device`: where the tower computes. False where too few
+    pictures have captions: the projector then learns with the rest.
+    """
+    about = {picture: f" {text}" for picture in pictures if (text := caption(picture))}  # the blank words begin with
+    if len(about) < FEWEST:
+        return False
+    if not begun:
+        words = embedding.words.weight
+        numbers = [embedding.pictures.number(picture) for picture in about]
+        features = embedding.pictures.features(numbers, device).to(words.device)  # [P, K, C]
+        align(embedding.projector, features, list(about.values()), words, lines)
+    return True
 
 
 def align(
@@ -62,9 +85,9 @@ def spelled(tokens: Sequence[Sequence[int]], words: Tensor, count: int) -> Tenso
 
     Captions with fewer words are filled with the mean of all captions' words.
     """
-    nothing = words[sorted({token for caption in tokens for token in caption})].mean(0)  # [H]
+    nothing = words[sorted({token for text in tokens for token in text})].mean(0)  # [H]
     rows = []
-    for caption in tokens:
-        parts = [caption[k : k + 1] for k in range(count - 1)] + [caption[count - 1 :]]
+    for text in tokens:
+        parts = [text[k : k + 1] for k in range(count - 1)] + [text[count - 1 :]]
         rows.append(torch.stack([nothing + (words[list(part)] - nothing).sum(0) for part in parts]))
     return torch.stack(rows)  # [P, count, H]
