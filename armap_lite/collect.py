@@ -55,13 +55,7 @@ async def collect(
         return lines
 
     await run_groups(
-        tasks,
-        work,
-        out,
-        lambda task: record_ids([task], samples),
-        group=group,
-        fresh=agent.lm.reset,
-        progress=progress,
+        tasks, work, out, lambda task: record_ids([task], samples), group=group, fresh=agent.lm.reset, progress=progress
     )
     return summary(out)
 

@@ -14,7 +14,8 @@ from tiny import ScriptedLM, ScriptedReward
 from armap_lite import collect, envs, evaluate, planners
 from armap_lite.agent import Agent
 from armap_lite.display.play import PlaySession, play
-from armap_lite.envs.base import Environment, Judge, Part, Term, actions_like
+from armap_lite.envs.base import Environment, Judge, Term, actions_like
+from armap_lite.envs.page import Part
 from armap_lite.episode import Episode
 from armap_lite.pipeline.run import Run
 from armap_lite.planners import Budget, PlanResult, Sample

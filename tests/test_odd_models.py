@@ -26,6 +26,7 @@ from transformers import (
 from armap_lite import llms, reward
 from armap_lite.llms.device import pick
 from armap_lite.llms.local import LocalLM
+from armap_lite.llms.plain import score_whole
 from armap_lite.reward import RewardConfig
 from armap_lite.reward.data import PairDataModule
 from armap_lite.reward.model import RewardNetwork, build
@@ -64,7 +65,7 @@ def test_a_text_that_ends_in_the_padding_token_is_read_where_transformers_reads_
     assert all(row[-1] == eos for row in rows)
     expected = [model.network.model(torch.tensor([row])).logits.item() for row in rows]
     assert model.score(TEXTS, WALKS) == pytest.approx(expected, abs=1e-4)
-    assert model._score_whole(rows) == pytest.approx(expected, abs=1e-4)
+    assert score_whole(model.network, rows) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_model_with_missing_weights_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -33,8 +33,9 @@ from armap_lite.display.widgets import (
     explore_tree,
     explore_weights,
 )
-from armap_lite.envs.base import Part, actions_like, length
+from armap_lite.envs.base import actions_like, length
 from armap_lite.envs.game24 import Game24
+from armap_lite.envs.page import Part
 from armap_lite.envs.webshop.engine import SEP
 from armap_lite.episode import Episode
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search

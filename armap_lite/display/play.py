@@ -15,7 +15,8 @@ from matplotlib.image import imread
 
 from armap_lite.display import figures, widgets
 from armap_lite.display.widgets import Interactive, escape
-from armap_lite.envs.base import Environment, Part
+from armap_lite.envs.base import Environment
+from armap_lite.envs.page import Part
 from armap_lite.episode import Episode, State
 from armap_lite.planners.base import PlanResult
 from armap_lite.trajectory import Task, Trajectory

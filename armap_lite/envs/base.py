@@ -7,9 +7,9 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
 
 from armap_lite.envs.hindsight import Hindsight
+from armap_lite.envs.page import Part
 from armap_lite.envs.prompts import Example
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -26,16 +26,6 @@ def actions_like(pattern: str) -> Term:
 
 
 length = actions_like("")  # the number of actions: each contains the empty pattern
-
-
-class Part(NamedTuple):
-    """One line of the page for human players: text, buttons, text; or a text field."""
-
-    before: str = ""
-    actions: tuple[tuple[str, str], ...] = ()  # (label, action) of each button, disabled if not admissible
-    after: str = ""
-    strong: bool = False  # bold text
-    entry: tuple[str, str] | None = None  # (label, action with {} for the text), e.g. "search[{}]"
 
 
 class Environment(AbstractContextManager["Environment"]):

@@ -19,7 +19,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from armap_lite.llms.device import bfloat16_products
-from armap_lite.llms.tree import Engine, Logits, Node, Read
+from armap_lite.llms.tree import Engine, Hidden, Logits, Node, Read
 
 
 class AttentionBlock:
@@ -305,3 +305,7 @@ def _missing(node: Node, among: Container[Node]) -> list[Node]:
 
 class LogitForest(Logits, Forest):
     """A forest whose passes read next-token log-probabilities."""
+
+
+class HiddenForest(Hidden, Forest):
+    """A forest whose passes read last hidden states."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,21 @@ def top(model: Any, count: int) -> list[nn.Module]:
             found.append(module)
         after = after or own == name
     return found
+
+
+def with_lora(model: Any, rank: int) -> nn.Module:
+    """`model` with LoRA adapters of `rank` in all linear layers. Raises ValueError where they do not fit."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    lora = LoraConfig(r=rank, lora_alpha=max(16, rank // 4), lora_dropout=0.0, target_modules="all-linear")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="peft")  # about kinds of layers that it adapts by itself
+            return inject_adapter_in_model(lora, model)
+    except ValueError as error:  # such as Mamba, whose fused kernels go around the adapters
+        raise ValueError(
+            f"trainable='lora:{rank}' does not fit this backbone; use 'top:8' or 'all' ({error})"
+        ) from error
 
 
 def context(model: Any) -> tuple[int | None, int | None]:

@@ -6,10 +6,12 @@ The engine of a model is decided when it is loaded: on a small tree the forest h
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -17,7 +19,9 @@ from transformers import DynamicCache
 from armap_lite.llms import layers
 from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import Forest, RefusedError
-from armap_lite.llms.tree import Engine, Logits, Node, Read
+from armap_lite.llms.tree import Engine, Hidden, Logits, Node, Read, check_numbers
+
+BATCH = 16  # texts in one forward pass of `score_whole`
 
 
 class Plain(Engine):
@@ -101,6 +105,28 @@ class Plain(Engine):
 
 class PlainLogits(Logits, Plain):
     """Next-token log-probabilities by plain forward passes."""
+
+
+class PlainHidden(Hidden, Plain):
+    """Last hidden states by plain forward passes."""
+
+
+def score_whole(network: Any, rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Rewards [B] of `rows` of token ids, in batches of equal length: some encoders also read padding.
+
+    `network`: `forward(input_ids [B, T], attention_mask [B, T]) -> rewards [B]`.
+    """
+    found = np.empty(len(rows))
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        by_length[len(row)].append(i)
+    for alike in by_length.values():
+        for batch in (alike[k : k + BATCH] for k in range(0, len(alike), BATCH)):
+            ids = torch.tensor([rows[i] for i in batch], device=next(network.parameters()).device)  # [B, T]
+            with torch.inference_mode():
+                found[batch] = network(ids, torch.ones_like(ids)).cpu().numpy()  # [B]
+    check_numbers(network.backbone, found)
+    return found
 
 
 def length_matters(model: Any) -> bool:

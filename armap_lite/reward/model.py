@@ -13,7 +13,6 @@ import functools
 import json
 import re
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -147,20 +146,7 @@ def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
             raise ValueError(f"trainable={config.trainable!r}, but {total} layers are kept; choose up to top:{total}")
         for module in layers.top(backbone, int(number)):
             module.requires_grad_(True)
-    if kind == "lora":
-        from peft import LoraConfig, inject_adapter_in_model
-
-        rank = int(number)
-        lora = LoraConfig(r=rank, lora_alpha=max(16, rank // 4), lora_dropout=0.0, target_modules="all-linear")
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", module="peft")  # about kinds of layers that it adapts by itself
-                backbone = inject_adapter_in_model(lora, backbone)
-        except ValueError as error:  # such as Mamba, whose fused kernels go around the adapters
-            raise ValueError(
-                f"trainable={config.trainable!r} does not fit this backbone; use 'top:8' or 'all' ({error})"
-            ) from error
-    return backbone
+    return layers.with_lora(backbone, int(number)) if kind == "lora" else backbone
 
 
 def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") -> tuple[RewardNetwork, Any]:

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from armap_lite.exchange.finished import FinishedNetwork
 from armap_lite.llms.device import say_once
-from armap_lite.llms.forest import Forest
-from armap_lite.llms.plain import BothSidesError, Plain, engine
+from armap_lite.llms.forest import HiddenForest
+from armap_lite.llms.plain import BothSidesError, PlainHidden, engine, score_whole
 from armap_lite.llms.tokens import LineTokenizer
-from armap_lite.llms.tree import Hidden, check_numbers
 from armap_lite.reward.model import RewardNetwork
 from armap_lite.trajectory import Trajectory
 from armap_lite.vision.pictures import encode
-
-BATCH = 16  # texts in one forward pass of a model that is run as a whole
-
-
-class RewardForest(Hidden, Forest):
-    """A forest over the backbone."""
-
-
-class PlainReward(Hidden, Plain):
-    """Plain forward passes of the backbone."""
 
 
 class RewardModel:
@@ -54,7 +41,7 @@ class RewardModel:
         if network.head is None:
             return
         try:
-            self.forest = engine(RewardForest, PlainReward, network.backbone, name, capacity, pack)
+            self.forest = engine(HiddenForest, PlainHidden, network.backbone, name, capacity, pack)
         except BothSidesError:
             kind = type(network.backbone).__name__
             say_once(f"{name}: {kind} reads text from both sides: it scores whole texts, which is slower")
@@ -73,21 +60,7 @@ class RewardModel:
     def score(self, instructions: Sequence[str], trajectories: Sequence[Trajectory]) -> np.ndarray:
         rows = [self.encode(text, trajectory)[0] for text, trajectory in zip(instructions, trajectories, strict=True)]
         if self.forest is None:
-            return self._score_whole(rows)
+            return score_whole(self.network, rows)
         ends = [self.forest.add(self.network.pooled(row) if self.finished else row) for row in rows]
         self.forest.values(ends, self.network.head)
         return np.array([end.value for end in ends], dtype=np.float64)
-
-    def _score_whole(self, rows: Sequence[list[int]]) -> np.ndarray:
-        """Rewards [B] of `rows` of token ids, in batches of equal length: some encoders also read padding."""
-        found = np.empty(len(rows))
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for i, row in enumerate(rows):
-            by_length[len(row)].append(i)
-        for alike in by_length.values():
-            for batch in (alike[k : k + BATCH] for k in range(0, len(alike), BATCH)):
-                ids = torch.tensor([rows[i] for i in batch], device=next(self.network.parameters()).device)  # [B, T]
-                with torch.inference_mode():
-                    found[batch] = self.network(ids, torch.ones_like(ids)).cpu().numpy()  # [B]
-        check_numbers(self.network.backbone, found)
-        return found

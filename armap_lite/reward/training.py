@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import sys
 import time
 import warnings
@@ -261,7 +260,7 @@ def train(
         "left_out": data.left_out,
     }
     if trainer.is_global_zero:
-        _gather_curves(log)
+        folders.gather_curves(log)
         said = json.dumps({**metrics, "trained_on": source}, indent=1, allow_nan=False)
         write_atomic(best / "training.json", said)
         last.unlink(missing_ok=True)  # finished: nothing to resume
@@ -319,14 +318,3 @@ def _resume_or_restart(log: Path, source: dict[str, Any], training: TrainingConf
     batch = {name: getattr(training, name) for name in ("batch_size", "accumulate_grad_batches")}
     write_atomic(file, json.dumps({"source": source, "batch": batch}))
     return training
-
-
-def _gather_curves(log: Path) -> None:
-    """Make one metrics.csv of those of all attempts; of a step that was done twice the last counts."""
-    import pandas as pd
-
-    files = [file for file in sorted(log.glob("attempt-*/metrics.csv")) if file.stat().st_size]
-    curves = pd.concat([pd.read_csv(file) for file in files])
-    curves.groupby("step", as_index=False).last().to_csv(log / "metrics.csv", index=False)
-    for file in files:
-        shutil.rmtree(file.parent)

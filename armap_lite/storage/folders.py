@@ -65,6 +65,17 @@ def clear(log: Path) -> None:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
+def gather_curves(log: Path) -> None:
+    """Make one metrics.csv of those of all attempts; of a step that was done twice the last counts."""
+    import pandas as pd
+
+    files = [file for file in sorted(log.glob("attempt-*/metrics.csv")) if file.stat().st_size]
+    curves = pd.concat([pd.read_csv(file) for file in files])
+    curves.groupby("step", as_index=False).last().to_csv(log / "metrics.csv", index=False)
+    for file in files:
+        shutil.rmtree(file.parent)
+
+
 def beside(folder: Path) -> Path:
     """A name next to `folder` that nothing else has, for what takes its place or makes room for it."""
     return folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")

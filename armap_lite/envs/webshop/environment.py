@@ -8,7 +8,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from armap_lite.envs.base import Environment, Part, Term, length
+from armap_lite.envs.base import Environment, Term, length
+from armap_lite.envs.page import Part
 from armap_lite.envs.prompts import example
 from armap_lite.envs.webshop.engine import PRODUCTS_PER_PAGE, SEP, Page, Shop, load
 from armap_lite.envs.webshop.goals import goals, split_of
