@@ -60,11 +60,10 @@ class PairDataModule(L.LightningDataModule):
         self.left_out = len(pairs) - len(kept)
         if self.left_out:
             blind = not pictures and any(p.chosen.pictures + p.rejected.pictures for p in pairs)
-            found = f"{self.left_out} of {len(pairs)} pairs have two equal sides in max_tokens={max_tokens}"
-            found += " without pictures" if blind else ""
+            where, way_out = (" without pictures", "give vision") if blind else ("", "allow more tokens")
+            found = f"{self.left_out} of {len(pairs)} pairs have two equal sides in max_tokens={max_tokens}{where}"
             if not kept:
-                way = "give vision" if blind else "allow more tokens"
-                raise ValueError(f"{found}, so there is nothing to learn; {way}")
+                raise ValueError(f"{found}, so there is nothing to learn; {way_out}")
             if not rank_zero_only.rank:
                 print(f"{found}, and are left out", file=sys.stderr)
         self.train_pairs, self.val_pairs = split_by_task(kept, val_fraction, seed)

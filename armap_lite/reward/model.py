@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,9 @@ from armap_lite.llms import layers
 from armap_lite.llms.device import load_to, say_once
 from armap_lite.llms.plain import mask_is_needless
 from armap_lite.reward.config import RewardConfig
-from armap_lite.storage.assets import pretrained, resolve_model
-from armap_lite.vision.pictures import PictureEmbedding, Pictures, Tower
+from armap_lite.storage import folders
+from armap_lite.storage.assets import resolve_model
+from armap_lite.vision.pictures import Tower, embed_pictures
 from armap_lite.vision.projector import WordProjector
 
 
@@ -47,23 +47,12 @@ class RewardNetwork(nn.Module):
         self.config = config
         self.backbone = prepare(backbone, config)
         words = self.backbone.get_input_embeddings()  # type: ignore[operator]
-        size = words.embedding_dim  # also of what comes out (OPT's `hidden_size` may be another)
-        self.head = nn.Linear(size, 1, bias=False)  # as the heads of transformers (see `exchange/export.py`)
+        # What comes out has the size of a word (OPT's `hidden_size` may be another). No bias: see `exchange/export.py`.
+        self.head = nn.Linear(words.embedding_dim, 1, bias=False)
         nn.init.normal_(self.head.weight, std=0.02)
-        self.pictures: Pictures | None = None
-        if tower:
-            if 2 * tower.tokens > config.max_tokens:
-                raise ValueError(
-                    f"max_tokens={config.max_tokens} leaves no room for pictures of {tower.tokens} tokens; "
-                    f"use at least {4 * tower.tokens}"
-                )
-            self.pictures = Pictures(tower, words.num_embeddings)
-            if projector is None:
-                projector = WordProjector(tower.tokens, tower.size, size)
-            else:
-                projector.requires_grad_(config.trainable == "all")
-            embedding = PictureEmbedding(words, self.pictures, projector)
-            self.backbone.set_input_embeddings(embedding)  # type: ignore[operator]
+        self.pictures = embed_pictures(self.backbone, tower, projector, config.max_tokens) if tower else None
+        if projector is not None:
+            projector.requires_grad_(config.trainable == "all")
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         mask = None if self._needs_no_mask else attention_mask  # [B, T]
@@ -111,13 +100,9 @@ class RewardNetwork(nn.Module):
 
 def write(path: Path, learned: dict[str, Tensor], config: RewardConfig) -> None:
     """Write `weights.safetensors` and `reward.json` to the folder `path`, whole or not at all."""
-    temporary = path.with_name(path.name + ".partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file({k: v.contiguous().cpu() for k, v in learned.items()}, temporary / "weights.safetensors")
-    (temporary / "reward.json").write_text(json.dumps(dataclasses.asdict(config), indent=1), encoding="utf-8")
-    shutil.rmtree(path, ignore_errors=True)
-    temporary.rename(path)
+    with folders.whole(path) as part:
+        save_file({k: v.contiguous().cpu() for k, v in learned.items()}, part / "weights.safetensors")
+        (part / "reward.json").write_text(json.dumps(dataclasses.asdict(config), indent=1), encoding="utf-8")
 
 
 def at_end(head: Any, states: Tensor, attention_mask: Tensor) -> Tensor:
@@ -136,9 +121,7 @@ def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
     if config.num_layers is not None:
         layers.cut(backbone, config.num_layers)
     if not re.fullmatch(r"all|(top|lora):[1-9]\d*", config.trainable):
-        raise ValueError(
-            f"trainable={config.trainable!r} is not known; use 'top:8' (layers), 'lora:64' (rank) or 'all'"
-        )
+        raise ValueError(f"trainable={config.trainable!r}: expected 'top:8' (layers), 'lora:64' (rank) or 'all'")
     kind, _, number = config.trainable.partition(":")
     backbone.requires_grad_(kind == "all")
     if kind == "top":
@@ -154,19 +137,12 @@ def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") ->
 
     `device`: see `device.pick`; `dtype`: see `device.load_to`.
     """
-    from transformers import AutoModel, AutoTokenizer
-
     path = resolve_model(config.backbone)
     tokenizer: Any = None
 
     def make(kind: Any) -> RewardNetwork:
         nonlocal tokenizer
-        tower = projector = None
-        if config.vision:  # a tower computes in fp32, and is kept in what it was loaded in
-            tower_kind = torch.float32 if kind == "auto" else kind
-            backbone, tokenizer, tower, projector = vision.load(config.vision, config.vision_tokens, path, tower_kind)
-        else:
-            backbone, tokenizer = pretrained(AutoModel, path, dtype=kind), AutoTokenizer.from_pretrained(path)
+        backbone, tokenizer, tower, projector = vision.load(config.vision, config.vision_tokens, path, kind)
         layers.check_vocabulary(backbone, tokenizer)
         return RewardNetwork(backbone, config, tower, projector)
 

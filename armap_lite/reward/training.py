@@ -99,19 +99,17 @@ class RewardModule(L.LightningModule):
                 self.network.save(self.out)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        learned = [p for p in self.network.parameters() if p.requires_grad]
+        config, learned = self.config, [p for p in self.network.parameters() if p.requires_grad]
         # In half precision, the fused one does not scale gradients back.
         fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
-        optimizer = torch.optim.AdamW(
-            learned, lr=self.config.lr, weight_decay=self.config.weight_decay, fused=fused or None
-        )
+        optimizer = torch.optim.AdamW(learned, lr=config.lr, weight_decay=config.weight_decay, fused=fused or None)
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        warm = max(1, round(self.config.warmup * total))
+        warm = max(1, round(config.warmup * total))
 
         def scale(step: int) -> float:
             if step < warm:
                 return (step + 1) / warm
-            return 1.0 if self.config.schedule == "constant" else max(0.0, (total - step) / max(1, total - warm))
+            return 1.0 if config.schedule == "constant" else max(0.0, (total - step) / max(1, total - warm))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -197,8 +195,7 @@ def train(
     where `out` holds something other than a reward model, where the pairs cannot be split by task, and where the
     held-out loss is never a finite number.
     """
-    reward, training = reward or RewardConfig(), training or TrainingConfig()
-    out = Path(out)
+    reward, training, out = reward or RewardConfig(), training or TrainingConfig(), Path(out)
     log = folders.log_of(out)
     best, last = log / "best", log / "last.ckpt"
     for noisy in ("lightning.pytorch", "lightning.fabric"):  # which accelerators there are not, and tips
@@ -212,15 +209,8 @@ def train(
         print(f"{with_pictures} of {len(pairs)} pairs have pictures, which only --vision reads", file=sys.stderr)
     trainer_options = {"accelerator": "auto", **trainer_options}
     cuda = trainer_options["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    data = PairDataModule(
-        pairs,
-        tokenizer,
-        epochs=training.epochs,
-        max_tokens=model.config.max_tokens,
-        val_fraction=training.val_fraction,
-        seed=seed,
-        pictures=model.pictures,
-    )
+    split: dict[str, Any] = {"epochs": training.epochs, "val_fraction": training.val_fraction, "seed": seed}
+    data = PairDataModule(pairs, tokenizer, **split, max_tokens=model.config.max_tokens, pictures=model.pictures)
     source = trained_on(pairs, reward if network is None else model.config, training, seed)  # as asked for, uncapped
     if training.precision == "auto":
         has_bf16 = pick("cuda" if cuda else "cpu")[1] == torch.bfloat16
@@ -249,20 +239,12 @@ def train(
             raise KeyboardInterrupt from error
     if not math.isfinite(module.best["val_loss"]):
         raise ValueError(f"training diverged: no finite loss on the held-out tasks; lower lr={training.lr}")
-    metrics = {
-        **module.best,
-        "tokens": module.tokens,
-        "seconds": module.seconds,
-        "steps": trainer.global_step,
-        "train_pairs": len(data.train_pairs),
-        "val_pairs": len(data.val_pairs),
-        "shortened": data.shortened,
-        "left_out": data.left_out,
-    }
+    cost = {"tokens": module.tokens, "seconds": module.seconds, "steps": trainer.global_step}
+    sizes = {"train_pairs": len(data.train_pairs), "val_pairs": len(data.val_pairs)}
+    metrics: dict[str, float] = {**module.best, **cost, **sizes, "shortened": data.shortened, "left_out": data.left_out}
     if trainer.is_global_zero:
         folders.gather_curves(log)
-        said = json.dumps({**metrics, "trained_on": source}, indent=1, allow_nan=False)
-        write_atomic(best / "training.json", said)
+        write_atomic(best / "training.json", json.dumps({**metrics, "trained_on": source}, indent=1, allow_nan=False))
         last.unlink(missing_ok=True)  # finished: nothing to resume
         folders.replace(out, best)
     return metrics
@@ -276,12 +258,8 @@ def _trainer(
     batches = -(-pairs // config.batch_size) * config.epochs // config.devices
     steps = max(1, batches // config.num_validations // config.accumulate_grad_batches)  # from one to the next
     attempt = len(list(log.glob("attempt-*")))  # a run that goes on does not lose the curves it had
-    stop = EarlyStopping(
-        config.monitor,
-        mode="max" if module.sign > 0 else "min",
-        patience=config.patience,
-        check_on_train_epoch_end=False,
-    )
+    mode = "max" if module.sign > 0 else "min"
+    stop = EarlyStopping(config.monitor, mode=mode, patience=config.patience, check_on_train_epoch_end=False)
     # After each validation, so that what it found is not lost with the rest.
     keep = ModelCheckpoint(log, filename="last", save_on_train_epoch_end=False, enable_version_counter=False)
     return L.Trainer(

@@ -81,6 +81,17 @@ def beside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
 
 
+@contextlib.contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which then takes the place of `folder`."""
+    part = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
 def replace(out: Path, new: Path) -> None:
     """Put the folder `new` in the place of the reward model `out`, which stays whole until then."""
     log_of(out)

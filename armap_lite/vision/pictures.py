@@ -25,6 +25,7 @@ from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.storage.assets import cache_dir
 from armap_lite.storage.store import write_memo
 from armap_lite.trajectory import Trajectory, transcript
+from armap_lite.vision.projector import WordProjector
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, standard deviation of red, green, blue
 BATCH = 16  # pictures in one pass of the tower
@@ -154,6 +155,24 @@ class PictureEmbedding(nn.Module):
             blank = torch.zeros(self.pictures.tower.tokens, self.pictures.tower.size, device=ids.device)
             embedded = embedded + 0 * self.projector(blank).sum().to(embedded.dtype)
         return embedded
+
+
+def embed_pictures(backbone: Any, tower: Tower, projector: nn.Module | None, max_tokens: int) -> Pictures:
+    """Let `backbone` read pictures through `tower` and `projector`; without a projector, a new one learns.
+
+    Raises ValueError where a text of `max_tokens` has no room for a picture.
+    """
+    if 2 * tower.tokens > max_tokens:
+        raise ValueError(
+            f"max_tokens={max_tokens} leaves no room for pictures of {tower.tokens} tokens; "
+            f"use at least {4 * tower.tokens}"
+        )
+    words = backbone.get_input_embeddings()
+    pictures = Pictures(tower, words.num_embeddings)
+    if projector is None:
+        projector = WordProjector(tower.tokens, tower.size, words.embedding_dim)
+    backbone.set_input_embeddings(PictureEmbedding(words, pictures, projector))
+    return pictures
 
 
 def encode(
