@@ -19,13 +19,9 @@ Policy = Callable[[State], Awaitable[str]]  # returns one admissible action
 
 
 class Agent:
-    """A language model with worked examples of one environment.
-
-    >>> agent.prompt(trajectory)     # the text after which the next action is chosen
-    """
+    """A language model, and a prompt that shows `examples` worked examples of `env` (all by default)."""
 
     def __init__(self, lm: LanguageModel, env: Environment, examples: int | None = None):
-        """`examples`: how many of the environment's worked examples to show (all by default)."""
         self.lm = lm
         self.decoding = env.decoding
         shown = [env.replay(task, actions) for task, actions in env.examples()[:examples]]
@@ -33,28 +29,22 @@ class Agent:
         self.head = env.guide + "\n\n" + "".join(f"{transcript(t)}\n" for t in shown)
 
     def prompt(self, trajectory: Trajectory, lessons: Sequence[str] = ()) -> str:
-        """`lessons`: what earlier trials taught (Reflexion); they stand before the task, after the examples."""
+        """The text after which the next action is chosen; `lessons` of earlier trials (Reflexion) precede the task."""
         notes = "".join(f"Lesson: {lesson}\n" for lesson in lessons)
         return f"{self.head}{notes}{transcript(trajectory)}"
 
     async def act(
-        self,
-        batch: Batcher,
-        state: State,
-        temperature: float,
-        seed: int,
-        n: int | None = 1,
-        lessons: Sequence[str] = (),
+        self, batch: Batcher, state: State, temperature: float, seed: int, n: int | None, lessons: Sequence[str] = ()
     ) -> list[Choice]:
         """`n` actions drawn in `state`; with n=None every admissible one with its log-probability."""
         prompt = self.prompt(state.trajectory, lessons)
-        return await batch.choose(prompt, state.admissible, n, temperature, seed, self.decoding)
+        return await batch.choose(prompt, state.admissible, n, temperature, seed, decoding=self.decoding)
 
     def policy(self, batch: Batcher, temperature: float, seed: int) -> Policy:
         """Draws one action in each state, with a seed derived for each step."""
 
         async def act(state: State) -> str:
-            [choice] = await self.act(batch, state, temperature, derive_seed(seed, len(state.trajectory.steps)))
+            [choice] = await self.act(batch, state, temperature, derive_seed(seed, len(state.trajectory.steps)), 1)
             return choice.text
 
         return act

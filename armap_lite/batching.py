@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,29 +33,16 @@ class Batcher:
         self._driver: asyncio.Task | None = None
 
     async def choose(
-        self,
-        prompt: str,
-        choices: Sequence[str],
-        n: int | None,
-        temperature: float,
-        seed: int,
-        decoding: str = "sequence",
+        self, prompt: str, choices: Sequence[str], n: int | None, temperature: float, seed: int, **options: Any
     ) -> list[Choice]:
-        """`LanguageModel.choose` for one prompt."""
-        return await self._request("choose", (prompt, choices, seed), n=n, temperature=temperature, decoding=decoding)
+        """`LanguageModel.choose` for one prompt, with its other `options`."""
+        return await self._request("choose", (prompt, choices, seed), n=n, temperature=temperature, **options)
 
     async def generate(
-        self,
-        prompt: str,
-        n: int,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        stop: str = "\n",
-        schema: Mapping[str, Any] | None = None,
+        self, prompt: str, n: int, max_tokens: int, temperature: float, seed: int, **options: Any
     ) -> list[Completion]:
-        """`LanguageModel.generate` for one prompt."""
-        options = {"n": n, "max_tokens": max_tokens, "temperature": temperature, "stop": stop, "schema": schema}
+        """`LanguageModel.generate` for one prompt, with its other `options`."""
+        options |= {"n": n, "max_tokens": max_tokens, "temperature": temperature}
         return await self._request("generate", (prompt, seed), **options)
 
     async def score(self, instruction: str, trajectory: Trajectory) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -137,10 +138,8 @@ def order_of_attempts(
     run, or all its attempts at each task have the same score.
     """
     some = [plan for plan in plans if plan.planner == "best_of_n"]
-    found_rewards = [own[p.id] if own else [s.reward for s in p.samples] for p in some]
-    scored = [[(r, g) for r, g in zip(r_some, golds[p.id]) if r is not None] for p, r_some in zip(some, found_rewards)]
-    rewards, true = ([[pair[k] for pair in attempts] for attempts in scored] for k in (0, 1))
-    found: Any = order_accuracy(rewards, true, [plan.task_id for plan in some])
+    rewards = [own[plan.id] if own else [sample.reward for sample in plan.samples] for plan in some]
+    found: Any = order_accuracy(rewards, [golds[plan.id] for plan in some], [plan.task_id for plan in some])
     return found or {"order_accuracy": None, "ci_low": None, "ci_high": None, "n_pairs": 0, "n_tasks": 0}
 
 
@@ -152,21 +151,18 @@ def control_points(
     terms: Mapping[str, Callable[[Trajectory], float]],
 ) -> list[dict[str, Any]]:
     """Stage 5's `lines` as points: for each planner, term and weight the answers' mean score, cost and `terms`."""
-    known = {
-        (plan.id, sample.trajectory.actions): gold
-        for plan in plans
-        for sample, gold in zip(plan.samples, golds[plan.id])
-    }
-    groups: dict[tuple, list[Mapping[str, Any]]] = {}
+    known = {(p.id, s.trajectory.actions): gold for p in plans for s, gold in zip(p.samples, golds[p.id])}
+    groups = defaultdict(list)
     for line in lines:
-        groups.setdefault((line["planner"], line["term"], line["weight"]), []).append(line)
+        groups[line["planner"], line["term"], line["weight"]].append(line)
     points, family = [], families(plans)
     for (planner, label, weight), some in groups.items():
         answers = [Trajectory.from_json(line["trajectory"]) for line in some]
         scores = {answer.task.id: known[f"{planner}/{answer.task.id}", answer.actions] for answer in answers}
         point = {"env": env, "planner": planner, "term": label, "weight": weight, "n": len(some)}
-        score = {"score" if name == "mean" else name: value for name, value in _mean(scores, family).items()}
-        means: dict[str, Any] = {key: float(np.mean([line[key] for line in some])) for key in ("cost", "steps")}
-        means["terms"] = {name: float(np.mean([*map(term, answers)])) for name, term in terms.items()}
-        points.append(point | score | means)
+        mean = _mean(scores, family)
+        point |= {"score": mean.pop("mean"), **mean}
+        point |= {key: float(np.mean([line[key] for line in some])) for key in ("cost", "steps")}
+        point["terms"] = {name: float(np.mean([*map(term, answers)])) for name, term in terms.items()}
+        points.append(point)
     return points

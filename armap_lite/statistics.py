@@ -27,8 +27,8 @@ def bootstrap_mean(
     """
     scores = _per_task(values)
     draws = np.clip(_resample(scores, resamples, strata=strata) / len(scores), scores.min(), scores.max())
-    mean, low, high = _interval(scores.mean(), draws)
-    return float(mean), float(low), float(high)
+    mean, low, high = map(float, _interval(scores.mean(), draws))
+    return mean, low, high
 
 
 def paired_difference(
@@ -46,9 +46,8 @@ def paired_difference(
     if len(a) != len(b):
         raise ValueError(f"{len(a)} tasks against {len(b)}; a paired difference needs the same tasks")
     delta = _per_task(a) - _per_task(b)
-    mean, low, high = bootstrap_mean(delta, strata=strata, resamples=resamples)
-    p_value = _sign_flip(delta, resamples)
-    return {"difference": mean, "ci_low": low, "ci_high": high, "p_value": p_value, "n": len(delta)}
+    interval = dict(zip(("difference", "ci_low", "ci_high"), bootstrap_mean(delta, strata=strata, resamples=resamples)))
+    return {**interval, "p_value": _sign_flip(delta, resamples), "n": len(delta)}
 
 
 def _sign_flip(delta: np.ndarray, resamples: int) -> float:
@@ -60,26 +59,6 @@ def _sign_flip(delta: np.ndarray, resamples: int) -> float:
         signs = 1 - 2 * np.random.default_rng(0).integers(0, 2, (resamples, k), dtype=np.int8)
     hits = int((np.abs(signs @ delta) >= abs(delta.sum()) - 1e-9).sum())
     return hits / len(signs) if exact else (hits + 1) / (resamples + 1)  # the observed signs count as one draw
-
-
-def pooled_rows(
-    per_task: Mapping[str, Sequence[Mapping[str, float]]], family: Mapping[str, str] | None = None
-) -> list[dict[str, Any]]:
-    """One row per planner over several seeds: planner, seeds, n, mean, ci_low, ci_high.
-
-    `per_task`: planner -> one {task id: score} per seed; `family`: task id -> family (see evaluate.py).
-    """
-    check_same_tasks(
-        {f"{planner}, seed no. {i}": one for planner, seeds in per_task.items() for i, one in enumerate(seeds)}
-    )
-    rows = []
-    for planner, seeds in per_task.items():
-        tasks = sorted(seeds[0])
-        strata = [family[task] for task in tasks] if family else None
-        mean, low, high = bootstrap_mean([[one[task] for one in seeds] for task in tasks], strata=strata)
-        row = {"planner": planner, "seeds": len(seeds), "n": len(tasks)}
-        rows.append({**row, "mean": mean, "ci_low": low, "ci_high": high})
-    return rows
 
 
 def check_same_tasks(scores: Mapping[str, Mapping[str, Any]]) -> None:
@@ -114,8 +93,8 @@ def best_of_n_curve(
         for name, curve in of_n.items():
             curves[name].append(np.pad(curve, (0, longest - len(g)), mode="edge"))  # [max M]
     out = {"n": np.arange(1, longest + 1)}
-    for name, curve_of in curves.items():
-        curve = np.stack(curve_of)  # [tasks, max M]
+    for name, rows in curves.items():
+        curve = np.stack(rows)  # [tasks, max M]
         interval = _interval(curve.mean(axis=0), _resample(curve, RESAMPLES) / len(curve))
         out |= dict(zip((name, f"{name}_low", f"{name}_high"), interval, strict=True))
     return out
@@ -155,21 +134,24 @@ def pair_metrics(margins: ArrayLike, task_ids: Sequence[str]) -> dict[str, float
     _, task = np.unique(task_ids, return_inverse=True)
     right, pairs = np.bincount(task, (np.sign(margin) + 1) / 2), np.bincount(task)  # [tasks], [tasks]
     draws = _resample(np.stack([right, pairs], axis=1), RESAMPLES)  # [resamples, 2]
-    accuracy, low, high = map(float, _interval(right.sum() / pairs.sum(), draws[:, 0] / draws[:, 1]))
-    interval = {"pair_accuracy": accuracy, "ci_low": low, "ci_high": high}
-    return {**interval, "n_pairs": len(margin), "n_tasks": len(pairs)}
+    interval = map(float, _interval(right.sum() / pairs.sum(), draws[:, 0] / draws[:, 1]))
+    found = dict(zip(("pair_accuracy", "ci_low", "ci_high"), interval))
+    return {**found, "n_pairs": len(margin), "n_tasks": len(pairs)}
 
 
 def order_accuracy(
-    rewards: Sequence[Sequence[float]], golds: Sequence[Sequence[float]], task_ids: Sequence[str]
+    rewards: Sequence[Sequence[float | None]], golds: Sequence[Sequence[float]], task_ids: Sequence[str]
 ) -> dict[str, float] | None:
     """Does the reward put attempts at one task in the order of their gold scores? The measure of what planning needs.
 
     `rewards`, `golds`: [tasks, attempts]. Each two attempts at a task whose golds differ are a pair, the better one
-    chosen. Returns order_accuracy, ci_low, ci_high, n_pairs, n_tasks as `pair_metrics` does; None if no golds differ.
+    chosen; one with a reward of None (not scored) is in no pair.
+    Returns order_accuracy, ci_low, ci_high, n_pairs, n_tasks as `pair_metrics` does; None if there is no pair.
     """
     margins, ids = [], list[str]()
-    for reward, gold, task in zip(map(np.asarray, rewards), map(np.asarray, golds), task_ids, strict=True):
+    for rewards_of_task, golds_of_task, task in zip(rewards, golds, task_ids, strict=True):
+        scored = [(r, g) for r, g in zip(rewards_of_task, golds_of_task, strict=True) if r is not None]
+        reward, gold = np.array(scored).reshape(-1, 2).T  # [attempts] each
         better, worse = np.nonzero(gold[:, None] > gold + 1e-9)  # [pairs] each
         margins.append(reward[better] - reward[worse])
         ids += [task] * len(better)

@@ -5,9 +5,9 @@ satisfy this instruction; and, with the roles swapped, do the same for these. Th
 trajectories. The paper changes one action and executes the rest again, so that the result is a real trajectory. Other
 attempts of the agent at the same task cost nothing, and are what a planner will have to rank.
 
-Who looks back is one of two. `_ByCode`, for a small data LLM: the world's code reads what was achieved, and the LLM
-only puts it into words. `_ByLLM`, the paper's way: the LLM reads the trajectory, refines the instruction and names the
-change; code checks what it says, or, without code, the LLM itself in a blind comparison.
+`_ByCode` is for a small data LLM: the world's code reads what was achieved, and the LLM only words it. `_ByLLM` is the
+paper's way: the LLM reads the trajectory, refines the instruction and names the change; code checks what it says, or,
+without code, the LLM itself in a blind comparison.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 from armap_lite.batching import Batcher, run_groups
 from armap_lite.changes import change, continued, execute_change, first_difference
 from armap_lite.envs.base import Environment
-from armap_lite.envs.hindsight import Assessment, Goal, Hindsight, LLMHindsight
+from armap_lite.envs.hindsight import Assessment, Hindsight, LLMHindsight, facts
 from armap_lite.episode import Episode
 from armap_lite.llms.base import LanguageModel
 from armap_lite.rng import derive_seed
@@ -73,21 +73,14 @@ async def synthesize(
         way = _ByCode(*common, env.hindsight, num_drafts, temperature)
     else:
         way = _ByLLM(*common, LLMHindsight(env.look_back_examples) if isinstance(look_back, str) else look_back)
-    await run_groups(
-        range(len(trajectories))[item_slice],
-        way.pairs,
-        out,
-        lambda item: [ids[item]],  # of the line that comes last
-        group=group,
-        fresh=lm.reset,
-        progress=progress,
-    )
+    items = range(len(trajectories))[item_slice]
+    await run_groups(items, way.pairs, out, lambda item: [ids[item]], group=group, fresh=lm.reset, progress=progress)
     return summary(out)
 
 
 @dataclass
 class _Common:
-    """What both need."""
+    """What both ways need: fields as in `synthesize`."""
 
     env: Environment
     batch: Batcher
@@ -140,15 +133,14 @@ class _ByCode(_Common):
             return [{"id": id, "skipped": "nothing to ask for"}]
 
         worded = list({good.actions: good for _, good, _ in roles}.values())  # one text for each
-        settings = self.num_drafts, self.temperature
-        texts = await asyncio.gather(
-            *(refine(hindsight, self.batch, t, *settings, derive_seed(self.seed, id, i)) for i, t in enumerate(worded))
-        )
+        options = self.num_drafts, self.temperature
+        seeds = [derive_seed(self.seed, id, i) for i in range(len(worded))]
+        texts = await asyncio.gather(*(refine(hindsight, self.batch, t, *options, s) for t, s in zip(worded, seeds)))
         wording = {good.actions: text[:2] for good, text in zip(worded, texts)}
         lines = [_line(name, good, bad, *wording[good.actions]) for name, good, bad in roles]
         counts = {"drafted": sum(text[2] for text in texts), "contradicted": sum(text[3] for text in texts)}
-        note = {"made": True} if longer else {}
-        return [*lines, {"id": id, **counts, "missing": missing, "attempts": len(others), **note}]
+        counts |= {"missing": missing, "attempts": len(others)} | ({"made": True} if longer else {})
+        return [*lines, {"id": id, **counts}]
 
     def _executed(self, id: str, attempt: Trajectory) -> tuple[list[Role], int, Trajectory | None]:
         """Pairs with executed changes, how many are missing, and what `attempt` became if it was continued."""
@@ -169,10 +161,9 @@ class _ByCode(_Common):
 
         differing = [(k, t) for k, t in enumerate(rejected.values()) if first_difference(chosen, t) is not None]
         roles = [(f"{id}a{k}", chosen, other) for k, other in differing]
-        if self.swap_roles:
-            for k, other in differing:
-                if (goal := hindsight.achieved(other)) and not hindsight.satisfied(chosen, goal):
-                    roles.append((f"{id}b{k}", other, chosen))
+        for k, other in differing if self.swap_roles else []:
+            if (goal := hindsight.achieved(other)) and not hindsight.satisfied(chosen, goal):
+                roles.append((f"{id}b{k}", other, chosen))
         return roles, self.num_negatives - len(rejected), longer
 
 
@@ -184,10 +175,6 @@ async def refine(
     The LLM is given the goal that `trajectory` achieved. Its first text that states exactly this goal is taken, else a
     plain sentence.
     """
-
-    def facts(goal: Goal) -> str:
-        return "; ".join(f"{key} {value}" for key, value in goal.items())
-
     goal = hindsight.achieved(trajectory)
     shown = "".join(f"Facts: {facts(g)}\nInstruction: {text}\n\n" for g, text in hindsight.few_shot)
     prompt = f"{shown}Facts: {facts(goal)}\nInstruction:"
@@ -230,8 +217,7 @@ class _ByLLM(_Common):
                 for name, good, bad, text in roles
             )
             verdicts = await asyncio.gather(*asked)
-            for verdict in verdicts:
-                counts[BLIND[verdict]] += 1
+            counts.update(BLIND[verdict] for verdict in verdicts)
             roles = [role for role, verdict in zip(roles, verdicts) if verdict]
         lines = [_line(name, good, bad, text, "llm") for name, good, bad, text in roles]
         missing = self.num_negatives - len(rejected)
@@ -292,9 +278,8 @@ class _ByLLM(_Common):
 
     def _satisfied(self, trajectory: Trajectory, instruction: str) -> bool:
         """Whether code says that `trajectory` satisfies `instruction`; always False without `Hindsight`."""
-        hindsight = self.env.hindsight
-        goal = hindsight.parse(instruction) if hindsight else None
-        return bool(hindsight and goal and hindsight.satisfied(trajectory, goal))
+        goal = self.env.hindsight and self.env.hindsight.parse(instruction)
+        return bool(self.env.hindsight and goal and self.env.hindsight.satisfied(trajectory, goal))
 
 
 def _line(id: str, chosen: Trajectory, rejected: Trajectory, text: str, origin: str) -> Line:

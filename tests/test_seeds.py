@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from armap_lite import statistics
+from armap_lite.pipeline import results
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests/bench"))
@@ -24,7 +24,7 @@ def test_readme_of_measurements_has_the_pooled_rows_of_the_records(name: str):
     assert len({head["seed"] for head, _ in found}) == len(found) and len({head["profile"] for head, _ in found}) == 1
     scores, family = measured.scores([plans for _, plans in found])
     lines = (ROOT / "tests/bench/README.md").read_text(encoding="utf-8").replace("**", "").splitlines()
-    for row in statistics.pooled_rows(scores, family):
+    for row in results.pooled_rows(scores, family):
         said = f"| {row['mean']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] |"
         assert any(f"`{row['planner']}`" in line and said in line for line in lines), (row["planner"], said)
     for _, plans in found:

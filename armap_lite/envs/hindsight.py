@@ -19,6 +19,11 @@ from armap_lite.trajectory import Task, Trajectory
 Goal = dict[str, str]  # keys that each world defines, with one spelling for each value
 
 
+def facts(goal: Goal) -> str:
+    """`goal` as plain text for a prompt."""
+    return "; ".join(f"{key} {value}" for key, value in goal.items())
+
+
 class Hindsight(ABC):
     """What stage 2 knows of a world: which goal a trajectory achieved. It reads text and actions, never a score.
 
@@ -64,7 +69,7 @@ class Hindsight(ABC):
 
     def start_text(self, goal: Goal) -> str:
         """The first observation of a task with `goal`, for the few-shot prompt that proposes instructions."""
-        return "; ".join(f"{key} {value}" for key, value in goal.items())
+        return facts(goal)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ class LLMHindsight:
         counts = Counter({"looked back at": 1, "shortened": int(shortened)})
         for attempt in range(1 + self.retries):
             temperature, drawn = self.temperature if attempt else 0.0, derive_seed(seed, attempt)
-            [answer] = await lm.generate(prompt, 1, self.max_tokens, temperature, drawn, prompts.MARK, prompts.SCHEMA)
+            options = {"stop": prompts.MARK, "schema": prompts.SCHEMA}
+            [answer] = await lm.generate(prompt, 1, self.max_tokens, temperature, drawn, **options)
             if (found := prompts.read_answer(answer.text, trajectory)) is not None:
                 counts["fulfilled as asked" if found.fulfilled else "refined"] += bool(found.instruction)
                 return found, +counts

@@ -15,6 +15,8 @@ from armap_lite.rng import derive_seed
 from armap_lite.storage.records import Record
 from armap_lite.trajectory import Trajectory
 
+Objective = Callable[[Trajectory, float], float]  # the reward to maximise, from a learned one: see `control.Objective`
+
 
 @dataclass(frozen=True)
 class Sample(Record):
@@ -74,9 +76,8 @@ class Search:
         agent: Agent,
         batch: Batcher,
         seed: int,
-        objective: Callable[[Trajectory, float], float] | None = None,
+        objective: Objective | None = None,
     ):
-        """`objective`: the reward to maximise, from a trajectory and its learned reward (see control.py)."""
         self.planner, self.episode, self.agent, self.batch = planner, episode, agent, batch
         self.seed = derive_seed(seed, planner, episode.task.id)
         self.objective = objective
@@ -109,9 +110,9 @@ class Search:
 
         return await rollout(self._rollouts[-1], self.batch, policy)
 
-    async def write(self, prompt: str, *keys: object, max_tokens: int = 32, temperature: float = 0.7) -> str:
-        """One line of free text by the policy's LLM."""
-        [text] = await self.batch.generate(prompt, 1, max_tokens, temperature, derive_seed(self.seed, *keys))
+    async def write(self, prompt: str, *keys: object) -> str:
+        """One line of free text by the policy's LLM, of at most 32 tokens."""
+        [text] = await self.batch.generate(prompt, 1, 32, 0.7, derive_seed(self.seed, *keys))
         self._count((prompt, keys), text.tokens)
         return text.text.strip()
 
@@ -125,8 +126,8 @@ class Search:
 
     def result(self, samples: list[Sample], answer_index: int, tree: dict[str, Any] | None = None) -> PlanResult:
         name, task_id = self.planner, self.episode.task.id
-        spent = self.tokens, self.steps, len(self._rewards), self.episode.steps_avoided, self.tokens_without_reuse
-        budget = Budget(*spent)
+        calls, avoided = len(self._rewards), self.episode.steps_avoided
+        budget = Budget(self.tokens, self.steps, calls, avoided, self.tokens_without_reuse)
         return PlanResult(f"{name}/{task_id}", task_id, name, tuple(samples), answer_index, budget, tree)
 
     def _count(self, key: tuple, tokens: int) -> None:

@@ -16,6 +16,8 @@ from armap_lite.reward.model import RewardNetwork
 from armap_lite.trajectory import Trajectory
 from armap_lite.vision.pictures import encode
 
+Network = RewardNetwork | FinishedNetwork
+
 
 class RewardModel:
     """`score(instructions, trajectories) -> rewards [B]`; higher is better.
@@ -24,13 +26,7 @@ class RewardModel:
     linear head at the last token, and models that attend to both sides, score whole texts.
     """
 
-    def __init__(
-        self,
-        network: RewardNetwork | FinishedNetwork,
-        tokenizer: Any,
-        capacity: int | None = None,
-        pack: int | None = None,
-    ):
+    def __init__(self, network: Network, tokenizer: Any, capacity: int | None = None, pack: int | None = None):
         """`capacity`, `pack`: as in `LocalLM`."""
         self.network: Any = network.eval().requires_grad_(False)
         self.finished = isinstance(network, FinishedNetwork)

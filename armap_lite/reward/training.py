@@ -9,7 +9,6 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import sys
 import time
 import warnings
@@ -21,7 +20,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,6 +32,7 @@ from armap_lite.reward.config import RewardConfig, TrainingConfig, current_names
 from armap_lite.reward.data import PairDataModule, split_by_task
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.storage import folders
+from armap_lite.storage.checkpoints import AtomicIO
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 from armap_lite.vision.projector import align_to_captions
@@ -163,14 +162,6 @@ class RewardModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.best, self.tokens, self.seconds = checkpoint["so_far"]
-
-
-class AtomicIO(TorchCheckpointIO):
-    """Replaces a checkpoint at once, so that a run killed while it writes one still has the one before."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        super().save_checkpoint(checkpoint, f"{path}.partial", storage_options)
-        os.replace(f"{path}.partial", path)
 
 
 def train(
