@@ -11,6 +11,7 @@ from armap_lite.envs.base import Environment
 from armap_lite.episode import Episode, State
 from armap_lite.trajectory import Trajectory
 
+TRIES = 8  # changes that are tried until one makes the trajectory fail
 CONTINUED = 0.5  # share of attempts that are continued; those that achieved nothing always are
 SIMILAR = 0.7  # share of changes that take an action similar to the old one, if there is one
 
@@ -19,13 +20,10 @@ def change(
     env: Environment,
     trajectory: Trajectory,
     rng: random.Random,
-    tries: int = 8,
     episode: Episode | None = None,
     wrong: Callable[[Trajectory], bool] | None = None,
 ) -> Trajectory | None:
-    """`trajectory` with one action changed at random, and the rest executed again.
-
-    None if none of `tries` changes makes the trajectory fail.
+    """`trajectory` with one action changed at random so that it fails, and the rest executed again; None if none does.
 
     `episode`: of this task, to share states between several changes. `wrong`: whether a trajectory fails to do what was
     asked; by default, whether code says that it does not satisfy what `trajectory` achieved.
@@ -41,7 +39,7 @@ def change(
         similar = hindsight.similar_actions(state.trajectory, old, options) if hindsight else []
         return similar if similar and rng.random() < SIMILAR else options
 
-    for _ in range(tries):
+    for _ in range(TRIES):
         other = execute_change(trajectory, rng.randrange(len(trajectory.steps)), alternatives, rng, episode)
         if other is not None and wrong(other):
             return other
@@ -58,9 +56,8 @@ def execute_change(
     """`trajectory` with one of `alternatives(state, old action)` at step `at`, and the rest executed again.
 
     After the change, old actions are kept where they are admissible, and others are drawn where not. Where episodes
-    vary in length, old actions that no longer fit are skipped, which keeps the negative natural: if it ran to the step
-    limit, its length alone would reveal it.
-    None if there is no other action, the simulator fails, or the actions are those of `trajectory` after all.
+    vary in length, old actions that no longer fit are skipped: a negative that ran to the step limit would be revealed
+    by its length alone. None if there is no other action, the simulator fails, or the actions are the old ones.
     """
     env, old_actions, state = episode.env, trajectory.actions, episode.start()
     position = 0  # in the old actions

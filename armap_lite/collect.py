@@ -70,9 +70,7 @@ async def propose(env: Environment, batch: Batcher, task: Task, tries: int, seed
     except SimulatorError:  # the rollouts will report it
         return task, "plain"
     env.release()
-    shown = "".join(
-        f"State: {hindsight.start_text(goal)}\nInstruction: {text}\n\n" for goal, text in hindsight.few_shot
-    )
+    shown = "".join(f"State: {hindsight.start_text(g)}\nInstruction: {text}\n\n" for g, text in hindsight.few_shot)
     for draft in await batch.generate(f"{shown}State: {start}\nInstruction:", tries, 48, 0.7, seed):
         if target := hindsight.retarget(task, draft.text.strip()):
             return target, "llm"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from armap_lite.envs.base import Judge
+from armap_lite.envs.base import Judge, Term
 from armap_lite.planners.base import PlanResult
 from armap_lite.statistics import bootstrap_mean, check_same_tasks, order_accuracy, paired_difference
 from armap_lite.trajectory import Trajectory
 
+Plans = Sequence[PlanResult]
+ByPlan = Mapping[str, Sequence[float]]  # plan id -> a number for each of its samples
 COSTS = ("llm_tokens", "llm_tokens_without_reuse", "env_steps", "reward_calls")  # fields of `Budget` in a row
 # Other choices among the attempts of best_of_n: at random, by the judge, and by the run's own reward model where
 # another one guided the planners.
@@ -27,7 +29,7 @@ COMPARED = (
 )
 
 
-def score_plans(plans: Sequence[PlanResult], judge: Judge) -> dict[str, list[float]]:
+def score_plans(plans: Plans, judge: Judge) -> dict[str, list[float]]:
     """Gold score in [0, 1] of every sample of every plan, by plan id.
 
     The same actions in the same task are judged once. An aborted trajectory is scored as far as it went.
@@ -45,9 +47,7 @@ def score_plans(plans: Sequence[PlanResult], judge: Judge) -> dict[str, list[flo
     return {plan.id: [score(sample.trajectory) for sample in plan.samples] for plan in plans}
 
 
-def task_scores(
-    plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]], own: Mapping[str, Sequence[float]] | None = None
-) -> dict[str, dict[str, float]]:
+def task_scores(plans: Plans, golds: ByPlan, own: ByPlan | None = None) -> dict[str, dict[str, float]]:
     """Gold score of each planner's answer: planner -> task id -> score, tasks sorted by id.
 
     `best_of_n` yields two more: the floor (a random choice among its samples: their mean) and the ceiling (their best);
@@ -72,7 +72,7 @@ def task_scores(
     return {planner: found[planner] for planner in PLANNERS if planner in found}
 
 
-def families(plans: Sequence[PlanResult]) -> dict[str, str] | None:
+def families(plans: Plans) -> dict[str, str] | None:
     """Task id -> family, if all tasks have one."""
     found = {plan.task_id: plan.answer.task.family for plan in plans}
     return found if all(found.values()) else None  # type: ignore[return-value]
@@ -85,19 +85,13 @@ def _mean(scores: Mapping[str, float], family: Mapping[str, str] | None) -> dict
 
 
 def rows(
-    plans: Sequence[PlanResult],
-    golds: Mapping[str, Sequence[float]],
-    *,
-    seconds: Mapping[str, float],
-    own: Mapping[str, Sequence[float]] | None = None,
-    own_model: str = "",
-    **run: Any,
+    plans: Plans, golds: ByPlan, seconds: dict[str, float], own: ByPlan | None = None, own_model: str = "", **run: Any
 ) -> list[dict[str, Any]]:
     """Result rows, one per planner, and those that `best_of_n` implies: see `task_scores`.
 
-    COSTS: totals over the row's n tasks. failures: samples that broke off.
-    `seconds` by planner. What best_of_n implies has its costs. `own_model`: the reward model of `own`.
-    `run`: what all rows say alike: env, env_version, split, metric, policy, reward_model, profile, seed, device.
+    COSTS are totals over the row's n tasks, failures samples that broke off. What best_of_n implies has its costs.
+    `seconds` by planner; `own_model`: the reward model of `own`; `run`: what all rows share: env, env_version, split,
+    metric, policy, reward_model, profile, seed, device.
     """
     out, family = [], families(plans)
     for planner, scores in task_scores(plans, golds, own).items():
@@ -113,12 +107,7 @@ def rows(
     return out
 
 
-def differences(
-    plans: Sequence[PlanResult],
-    golds: Mapping[str, Sequence[float]],
-    env: str,
-    own: Mapping[str, Sequence[float]] | None = None,
-) -> list[dict[str, Any]]:
+def differences(plans: Plans, golds: ByPlan, env: str, own: ByPlan | None = None) -> list[dict[str, Any]]:
     """`paired_difference` of `planner` and `versus`, for each of `COMPARED` that there is in `task_scores`."""
     scores, family = task_scores(plans, golds, own), families(plans)
     strata = [family[task] for task in next(iter(scores.values()))] if family else None
@@ -129,9 +118,7 @@ def differences(
     ]
 
 
-def order_of_attempts(
-    plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]], own: Mapping[str, Sequence[float]] | None = None
-) -> dict[str, Any]:
+def order_of_attempts(plans: Plans, golds: ByPlan, own: ByPlan | None = None) -> dict[str, Any]:
     """`order_accuracy` on the attempts of Best-of-N, with its interval and numbers of pairs and tasks.
 
     `own`: rewards to take instead of those that guided it, by plan id. The accuracy is None where Best-of-N was not
@@ -144,11 +131,7 @@ def order_of_attempts(
 
 
 def control_points(
-    lines: Sequence[Mapping[str, Any]],
-    plans: Sequence[PlanResult],
-    golds: Mapping[str, Sequence[float]],
-    env: str,
-    terms: Mapping[str, Callable[[Trajectory], float]],
+    lines: Sequence[Mapping[str, Any]], plans: Plans, golds: ByPlan, env: str, terms: Mapping[str, Term]
 ) -> list[dict[str, Any]]:
     """Stage 5's `lines` as points: for each planner, term and weight the answers' mean score, cost and `terms`."""
     known = {(p.id, s.trajectory.actions): gold for p in plans for s, gold in zip(p.samples, golds[p.id])}

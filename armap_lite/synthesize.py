@@ -56,10 +56,9 @@ async def synthesize(
     """Write pairs of each trajectory to `out`, and return `summary(out)`.
 
     A trajectory gives up to `num_negatives` pairs with executed changes, and up to `num_attempt_negatives` with other
-    attempts at the same task.
-    `swap_roles`: twice as many of the former, as the rejected trajectory of a pair is the chosen one of another, under
-    an instruction of its own. Each is then seen in both roles, so that nothing but the instruction tells them apart.
-    Attempts are in both roles anyway, as each of them is looked back at.
+    attempts at the same task. `swap_roles`: the rejected trajectory of an executed change is also the chosen one of
+    another pair, under an instruction of its own, so that nothing but the instruction tells the two apart. Attempts are
+    in both roles anyway, as each of them is looked back at.
     `look_back`: "code" uses the world's `Hindsight`, and `num_drafts` texts of the LLM at `temperature`; "llm", or an
     `LLMHindsight` with options of its own, lets the LLM read, as it always does in a world without `Hindsight`.
     `item_slice`: the trajectories to process in this call.
@@ -313,8 +312,7 @@ def summary(path: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     for line in read_jsonl(path):
         if "pair" in line:
-            counts["pairs"] += 1
-            counts[f"worded by {line['pair']['origin']}"] += 1
+            counts.update(["pairs", f"worded by {line['pair']['origin']}"])
             continue
         if "skipped" in line:
             counts[f"skipped: {line['skipped']}"] += 1

@@ -1,7 +1,4 @@
-"""The data that flows through ARMAP: tasks, observations, trajectories, preference pairs.
-
-Frozen dataclasses with JSON in and out, and nothing else. Every stage reads and writes these.
-"""
+"""The data of all stages: tasks, observations, trajectories, preference pairs; frozen dataclasses, in files JSON."""
 
 from __future__ import annotations
 

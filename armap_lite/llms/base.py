@@ -20,8 +20,7 @@ class Completion:
 class Choice:
     """One of the admissible strings, with its log-probability at the temperature asked for.
 
-    `tokens` counts what the call reads: the prompt's tokens and those of all its choices.
-    It does not shrink where a cache saved the work, so budgets do not depend on what ran before.
+    `tokens`: of the prompt and of all choices, cached or not, so that budgets do not depend on what ran before.
     """
 
     text: str

@@ -55,8 +55,10 @@ def cut(model: Any, num_layers: int) -> Callable[[], None]:
 
 
 def top(model: Any, count: int) -> list[nn.Module]:
-    """The last `count` layers and what follows them: the final norm. Raises ValueError where they are not found."""
+    """The last `count` layers and what follows them: the final norm. Raises ValueError where there are not so many."""
     parent, name = _found(model, f"the last {count} layers", "trainable='lora:16' or 'all'")
+    if count > (total := len(getattr(parent, name))):
+        raise ValueError(f"trainable='top:{count}', but {total} layers are kept; choose up to top:{total}")
     after, found = False, list(getattr(parent, name)[-count:])
     for own, module in parent.named_children():
         if after or own.startswith("final"):  # OPT makes its final norm before its layers

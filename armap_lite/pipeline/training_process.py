@@ -23,7 +23,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from armap_lite.llms.spec import parse_spec
-from armap_lite.reward.config import FORMER_NAMES, RewardConfig, TrainingConfig, read_json, same_source, trained_on
+from armap_lite.reward.config import FORMER_NAMES, RewardConfig, TrainingConfig, read_json, same_source
+from armap_lite.storage.provenance import trained_on
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 

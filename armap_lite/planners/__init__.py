@@ -23,17 +23,10 @@ from armap_lite.storage.store import JsonlStore, has_ids, read_jsonl
 from armap_lite.trajectory import Task
 
 PLANNERS: dict[str, Callable[..., Awaitable[PlanResult]]] = {
-    "sampling": sampling,
-    "greedy": greedy,
-    "best_of_n": best_of_n,
-    "reflexion": reflexion,
-    "mcts": mcts,
+    planner.__name__: planner for planner in (sampling, greedy, best_of_n, reflexion, mcts)
 }
-FORMER_NAMES = {  # of options
-    "finish": "expand_terminal_siblings",
-    "draws": "num_action_samples",
-    "depth": "max_branching_depth",
-}
+# Of options, in files that an earlier version wrote.
+FORMER_NAMES = {"finish": "expand_terminal_siblings", "draws": "num_action_samples", "depth": "max_branching_depth"}
 
 __all__ = ["PLANNERS", "Budget", "PlanResult", "Sample", "Search", "complete", "load", "plan", *PLANNERS]
 
@@ -46,8 +39,7 @@ def check(planners: Mapping[str, Mapping[str, Any]]) -> None:
         known = _options(name)
         for option, value in settings.items():
             if option not in known:
-                why = hint(option, known, FORMER_NAMES)
-                raise ValueError(f"planner {name} has no option {option!r}; {why}")
+                raise ValueError(f"planner {name} has no option {option!r}; {hint(option, known, FORMER_NAMES)}")
             if isinstance(value, Mapping) and value.get("spent_by") not in list(planners)[:i]:
                 said = f"{name} takes the budget of {value.get('spent_by')!r}, which has to be planned before it"
                 raise ValueError(said)
@@ -77,10 +69,9 @@ async def plan(
     """Run each planner (name -> its options) on each task and write one `PlanResult` a line to `out`.
 
     An option `{"spent_by": planner}` becomes what that planner spent of it on the same task (`llm_tokens`,
-    `env_steps`): equal budgets. Servers that do not report tokens are compared by steps instead.
-    Lines already in `out` are kept. The planners of a group of tasks run one after the other on the same caches; an
-    interrupted group runs again as a whole. After each group, `progress` gets its number of tasks, and `timed` the
-    seconds of each planner.
+    `env_steps`): equal budgets. Servers that do not report tokens are compared by steps instead. Lines already in `out`
+    are kept. The planners of a group of tasks run one after the other on the same caches; an interrupted group runs
+    again as a whole. After each group, `progress` gets its number of tasks, and `timed` the seconds of each planner.
     """
     check(planners)
     batch = Batcher(agent.lm, reward, env.max_concurrent_episodes)

@@ -15,7 +15,8 @@ from armap_lite.rng import derive_seed
 from armap_lite.storage.records import Record
 from armap_lite.trajectory import Trajectory
 
-Objective = Callable[[Trajectory, float], float]  # the reward to maximise, from a learned one: see `control.Objective`
+# The reward to maximise, from a trajectory and its learned reward (see `control.Objective`), or None: the learned one.
+Objective = Callable[[Trajectory, float], float] | None
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,7 @@ class Search:
     """
 
     def __init__(
-        self,
-        planner: str,
-        episode: Episode,
-        agent: Agent,
-        batch: Batcher,
-        seed: int,
-        objective: Objective | None = None,
+        self, planner: str, episode: Episode, agent: Agent, batch: Batcher, seed: int, objective: Objective = None
     ):
         self.planner, self.episode, self.agent, self.batch = planner, episode, agent, batch
         self.seed = derive_seed(seed, planner, episode.task.id)

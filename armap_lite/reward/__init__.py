@@ -14,8 +14,9 @@ __all__ = ["RewardConfig", "TrainingConfig", "is_finished", "load", "untrained"]
 
 
 def is_finished(spec: str) -> bool:
-    """Whether `spec` is a reward model that needs no training: a folder that `training.train` wrote, or a
-    sequence-classification model (a folder or a Hugging Face id). Raises OSError where a hub id cannot be looked up.
+    """Whether `spec` needs no training: a folder that `training.train` wrote, or a sequence-classification model.
+
+    Raises OSError where a Hugging Face id cannot be looked up.
     """
     from armap_lite.exchange.finished import is_classifier
 
@@ -43,10 +44,8 @@ def load(path: Path | str, device: str = "auto", dtype: str = "auto", **options:
     except AssetError:  # there is no such path
         known = False
     if not known:
-        raise FileNotFoundError(
-            f"{path} holds no reward model (no reward.json, no sequence classification); "
-            "train one, or give the folder of one"
-        )
+        missing = "no reward.json, no sequence classification"
+        raise FileNotFoundError(f"{path} holds no reward model ({missing}); train one, or give the folder of one")
     return RewardModel(*finished.load(str(path), device, dtype), **options)
 
 

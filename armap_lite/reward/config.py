@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
-import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from armap_lite.storage import fields, store
-from armap_lite.trajectory import PreferencePair
+from armap_lite.storage import fields, provenance, store
 
-SCHEDULES = ("linear", "constant")
-MONITORED = ("val_accuracy", "val_loss")
+CHOICES = {"schedule": ("linear", "constant"), "monitor": ("val_accuracy", "val_loss")}
 FEWEST_TOKENS = 8  # smallest max_tokens: with fewer, hardly a word of either end of a text is left
 FORMER_NAMES = {  # of fields, in files that an earlier version wrote
     "keep": "num_layers",
@@ -35,19 +28,14 @@ current_names = functools.partial(fields.current_names, former_names=FORMER_NAME
 class RewardConfig:
     """Architecture of a reward model; saved beside its weights."""
 
-    backbone: str = "smollm2-135m-instruct"
-    # An asset's name, a Hugging Face id or folder, or a GGUF file.
-    num_layers: int | None = 16
-    # Layers kept of the backbone, from the bottom; None keeps all.
-    trainable: str = "top:8"
-    # What learns besides the head: "top:K" layers, "lora:R" adapters of rank R, or "all".
-    max_tokens: int = 512
-    # Longer inputs lose their middle; training counts them.
-    vision: str | None = None
+    backbone: str = "smollm2-135m-instruct"  # an asset's name, a Hugging Face id or folder, or a GGUF file
+    num_layers: int | None = 16  # layers kept of the backbone, from the bottom; None keeps all
+    trainable: str = "top:8"  # what learns besides the head: "top:K" layers, "lora:R" adapters of rank R, or "all"
+    max_tokens: int = 512  # longer inputs lose their middle; training counts them
     # Vision tower: "efficientnet-lite0", a transformers vision model by id or folder, or "own": that of the backbone,
     # a vision-language model. None: text only.
-    vision_tokens: int = 4
-    # Tokens per picture, a square number; a vision-language model has its own number.
+    vision: str | None = None
+    vision_tokens: int = 4  # tokens per picture, a square number; a vision-language model has its own number
 
     def __post_init__(self) -> None:
         if self.max_tokens < FEWEST_TOKENS:
@@ -87,43 +75,23 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        def expect(right: bool, name: str, what: str) -> None:
+            if not right:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected {what}")
+
         for name in ("epochs", "batch_size", "accumulate_grad_batches", "num_validations", "patience", "devices"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
+            expect(getattr(self, name) >= 1, name, "at least 1")
         for name in ("lr", "weight_decay", "gradient_clip_val", "center_rewards_coefficient"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected a number, at least 0")
-        for name, values in (("schedule", SCHEDULES), ("monitor", MONITORED)):
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(values)}")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup={self.warmup!r}: expected a share from 0 to below 1, such as 0.1")
-        if not 0 < self.val_fraction < 1:
-            raise ValueError(f"val_fraction={self.val_fraction!r}: expected a share between 0 and 1, such as 0.2")
+            expect(0 <= getattr(self, name) < math.inf, name, "a number, at least 0")
+        for name, values in CHOICES.items():
+            expect(getattr(self, name) in values, name, f"one of {', '.join(values)}")
+        expect(0 <= self.warmup < 1, "warmup", "a share from 0 to below 1, such as 0.1")
+        expect(0 < self.val_fraction < 1, "val_fraction", "a share between 0 and 1, such as 0.2")
 
 
-def trained_on(
-    pairs: Iterable[PreferencePair], reward: RewardConfig, training: TrainingConfig, seed: int
-) -> dict[str, Any]:
-    """The inputs of a training run, as JSON: the SHA-256 of the pairs' content, the settings and the seed."""
-    digest = hashlib.sha256()
-    for pair in pairs:
-        digest.update(json.dumps(pair.to_json(), sort_keys=True).encode() + b"\n")
-    settings = {"reward": dataclasses.asdict(reward), "training": dataclasses.asdict(training)}
-    return {"pairs_sha256": digest.hexdigest(), "seed": seed, **settings}
-
-
-def same_source(known: Any, mine: dict[str, Any]) -> bool:
-    """Whether `known`, read from a file, equals `mine`, a `trained_on`.
-
-    Fields that an earlier version did not have are taken to have their defaults.
-    """
-    if not isinstance(known, dict):
-        return False
-    defaults = {"reward": dataclasses.asdict(RewardConfig()), "training": dataclasses.asdict(TrainingConfig())}
-    now = {kind: {**usual, **current_names(known.get(kind) or {})} for kind, usual in defaults.items()}
-    return {**known, **now} == mine
-
-
+# Whether a `provenance.trained_on` in a file equals that of a training run.
+same_source = functools.partial(
+    provenance.same_source, kinds={"reward": RewardConfig, "training": TrainingConfig}, former_names=FORMER_NAMES
+)
 # The JSON object in a file that training wrote.
 read_json = functools.partial(store.read_json, way_out="delete it, and training starts anew")

@@ -19,6 +19,7 @@ from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.trajectory import PreferencePair
 from armap_lite.vision.pictures import Pictures, encode
 
+Pairs = list[PreferencePair]
 Tokens = tuple[list[int], list[int]]  # chosen, rejected
 
 
@@ -48,6 +49,9 @@ class PairDataModule(L.LightningDataModule):
         # padding is masked: any token will do
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else lines.start
         self.done = 0  # training batches that were done before a resume
+        unseen = 0 if pictures else sum(bool(p.chosen.pictures or p.rejected.pictures) for p in pairs)
+        if unseen and not rank_zero_only.rank:
+            print(f"{unseen} of {len(pairs)} pairs have pictures, which only --vision reads", file=sys.stderr)
         tokens: dict[int, Tokens] = {}  # by the pair's identity: one pair may come twice
         kept = []
         self.shortened = 0
@@ -59,8 +63,7 @@ class PairDataModule(L.LightningDataModule):
                 self.shortened += sum(cut for _, cut in sides)
         self.left_out = len(pairs) - len(kept)
         if self.left_out:
-            blind = not pictures and any(p.chosen.pictures + p.rejected.pictures for p in pairs)
-            where, way_out = (" without pictures", "give vision") if blind else ("", "allow more tokens")
+            where, way_out = (" without pictures", "give vision") if unseen else ("", "allow more tokens")
             found = f"{self.left_out} of {len(pairs)} pairs have two equal sides in max_tokens={max_tokens}{where}"
             if not kept:
                 raise ValueError(f"{found}, so there is nothing to learn; {way_out}")
@@ -71,8 +74,7 @@ class PairDataModule(L.LightningDataModule):
         self.val_tokens = [tokens[id(p)] for p in self.val_pairs]
 
     def train_dataloader(self) -> DataLoader:
-        trainer = self.trainer
-        world, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         sizes = [max(map(len, tokens)) for tokens in self.train_tokens]
         sampler = BucketSampler(sizes, self.batch_size, self.epochs, self.seed, world, rank, skip=self.done)
         return self._loader(self.train_tokens, batch_sampler=sampler)
@@ -109,19 +111,15 @@ def pad(rows: Sequence[list[int]], value: int, multiple: int = 1) -> dict[str, T
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def split_by_task(
-    pairs: Sequence[PreferencePair], val_fraction: float, seed: int
-) -> tuple[list[PreferencePair], list[PreferencePair]]:
+def split_by_task(pairs: Sequence[PreferencePair], val_fraction: float, seed: int) -> tuple[Pairs, Pairs]:
     """Training and validation pairs; no task has pairs in both. Raises ValueError where one of the two is empty."""
     tasks = sorted({pair.task_id for pair in pairs})
     random.Random(seed).shuffle(tasks)
     aside = set(tasks[: max(1, round(val_fraction * len(tasks)))])
     parts = [p for p in pairs if p.task_id not in aside], [p for p in pairs if p.task_id in aside]
     if not all(parts):
-        raise ValueError(
-            f"{len(pairs)} pairs of {len(tasks)} tasks cannot be split by task with val_fraction={val_fraction}; "
-            "collect more tasks"
-        )
+        found = f"{len(pairs)} pairs of {len(tasks)} tasks"
+        raise ValueError(f"{found} cannot be split by task with val_fraction={val_fraction}; collect more tasks")
     return parts
 
 
@@ -141,11 +139,9 @@ class BucketSampler(Sampler[list[int]]):
             batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
             rng.shuffle(batches)
             self.batches += batches
-        if len(self.batches) < world:
-            raise ValueError(
-                f"{len(self.batches)} batches do not suffice for {world} devices; use fewer, or smaller batches"
-            )
-        even = len(self.batches) - len(self.batches) % world  # every rank takes the same number of steps
+        if (n := len(self.batches)) < world:
+            raise ValueError(f"{n} batches do not suffice for {world} devices; use fewer, or smaller batches")
+        even = n - n % world  # every rank takes the same number of steps
         self.batches = self.batches[rank:even:world]
         self.skip = skip
 

@@ -90,8 +90,7 @@ class RewardNetwork(nn.Module):
         tensors = low_rank.join(load_file(Path(path) / "weights.safetensors"), self.pretrained())
         if "head.bias" in tensors:  # saved when heads still had one
             self.head.bias = nn.Parameter(self.head.weight.new_zeros(1))
-        expected = self.learned()
-        shapes = [{name: tensor.shape for name, tensor in some.items()} for some in (tensors, expected)]
+        shapes = [{name: tensor.shape for name, tensor in some.items()} for some in (tensors, self.learned())]
         if odd := sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()}):
             backbone = self.config.backbone
             raise ValueError(f"{path}: its tensors do not fit backbone {backbone!r} ({odd[:3]} differ); train it again")
@@ -125,8 +124,6 @@ def prepare(backbone: Any, config: RewardConfig) -> nn.Module:
     kind, _, number = config.trainable.partition(":")
     backbone.requires_grad_(kind == "all")
     if kind == "top":
-        if int(number) > (total := backbone.config.get_text_config().num_hidden_layers):
-            raise ValueError(f"trainable={config.trainable!r}, but {total} layers are kept; choose up to top:{total}")
         for module in layers.top(backbone, int(number)):
             module.requires_grad_(True)
     return layers.with_lora(backbone, int(number)) if kind == "lora" else backbone

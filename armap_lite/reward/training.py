@@ -28,11 +28,12 @@ from armap_lite.llms.device import pick
 from armap_lite.llms.memory import fit_to_gpu
 from armap_lite.llms.prefixes import SharedForward, shared_forward
 from armap_lite.llms.tokens import LineTokenizer
-from armap_lite.reward.config import RewardConfig, TrainingConfig, current_names, read_json, same_source, trained_on
+from armap_lite.reward.config import RewardConfig, TrainingConfig, current_names, read_json, same_source
 from armap_lite.reward.data import PairDataModule, split_by_task
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.storage import folders
 from armap_lite.storage.checkpoints import AtomicIO
+from armap_lite.storage.provenance import trained_on
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 from armap_lite.vision.projector import align_to_captions
@@ -54,8 +55,7 @@ class RewardModule(L.LightningModule):
         super().__init__()
         self.network = network.train()  # `from_pretrained` leaves the backbone in evaluation mode
         self.shared: SharedForward | None = None  # instead of the network's own forward, where it does the same
-        self.config = config
-        self.out = out
+        self.config, self.out = config, out
         self.sign = -1 if config.monitor == "val_loss" else 1
         self.best = WORST
         self.tokens = 0  # attended tokens trained on; at the end, on all devices
@@ -76,17 +76,11 @@ class RewardModule(L.LightningModule):
         rewards = self(**batch)  # [2B], chosen first
         chosen, rejected = rewards.chunk(2)  # [B] each
         loss = pairwise_loss(chosen, rejected, self.config.center_rewards_coefficient)  # []
-        margin = (chosen - rejected).detach()  # [B]
-        metrics = {  # as TRL's RewardTrainer names them
-            "loss": loss.detach(),
-            "accuracy": (margin > 0).float().mean(),
-            "margin": margin.mean(),
-            "min_reward": rewards.min().detach(),
-            "mean_reward": rewards.mean().detach(),
-            "max_reward": rewards.max().detach(),
-        }
-        val = name == "val"
-        named = {f"{name}_{k}": v for k, v in metrics.items()}
+        margin, rewards = (chosen - rejected).detach(), rewards.detach()  # [B], [2B]
+        # Named as in TRL's RewardTrainer.
+        metrics = {"loss": loss.detach(), "accuracy": (margin > 0).float().mean(), "margin": margin.mean()}
+        metrics |= {"min_reward": rewards.min(), "mean_reward": rewards.mean(), "max_reward": rewards.max()}
+        named, val = {f"{name}_{k}": v for k, v in metrics.items()}, name == "val"
         self.log_dict(named, batch_size=len(chosen), sync_dist=val, on_step=not val, on_epoch=val)
         return loss
 
@@ -123,8 +117,8 @@ class RewardModule(L.LightningModule):
         """Take the batch of the first rank: others may have found other memory free, or no file of it yet."""
         trainer, data = self.trainer, self.trainer.datamodule  # type: ignore[attr-defined]
         mine = (data.batch_size, trainer.accumulate_grad_batches, trainer.val_check_interval)
-        found = trainer.strategy.broadcast(mine)
-        data.batch_size, trainer.accumulate_grad_batches, trainer.val_check_interval = found
+        first = trainer.strategy.broadcast(mine)
+        data.batch_size, trainer.accumulate_grad_batches, trainer.val_check_interval = first
 
     def on_before_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         if self.trainer.training:  # counted here, where the batch is on the CPU: a GPU would have to be waited for
@@ -177,14 +171,13 @@ def train(
 ) -> dict[str, float]:
     """Train on `pairs` in this process and write the best model to the folder `out`.
 
-    `out` also gets `training.json`: the metrics, and the pairs' hash and the settings. A model that was in `out` before
-    stays until the new one is complete. The curves are in `out`-training. A run that was interrupted goes on from its
-    last checkpoint, if pairs and settings are the same. `network`: network and tokenizer, instead of the pretrained
-    ones that `reward` names. `trainer_options`: of Lightning's Trainer.
+    `out` also gets `training.json`: the metrics, the pairs' hash and the settings; `out`-training gets the curves. A
+    model that was in `out` before stays until the new one is complete. An interrupted run goes on from its last
+    checkpoint, if pairs and settings are the same. `network`: network and tokenizer, instead of the pretrained ones
+    that `reward` names. `trainer_options`: of Lightning's Trainer.
 
-    Returns accuracy and loss on the held-out tasks, tokens, seconds, steps, and numbers of pairs. Raises ValueError
-    where `out` holds something other than a reward model, where the pairs cannot be split by task, and where the
-    held-out loss is never a finite number.
+    Returns accuracy and loss on the held-out tasks, tokens, seconds, steps, and numbers of pairs. Raises ValueError if
+    `out` holds anything but a reward model, the pairs cannot be split by task, or the held-out loss is never finite.
     """
     reward, training, out = reward or RewardConfig(), training or TrainingConfig(), Path(out)
     log = folders.log_of(out)
@@ -195,9 +188,6 @@ def train(
     L.seed_everything(seed, workers=True, verbose=False)
     split_by_task(pairs, training.val_fraction, seed)  # what cannot be split is said before a backbone is loaded
     model, tokenizer = network or build(reward, "cpu")
-    with_pictures = sum(bool(pair.chosen.pictures or pair.rejected.pictures) for pair in pairs)
-    if with_pictures and not model.pictures and not rank_zero_only.rank:
-        print(f"{with_pictures} of {len(pairs)} pairs have pictures, which only --vision reads", file=sys.stderr)
     trainer_options = {"accelerator": "auto", **trainer_options}
     cuda = trainer_options["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     split: dict[str, Any] = {"epochs": training.epochs, "val_fraction": training.val_fraction, "seed": seed}
@@ -222,8 +212,8 @@ def train(
         parts = ({tuple(side) for pair in part for side in pair} for part in (data.train_tokens, data.val_tokens))
         module.shared = shared_forward(model, *parts)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "You're resuming from a checkpoint")  # PairDataModule goes on where it stood
-        warnings.filterwarnings("ignore", "Checkpoint directory")
+        # The first is needless: PairDataModule goes on where it stood.
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint|Checkpoint directory")
         try:
             trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None)
         except SystemExit as error:  # Lightning's answer to an interrupt
