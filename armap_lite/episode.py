@@ -34,8 +34,7 @@ class Episode:
 
     def __init__(self, env: Environment, task: Task):
         self.env, self.task = env, task
-        self.steps = 0
-        self.steps_avoided = 0
+        self.steps = self.steps_avoided = 0
         self._known: dict[tuple[str, ...], State] = {}
 
     def start(self) -> State:

@@ -31,6 +31,7 @@ from armap_lite.rng import derive_seed
 from armap_lite.storage.store import has_ids, read_jsonl
 from armap_lite.trajectory import PreferencePair, Trajectory
 
+TEMPERATURE = 0.7  # of the texts that `_ByCode` lets the LLM draft
 BLIND = {True: "blind check passed", False: "blind check wrong", None: "blind check undecided"}
 Line = dict[str, Any]
 Role = tuple[str, Trajectory, Trajectory]  # id of a pair, chosen, rejected
@@ -46,7 +47,6 @@ async def synthesize(
     num_attempt_negatives: int = 0,
     num_drafts: int = 2,
     swap_roles: bool = True,
-    temperature: float = 0.7,
     seed: int = 0,
     group: int = 32,
     item_slice: slice = slice(None),
@@ -59,7 +59,7 @@ async def synthesize(
     attempts at the same task. `swap_roles`: the rejected trajectory of an executed change is also the chosen one of
     another pair, under an instruction of its own, so that nothing but the instruction tells the two apart. Attempts are
     in both roles anyway, as each of them is looked back at.
-    `look_back`: "code" uses the world's `Hindsight`, and `num_drafts` texts of the LLM at `temperature`; "llm", or an
+    `look_back`: "code" uses the world's `Hindsight`, and `num_drafts` texts of the LLM; "llm", or an
     `LLMHindsight` with options of its own, lets the LLM read, as it always does in a world without `Hindsight`.
     `item_slice`: the trajectories to process in this call.
     """
@@ -69,7 +69,7 @@ async def synthesize(
     common = env, Batcher(lm), trajectories, ids, num_negatives, num_attempt_negatives, swap_roles, seed
     way: _ByCode | _ByLLM
     if env.hindsight is not None and look_back == "code":
-        way = _ByCode(*common, env.hindsight, num_drafts, temperature)
+        way = _ByCode(*common, env.hindsight, num_drafts)
     else:
         way = _ByLLM(*common, LLMHindsight(env.look_back_examples) if isinstance(look_back, str) else look_back)
     items = range(len(trajectories))[item_slice]
@@ -119,7 +119,6 @@ class _ByCode(_Common):
 
     hindsight: Hindsight
     num_drafts: int
-    temperature: float
 
     async def pairs(self, item: int) -> list[Line]:
         """The lines of one trajectory: its pairs, then what was counted."""
@@ -132,7 +131,7 @@ class _ByCode(_Common):
             return [{"id": id, "skipped": "nothing to ask for"}]
 
         worded = list({good.actions: good for _, good, _ in roles}.values())  # one text for each
-        options = self.num_drafts, self.temperature
+        options = self.num_drafts, TEMPERATURE
         seeds = [derive_seed(self.seed, id, i) for i in range(len(worded))]
         texts = await asyncio.gather(*(refine(hindsight, self.batch, t, *options, s) for t, s in zip(worded, seeds)))
         wording = {good.actions: text[:2] for good, text in zip(worded, texts)}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import armap_lite
-from armap_lite.reward.config import FORMER_NAMES, RewardConfig, TrainingConfig
+from armap_lite.reward.config import RewardConfig, TrainingConfig
+from armap_lite.storage.fields import FORMER_NAMES
 
 # In armap_lite: former name, present name.
 MODULES = {"assets": "storage.assets", "profiles": "pipeline.profiles", "run": "pipeline.run"}
@@ -46,9 +47,9 @@ def main(script: Path, arguments: list[str]) -> None:
     for kind in (RewardConfig, TrainingConfig):
         kind.__init__ = with_former_names(kind.__init__, FORMER_NAMES)  # type: ignore[method-assign]
     from armap_lite.llms.local import LocalLM
-    from armap_lite.pipeline import run, run_dir
+    from armap_lite.pipeline import run
 
-    run.Run.__init__ = with_former_names(run.Run.__init__, run_dir.FORMER_NAMES)  # type: ignore[method-assign]
+    run.Run.__init__ = with_former_names(run.Run.__init__, FORMER_NAMES)  # type: ignore[method-assign]
     choose = with_former_names(LocalLM.choose, {"by": "decoding"}, {"string": "sequence"})
     LocalLM.choose = choose  # type: ignore[method-assign]
     runpy.run_path(str(script), run_name="__main__")

@@ -19,7 +19,8 @@ from shop import make_shop
 from armap_lite.pipeline import reproduce, results
 from armap_lite.pipeline.commands import main
 from armap_lite.pipeline.run import Run
-from armap_lite.pipeline.run_dir import FORMER_NAMES, STAGE_FILES
+from armap_lite.pipeline.run_dir import STAGE_FILES
+from armap_lite.storage.fields import FORMER_NAMES
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = "<script>alert('&\"1\"')</script>"

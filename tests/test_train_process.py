@@ -32,7 +32,8 @@ from armap_lite.pipeline.run import Run
 from armap_lite.pipeline.run_dir import RunDir
 from armap_lite.pipeline.training_process import TrainingError
 from armap_lite.reward import training
-from armap_lite.reward.config import FORMER_NAMES, RewardConfig, TrainingConfig
+from armap_lite.reward.config import RewardConfig, TrainingConfig
+from armap_lite.storage.fields import FORMER_NAMES
 from armap_lite.storage.provenance import trained_on
 from armap_lite.storage.store import JsonlStore
 from armap_lite.trajectory import PreferencePair

@@ -27,8 +27,9 @@ from armap_lite.exchange import preferences
 from armap_lite.llms import answers, spec
 from armap_lite.llms.base import LanguageModel
 from armap_lite.pipeline import evaluation, profiles, training_process
-from armap_lite.pipeline.run_dir import FORMER_NAMES, RunDir
+from armap_lite.pipeline.run_dir import RunDir
 from armap_lite.planners.base import PlanResult
+from armap_lite.storage.fields import FORMER_NAMES
 from armap_lite.storage.store import read_json, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 

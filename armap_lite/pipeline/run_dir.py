@@ -11,22 +11,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from armap_lite import planners
 from armap_lite.llms import spec
-from armap_lite.reward import config
+from armap_lite.storage.fields import FORMER_NAMES
 from armap_lite.storage.store import read_json, write_atomic
 
 FORMAT = 2  # of the stage files: trajectories say what a transcript keeps of them
 COUNTER_FILES = ("seconds.json", "answers.json")  # seconds of each planner; how a server answered
 STAGE_FILES = ("trajectories.jsonl", "pairs.jsonl", "training.json", "plans.jsonl")
-FORMER_NAMES = {  # of settings, in a run.json that an earlier version wrote
-    **config.FORMER_NAMES,
-    "proposals": "num_proposals",
-    "negatives": "num_negatives",
-    "texts": "num_drafts",
-    "mirror": "swap_roles",
-    **planners.FORMER_NAMES,
-}
 
 
 class RunDir:

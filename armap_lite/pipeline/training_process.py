@@ -23,7 +23,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from armap_lite.llms.spec import parse_spec
-from armap_lite.reward.config import FORMER_NAMES, RewardConfig, TrainingConfig, read_json, same_source
+from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source
+from armap_lite.storage.fields import FORMER_NAMES
 from armap_lite.storage.provenance import trained_on
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
@@ -159,7 +160,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 help=f"default: {shown}",
             )
     parser.add_argument("--trainer", type=_options, default={}, metavar="JSON", help="options of Lightning's Trainer")
-    for former, now in FORMER_NAMES.items():
+    fields = {field.name for kind in (RewardConfig, TrainingConfig) for field in dataclasses.fields(kind)}
+    for former, now in ((former, now) for former, now in FORMER_NAMES.items() if now in fields):
         renamed = functools.partial(_renamed, _flag(now))
         parser.add_argument(_flag(former), type=renamed, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--attended", action="store_true", help=argparse.SUPPRESS)  # ends when stdin is closed

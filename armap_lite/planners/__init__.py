@@ -25,8 +25,6 @@ from armap_lite.trajectory import Task
 PLANNERS: dict[str, Callable[..., Awaitable[PlanResult]]] = {
     planner.__name__: planner for planner in (sampling, greedy, best_of_n, reflexion, mcts)
 }
-# Of options, in files that an earlier version wrote.
-FORMER_NAMES = {"finish": "expand_terminal_siblings", "draws": "num_action_samples", "depth": "max_branching_depth"}
 
 __all__ = ["PLANNERS", "Budget", "PlanResult", "Sample", "Search", "complete", "load", "plan", *PLANNERS]
 
@@ -39,7 +37,7 @@ def check(planners: Mapping[str, Mapping[str, Any]]) -> None:
         known = _options(name)
         for option, value in settings.items():
             if option not in known:
-                raise ValueError(f"planner {name} has no option {option!r}; {hint(option, known, FORMER_NAMES)}")
+                raise ValueError(f"planner {name} has no option {option!r}; {hint(option, known)}")
             if isinstance(value, Mapping) and value.get("spent_by") not in list(planners)[:i]:
                 said = f"{name} takes the budget of {value.get('spent_by')!r}, which has to be planned before it"
                 raise ValueError(said)

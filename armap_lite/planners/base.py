@@ -76,8 +76,7 @@ class Search:
         self.planner, self.episode, self.agent, self.batch = planner, episode, agent, batch
         self.seed = derive_seed(seed, planner, episode.task.id)
         self.objective = objective
-        self.tokens = 0
-        self.tokens_without_reuse = 0
+        self.tokens = self.tokens_without_reuse = 0
         self._prompts: set[tuple] = set()
         self._rewards: dict[tuple[str, ...], asyncio.Future[float]] = {}
         self._rollouts: list[Episode] = []

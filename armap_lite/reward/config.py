@@ -7,23 +7,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from armap_lite.storage import fields, provenance, store
+from armap_lite.storage import provenance, store
+from armap_lite.storage.fields import checked, current_names
 
 CHOICES = {"schedule": ("linear", "constant"), "monitor": ("val_accuracy", "val_loss")}
 FEWEST_TOKENS = 8  # smallest max_tokens: with fewer, hardly a word of either end of a text is left
-FORMER_NAMES = {  # of fields, in files that an earlier version wrote
-    "keep": "num_layers",
-    "train": "trainable",
-    "accumulate": "accumulate_grad_batches",
-    "clip": "gradient_clip_val",
-    "centring": "center_rewards_coefficient",
-    "held_out": "val_fraction",
-    "checks": "num_validations",
-}
-current_names = functools.partial(fields.current_names, former_names=FORMER_NAMES)
 
 
-@fields.checked(FORMER_NAMES)
+@checked
 @dataclass(frozen=True)
 class RewardConfig:
     """Architecture of a reward model; saved beside its weights."""
@@ -52,7 +43,7 @@ class RewardConfig:
             raise ValueError(f"{file}: {error}; {way_out}") from error
 
 
-@fields.checked(FORMER_NAMES)
+@checked
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a reward model is trained; each field is explained where its value is chosen, in `profiles.py`."""
@@ -90,8 +81,6 @@ class TrainingConfig:
 
 
 # Whether a `provenance.trained_on` in a file equals that of a training run.
-same_source = functools.partial(
-    provenance.same_source, kinds={"reward": RewardConfig, "training": TrainingConfig}, former_names=FORMER_NAMES
-)
+same_source = functools.partial(provenance.same_source, kinds={"reward": RewardConfig, "training": TrainingConfig})
 # The JSON object in a file that training wrote.
 read_json = functools.partial(store.read_json, way_out="delete it, and training starts anew")

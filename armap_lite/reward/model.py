@@ -71,8 +71,7 @@ class RewardNetwork(nn.Module):
     def pretrained(self) -> dict[str, Tensor]:
         """The tensors that a new network of this configuration has again: neither random nor learned before."""
         made = ("head.", *self._projectors)
-        named = self.named_parameters()
-        return {n: p.detach() for n, p in named if not n.startswith(made) and "lora_" not in n}
+        return {n: p.detach() for n, p in self.named_parameters() if not n.startswith(made) and "lora_" not in n}
 
     @property
     def _projectors(self) -> tuple[str, ...]:

@@ -28,11 +28,12 @@ from armap_lite.llms.device import pick
 from armap_lite.llms.memory import fit_to_gpu
 from armap_lite.llms.prefixes import SharedForward, shared_forward
 from armap_lite.llms.tokens import LineTokenizer
-from armap_lite.reward.config import RewardConfig, TrainingConfig, current_names, read_json, same_source
+from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source
 from armap_lite.reward.data import PairDataModule, split_by_task
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.storage import folders
 from armap_lite.storage.checkpoints import AtomicIO
+from armap_lite.storage.fields import current_names
 from armap_lite.storage.provenance import trained_on
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
@@ -80,7 +81,8 @@ class RewardModule(L.LightningModule):
         # Named as in TRL's RewardTrainer.
         metrics = {"loss": loss.detach(), "accuracy": (margin > 0).float().mean(), "margin": margin.mean()}
         metrics |= {"min_reward": rewards.min(), "mean_reward": rewards.mean(), "max_reward": rewards.max()}
-        named, val = {f"{name}_{k}": v for k, v in metrics.items()}, name == "val"
+        named = {f"{name}_{k}": v for k, v in metrics.items()}
+        val = name == "val"
         self.log_dict(named, batch_size=len(chosen), sync_dist=val, on_step=not val, on_epoch=val)
         return loss
 
@@ -179,8 +181,8 @@ def train(
     Returns accuracy and loss on the held-out tasks, tokens, seconds, steps, and numbers of pairs. Raises ValueError if
     `out` holds anything but a reward model, the pairs cannot be split by task, or the held-out loss is never finite.
     """
-    reward, training, out = reward or RewardConfig(), training or TrainingConfig(), Path(out)
-    log = folders.log_of(out)
+    reward, training = reward or RewardConfig(), training or TrainingConfig()
+    out, log = Path(out), folders.log_of(Path(out))
     best, last = log / "best", log / "last.ckpt"
     for noisy in ("lightning.pytorch", "lightning.fabric"):  # which accelerators there are not, and tips
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -24,15 +24,12 @@ def trained_on(pairs: Iterable[Record], reward: Any, training: Any, seed: int) -
     return {"pairs_sha256": digest.hexdigest(), "seed": seed, **settings}
 
 
-def same_source(known: Any, mine: dict[str, Any], kinds: Mapping[str, Any], former_names: Mapping[str, str]) -> bool:
+def same_source(known: Any, mine: dict[str, Any], kinds: Mapping[str, Any]) -> bool:
     """Whether `known`, read from a file, equals `mine`, a `trained_on`.
 
     Fields that an earlier version did not have are taken to have their defaults, those of the dataclasses `kinds`.
     """
     if not isinstance(known, dict):
         return False
-    now = {
-        name: {**dataclasses.asdict(kind()), **current_names(known.get(name) or {}, former_names)}
-        for name, kind in kinds.items()
-    }
+    now = {name: {**dataclasses.asdict(kind()), **current_names(known.get(name) or {})} for name, kind in kinds.items()}
     return {**known, **now} == mine

@@ -1,7 +1,7 @@
 """How fast the reward model trains: attended tokens per second, against forward passes over whole texts.
 
 whole    each batch is padded, every text goes through all layers, AdamW takes one tensor after the other
-shared   common beginnings and frozen layers are computed once (reward/prefixes.py), AdamW is fused
+shared   common beginnings and frozen layers are computed once (llms/prefixes.py), AdamW is fused
 
 Both in fp32 and, where the device computes in it, in bf16-mixed; in turns, whole epochs as the profile has them, the
 frozen layers of `shared` included. On CUDA training takes whole texts. `ratio` is that of wall-clock time, shared in
