@@ -32,7 +32,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "all_actions": {"rollouts": 12},
     "terminal_siblings": {"rollouts": 12, "c": 0.2, "expand_terminal_siblings": True},
     "sampled_actions": {"rollouts": 8, "num_action_samples": 4, "max_branching_depth": 2},
-    "widening": {"rollouts": 10, "num_action_samples": 4, "widening": 0.5, "expand_terminal_siblings": True},
+    "greedy_rollouts": {"rollouts": 10, "num_action_samples": 8, "greedy_rollouts": True},
     "paper": {"rollouts": 10, "temperature": 0.7, **PAPER},
 }
 
@@ -94,21 +94,6 @@ def test_with_equal_priors_selection_is_the_published_rule(some, c, scale):
     picked = select(node, c, low, high)
     assert not picked.exhausted
     assert score(picked) >= max(score(child) for child in node.children if not child.exhausted) - 1e-9
-
-
-@given(st.integers(1, 30), st.integers(1, 5), st.sampled_from([0.0, 0.3, 0.5, 1.0]))
-def test_a_node_gets_another_child_when_its_visits_allow_it(visits, tried, widening):
-    node = Node(visits=visits)
-    node.children = [Node(str(i), 0.2, node, visits=int(i < tried), value=0.0) for i in range(5)]
-    picked = select(node, 1.0, 0.0, 1.0, widening)
-    if tried < 5 and tried < (visits + 1) ** widening:
-        assert picked is node.children[tried]
-    else:
-        assert picked.visits
-    for child in node.children[:tried]:
-        child.exhausted = True
-    if tried < 5:
-        assert select(node, 1.0, 0.0, 1.0, widening) is node.children[tried]
 
 
 def test_of_two_children_never_visited_the_more_probable_one_comes_first():
@@ -181,6 +166,23 @@ def test_finishing_tries_the_siblings_of_the_last_action_without_another_questio
     assert {actions[:-1] for actions in tried[:first]} == {tried[0][:-1]}
     few = play("mcts", task, rollouts=first + 2, expand_terminal_siblings=True)
     assert few.samples == result.samples[: first + 2]
+
+
+def test_a_greedy_rollout_takes_the_most_probable_action_in_each_state_that_is_new():
+    lm = ScriptedLM(fancy)
+    result = play("mcts", lm=lm, rollouts=30, greedy_rollouts=True)
+    favourite = {}
+    for _, [prompt], [options] in chooses(lm):
+        done = prompt.splitlines()[prompt.splitlines().index(TASK.instruction) + 1 :]
+        favourite[tuple(done)] = max(options, key=lambda option: fancy(prompt, option))
+    seen, drawn = {()}, 0
+    for sample in result.samples:
+        actions = sample.trajectory.actions
+        entered = [i for i in range(1, len(actions)) if actions[:i] not in seen]  # the first is the leaf that UCT chose
+        assert all(actions[i] == favourite[actions[:i]] for i in entered)
+        drawn += len(entered)
+        seen |= {actions[:i] for i in range(len(actions))}
+    assert drawn > 10
 
 
 def test_no_state_is_read_once_the_tokens_are_spent():
@@ -290,9 +292,9 @@ configs = st.fixed_dictionaries(
     {
         "rollouts": st.integers(1, 40),
         "c": st.sampled_from([0.0, 1.0, 6.0]),
-        "widening": st.sampled_from([None, 0.0, 0.3, 0.5, 1.0]),
         "num_action_samples": st.sampled_from([None, 1, 2, 5]),
         "expand_terminal_siblings": st.booleans(),
+        "greedy_rollouts": st.booleans(),
         "width": st.sampled_from([None, 2]),
         "llm_tokens": st.sampled_from([None, 0, 100, 400]),
     }
@@ -322,13 +324,13 @@ def test_whatever_the_world_and_the_options(salt, seed, options):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(0, 1000), st.sampled_from([None, 0.0, 0.5]), st.booleans())
-def test_a_search_without_limits_tries_all_that_there_is_once(salt, widening, siblings):
+@given(st.integers(0, 1000), st.booleans(), st.booleans())
+def test_a_search_without_limits_tries_all_that_there_is_once(salt, greedy, siblings):
     def ends(actions: tuple[str, ...]) -> int:
         over = len(actions) == 3 or (actions and checksum(salt, actions) % 3 == 0)
         return 1 if over else sum(ends((*actions, action)) for action in "abc")
 
-    options = {"widening": widening, "expand_terminal_siblings": siblings}
+    options = {"greedy_rollouts": greedy, "expand_terminal_siblings": siblings}
     result, _ = search_anything(salt, 0, max_steps=3, rollouts=1000, **options)
     assert len(result.samples) == len({s.trajectory.actions for s in result.samples}) == ends(())
 

@@ -106,12 +106,11 @@ def _planners(
 
 
 # MCTS gets as many LLM tokens as Best-of-N spent on the same task, not as many rollouts: what the tree shares is its
-# gain.
-_MCTS = {"rollouts": 1000, "c": 0.2, "expand_terminal_siblings": True, "llm_tokens": {"spent_by": "best_of_n"}}
-# States with many long actions: children are sampled, not enumerated, and a node gets a second one when it is visited
-# again: with six at once, attempts shared so little that there were no more of them than of Best-of-N (tests/bench).
-# With a few long rollouts a small c hardly leaves the first path (24 development goals of WebShop: 0.66; c = 1: 0.71).
-_SAMPLED_MCTS = {**_MCTS, "c": 1.0, "widening": 0.5, "num_action_samples": 6}
+# gain. How these settings were chosen, on development tasks: tests/bench/README.md.
+_BUDGET = {"rollouts": 1000, "llm_tokens": {"spent_by": "best_of_n"}}
+_MCTS = {**_BUDGET, "c": 0.2, "expand_terminal_siblings": True}
+# In states with many long actions the children are the distinct ones of many draws, which cost no further tokens.
+_SAMPLED_MCTS = {**_BUDGET, "c": 1.0, "num_action_samples": 24, "greedy_rollouts": True}
 _PAPER_SAMPLED_MCTS = {"rollouts": 10, "temperature": 1.5, **PAPER_MCTS, "num_action_samples": 10}
 
 _WHOLE = RewardConfig(num_layers=None, trainable="all", max_tokens=1024)
@@ -147,7 +146,7 @@ PROFILES: dict[str, Profile] = {
         planners=_planners(16, 3, 1.0, 2.0, _MCTS),
     ),
     # One GPU of 80 GB: more data, a whole backbone in bf16, a larger search. Activations take 20 GB in Game of 24 (128
-    # trajectories of up to 128 tokens) and 39 GB in the other worlds (32 of 1,024): see reward/memory.py. With less
+    # trajectories of up to 128 tokens) and 39 GB in the other worlds (32 of 1,024): see llms/memory.py. With less
     # memory, a step of the optimiser takes more passes with fewer pairs.
     "gpu": Profile(
         collect_tasks=600,

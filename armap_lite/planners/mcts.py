@@ -28,7 +28,7 @@ class MCTSConfig:
     temperature: float = 1.0  # of the policy
     width: int | None = None  # children of a node at most, the most probable ones; None: all
     gamma: float = 1.0  # discount of a reward for each action on its way to the root
-    widening: float | None = None  # on its N-th visit, a node may have N ** widening tried children; None: any number
+    greedy_rollouts: bool = False  # below the tree the policy's most probable action is taken, not a drawn one
     expand_terminal_siblings: bool = False  # also score what `terminal_siblings` finds; no LLM call
     num_action_samples: int | None = None  # children are the distinct actions among so many draws; None: all admissible
     max_branching_depth: int | None = None  # at this depth and below, a node has one sampled child
@@ -93,7 +93,9 @@ async def simulate(node: Node, search: Search, config: MCTSConfig, samples: list
             await expand(node, search, config)
             in_tree = node.parent is None  # below a new leaf the policy decides; a new root is still selected from
         if in_tree:
-            node = select(node, config.c, low, high, config.widening)
+            node = select(node, config.c, low, high)
+        elif config.greedy_rollouts:
+            node = node.children[0]
         else:
             seed = derive_seed(search.seed, "simulate", len(samples), len(node.state.trajectory.steps))
             priors = np.array([child.prior for child in node.children])
@@ -103,13 +105,11 @@ async def simulate(node: Node, search: Search, config: MCTSConfig, samples: list
     return node
 
 
-def select(node: Node, c: float, low: float, high: float, widening: float | None = None) -> Node:
+def select(node: Node, c: float, low: float, high: float) -> Node:
     """The child, not exhausted, with the highest value + c * prior * K * sqrt(ln(visits of `node` + 1)) / (1 + visits).
 
     K: number of children; with equal priors this is the rule of the published code. Values are scaled to [0, 1] by the
     lowest and the highest reward of this search; a child without visits counts as the lowest.
-    With progressive `widening` (Coulom, 2007) the most probable untried child comes first while fewer than
-    N ** widening were tried, N counting this visit, and otherwise only tried ones are compared.
     """
 
     def score(child: Node) -> float:
@@ -117,16 +117,11 @@ def select(node: Node, c: float, low: float, high: float, widening: float | None
         explore = math.sqrt(math.log(node.visits + 1)) / (1 + child.visits)
         return value + c * child.prior * len(node.children) * explore
 
-    left = [child for child in node.children if not child.exhausted]
-    if widening is not None:
-        tried, new = [child for child in left if child.visits], [child for child in left if not child.visits]
-        widen = len(node.children) - len(new) < (node.visits + 1) ** widening
-        left = new[:1] if new and (widen or not tried) else tried
-    return max(left, key=score)
+    return max((child for child in node.children if not child.exhausted), key=score)
 
 
 async def expand(node: Node, search: Search, config: MCTSConfig) -> None:
-    """Add the children of `node`, with the policy's probabilities in the state of `node` as priors."""
+    """Add the children of `node`, most probable first, with the policy's probabilities in its state as priors."""
     actions, n = node.state.trajectory.actions, config.num_action_samples
     if config.max_branching_depth is not None and len(actions) >= config.max_branching_depth:
         n = 1

@@ -3,7 +3,7 @@
 Best-of-N against MCTS on development tasks, each MCTS with as many LLM tokens as Best-of-N spent on the same task:
 mean learned reward of the answers, which is what both maximise; attempts, tokens, steps; then the judge's score.
 Without `--variant` MCTS has the settings of the profile. A variant is JSON that changes them:
-`--variant '{"widening": null, "expand_terminal_siblings": false}'`. Last line: JSON, ratio of the different attempts.
+`--variant '{"greedy_rollouts": false, "num_action_samples": 6}'`. Last line: JSON, ratio of the different attempts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
             batch = Batcher(lm, model, env.max_concurrent_episodes)
 
             async def one(i: int) -> None:
-                limit = {"llm_tokens": plans["best_of_n"][i].budget.llm_tokens} if planner == "mcts" else {}
+                spent = [plan.budget.llm_tokens for plan in plans.get("best_of_n", [])]
+                limit = {"llm_tokens": spent[i] if options.budget == "task" else int(np.mean(spent))} if spent else {}
                 search = Search(planner, Episode(env.fork(), tasks[i]), agent, batch, options.seed)
                 found[i] = await PLANNERS[planner](search, **settings, **limit)
 
@@ -84,6 +85,9 @@ def main() -> None:
     parser.add_argument("--reward", required=True, metavar="FOLDER", help="a trained reward model")
     parser.add_argument("--tasks", type=int, default=24, help="development tasks, evenly spaced")
     parser.add_argument("--n", type=int, help="attempts of Best-of-N; by default those of the profile")
+    parser.add_argument(
+        "--budget", choices=["task", "mean"], default="task", help="what Best-of-N spent: on it, or on average"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variant", action="append", default=[], metavar="JSON", help="settings of MCTS to change")
     options = parser.parse_args()
