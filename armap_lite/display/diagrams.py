@@ -47,7 +47,7 @@ def _boxes(size: tuple[float, float], boxes: Mapping[str, Box], arrows: Sequence
 
 @mpl.rc_context(STYLE)
 def data_flow() -> Figure:
-    """The way of the data: tasks, trajectories, preference pairs, reward model, answers, gold scores."""
+    """How data flows: tasks, trajectories, preference pairs, reward model, answers, gold scores."""
     boxes = {
         "tasks": (0.7, 2.8, "tasks", BLUE),
         "trajectories": (3.4, 2.8, "trajectories", BLUE),
