@@ -64,7 +64,7 @@ def mirror(answer: Any) -> None:
         for name in ("id", "task_id", "changed_at"):
             equal(getattr(twin, name), getattr(pair, name), f"`{name}`, which says where the pair comes from, stays")
         back = answer(Game24(), twin)
-        equal((back.chosen, back.rejected), (walk, other), "The twin of the twin: chosen and rejected")
+        equal((back.chosen, back.rejected), (walk, other), "The mirror of the mirror: chosen and rejected")
     fraction = env.replay(task, (*ENDS_AT_36[:1], "6 / 5 = 6/5", "6/5 * 6 = 36/5"))
     pair = PreferencePair("p", task.id, text, walk, fraction, "llm", 1)
     expect(answer(Game24(), pair) is None, "The rejected one ends at 36/5; nobody asks for that: expected None.")

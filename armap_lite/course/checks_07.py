@@ -14,7 +14,7 @@ from armap_lite.statistics import best_of_n_curve, bootstrap_mean, paired_differ
 
 @exercise("07-1")
 def lost(answer: Any, given: Any) -> None:
-    """three numbers: the gap closed, what was lost for want of a good attempt, and what by choosing another one"""
+    """three numbers: the gap closed, what was lost without a good attempt, and what by choosing another one"""
     mean, selected, oracle = given["mean"], given["selected"], given["oracle"]
     wanted = {
         "The gap closed, counted from `mean`": (selected - mean) / (oracle - mean),

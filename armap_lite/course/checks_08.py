@@ -93,7 +93,7 @@ def lamps(answer: Any) -> None:
     expect(isinstance(env.reset(task), Observation), f"`reset` should show an Observation, found {env.reset(task)!r}.")
     env.step(switches[0])
     fresh = env.reset(task).text
-    expect(fresh == "lit: none", f"After a step and another `reset` one sees {fresh!r}: `reset` has to start afresh.")
+    expect(fresh == "lit: none", f"After a step and another `reset`, it shows {fresh!r}: `reset` has to start afresh.")
     for plan in (switches[:3], ["switch red"] * 3, ["switch red", "switch white", "switch red"], switches[:1], []):
         over = len(plan) == 3
         lit = [" ".join(lamp for lamp in LAMPS if plan[:i].count(f"switch {lamp}") % 2) for i in range(len(plan) + 1)]
