@@ -109,7 +109,7 @@ def _planners(
 # gain. How these settings were chosen, on development tasks: tests/bench/README.md.
 _BUDGET = {"rollouts": 1000, "llm_tokens": {"spent_by": "best_of_n"}}
 _MCTS = {**_BUDGET, "c": 0.2, "expand_terminal_siblings": True}
-# In states with many long actions the children are the distinct ones of many draws, which cost no further tokens.
+# In states with many long actions the children are the distinct ones of many draws: beside the prompt they cost little.
 _SAMPLED_MCTS = {**_BUDGET, "c": 1.0, "num_action_samples": 24, "greedy_rollouts": True}
 _PAPER_SAMPLED_MCTS = {"rollouts": 10, "temperature": 1.5, **PAPER_MCTS, "num_action_samples": 10}
 
