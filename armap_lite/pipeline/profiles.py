@@ -111,6 +111,7 @@ _BUDGET = {"rollouts": 1000, "llm_tokens": {"spent_by": "best_of_n"}}
 _MCTS = {**_BUDGET, "c": 0.2, "expand_terminal_siblings": True}
 # In states with many long actions the children are the distinct ones of many draws: beside the prompt they cost little.
 _SAMPLED_MCTS = {**_BUDGET, "c": 1.0, "num_action_samples": 24, "greedy_rollouts": True}
+_BROAD_MCTS = {**_SAMPLED_MCTS, "c": 4.0, "expand_terminal_siblings": True}
 _PAPER_SAMPLED_MCTS = {"rollouts": 10, "temperature": 1.5, **PAPER_MCTS, "num_action_samples": 10}
 
 _WHOLE = RewardConfig(num_layers=None, trainable="all", max_tokens=1024)
@@ -257,7 +258,7 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             "reference": True,
             "dev_tasks": 6,
             "test_tasks": 60,
-            "planners": _planners(8, 2, 1.0, 1.0, _SAMPLED_MCTS),
+            "planners": _planners(8, 2, 1.0, 1.0, _BROAD_MCTS),
         },
         "laptop": {
             "reward": _SHORT_WITH_PICTURES,
@@ -268,12 +269,12 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             "num_attempt_negatives": 2,
             "dev_tasks": 20,
             "test_tasks": 110,
-            "planners": _planners(12, 3, 1.0, 1.0, _SAMPLED_MCTS),
+            "planners": _planners(12, 3, 1.0, 1.0, _BROAD_MCTS),
         },
         "gpu": {
             "training": _LONG_GPU_TRAINING,
             "reward": replace(_WHOLE, vision="efficientnet-lite0", vision_tokens=4),
-            "planners": _planners(64, 10, 1.0, 1.0, _SAMPLED_MCTS),
+            "planners": _planners(64, 10, 1.0, 1.0, _BROAD_MCTS),
         },
         "paper": {
             "reward": replace(_VILA, max_tokens=8192),
