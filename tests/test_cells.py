@@ -13,6 +13,7 @@ from bench import prose
 from armap_lite.course import notebooks
 from armap_lite.display.cells import for_world, source, world_style, worlds
 from armap_lite.envs import ENVIRONMENTS
+from armap_lite.trajectory import Task
 
 BOOKS = {path.stem: notebook for path, notebook in notebooks.course()}
 
@@ -77,6 +78,6 @@ def test_copies_are_of_one_world(kind: str, tmp_path: Path):
 
 
 def test_source_code_is_folded_under_its_names():
-    shown = source(for_world, Path.is_file).data
-    assert shown.startswith("<details><summary>Source code of for_world, Path.is_file</summary>")
+    shown = source(for_world, Task.to_json).data
+    assert shown.startswith("<details><summary>Source code of for_world, Record.to_json</summary>")
     assert shown.endswith("</details>") and "highlight" in shown and "notebook" in shown
