@@ -185,6 +185,21 @@ def test_a_greedy_rollout_takes_the_most_probable_action_in_each_state_that_is_n
     assert drawn > 10
 
 
+@pytest.mark.parametrize(("cached", "draws"), [(True, 8), (False, 2)])
+def test_where_each_draw_costs_the_whole_prompt_there_are_fewer(cached, draws):
+    asked = set()
+
+    class Counting(ScriptedLM):
+        has_prefix_cache = cached
+
+        def choose(self, *args, **options):
+            asked.add(options["n"])
+            return super().choose(*args, **options)
+
+    result = play("mcts", lm=Counting(fancy), rollouts=4, num_action_samples=8, num_uncached_samples=2)
+    assert result.samples and asked == {draws}
+
+
 def test_no_state_is_read_once_the_tokens_are_spent():
     whole = play("mcts", rollouts=30)
     dearest = max(len(prompts[0]) + sum(map(len, c[0])) for lm in [ScriptedLM(fancy)] for _, prompts, c in asked(lm))

@@ -110,7 +110,8 @@ def _planners(
 _BUDGET = {"rollouts": 1000, "llm_tokens": {"spent_by": "best_of_n"}}
 _MCTS = {**_BUDGET, "c": 0.2, "expand_terminal_siblings": True}
 # In states with many long actions the children are the distinct ones of many draws: beside the prompt they cost little.
-_SAMPLED_MCTS = {**_BUDGET, "c": 1.0, "num_action_samples": 24, "greedy_rollouts": True}
+# On a server each draw costs the whole prompt: there, fewer.
+_SAMPLED_MCTS = {**_BUDGET, "c": 1.0, "num_action_samples": 24, "num_uncached_samples": 6, "greedy_rollouts": True}
 _BROAD_MCTS = {**_SAMPLED_MCTS, "c": 4.0, "expand_terminal_siblings": True}
 _PAPER_SAMPLED_MCTS = {"rollouts": 10, "temperature": 1.5, **PAPER_MCTS, "num_action_samples": 10}
 

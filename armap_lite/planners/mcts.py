@@ -31,6 +31,7 @@ class MCTSConfig:
     greedy_rollouts: bool = False  # below the tree the policy's most probable action is taken, not a drawn one
     expand_terminal_siblings: bool = False  # also score what `terminal_siblings` finds; no LLM call
     num_action_samples: int | None = None  # children are the distinct actions among so many draws; None: all admissible
+    num_uncached_samples: int | None = None  # in its place where each draw costs the whole prompt again (a server)
     max_branching_depth: int | None = None  # at this depth and below, a node has one sampled child
     llm_tokens: int | None = None  # the search ends once so many are spent, but not before the first trajectory does
     env_steps: int | None = None  # the same for environment steps
@@ -123,6 +124,8 @@ def select(node: Node, c: float, low: float, high: float) -> Node:
 async def expand(node: Node, search: Search, config: MCTSConfig) -> None:
     """Add the children of `node`, most probable first, with the policy's probabilities in its state as priors."""
     actions, n = node.state.trajectory.actions, config.num_action_samples
+    if config.num_uncached_samples is not None and not search.batch.lm.has_prefix_cache:
+        n = config.num_uncached_samples
     if config.max_branching_depth is not None and len(actions) >= config.max_branching_depth:
         n = 1
     choices = await search.act(node.state, config.temperature, "expand", *actions, n=n)
