@@ -1,0 +1,135 @@
+"""Other ways to choose among the attempts of Best-of-N: `python tests/bench/choosers.py PLANS --env webshop`
+
+PLANS is what `planning.py --keep PLANS` wrote, or the plans.jsonl of a run. For each way the score of the chosen
+attempts with its interval over tasks, and the paired difference to a random pick:
+
+reward    the learned reward that was asked when the plans were made
+code      what the world's code reads: an attempt that satisfies the task's own instruction, any of them
+majority  the attempt that was drawn most often
+judge     an LLM that is shown two attempts, blind and in both orders, which one does what the instruction asks; the
+          winner meets the next one, and an undecided comparison keeps the earlier one (--judge SPEC)
+NAME      another reward model (--reward NAME=FOLDER …), e.g. that of another world
+
+Equal ones share the choice. Then Best-of-N for N = 1, 2, 4, …: learned reward and score of what the reward chooses.
+Last line: JSON, ratio = score chosen by the learned reward to that of a random pick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from armap_lite import envs, evaluate, llms, planners, reward, statistics
+from armap_lite.batching import Batcher
+from armap_lite.envs.hindsight import LLMHindsight
+from armap_lite.pipeline import evaluation, profiles, results
+from armap_lite.planners import PlanResult
+
+Keys = list[list[float]]  # [tasks, attempts]: the attempt with the highest one is chosen
+
+
+def by_code(env: Any, plans: Sequence[PlanResult]) -> Keys:
+    hindsight, keys = env.hindsight, []
+    for plan in plans:
+        goal = hindsight.parse(plan.answer.task.instruction)
+        keys.append([float(bool(goal) and hindsight.satisfied(s.trajectory, goal)) for s in plan.samples])
+    return keys
+
+
+def by_majority(plans: Sequence[PlanResult]) -> Keys:
+    counts = [Counter(sample.trajectory.actions for sample in plan.samples) for plan in plans]
+    return [[count[sample.trajectory.actions] for sample in plan.samples] for plan, count in zip(plans, counts)]
+
+
+def by_model(folder: str, plans: Sequence[PlanResult]) -> Keys:
+    found = evaluation.rewards_of_attempts(plans, reward.load(folder))
+    return [found[plan.id] for plan in plans]
+
+
+async def by_judge(spec: str, env: Any, plans: Sequence[PlanResult], counts: Counter[str]) -> Keys:
+    lm = llms.load(spec)
+    batch, reader = Batcher(lm), LLMHindsight(env.look_back_examples)
+
+    async def best(plan: PlanResult) -> list[float]:
+        seen = list({sample.trajectory.actions: sample.trajectory for sample in plan.samples}.values())
+        kept = seen[0]
+        for other in seen[1:]:
+            verdict = await reader.prefers(batch, plan.answer.task.instruction, kept, other, 0)
+            counts[{True: "kept", False: "replaced", None: "undecided"}[verdict]] += 1
+            kept = other if verdict is False else kept
+        return [float(sample.trajectory.actions == kept.actions) for sample in plan.samples]
+
+    keys: Keys = []
+    for first in range(0, len(plans), 16):
+        keys += await asyncio.gather(*map(best, plans[first : first + 16]))
+        lm.reset()
+    return keys
+
+
+def chosen(keys: Keys, golds: Keys) -> list[float]:
+    """Score of what each task's keys choose: [tasks]."""
+    return [float(np.mean(np.array(g)[np.array(k) == max(k)])) for k, g in zip(keys, golds)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plans", type=Path)
+    parser.add_argument("--env", required=True, choices=envs.ENVIRONMENTS)
+    parser.add_argument("--profile", default="fast")
+    parser.add_argument("--n", type=int, help="only the first attempts, for the ways; the curve has all")
+    parser.add_argument("--judge", help="an LLM, e.g. smollm2-135m-instruct")
+    parser.add_argument("--reward", nargs="*", default=[], metavar="NAME=FOLDER")
+    options = parser.parse_args()
+    plans = [plan for plan in planners.load(options.plans) if plan.planner == "best_of_n"]
+    family, settings = evaluate.families(plans), profiles.get(options.profile, options.env).env_options
+    strata = [family[plan.task_id] for plan in plans] if family else None
+    with contextlib.closing(envs.make_judge(options.env, **settings)) as judge:
+        found = evaluate.score_plans(plans, judge)
+    every = [found[plan.id] for plan in plans]
+    rewards: Any = [[sample.reward for sample in plan.samples] for plan in plans]
+
+    fewer = [PlanResult(**{**vars(p), "samples": p.samples[: options.n], "answer_index": 0}) for p in plans]
+    golds, counts = [g[: options.n] for g in every], Counter[str]()
+    ways: dict[str, Keys] = {"random": [[0.0] * len(g) for g in golds], "oracle": golds}
+    ways["reward"] = [r[: options.n] for r in rewards]
+    ways["majority"] = by_majority(fewer)
+    with envs.make(options.env, **settings) as env:
+        if env.hindsight is not None:
+            ways["code"] = by_code(env, fewer)
+        if options.judge:
+            ways["judge"] = asyncio.run(by_judge(options.judge, env, fewer, counts))
+    ways |= {name: by_model(folder, fewer) for name, folder in (one.split("=", 1) for one in options.reward)}
+
+    picked, table = {name: chosen(keys, golds) for name, keys in ways.items()}, {}
+    for name, scores in picked.items():
+        mean, low, high = statistics.bootstrap_mean(scores, strata=strata)
+        gain = statistics.paired_difference(scores, picked["random"], strata=strata)
+        order = statistics.order_accuracy(ways[name], golds, [plan.task_id for plan in plans])
+        table[name] = {"mean": mean, "ci_low": low, "ci_high": high, "gain": gain, "order": order}
+        said = f"{name:10} {mean:.3f} [{low:.3f}, {high:.3f}]   - random {gain['difference']:+.3f} "
+        print(said + f"[{gain['ci_low']:.3f}, {gain['ci_high']:.3f}]")
+    print(dict(counts))
+    curve, learned = statistics.best_of_n_curve(rewards, every), statistics.best_of_n_curve(rewards, rewards)
+    points = [n for n in (1, 2, 4, 8, 16, 32, 64, 128) if n <= len(curve["n"])]
+    lines = [
+        {"n": n, "reward": learned["selected"][n - 1], **{k: v[n - 1] for k, v in curve.items() if k != "n"}}
+        for n in points
+    ]
+    for line in lines:
+        print({k: round(float(v), 3) for k, v in line.items()})
+    details = {"env": options.env, "tasks": len(plans), "ways": table, "judge": dict(counts), "curve": lines}
+    ratio = table["reward"]["mean"] / table["random"]["mean"]
+    head = {"name": "choosers", "ratio": ratio, "versus": "a random pick", "unit": "score of Best-of-N"}
+    print(json.dumps({**head, "device": results.versions()["cpu"], "details": details}, default=float))
+
+
+if __name__ == "__main__":
+    main()

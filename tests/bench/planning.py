@@ -1,0 +1,77 @@
+"""What the planners reach with another seed, policy or size: `python tests/bench/planning.py --env webshop --seed 1`.
+
+The test tasks and planners of a profile, without Reflexion, guided by the shipped reward model; for `fast` as in `make
+reproduce SEED=1`, without the reward model that such a run trains beside it. Last line: JSON, ratio = score of
+Best-of-N to that of a random pick among its attempts, with the rows and paired differences.
+
+--policy SPEC     another LLM that acts, with its options
+--n 64            another N of Best-of-N
+--reward FOLDER   another reward model
+--others          as many of the test tasks that the profile leaves out
+--keep FILE       the plans, for `choosers.py`; what is there already is not planned again
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from armap_lite import envs, evaluate, planners, reward
+from armap_lite.pipeline import results
+from armap_lite.pipeline.run import Run, evenly_spaced
+
+
+async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Rows and differences, as they stand in `results.json`."""
+    env = options.env
+    run = Run(env, options.profile, folder, options.seed, options.policy)
+    settings, tasks, out = run.settings, run.test_tasks, options.keep or folder / "plans.jsonl"
+    chosen = {name: dict(settings.planners[name]) for name in options.planners}
+    if options.n:
+        chosen["best_of_n"]["n"] = options.n
+    if options.others:
+        left = [task for task in run.env.tasks("test") if task not in tasks]
+        tasks = evenly_spaced(left, min(len(left), len(tasks)))
+    model = reward.load(options.reward or envs.reward_model(env))
+    seconds = Counter(dict.fromkeys(chosen, 0.0))
+    inputs = run.env, run.agent, model, tasks, out, chosen
+    await planners.plan(*inputs, seed=options.seed, group=settings.group, timed=seconds.update)
+    plans = planners.load(out)
+    with contextlib.closing(envs.make_judge(env, **settings.env_options)) as judge:
+        golds = evaluate.score_plans(plans, judge)
+    run.env.close()
+    return {
+        "rows": evaluate.rows(plans, golds, dict(seconds), env=env, seed=options.seed, policy=run.lm.name),
+        "differences": evaluate.differences(plans, golds, env),
+        "order": evaluate.order_of_attempts(plans, golds),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="game24", choices=envs.ENVIRONMENTS)
+    parser.add_argument("--profile", default="fast")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--policy")
+    parser.add_argument("--reward")
+    parser.add_argument("--n", type=int)
+    parser.add_argument("--planners", nargs="+", default=["sampling", "greedy", "best_of_n", "mcts"])
+    parser.add_argument("--others", action="store_true")
+    parser.add_argument("--keep", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = asyncio.run(measure(options, Path(folder)))
+    mean = {row["planner"]: row["mean"] for row in found["rows"]}
+    ratio = mean["best_of_n"] / mean["random_best_of_n"]
+    head = {"name": "planning", "ratio": ratio, "versus": "a random pick", "unit": "score of Best-of-N"}
+    print(json.dumps({**head, "device": results.versions()["cpu"], "details": found}))
+
+
+if __name__ == "__main__":
+    main()
