@@ -22,8 +22,6 @@ ENGINE = (
     *("llms.forest", "llms.tree", "llms.plain", "llms.layers", "llms.tokens", "llms.device"),
     *("llms.prefixes", "llms.memory"),  # of training
 )
-# Reward models that others trained or that the kit ships: `reward.load` reads them.
-FOREIGN = ("exchange.finished", "exchange.low_rank")
 EVERYTHING = tuple(name.partition(".")[0] for name in MODULES)
 # Module or folder: what it may import besides itself.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -32,7 +30,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "envs": ("trajectory", "storage", "rng"),
     "llms": ("storage", "rng"),
     "vision": ("trajectory", "llms.tokens", "storage"),
-    "reward": ("trajectory", *ENGINE, "vision", "storage", *FOREIGN),
+    # `reward.load` also reads reward models that others trained.
+    "reward": ("trajectory", *ENGINE, "vision", "storage", "exchange.finished"),
     **{stage: (*FOUNDATION, *STAGES[:i]) for i, stage in enumerate(STAGES)},
     "statistics": (*FOUNDATION, *STAGES),
     "evaluate": (*FOUNDATION, *STAGES, "statistics"),

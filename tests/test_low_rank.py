@@ -19,7 +19,8 @@ from test_reward_model import trained, walk
 from tiny import tiny_folder
 
 from armap_lite import envs, reward
-from armap_lite.exchange import low_rank
+from armap_lite.exchange.export import shrink
+from armap_lite.storage import low_rank
 from armap_lite.pipeline import profiles
 from armap_lite.pipeline.commands import main
 from armap_lite.pipeline.run import Run
@@ -60,12 +61,12 @@ def test_numbers_beyond_half_precision_are_refused():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_whose_differences_are_of_low_rank_scores_as_before(kind: str, backbone: str, tmp_path: Path):
     trained(backbone, kind).save(tmp_path / "whole")
-    low_rank.shrink(tmp_path / "whole", tmp_path / "small", 3)
+    shrink(tmp_path / "whole", tmp_path / "small", 3)
     expected = reward.load(tmp_path / "small").score(TEXTS, WALKS)
     assert np.ptp(expected) > 0.05
-    low_rank.shrink(tmp_path / "small", tmp_path / "again", 5)
+    shrink(tmp_path / "small", tmp_path / "again", 5)
     assert reward.load(tmp_path / "again").score(TEXTS, WALKS) == pytest.approx(expected, abs=5e-3)
-    low_rank.shrink(tmp_path / "small", tmp_path / "smaller", 1)
+    shrink(tmp_path / "small", tmp_path / "smaller", 1)
     size = {file.parent.name: file.stat().st_size for file in tmp_path.glob("*/weights.safetensors")}
     assert size["smaller"] <= size["small"] < size["whole"]
     other = reward.load(tmp_path / "smaller").score(TEXTS, WALKS)
@@ -74,7 +75,7 @@ def test_a_model_whose_differences_are_of_low_rank_scores_as_before(kind: str, b
 
 def test_a_half_that_is_missing_is_one_error(backbone: str, tmp_path: Path):
     trained(backbone, "top:2").save(tmp_path / "whole")
-    low_rank.shrink(tmp_path / "whole", tmp_path / "small", 2)
+    shrink(tmp_path / "whole", tmp_path / "small", 2)
     file = tmp_path / "small/weights.safetensors"
     tensors = load_file(file)
     del tensors[next(name for name in tensors if name.endswith(low_rank.DOWN))]

@@ -1,4 +1,4 @@
-"""A trained reward model as a Hugging Face folder that other tools load: transformers, vLLM, TRL.
+"""A trained reward model as a Hugging Face folder that other tools load (transformers, vLLM, TRL), or made small.
 
 `AutoModelForSequenceClassification` computes w . h at the last token that is not padding, which is what
 `RewardNetwork` computes. The exported tokenizer turns a trajectory's text into the kit's tokens, and every export is
@@ -22,8 +22,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import pad
-from armap_lite.reward.model import RewardNetwork, build
-from armap_lite.storage import folders
+from armap_lite.reward.model import RewardNetwork, build, write
+from armap_lite.storage import folders, low_rank
 from armap_lite.storage.assets import no_progress_bars
 from armap_lite.storage.store import read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory, transcript
@@ -174,3 +174,18 @@ def _examples(run: Path) -> list[tuple[str, Trajectory]]:
     walks = [("4 * 1 = 4", "left: 1 4 6"), ("6 * 1 = 6", "left: 4 6"), ("6 * 4 = 24", "left: 24")]
     steps = tuple(Step(action, seen) for action, seen in walks)
     return [(task.instruction, Trajectory(task, "left: 1 1 4 6", steps[:n], True)) for n in (1, 3)]
+
+
+def shrink(model: Path | str, out: Path | str, rank: int) -> None:
+    """Write the reward model in the folder `model` to the new folder `out`, each matrix that learned by rank `rank`.
+
+    Raises ValueError where `rank` is below 1, `out` exists, or fp16 cannot hold a number.
+    """
+    if rank < 1:
+        raise ValueError(f"low_rank={rank}: expected at least 1")
+    if Path(out).exists():
+        raise ValueError(f"{out} exists already; give a new folder, or delete that one")
+    network, _ = build(RewardConfig.read(Path(model) / "reward.json"), "cpu")
+    before = {name: tensor.clone() for name, tensor in network.pretrained().items()}
+    network.load_learned(model)
+    write(Path(out), low_rank.split(network.learned(), before, rank), network.config)

@@ -123,11 +123,11 @@ def _assets(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from armap_lite.exchange import card, low_rank
-    from armap_lite.exchange.export import export
+    from armap_lite.exchange import card
+    from armap_lite.exchange.export import export, shrink
 
     if options.low_rank is not None:
-        low_rank.shrink(options.model, options.out, options.low_rank)
+        shrink(options.model, options.out, options.low_rank)
         print(card.write_low_rank(options.model, options.out, options.low_rank).parent)
         return
     exported = export(options.model, options.out)

@@ -20,12 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from armap_lite import vision
-from armap_lite.exchange import low_rank
 from armap_lite.llms import layers
 from armap_lite.llms.device import load_to, say_once
 from armap_lite.llms.plain import mask_is_needless
 from armap_lite.reward.config import RewardConfig
-from armap_lite.storage import folders
+from armap_lite.storage import folders, low_rank
 from armap_lite.storage.assets import resolve_model
 from armap_lite.vision.pictures import Tower, embed_pictures
 from armap_lite.vision.projector import WordProjector
@@ -82,7 +81,7 @@ class RewardNetwork(nn.Module):
         write(Path(path), self.learned(), self.config)
 
     def load_learned(self, path: Path | str) -> None:
-        """Read what `save` or `low_rank.shrink` wrote, into a network that has not learned yet.
+        """Read what `save` or `export.shrink` wrote, into a network that has not learned yet.
 
         Raises ValueError where its tensors are not exactly those that learn here.
         """

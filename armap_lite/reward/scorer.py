@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from armap_lite.exchange.finished import FinishedNetwork
 from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import HiddenForest
 from armap_lite.llms.plain import BothSidesError, PlainHidden, engine, score_whole
@@ -15,8 +14,6 @@ from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward.model import RewardNetwork
 from armap_lite.trajectory import Trajectory
 from armap_lite.vision.pictures import encode
-
-Network = RewardNetwork | FinishedNetwork
 
 
 class RewardModel:
@@ -26,10 +23,10 @@ class RewardModel:
     linear head at the last token, and models that attend to both sides, score whole texts.
     """
 
-    def __init__(self, network: Network, tokenizer: Any, capacity: int | None = None, pack: int | None = None):
+    def __init__(self, network: Any, tokenizer: Any, capacity: int | None = None, pack: int | None = None):
         """`capacity`, `pack`: as in `LocalLM`."""
         self.network: Any = network.eval().requires_grad_(False)
-        self.finished = isinstance(network, FinishedNetwork)
+        self.finished = not isinstance(network, RewardNetwork)  # then it encodes trajectories itself
         if not self.finished:
             self.lines = LineTokenizer(tokenizer)
         name = f"reward model on {network.config.backbone}"

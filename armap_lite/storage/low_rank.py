@@ -8,7 +8,6 @@ would have to be trained through all layers; this takes a model that was trained
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -45,21 +44,3 @@ def join(tensors: Mapping[str, Tensor], pretrained: Mapping[str, Tensor]) -> dic
             more = tensors[name + UP].float() @ tensors[name + DOWN].float()
             found[name] = pretrained[name].float() + more.to(pretrained[name].device)
     return found
-
-
-def shrink(model: Path | str, out: Path | str, rank: int) -> None:
-    """Write the reward model in the folder `model` to the new folder `out`, each matrix that learned by rank `rank`.
-
-    Raises ValueError where `rank` is below 1, `out` exists, or fp16 cannot hold a number.
-    """
-    from armap_lite.reward.config import RewardConfig
-    from armap_lite.reward.model import build, write
-
-    if rank < 1:
-        raise ValueError(f"low_rank={rank}: expected at least 1")
-    if Path(out).exists():
-        raise ValueError(f"{out} exists already; give a new folder, or delete that one")
-    network, _ = build(RewardConfig.read(Path(model) / "reward.json"), "cpu")
-    before = {name: tensor.clone() for name, tensor in network.pretrained().items()}
-    network.load_learned(model)
-    write(Path(out), split(network.learned(), before, rank), network.config)
