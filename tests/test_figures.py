@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from armap_lite import statistics
-from armap_lite.display import diagrams, figures
+from armap_lite.display import diagrams, figures, trees
 from armap_lite.pipeline import results
 
 LOG = [{"step": str(i), "train_loss": str(0.7 - i / 100), "train_accuracy": "0.75", "val_loss": ""} for i in range(9)]
@@ -60,11 +60,13 @@ EDGE: dict[str, Any] = {
     "bars, all zero": lambda: figures.planner_bars([row("sampling", 0), row("mcts", 0)]),
     "bars, only the floor": lambda: figures.planner_bars([row("random_best_of_n", 0.1)]),
     "bars, one task": lambda: figures.planner_bars([{**row("mcts", 1.0), "ci_low": 1.0, "ci_high": 1.0, "n": 1}]),
-    "tree": lambda: figures.search_tree(TREE),
-    "tree, only a root": lambda: figures.search_tree(node(None, 0)),
-    "tree, nothing chosen, all values equal": lambda: figures.search_tree(node(None, 2, node("x", 2), value=0.0)),
-    "tree, dollars and a long action": lambda: figures.search_tree(node(None, 1, node("buy $5 or $6 " * 9, 1))),
-    "tree, 40 deep": lambda: figures.search_tree(deep(40)),
+    "attempts": lambda: figures.attempts([("a, b", 1.2, 0.25), ("c " * 40, -0.3, 0.83)], 0.6, shipped=1),
+    "attempts, one, worth nothing": lambda: figures.attempts([("a", 0.0, 0.0)], 0.0),
+    "tree": lambda: trees.search_tree(TREE),
+    "tree, only a root": lambda: trees.search_tree(node(None, 0)),
+    "tree, nothing chosen, all values equal": lambda: trees.search_tree(node(None, 2, node("x", 2), value=0.0)),
+    "tree, dollars and a long action": lambda: trees.search_tree(node(None, 1, node("buy $5 or $6 " * 9, 1))),
+    "tree, 40 deep": lambda: trees.search_tree(deep(40)),
     "frontier": lambda: figures.frontier(
         [{"term": "actions", "weight": w, "score": 1 - w, "cost": 4 - w} for w in (0, 0.5, 1)], 9
     ),
@@ -122,7 +124,7 @@ def test_a_reader_of_jupyterlab_which_drops_that_text_gets_it_below_the_figure(m
 
 def test_figures_leave_the_style_of_others_alone():
     before = dict(mpl.rcParams)
-    figures.search_tree(TREE)
+    trees.search_tree(TREE)
     assert dict(mpl.rcParams) == before
 
 
@@ -194,7 +196,7 @@ def test_planner_bars_carry_their_budget():
 
 
 def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
-    figure = figures.search_tree(TREE)
+    figure = trees.search_tree(TREE)
     axes, said = figure.axes[0], texts(figure)
     nodes = axes.findobj(PathCollection)
     assert len(nodes) == 6
@@ -215,7 +217,7 @@ def test_in_a_deep_tree_a_run_of_actions_without_a_branch_is_one_edge():
     for child in (end, end["children"][1], end["children"][1]["children"][0]):
         child["chosen"] = True
     run = node("a", 4, node("b", 4, end, node("never", 0), chosen=True), chosen=True)
-    figure = figures.search_tree(node(None, 4, run, chosen=True))
+    figure = trees.search_tree(node(None, 4, run, chosen=True))
     said = set(texts(figure))
     assert {"start (4)", "a\n+2 actions (4)", "d (1)", "e\n+3 actions (3)"} <= said
     assert len(figure.axes[0].findobj(PathCollection)) == 4 and "not drawn: 1 children never visited" in said
@@ -223,10 +225,10 @@ def test_in_a_deep_tree_a_run_of_actions_without_a_branch_is_one_edge():
 
 
 def test_what_lies_deeper_than_can_be_read_is_counted():
-    figure = figures.search_tree(node(None, 9, branching(6)))
+    figure = trees.search_tree(node(None, 9, branching(6)))
     points = [tuple(p.get_offsets()[0]) for p in figure.axes[0].findobj(PathCollection)]
-    assert max(x for x, _ in points) == figures.LEVELS
-    assert f"not drawn: {2**7 - 2**figures.LEVELS} nodes below level {figures.LEVELS}" in texts(figure)
+    assert max(x for x, _ in points) == trees.LEVELS
+    assert f"not drawn: {2**7 - 2**trees.LEVELS} nodes below level {trees.LEVELS}" in texts(figure)
 
 
 def branching(depth: int) -> dict[str, Any]:
@@ -236,13 +238,13 @@ def branching(depth: int) -> dict[str, Any]:
 def test_a_name_of_one_long_word_keeps_its_beginning():
     ends = [node(f"{i}", 1, node("e", 1, node("f", 1, node("g", 1)))) for i in range(2)]
     long = node("search[lightweight_watering_cans_of_zinc]", 2, node("b", 2, *ends))
-    said = texts(figures.search_tree(node(None, 2, long)))
+    said = texts(trees.search_tree(node(None, 2, long)))
     assert any(re.match(r"search\[\w+…\n\+1 action \(2\)", text) for text in said), said
 
 
 def test_only_the_most_visited_nodes_and_the_answer_are_named():
     many = [node(f"move {i}", i + 2) for i in range(50)]
-    figure = figures.search_tree(node(None, 1500, node("rare", 1, chosen=True), *many, chosen=True), labels=6)
+    figure = trees.search_tree(node(None, 1500, node("rare", 1, chosen=True), *many, chosen=True), labels=6)
     names = {text.split(" (")[0] for text in texts(figure) if text.endswith(")") and text != "value (reward)"}
     assert names == {"start", "rare", "move 49", "move 48", "move 47", "move 46"}
 
@@ -251,7 +253,7 @@ def test_no_two_nodes_of_a_tree_share_a_place():
     def wide(depth: int) -> dict[str, Any]:
         return node("x", 3**depth, *(wide(depth - 1) for _ in range(3 if depth else 0)))
 
-    points = [tuple(p.get_offsets()[0]) for p in figures.search_tree(wide(3)).axes[0].findobj(PathCollection)]
+    points = [tuple(p.get_offsets()[0]) for p in trees.search_tree(wide(3)).axes[0].findobj(PathCollection)]
     assert len(points) == len(set(points)) == 40
     rows = sorted(y for x, y in points if x == 3)
     assert np.diff(rows).min() >= 1  # leaves do not crowd

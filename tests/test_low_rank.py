@@ -20,10 +20,10 @@ from tiny import tiny_folder
 
 from armap_lite import envs, reward
 from armap_lite.exchange.export import shrink
-from armap_lite.storage import low_rank
 from armap_lite.pipeline import profiles
 from armap_lite.pipeline.commands import main
 from armap_lite.pipeline.run import Run
+from armap_lite.storage import low_rank
 
 KINDS = ["top:2", "lora:4", "all"]
 WALKS = [walk(["8 * 3 = 24"]), walk(["8 - 3 = 5", "5 + 4 = 9"]), walk([])]

@@ -11,15 +11,12 @@ import html
 import io
 import itertools
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
@@ -44,8 +41,6 @@ STYLE: dict[Any, Any] = {
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 ENOUGH = {"tasks": 60}  # fewer (of anything else, 100) are no sample to conclude from, and titles say so
-LEVELS = 4  # of a tree are drawn, so that labels can be read
-Point = tuple[float, float]
 TEXT_OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
 
 
@@ -164,6 +159,32 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
 
 
 @mpl.rc_context(STYLE)
+def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, shipped: int | None = None) -> Figure:
+    """A bar for the reward of each (name, reward, gold score), the best gold score in green; the highest reward first.
+
+    `random_pick`: gold score of a random attempt. `shipped`: the place that another reward model would have chosen.
+    """
+    figure, (axes,) = panels(9.5, 1.9 + 0.36 * len(samples))
+    names, rewards, golds = zip(*samples)
+    top = max(golds)
+    bars = axes.barh(range(len(names)), rewards, color=[GREEN if gold == top else ORANGE for gold in golds])
+    axes.bar_label(bars, [f"{g:.2g}{'  ★' * (i == shipped)}" for i, g in enumerate(golds)], padding=3, fontsize=12)
+    axes.margins(x=0.3)
+    axes.set_yticks(range(len(names)), [f"…{n[-49:]}" if len(n) > 50 else n for n in names], fontsize=12)
+    axes.invert_yaxis()
+    axes.set_xlabel("reward")
+    axes.barh(0, 0, color=GREEN, label=f"the judge says {top:.2g}")
+    axes.barh(0, 0, color=ORANGE, label="less")
+    scores = f"The highest reward: a true score of {golds[0]:.2f}. A random attempt: {random_pick:.2f}"
+    figure.suptitle(scores, x=0.01, ha="left")
+    if shipped is not None:
+        axes.plot([], [], "k*", ms=9, label=f"chosen by the shipped model: {golds[shipped]:.2g}")
+        scores += f". What the shipped model chose: {golds[shipped]:.2f}"
+    figure.legend(loc="outside lower left", ncols=3)
+    return with_alt(figure, f"Bars of the reward of {len(names)} attempts, coloured by the judge. {scores}.")
+
+
+@mpl.rc_context(STYLE)
 def best_of_n(curve: Mapping[str, ArrayLike], tasks: int, *, label: str = "chosen by the reward model") -> Figure:
     """Gold score over N of a random, the selected and the best sample, from `statistics.best_of_n_curve` of `tasks`."""
     n = np.asarray(curve["n"])
@@ -238,105 +259,6 @@ def _budget(row: Mapping[str, Any]) -> str:
         return ""
     tokens, steps, calls = (row[key] / row["n"] for key in ("llm_tokens", "env_steps", "reward_calls"))
     return f"\n{tokens:,.0f} tokens, {steps:,.0f} steps, {calls:,.0f} reward calls"
-
-
-@mpl.rc_context(STYLE)
-def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
-    """The tree of a search from left to right: width = visits, colour = value, the path of the answer outlined.
-
-    `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
-    "children": [...]}. Children that were never visited are counted, not drawn. The `labels` most visited nodes and
-    the path of the answer carry action and visits. In a tree deeper than `LEVELS`, actions without a branch between
-    them share one edge, and what lies deeper still is left out.
-    """
-    nodes, unvisited = _layout(tree)
-    path, visited = [node for node, *_ in nodes if node["chosen"] and node["action"]], len(nodes)
-    if max(x for _, x, *_ in nodes) > LEVELS:
-        nodes, _ = _layout({**tree, "children": [*map(_merge_chains, tree["children"])]})
-        visited, nodes = len(nodes), [placed for placed in nodes if placed[1] <= LEVELS]
-    values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
-    low, high = min(values), max(values)
-    colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
-    depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
-    width = min(16.0, max(8.0, 3 + 2.5 * depth))
-    letters = int(8.5 * width / (depth + 1.5))  # fit into one column of the tree at 12 points
-    figure, (axes,) = panels(width, min(9, 2 + 0.4 * leaves))
-    most = max(1, tree["visits"])
-    ranked = sorted((node for node, *_ in nodes), key=lambda node: (node["chosen"], node["visits"]), reverse=True)
-    named = {id(node) for node in ranked[: max(labels, sum(node["chosen"] for node in ranked))]}
-    t = np.linspace(0, 1, 30)
-    for node, x, y, parent in nodes:
-        colour = "#D0D0D0" if node["value"] is None else colours.to_rgba(node["value"])
-        if parent:
-            line, bend = parent[0] + (x - parent[0]) * t, parent[1] + (y - parent[1]) * t * t * (3 - 2 * t)
-            thick = 1 + 8 * node["visits"] / most
-            if node["chosen"]:
-                axes.plot(line, bend, color=VERMILLION, lw=thick + 4, zorder=1, solid_capstyle="round")
-            axes.plot(line, bend, color=colour, lw=thick, zorder=2, solid_capstyle="round")
-        edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
-        axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
-        if id(node) in named:
-            _label_node(axes, node, (x, y), letters)
-    axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
-    axes.set_axis_off()
-    figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
-    share = f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts" if path else ""
-    message = f"{tree['visits']} visits, {share or 'no answer'}"
-    axes.set_title(message)
-    hidden = f"not drawn: {unvisited} children never visited" if unvisited else ""
-    if visited > len(nodes):
-        hidden = f"{hidden or 'not drawn'}{', ' if hidden else ': '}{visited - len(nodes)} nodes below level {LEVELS}"
-    axes.annotate(hidden, (0, 0), xycoords="axes fraction", color=GREY)
-    steps = " then ".join(node["action"] for node in path) or "none"
-    return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")
-
-
-def _label_node(axes: Axes, node: Mapping[str, Any], at: Point, letters: int) -> None:
-    """Write action and visits of `node`: beside a leaf, above other nodes."""
-    name, wide = node["action"] or "start", max(8, letters - 4)
-    more = f"+{node['more']} action{'s' * (node['more'] > 1)}" if node.get("more") else ""
-    style: dict[str, Any] = {"fontsize": 12, "zorder": 4}
-    leaf = not any(child["visits"] for child in node["children"])
-    words = textwrap.wrap(name, wide, max_lines=1 if more else 2, placeholder="…", break_long_words=False)
-    words = [f"{name[: wide - 1]}…"] if words == ["…"] else words  # the first word alone is too long
-    text = "\n".join([*words, *([more] if more else [])]) + f" ({node['visits']})"
-    if leaf:
-        note(axes, text, at, (9, 0), va="center", **style)
-    else:
-        note(axes, text, at, (0, 8), ha="center", **style)
-
-
-def _merge_chains(node: Mapping[str, Any]) -> dict[str, Any]:
-    """`node` and its descendants, each chain without a branch merged into its end, under the name of its beginning."""
-    last, aside, more = node, [], 0
-    while True:
-        seen = [child for child in last["children"] if child["visits"] or child["chosen"]]
-        if len(seen) != 1 or (seen[0]["visits"], seen[0]["chosen"]) != (node["visits"], node["chosen"]):
-            break
-        aside += [child for child in last["children"] if child is not seen[0]]
-        last, more = seen[0], more + 1
-    return {**last, "action": node["action"], "more": more, "children": [*map(_merge_chains, last["children"]), *aside]}
-
-
-def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], float, float, Point | None]], int]:
-    """(node, depth, row, position of its parent) of each visited node, by depth, and the number of unvisited nodes.
-
-    Each leaf has its own row; a parent stands in the middle of its children, so that edges do not cross.
-    """
-    placed: list[tuple[Mapping[str, Any], float, float, Point | None]] = []
-    rows, left_out = itertools.count(), 0
-
-    def place(node: Mapping[str, Any], depth: int) -> float:
-        nonlocal left_out
-        children = [child for child in node["children"] if child["visits"] or child["chosen"]]
-        left_out += len(node["children"]) - len(children)
-        below = [(child, place(child, depth + 1)) for child in children]
-        y = (below[0][1] + below[-1][1]) / 2 if below else float(next(rows))
-        placed.extend((child, depth + 1, row, (depth, y)) for child, row in below)
-        return y
-
-    placed.append((tree, 0, place(tree, 0), None))
-    return sorted(placed, key=lambda item: item[1]), left_out
 
 
 @mpl.rc_context(STYLE)

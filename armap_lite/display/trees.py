@@ -1,12 +1,26 @@
-"""Search trees as they grew, for figures and widgets."""
+"""Search trees: as they grew, and as a figure."""
 
 from __future__ import annotations
 
+import itertools
 import math
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from armap_lite.display.figures import BLACK, GREY, STYLE, VERMILLION, note, panels, with_alt
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import Node, backward, to_dict
+
+LEVELS = 4  # of a tree are drawn, so that labels can be read
+Point = tuple[float, float]
 
 
 def tree_after(plan: PlanResult, rollouts: int, gamma: float = 1.0) -> dict[str, Any]:
@@ -36,3 +50,102 @@ def _unvisited(drawn: dict[str, Any], parent: Node | None = None) -> Node:
     node = Node(drawn["action"] or "", drawn["prior"], parent)
     node.children = [_unvisited(child, node) for child in drawn["children"]]
     return node
+
+
+@mpl.rc_context(STYLE)
+def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
+    """The tree of a search from left to right: width = visits, colour = value, the path of the answer outlined.
+
+    `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
+    "children": [...]}. Children that were never visited are counted, not drawn. The `labels` most visited nodes and
+    the path of the answer carry action and visits. In a tree deeper than `LEVELS`, actions without a branch between
+    them share one edge, and what lies deeper still is left out.
+    """
+    nodes, unvisited = _layout(tree)
+    path, visited = [node for node, *_ in nodes if node["chosen"] and node["action"]], len(nodes)
+    if max(x for _, x, *_ in nodes) > LEVELS:
+        nodes, _ = _layout({**tree, "children": [*map(_merge_chains, tree["children"])]})
+        visited, nodes = len(nodes), [placed for placed in nodes if placed[1] <= LEVELS]
+    values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
+    low, high = min(values), max(values)
+    colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
+    depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
+    width = min(16.0, max(8.0, 3 + 2.5 * depth))
+    letters = int(8.5 * width / (depth + 1.5))  # fit into one column of the tree at 12 points
+    figure, (axes,) = panels(width, min(9, 2 + 0.4 * leaves))
+    most = max(1, tree["visits"])
+    ranked = sorted((node for node, *_ in nodes), key=lambda node: (node["chosen"], node["visits"]), reverse=True)
+    named = {id(node) for node in ranked[: max(labels, sum(node["chosen"] for node in ranked))]}
+    t = np.linspace(0, 1, 30)
+    for node, x, y, parent in nodes:
+        colour = "#D0D0D0" if node["value"] is None else colours.to_rgba(node["value"])
+        if parent:
+            line, bend = parent[0] + (x - parent[0]) * t, parent[1] + (y - parent[1]) * t * t * (3 - 2 * t)
+            thick = 1 + 8 * node["visits"] / most
+            if node["chosen"]:
+                axes.plot(line, bend, color=VERMILLION, lw=thick + 4, zorder=1, solid_capstyle="round")
+            axes.plot(line, bend, color=colour, lw=thick, zorder=2, solid_capstyle="round")
+        edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
+        axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
+        if id(node) in named:
+            _label_node(axes, node, (x, y), letters)
+    axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
+    axes.set_axis_off()
+    figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
+    share = f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts" if path else ""
+    message = f"{tree['visits']} visits, {share or 'no answer'}"
+    axes.set_title(message)
+    hidden = f"not drawn: {unvisited} children never visited" if unvisited else ""
+    if visited > len(nodes):
+        hidden = f"{hidden or 'not drawn'}{', ' if hidden else ': '}{visited - len(nodes)} nodes below level {LEVELS}"
+    axes.annotate(hidden, (0, 0), xycoords="axes fraction", color=GREY)
+    steps = " then ".join(node["action"] for node in path) or "none"
+    return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")
+
+
+def _label_node(axes: Axes, node: Mapping[str, Any], at: Point, letters: int) -> None:
+    """Write action and visits of `node`: beside a leaf, above other nodes."""
+    name, wide = node["action"] or "start", max(8, letters - 4)
+    more = f"+{node['more']} action{'s' * (node['more'] > 1)}" if node.get("more") else ""
+    style: dict[str, Any] = {"fontsize": 12, "zorder": 4}
+    leaf = not any(child["visits"] for child in node["children"])
+    words = textwrap.wrap(name, wide, max_lines=1 if more else 2, placeholder="…", break_long_words=False)
+    words = [f"{name[: wide - 1]}…"] if words == ["…"] else words  # the first word alone is too long
+    text = "\n".join([*words, *([more] if more else [])]) + f" ({node['visits']})"
+    if leaf:
+        note(axes, text, at, (9, 0), va="center", **style)
+    else:
+        note(axes, text, at, (0, 8), ha="center", **style)
+
+
+def _merge_chains(node: Mapping[str, Any]) -> dict[str, Any]:
+    """`node` and its descendants, each chain without a branch merged into its end, under the name of its beginning."""
+    last, aside, more = node, [], 0
+    while True:
+        seen = [child for child in last["children"] if child["visits"] or child["chosen"]]
+        if len(seen) != 1 or (seen[0]["visits"], seen[0]["chosen"]) != (node["visits"], node["chosen"]):
+            break
+        aside += [child for child in last["children"] if child is not seen[0]]
+        last, more = seen[0], more + 1
+    return {**last, "action": node["action"], "more": more, "children": [*map(_merge_chains, last["children"]), *aside]}
+
+
+def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], float, float, Point | None]], int]:
+    """(node, depth, row, position of its parent) of each visited node, by depth, and the number of unvisited nodes.
+
+    Each leaf has its own row; a parent stands in the middle of its children, so that edges do not cross.
+    """
+    placed: list[tuple[Mapping[str, Any], float, float, Point | None]] = []
+    rows, left_out = itertools.count(), 0
+
+    def place(node: Mapping[str, Any], depth: int) -> float:
+        nonlocal left_out
+        children = [child for child in node["children"] if child["visits"] or child["chosen"]]
+        left_out += len(node["children"]) - len(children)
+        below = [(child, place(child, depth + 1)) for child in children]
+        y = (below[0][1] + below[-1][1]) / 2 if below else float(next(rows))
+        placed.extend((child, depth + 1, row, (depth, y)) for child, row in below)
+        return y
+
+    placed.append((tree, 0, place(tree, 0), None))
+    return sorted(placed, key=lambda item: item[1]), left_out

@@ -21,9 +21,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from armap_lite import statistics
-from armap_lite.display import figures
+from armap_lite.display import figures, trees
 from armap_lite.display.figures import WIDGET_MIME
-from armap_lite.display.trees import tree_after
 from armap_lite.envs.base import Term
 from armap_lite.planners.base import PlanResult
 from armap_lite.trajectory import PreferencePair, Trajectory
@@ -230,7 +229,7 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
     items = [plans] if isinstance(plans, PlanResult) else list(plans)
 
     def chart(plan: PlanResult, tree: Mapping[str, Any], k: int) -> Figure:
-        figure = figures.search_tree(tree)
+        figure = trees.search_tree(tree)
         best = max(sample.reward or 0.0 for sample in plan.samples[:k])
         title = f"After rollout {k} of {len(plan.samples)} (outlined): highest reward so far {best:.2f}"
         actions = "; ".join(plan.samples[k - 1].trajectory.actions)
@@ -238,7 +237,7 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
 
     def render(number: int, k: int) -> str:
         plan = items[number - 1]
-        tree = tree_after(plan, k, gamma)
+        tree = trees.tree_after(plan, k, gamma)
         got = f"<p>Rollout {k} got reward <b>{plan.samples[k - 1].reward or 0.0:.2f}</b>. Its path:</p>"
         drawn = image_html(chart(plan, tree, k))
         return instruction_html(plan.answer.task.instruction) + drawn + got + _path_html(tree)
@@ -255,7 +254,7 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
 
     def last() -> Figure:
         rollouts = len(items[0].samples)
-        return chart(items[0], tree_after(items[0], rollouts, gamma), rollouts)
+        return chart(items[0], trees.tree_after(items[0], rollouts, gamma), rollouts)
 
     return Interactive(build, last)
 
