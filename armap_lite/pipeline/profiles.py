@@ -136,9 +136,9 @@ _PAPER_TRAINING = TrainingConfig(
 )
 
 PROFILES: dict[str, Profile] = {
-    # CI and a first look: ten minutes on two CPU cores.
+    # A first look, CI and README's table: 10 to 20 minutes a world on two CPU cores.
     "fast": Profile(training=_CPU_TRAINING, planners=_planners(8, 3, 1.0, 2.0, _MCTS)),
-    # The README's figures: a hundred test tasks and more, an hour or two per seed on two CPU cores.
+    # Larger measurements: a hundred test tasks and more, an hour or two per seed on two CPU cores.
     "laptop": Profile(
         training=_CPU_TRAINING,
         collect_tasks=40,
