@@ -130,6 +130,18 @@ def order_of_attempts(plans: Plans, golds: ByPlan, own: ByPlan | None = None) ->
     return found or {"order_accuracy": None, "ci_low": None, "ci_high": None, "n_pairs": 0, "n_tasks": 0}
 
 
+def choose_by(plans: Plans, golds: ByPlan, keys: ByPlan) -> dict[str, float]:
+    """Gold score by task id, if of Best-of-N's attempts the one with the highest key were the answer.
+
+    `keys`: a number for each attempt, by plan id; attempts with equal keys share the choice.
+    """
+    found = {}
+    for plan in (plan for plan in plans if plan.planner == "best_of_n"):
+        highest = np.asarray(keys[plan.id]) == max(keys[plan.id])
+        found[plan.task_id] = float(np.mean(np.asarray(golds[plan.id])[highest]))
+    return found
+
+
 def control_points(
     lines: Sequence[Mapping[str, Any]], plans: Plans, golds: ByPlan, env: str, terms: Mapping[str, Term]
 ) -> list[dict[str, Any]]:

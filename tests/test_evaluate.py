@@ -99,6 +99,15 @@ def test_floor_and_ceiling_come_from_the_samples_of_best_of_n(plans):
     assert scores["oracle_best_of_n"] == {"a": 1, "b": 1}
 
 
+def test_another_key_chooses_among_the_attempts_of_best_of_n_and_equal_ones_share_the_choice(plans):
+    golds = evaluate.score_plans(plans, Counting())
+    some = [plan for plan in plans if plan.planner == "best_of_n"]
+    assert evaluate.choose_by(plans, golds, {p.id: [1, 0] for p in some}) == {"b": 0, "a": 1}
+    assert evaluate.choose_by(plans, golds, {p.id: [-2, -1] for p in some}) == {"b": 1, "a": 0}
+    floor = evaluate.choose_by(plans, golds, {p.id: [0, 0] for p in some})
+    assert floor == evaluate.task_scores(plans, golds)["random_best_of_n"] == {"b": 0.5, "a": 0.5}
+
+
 def test_planners_on_different_tasks_are_not_compared(plans):
     golds = evaluate.score_plans(plans, Game24Judge())
     with pytest.raises(ValueError, match="'sampling' lacks 1 of 2 tasks, e.g. 'b'"):

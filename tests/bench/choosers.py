@@ -25,36 +25,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from armap_lite import envs, evaluate, llms, planners, reward, statistics
 from armap_lite.batching import Batcher
 from armap_lite.envs.hindsight import LLMHindsight
+from armap_lite.evaluate import ByPlan
 from armap_lite.pipeline import evaluation, profiles, results
 from armap_lite.planners import PlanResult
 
-Keys = list[list[float]]  # [tasks, attempts]: the attempt with the highest one is chosen
+
+def by_code(env: Any, plans: Sequence[PlanResult]) -> ByPlan:
+    goals = {plan.id: env.hindsight.parse(plan.answer.task.instruction) for plan in plans}
+    return {
+        plan.id: [bool(goal) and env.hindsight.satisfied(s.trajectory, goal) for s in plan.samples]
+        for plan in plans
+        for goal in [goals[plan.id]]
+    }
 
 
-def by_code(env: Any, plans: Sequence[PlanResult]) -> Keys:
-    hindsight, keys = env.hindsight, []
-    for plan in plans:
-        goal = hindsight.parse(plan.answer.task.instruction)
-        keys.append([float(bool(goal) and hindsight.satisfied(s.trajectory, goal)) for s in plan.samples])
-    return keys
+def by_majority(plans: Sequence[PlanResult]) -> ByPlan:
+    walks = {plan.id: [sample.trajectory.actions for sample in plan.samples] for plan in plans}
+    return {name: [walk.count(actions) for actions in walk] for name, walk in walks.items()}
 
 
-def by_majority(plans: Sequence[PlanResult]) -> Keys:
-    counts = [Counter(sample.trajectory.actions for sample in plan.samples) for plan in plans]
-    return [[count[sample.trajectory.actions] for sample in plan.samples] for plan, count in zip(plans, counts)]
-
-
-def by_model(folder: str, plans: Sequence[PlanResult]) -> Keys:
-    found = evaluation.rewards_of_attempts(plans, reward.load(folder))
-    return [found[plan.id] for plan in plans]
-
-
-async def by_judge(spec: str, env: Any, plans: Sequence[PlanResult], counts: Counter[str]) -> Keys:
+async def by_judge(spec: str, env: Any, plans: Sequence[PlanResult], counts: Counter[str]) -> ByPlan:
     lm = llms.load(spec)
     batch, reader = Batcher(lm), LLMHindsight(env.look_back_examples)
 
@@ -67,16 +60,12 @@ async def by_judge(spec: str, env: Any, plans: Sequence[PlanResult], counts: Cou
             kept = other if verdict is False else kept
         return [float(sample.trajectory.actions == kept.actions) for sample in plan.samples]
 
-    keys: Keys = []
+    found: dict[str, list[float]] = {}
     for first in range(0, len(plans), 16):
-        keys += await asyncio.gather(*map(best, plans[first : first + 16]))
+        some = plans[first : first + 16]
+        found |= dict(zip((plan.id for plan in some), await asyncio.gather(*map(best, some))))
         lm.reset()
-    return keys
-
-
-def chosen(keys: Keys, golds: Keys) -> list[float]:
-    """Score of what each task's keys choose: [tasks]."""
-    return [float(np.mean(np.array(g)[np.array(k) == max(k)])) for k, g in zip(keys, golds)]
+    return found
 
 
 def main() -> None:
@@ -92,36 +81,37 @@ def main() -> None:
     family, settings = evaluate.families(plans), profiles.get(options.profile, options.env).env_options
     strata = [family[plan.task_id] for plan in plans] if family else None
     with contextlib.closing(envs.make_judge(options.env, **settings)) as judge:
-        found = evaluate.score_plans(plans, judge)
-    every = [found[plan.id] for plan in plans]
-    rewards: Any = [[sample.reward for sample in plan.samples] for plan in plans]
-
+        every = evaluate.score_plans(plans, judge)
+    golds, counts = {name: gold[: options.n] for name, gold in every.items()}, Counter[str]()
     fewer = [PlanResult(**{**vars(p), "samples": p.samples[: options.n], "answer_index": 0}) for p in plans]
-    golds, counts = [g[: options.n] for g in every], Counter[str]()
-    ways: dict[str, Keys] = {"random": [[0.0] * len(g) for g in golds], "oracle": golds}
-    ways["reward"] = [r[: options.n] for r in rewards]
+
+    ways: dict[str, ByPlan] = {"random": {name: [0.0] * len(gold) for name, gold in golds.items()}, "oracle": golds}
+    ways["reward"] = {plan.id: [sample.reward for sample in plan.samples] for plan in fewer}  # type: ignore[misc]
     ways["majority"] = by_majority(fewer)
     with envs.make(options.env, **settings) as env:
         if env.hindsight is not None:
             ways["code"] = by_code(env, fewer)
         if options.judge:
             ways["judge"] = asyncio.run(by_judge(options.judge, env, fewer, counts))
-    ways |= {name: by_model(folder, fewer) for name, folder in (one.split("=", 1) for one in options.reward)}
+    for name, folder in (one.split("=", 1) for one in options.reward):
+        ways[name] = evaluation.rewards_of_attempts(fewer, reward.load(folder))
 
-    picked, table = {name: chosen(keys, golds) for name, keys in ways.items()}, {}
+    picked, table = {name: evaluate.choose_by(fewer, golds, keys) for name, keys in ways.items()}, {}
     for name, scores in picked.items():
-        mean, low, high = statistics.bootstrap_mean(scores, strata=strata)
+        mean, low, high = statistics.bootstrap_mean(list(scores.values()), strata=strata)
         gain = statistics.paired_difference(scores, picked["random"], strata=strata)
-        order = statistics.order_accuracy(ways[name], golds, [plan.task_id for plan in plans])
+        order = evaluate.order_of_attempts(fewer, golds, ways[name])
         table[name] = {"mean": mean, "ci_low": low, "ci_high": high, "gain": gain, "order": order}
         said = f"{name:10} {mean:.3f} [{low:.3f}, {high:.3f}]   - random {gain['difference']:+.3f} "
-        print(said + f"[{gain['ci_low']:.3f}, {gain['ci_high']:.3f}]")
+        print(said + f"[{gain['ci_low']:.3f}, {gain['ci_high']:.3f}]   order {order['order_accuracy']}")
     print(dict(counts))
-    curve, learned = statistics.best_of_n_curve(rewards, every), statistics.best_of_n_curve(rewards, rewards)
-    points = [n for n in (1, 2, 4, 8, 16, 32, 64, 128) if n <= len(curve["n"])]
+    rewards: Any = [[sample.reward for sample in plan.samples] for plan in plans]
+    curve = statistics.best_of_n_curve(rewards, [every[plan.id] for plan in plans])
+    learned = statistics.best_of_n_curve(rewards, rewards)["selected"]
     lines = [
-        {"n": n, "reward": learned["selected"][n - 1], **{k: v[n - 1] for k, v in curve.items() if k != "n"}}
-        for n in points
+        {"n": n, "reward": learned[n - 1], **{k: v[n - 1] for k, v in curve.items() if k != "n"}}
+        for n in (1, 2, 4, 8, 16, 32, 64, 128)
+        if n <= len(curve["n"])
     ]
     for line in lines:
         print({k: round(float(v), 3) for k, v in line.items()})
