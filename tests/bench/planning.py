@@ -7,7 +7,7 @@ Best-of-N to that of a random pick among its attempts, with the rows and paired 
 --policy SPEC     another LLM that acts, with its options
 --n 64            another N of Best-of-N
 --reward FOLDER   another reward model
---others          as many of the test tasks that the profile leaves out
+--others          the test tasks that neither `fast` nor `laptop` plays
 --keep FILE       the plans, for `choosers.py`; what is there already is not planned again
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite import envs, evaluate, planners, reward
-from armap_lite.pipeline import results
+from armap_lite.pipeline import profiles, results
 from armap_lite.pipeline.run import Run, evenly_spaced
 
 
@@ -36,8 +36,9 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if options.n:
         chosen["best_of_n"]["n"] = options.n
     if options.others:
-        left = [task for task in run.env.tasks("test") if task not in tasks]
-        tasks = evenly_spaced(left, min(len(left), len(tasks)))
+        sizes = [profiles.get(name, env).test_tasks for name in ("fast", "laptop")]
+        played = [task for size in sizes for task in evenly_spaced(run.env.tasks("test"), size)]
+        tasks = [task for task in run.env.tasks("test") if task not in played]
     model = reward.load(options.reward or envs.reward_model(env))
     seconds = Counter(dict.fromkeys(chosen, 0.0))
     inputs = run.env, run.agent, model, tasks, out, chosen
