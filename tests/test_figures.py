@@ -18,7 +18,6 @@ from matplotlib.text import Text
 
 from armap_lite import statistics
 from armap_lite.display import diagrams, figures, trees
-from armap_lite.pipeline import results
 
 LOG = [{"step": str(i), "train_loss": str(0.7 - i / 100), "train_accuracy": "0.75", "val_loss": ""} for i in range(9)]
 LOG += [{"step": "4", "val_loss": "0.5", "val_accuracy": "0.8"}, {"step": 8, "val_loss": 0.4, "val_accuracy": 0.9}]
@@ -189,9 +188,9 @@ def test_planner_bars_carry_their_budget():
     title = axes.get_title(loc="left")  # the ceiling is no planner
     assert title == "Highest mean: mcts, 0.500\n10 tasks, too few to conclude"
     assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()
-    pooled = figures.planner_bars(results.pooled_rows({"mcts": [{"a": 1.0}, {"a": 0.0}]}))
+    pooled = figures.planner_bars([{"seeds": 2, **row("mcts", 0.5)}])
     assert [tick.get_text() for tick in pooled.axes[0].get_yticklabels()] == ["mcts"]
-    with pytest.raises(ValueError, match="pooled_rows"):
+    with pytest.raises(ValueError, match="expected each once"):
         figures.planner_bars([rows[0], rows[0]])
 
 

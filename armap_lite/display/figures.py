@@ -227,7 +227,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Mean gold score of each planner with its interval and budget; rows of one environment and seed, or pooled."""
     names = [row["planner"] for row in rows]
     if not rows or len(set(names)) < len(names):
-        raise ValueError(f"planners {names}: expected each once; pool seeds first with pipeline.results.pooled_rows")
+        raise ValueError(f"planners {names}: expected each once; pool seeds first")
     bounds = {row["planner"]: row["mean"] for row in rows if row["planner"] in (FLOOR, CEILING)}
     figure, (axes,) = panels(9.5, 1.6 + 0.75 * len(rows))
     for place, row in enumerate(rows):
