@@ -323,17 +323,21 @@ def counted(tower: Tower) -> list[int]:
     return seen
 
 
-def test_features_are_computed_once_and_kept(siglip: str, album: list[str], tmp_path: Path):
-    folder, cpu = tmp_path / "kept", torch.device("cpu")
+def test_features_are_computed_once_and_kept(
+    siglip: str, album: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ARMAP_CACHE", str(tmp_path))
+    cpu = torch.device("cpu")
     tower = transformer(siglip, 4)
     seen = counted(tower)
-    first = Pictures(tower, 100, folder)
+    first = Pictures(tower, 100)
+    folder = first.folder
     assert [first.ids(path)[0] for path in (*album, *album)] == [100, 104, 108, 112] * 2
     features = first.features([2, 0], cpu)
     assert (sum(seen), features.shape) == (2, (2, 4, 32))
     first.features([0, 1, 2, 3], cpu)
     assert sum(seen) == 4
-    again = Pictures(tower, 100, folder)
+    again = Pictures(tower, 100)
     again.ids(album[0]), again.ids(album[2])
     assert torch.equal(again.features([1, 0], cpu), features)
     assert sum(seen) == 4  # from the disk
@@ -341,7 +345,7 @@ def test_features_are_computed_once_and_kept(siglip: str, album: list[str], tmp_
 
     for file in folder.iterdir():
         os.truncate(file, 30)
-    third = Pictures(tower, 100, folder)
+    third = Pictures(tower, 100)
     third.ids(album[2])
     assert torch.allclose(third.features([0], cpu), features[:1], atol=1e-6)
     assert sum(seen) == 5  # a broken file is made again
@@ -350,7 +354,8 @@ def test_features_are_computed_once_and_kept(siglip: str, album: list[str], tmp_
 def test_where_features_cannot_be_kept_they_are_computed_all_the_same(siglip: str, album: list[str], tmp_path: Path):
     (tmp_path / "file").touch()
     tower = transformer(siglip, 4)
-    first, kept = (Pictures(tower, 100, tmp_path / at) for at in ("file/no-folder", "kept"))
+    first, kept = Pictures(tower, 100), Pictures(tower, 100)
+    first.folder = tmp_path / "file/no-folder"
     first.ids(album[0]), kept.ids(album[0])
     cpu = torch.device("cpu")
     assert torch.equal(first.features([0], cpu), kept.features([0], cpu))

@@ -185,13 +185,13 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
 
 
 @mpl.rc_context(STYLE)
-def best_of_n(curve: Mapping[str, ArrayLike], tasks: int, *, label: str = "chosen by the reward model") -> Figure:
+def best_of_n(curve: Mapping[str, ArrayLike], tasks: int) -> Figure:
     """Gold score over N of a random, the selected and the best sample, from `statistics.best_of_n_curve` of `tasks`."""
     n = np.asarray(curve["n"])
     figure, (axes,) = panels(8, 5.6)
     lines = (
         ("oracle", "best of the N (ceiling)", GREEN, "--"),  # dashes on top: seen where the choice reaches it, too
-        ("selected", label, BLUE, "-"),
+        ("selected", "chosen by the reward model", BLUE, "-"),
         ("mean", "random pick (floor)", ORANGE, "-"),
     )
     for name, text, colour, dash in lines:

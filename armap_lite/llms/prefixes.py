@@ -115,17 +115,17 @@ AttentionInterface.register("prefix_trees", attention)
 class SharedForward:
     """`forward` of a reward network for batches of known texts on a CPU: the same rewards [B], and gradients."""
 
-    def __init__(self, network: Any, *parts: Iterable[Text], kept_bytes: int = KEPT_BYTES):
+    def __init__(self, network: Any, *parts: Iterable[Text]):
         """`network`: a module with a `backbone` and a scalar `head`, such as `reward.model.RewardNetwork`.
 
-        `parts` of the texts: as in `PrefixTrees`; `kept_bytes`: what hidden states of frozen layers may take.
+        `parts` of the texts: as in `PrefixTrees`.
         """
         self.network, self.trees = network, PrefixTrees(*parts)
         parent, name = layers.find(network.backbone) or (network, "")
         self.layers = list(getattr(parent, name))
         self.frozen = self.layers[: num_frozen(network.backbone, self.layers)]
         shape = len(self.trees.tokens), network.head.in_features
-        if 4 * shape[0] * shape[1] > kept_bytes:
+        if 4 * shape[0] * shape[1] > KEPT_BYTES:
             self.frozen = []
         self.kept = torch.empty(shape if self.frozen else 0)  # [M, H] by node: what the frozen layers compute
         self.filled: set[int] = set()  # blocks whose nodes are in it
