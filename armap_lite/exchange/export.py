@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,18 +42,10 @@ def export(path: Path | str, out: Path | str) -> dict[str, Any]:
     path, out = Path(path), Path(out)
     if not (path / "reward.json").is_file():
         raise FileNotFoundError(f"{path} holds no reward model (no reward.json); give the folder of a trained one")
-    folders.check_named(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists already; give a new folder, or delete that one")
-    part = folders.beside(out)
-    try:
-        with no_progress_bars(str(path)):
-            exported = _export(path, part)
-        if out.exists():
-            out.rmdir()  # empty
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    folders.check_new(out)
+    with folders.whole(out) as part, no_progress_bars(str(path)):
+        exported = _export(path, part)
+        folders.check_new(out)  # still
     return exported
 
 
@@ -175,12 +166,11 @@ def _examples(run: Path) -> list[tuple[str, Trajectory]]:
 def shrink(model: Path | str, out: Path | str, rank: int) -> None:
     """Write the reward model in the folder `model` to the new folder `out`, each matrix that learned by rank `rank`.
 
-    Raises ValueError where `rank` is below 1, `out` exists, or fp16 cannot hold a number.
+    Raises ValueError where `rank` is below 1, `out` is not empty, or fp16 cannot hold a number.
     """
     if rank < 1:
         raise ValueError(f"low_rank={rank}: expected at least 1")
-    if Path(out).exists():
-        raise ValueError(f"{out} exists already; give a new folder, or delete that one")
+    folders.check_new(Path(out))
     network, _ = build(RewardConfig.read(Path(model) / "reward.json"), "cpu")
     before = {name: tensor.clone() for name, tensor in network.pretrained().items()}
     network.load_learned(model)
