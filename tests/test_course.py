@@ -258,7 +258,7 @@ def test_no_two_exercises_of_a_notebook_answer_to_one_name():
 
 @pytest.mark.parametrize("kind", ["student", "instructor"])
 def test_without_notebooks_there_are_no_copies(kind: str, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path / "none")
+    monkeypatch.setattr("armap_lite.display.cells.NOTEBOOKS", tmp_path / "none")
     assert main([kind, str(tmp_path / "out")]) == 1
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.startswith(f"error: no notebooks in {tmp_path / 'none'}; run from a checkout")

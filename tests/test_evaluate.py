@@ -224,15 +224,6 @@ def test_pairing_sees_what_two_intervals_do_not():
     assert found["ci_low"] > 0 and found["p_value"] < 0.01
 
 
-def test_pooling_averages_seeds_within_a_task():
-    seeds = [{"a": 1.0, "b": 0.0}, {"b": 1.0, "a": 1.0}]
-    [row] = results.pooled_rows({"mcts": seeds})
-    mean, low, high = statistics.bootstrap_mean([1.0, 0.5])
-    assert row == {"planner": "mcts", "seeds": 2, "n": 2, "mean": mean, "ci_low": low, "ci_high": high}
-    with pytest.raises(ValueError, match="'mcts, seed no. 1' lacks 1 of 2 tasks"):
-        results.pooled_rows({"mcts": [seeds[0], {"a": 1.0}]})
-
-
 # Best-of-N
 
 
@@ -502,5 +493,5 @@ def test_table(plans):
     assert line.count("|") == head.count("|") == body[0].count("|")
     assert body[1].startswith("| `best_of_n` | 0.500 [0.000, 1.000] | 2 | 150 | 5.0 | 1.5 | 20 |")
     assert "| seed |" in results_table([*rows, {**rows[0], "seed": 4}])
-    pooled = results_table(results.pooled_rows({"mcts": [{"a": 1.0}, {"a": 0.0}]}))
+    pooled = results_table([{"planner": "mcts", "mean": 0.5, "ci_low": 0.5, "ci_high": 0.5, "n": 1, "seeds": 2}])
     assert pooled.splitlines()[-1] == "| `mcts` | 0.500 [0.500, 0.500] | 1 | 2 |"

@@ -18,7 +18,6 @@ from matplotlib.text import Text
 
 from armap_lite import statistics
 from armap_lite.display import diagrams, figures, trees
-from armap_lite.pipeline import results
 
 LOG = [{"step": str(i), "train_loss": str(0.7 - i / 100), "train_accuracy": "0.75", "val_loss": ""} for i in range(9)]
 LOG += [{"step": "4", "val_loss": "0.5", "val_accuracy": "0.8"}, {"step": 8, "val_loss": 0.4, "val_accuracy": 0.9}]
@@ -156,12 +155,12 @@ def test_best_of_n_draws_its_curves_and_says_of_how_many_tasks():
     rng = np.random.default_rng(0)
     golds = (rng.random((200, 8)) < 0.3).astype(float)
     found = curve(golds + rng.normal(0, 0.3, golds.shape), golds)
-    figure = figures.best_of_n(found, 200, label="my reward")
+    figure = figures.best_of_n(found, 200)
     axes = figure.axes[0]
     gap = statistics.gap_closed(found["mean"][-1], found["selected"][-1], found["oracle"][-1])
     assert f"Best of 8: {gap:.0%} of the gap from floor to ceiling closed\n200 tasks" in texts(figure)
     lines = {line.get_label(): line for line in axes.get_lines()}
-    assert list(lines["my reward"].get_ydata()) == list(found["selected"]) and len(lines) == 3
+    assert list(lines["chosen by the reward model"].get_ydata()) == list(found["selected"]) and len(lines) == 3
     assert len(axes.collections) == 3 and axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "4", "8"]
     assert any(
@@ -189,9 +188,9 @@ def test_planner_bars_carry_their_budget():
     title = axes.get_title(loc="left")  # the ceiling is no planner
     assert title == "Highest mean: mcts, 0.500\n10 tasks, too few to conclude"
     assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()
-    pooled = figures.planner_bars(results.pooled_rows({"mcts": [{"a": 1.0}, {"a": 0.0}]}))
+    pooled = figures.planner_bars([{"seeds": 2, **row("mcts", 0.5)}])
     assert [tick.get_text() for tick in pooled.axes[0].get_yticklabels()] == ["mcts"]
-    with pytest.raises(ValueError, match="pooled_rows"):
+    with pytest.raises(ValueError, match="expected each once"):
         figures.planner_bars([rows[0], rows[0]])
 
 
@@ -244,9 +243,9 @@ def test_a_name_of_one_long_word_keeps_its_beginning():
 
 def test_only_the_most_visited_nodes_and_the_answer_are_named():
     many = [node(f"move {i}", i + 2) for i in range(50)]
-    figure = trees.search_tree(node(None, 1500, node("rare", 1, chosen=True), *many, chosen=True), labels=6)
+    figure = trees.search_tree(node(None, 1500, node("rare", 1, chosen=True), *many, chosen=True))
     names = {text.split(" (")[0] for text in texts(figure) if text.endswith(")") and text != "value (reward)"}
-    assert names == {"start", "rare", "move 49", "move 48", "move 47", "move 46"}
+    assert names == {"start", "rare", *(f"move {i}" for i in range(40, 50))}
 
 
 def test_no_two_nodes_of_a_tree_share_a_place():

@@ -13,10 +13,11 @@ from tiny import ScriptedLM, tiny_folder
 
 from armap_lite import envs, synthesize
 from armap_lite.course import notebooks, random_trajectory
+from armap_lite.display.cells import NOTEBOOKS
 from armap_lite.pipeline.run import Run
 
 pytest.importorskip("minigrid", reason="the extra gymnasium is not installed")
-[BOOK] = notebooks.NOTEBOOKS.glob("08_*.ipynb")
+[BOOK] = NOTEBOOKS.glob("08_*.ipynb")
 CELLS = notebooks.read(BOOK)["cells"]
 
 

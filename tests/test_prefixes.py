@@ -40,11 +40,12 @@ def learn(network: Any, forward: Any, batch: dict[str, torch.Tensor]) -> tuple[t
 
 @pytest.mark.parametrize("kept_bytes", [prefixes.KEPT_BYTES, 0])
 @pytest.mark.parametrize("kind", KINDS)
-def test_rewards_and_gradients_are_those_of_whole_texts(kind: str, kept_bytes: int):
+def test_rewards_and_gradients_are_those_of_whole_texts(kind: str, kept_bytes: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(prefixes, "KEPT_BYTES", kept_bytes)
     network, tokenizer = tiny_network(0, trainable=kind, num_layers=3)
     pairs = toy_pairs(12)
     data = PairDataModule([*pairs, *pairs[:4]], tokenizer, batch_size=4, epochs=2)  # some pairs come twice
-    shared = SharedForward(network.train(), texts_of(data), kept_bytes=kept_bytes)
+    shared = SharedForward(network.train(), texts_of(data))
     assert len(shared.frozen) == (KINDS[kind] if kept_bytes else 0)
     for batch in data.train_dataloader():
         (expected, plain), (rewards, found) = (learn(network, forward, batch) for forward in (network, shared))

@@ -16,6 +16,7 @@ import pytest
 from bs4 import BeautifulSoup
 from shop import make_shop
 
+from armap_lite.display.cells import notebook_paths
 from armap_lite.pipeline import reproduce, results
 from armap_lite.pipeline.commands import main
 from armap_lite.pipeline.run import Run
@@ -102,7 +103,7 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of throwaway notebooks in the place of the real ones."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    monkeypatch.setattr(reproduce, "NOTEBOOKS", folder)
+    monkeypatch.setattr("armap_lite.display.cells.NOTEBOOKS", folder)
     return folder
 
 
@@ -314,7 +315,7 @@ def test_a_parameter_that_no_cell_names_is_an_error(notebooks: Path, tmp_path: P
 # What a notebook takes, and what it says it takes.
 
 
-@pytest.mark.parametrize("notebook", sorted(reproduce.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", notebook_paths(), ids=lambda path: path.stem)
 def test_each_notebook_says_how_long_it_takes(notebook: Path):
     assert 1 <= (reproduce.stated_minutes(notebook) or 0) <= 15
     assert (reproduce.stated_minutes(notebook, alone=True) or 0) >= reproduce.stated_minutes(notebook)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from armap_lite.pipeline import results
+from armap_lite import statistics
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests/bench"))
@@ -24,12 +24,21 @@ def test_readme_of_measurements_has_the_pooled_rows_of_the_records(name: str):
     assert len({head["seed"] for head, _ in found}) == len(found) and len({head["profile"] for head, _ in found}) == 1
     scores, family = measured.scores([plans for _, plans in found])
     lines = (ROOT / "tests/bench/README.md").read_text(encoding="utf-8").replace("**", "").splitlines()
-    for row in results.pooled_rows(scores, family):
+    for row in measured.pooled_rows(scores, family):
         said = f"| {row['mean']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}] |"
         assert any(f"`{row['planner']}`" in line and said in line for line in lines), (row["planner"], said)
     for _, plans in found:
         assert all(len(p.scores) == len(p.rewards) and all(0 <= score <= 1 for score in p.scores) for p in plans)
         assert all(len(cost) == len(p.scores) for p in plans for cost in p.costs.values())
+
+
+def test_pooling_averages_seeds_within_a_task():
+    seeds = [{"a": 1.0, "b": 0.0}, {"b": 1.0, "a": 1.0}]
+    [row] = measured.pooled_rows({"mcts": seeds})
+    mean, low, high = statistics.bootstrap_mean([1.0, 0.5])
+    assert row == {"planner": "mcts", "seeds": 2, "n": 2, "mean": mean, "ci_low": low, "ci_high": high}
+    with pytest.raises(ValueError, match="'mcts, seed no. 1' lacks 1 of 2 tasks"):
+        measured.pooled_rows({"mcts": [seeds[0], {"a": 1.0}]})
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "tests/bench").glob("*.py")), ids=lambda path: path.stem)

@@ -92,7 +92,7 @@ def test_every_page_is_in_every_sidebar_and_no_link_is_broken(built: Path):
                 if not target.startswith(("#", "https://", "data:image/")):
                     assert (built / name).parent.joinpath(re.sub(r"[?#].*", "", target)).resolve().is_file(), target
     assert soup(built / pages[2]).select('article a[href="01_second.html"]')
-    assert sorted(file.name for file in built.parent.glob(".site-*")) == []  # nothing of the work is left
+    assert sorted(file.name for file in built.parent.glob(".site.*")) == []  # nothing of the work is left
     assert not (built / "old.html").exists()
 
 

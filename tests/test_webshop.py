@@ -226,9 +226,9 @@ def test_products_are_read_by_the_official_rules(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[{"asin": "B0', "is not JSON"),
-        ("", "is not JSON"),
-        ('{"asin": 1}', "holds a dict, not a list"),
+        ('[{"asin": "B0', "is torn"),
+        ("", "is torn"),
+        ('{"asin": 1}', "holds .*, no JSON list; get WebShop's own file again"),
         ("[7]", r"\(asin 7\)"),
     ],
 )

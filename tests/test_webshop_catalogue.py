@@ -251,8 +251,9 @@ def test_shoppers_word_it_in_many_ways():
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """A shop of one kind, for what need not be seen on all."""
+def small(tmp_path, monkeypatch):
+    """A shop of one kind, for what need not be seen on all, in an empty cache."""
+    monkeypatch.setenv("ARMAP_CACHE", str(tmp_path))
     monkeypatch.setattr(catalogue, "KINDS", product_kinds.KINDS[10:11])
 
 
@@ -261,43 +262,39 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_another_process_makes_the_same_bytes_and_another_seed_another_shop(small, tmp_path):
-    here = contents(catalogue.build(3, tmp_path / "here"))
-    code = (
-        "import sys; from pathlib import Path; from armap_lite.envs.webshop.builtin import catalogue as c\n"
-        "c.KINDS = c.KINDS[10:11]; print(c.build(3, Path(sys.argv[1])))"
-    )
-    env = os.environ | {"PYTHONHASHSEED": "1"}
-    made = subprocess.run([sys.executable, "-c", code, tmp_path / "there"], env=env, capture_output=True, check=True)
+    here = contents(catalogue.build(3))
+    code = "from armap_lite.envs.webshop.builtin import catalogue as c\nc.KINDS = c.KINDS[10:11]; print(c.build(3))"
+    env = os.environ | {"PYTHONHASHSEED": "1", "ARMAP_CACHE": str(tmp_path / "there")}
+    made = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
     assert contents(Path(made.stdout.decode().strip())) == here
-    assert contents(catalogue.build(4, tmp_path / "here"))["items_shuffle.json"] != here["items_shuffle.json"]
+    assert contents(catalogue.build(4))["items_shuffle.json"] != here["items_shuffle.json"]
 
 
 def test_a_damaged_shop_is_made_again_and_a_sound_one_is_not(small, tmp_path, monkeypatch):
-    folder = catalogue.build(0, tmp_path)
+    folder = catalogue.build()
     whole, made = contents(folder), folder.stat().st_ino
-    assert catalogue.build(0, tmp_path) == folder and folder.stat().st_ino == made
+    assert catalogue.build() == folder and folder.stat().st_ino == made
     picture = next(folder.glob("pictures/*.png"))
     for damage in (lambda: picture.write_bytes(b""), picture.unlink, (folder / "items_ins_v2.json").unlink):
         damage()
-        assert catalogue.build(0, tmp_path) == folder and contents(folder) == whole
+        assert catalogue.build() == folder and contents(folder) == whole
     assert [f.name for f in tmp_path.iterdir() if not f.name.startswith(".")] == [folder.name]
     picture.unlink()
     monkeypatch.setattr(drawing, "picture", lambda *_: 1 / 0)  # it breaks off half-way: what is there stays
     with pytest.raises(ZeroDivisionError):
-        catalogue.build(0, tmp_path)
+        catalogue.build()
     assert len(contents(folder)) == len(whole) - 1
 
 
-def test_it_lies_in_the_cache_of_the_assets(small, tmp_path, monkeypatch):
-    monkeypatch.setenv("ARMAP_CACHE", str(tmp_path))
+def test_it_lies_in_the_cache_of_the_assets(small, tmp_path):
     assert catalogue.build().parent == tmp_path
     digests = json.loads((catalogue.build() / "sha256.json").read_text(encoding="utf-8"))
     assert all(hashlib.sha256((catalogue.build() / f).read_bytes()).hexdigest() == d for f, d in digests.items())
 
 
-def test_its_name_changes_with_each_table(tmp_path, small, monkeypatch):
+def test_its_name_changes_with_each_table(small, monkeypatch):
     for name in ("catalogue.json", "drawing.json", "drawing.py"):
         assert (Path(catalogue.__file__).with_name(name)).read_bytes() in catalogue.sources()
-    first = catalogue.build(0, tmp_path)
+    first = catalogue.build()
     monkeypatch.setattr(catalogue, "sources", lambda: b"another table")
-    assert catalogue.build(0, tmp_path) != first
+    assert catalogue.build() != first

@@ -20,10 +20,9 @@ from typing import Any
 
 from armap_lite.course import GAP, find
 from armap_lite.course.questions import points, rubric
-from armap_lite.display.cells import for_world
+from armap_lite.display.cells import for_world, notebook_paths
 from armap_lite.storage.store import write_atomic
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 FOLDED = (  # the sentences on solutions in the text before the exercises
     " The solutions are folded; look at them when the check says ✓,"
     " or when you have been stuck for longer than the minutes say."
@@ -104,10 +103,7 @@ def course(seed: int = 0) -> Iterator[tuple[Path, dict[str, Any]]]:
 
     Raises ValueError where there is none.
     """
-    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    if not paths:
-        raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")
-    for path in paths:
+    for path in notebook_paths():
         notebook = read(path)
         for kind in ("setup", "check"):
             for cell in tagged(notebook["cells"], kind).values():

@@ -1,4 +1,4 @@
-"""Notebook cells: those for readers of one world, and source code that is folded away.
+"""Notebooks and their cells: those for readers of one world, and source code that is folded away.
 
 A cell tagged `world:NAME` is for readers of that world; several tags name several worlds; a cell without such a tag is
 for all. `for_world` drops the cells of other worlds. In JupyterLab, where all cells are there, `show_world` hides them
@@ -10,14 +10,24 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 TAG = "world:"
 LABEL = '[class^="world-"]'
 LABEL_TEXT = re.compile(r'^<b class="world-[^>]*>.*?</b> ')
+
+
+def notebook_paths() -> list[Path]:
+    """The notebooks of this checkout, in order. Raises ValueError where there is none."""
+    found = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")
+    return found
 
 
 def worlds(cell: dict[str, Any]) -> list[str]:

@@ -185,13 +185,13 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
 
 
 @mpl.rc_context(STYLE)
-def best_of_n(curve: Mapping[str, ArrayLike], tasks: int, *, label: str = "chosen by the reward model") -> Figure:
+def best_of_n(curve: Mapping[str, ArrayLike], tasks: int) -> Figure:
     """Gold score over N of a random, the selected and the best sample, from `statistics.best_of_n_curve` of `tasks`."""
     n = np.asarray(curve["n"])
     figure, (axes,) = panels(8, 5.6)
     lines = (
         ("oracle", "best of the N (ceiling)", GREEN, "--"),  # dashes on top: seen where the choice reaches it, too
-        ("selected", label, BLUE, "-"),
+        ("selected", "chosen by the reward model", BLUE, "-"),
         ("mean", "random pick (floor)", ORANGE, "-"),
     )
     for name, text, colour, dash in lines:
@@ -227,7 +227,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Mean gold score of each planner with its interval and budget; rows of one environment and seed, or pooled."""
     names = [row["planner"] for row in rows]
     if not rows or len(set(names)) < len(names):
-        raise ValueError(f"planners {names}: expected each once; pool seeds first with pipeline.results.pooled_rows")
+        raise ValueError(f"planners {names}: expected each once; pool seeds first")
     bounds = {row["planner"]: row["mean"] for row in rows if row["planner"] in (FLOOR, CEILING)}
     figure, (axes,) = panels(9.5, 1.6 + 0.75 * len(rows))
     for place, row in enumerate(rows):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from armap_lite import synthesize
 from armap_lite.display import figures, pages
 from armap_lite.display.tables import results_table
 from armap_lite.llms.answers import invalid_action_summary
+from armap_lite.storage import folders
 from armap_lite.storage.store import read_json, write_atomic
 
 
@@ -32,11 +32,9 @@ def write_report(out: Path) -> Path:
     }
     notebooks = {env: [*map(pages.notebook, sorted((out / env / "notebooks").glob("*.ipynb")))] for env in names}
     style = (pages.TEMPLATES / "style.css").read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory(dir=out, prefix=".site-") as folder:
-        _write_site(Path(folder, "site"), run, notebooks)
+    with folders.whole(out / "site") as part:
+        _write_site(part, run, notebooks)
         write_atomic(out / "report.html", pages.render("report.html", run=run, style=style, notebooks=notebooks))
-        shutil.rmtree(out / "site", ignore_errors=True)
-        Path(folder, "site").rename(out / "site")
     return out / "report.html"
 
 

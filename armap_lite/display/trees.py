@@ -20,6 +20,7 @@ from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import Node, backward, to_dict
 
 LEVELS = 4  # of a tree are drawn, so that labels can be read
+LABELS = 12  # nodes that carry action and visits, besides the path of the answer
 Point = tuple[float, float]
 
 
@@ -53,11 +54,11 @@ def _unvisited(drawn: dict[str, Any], parent: Node | None = None) -> Node:
 
 
 @mpl.rc_context(STYLE)
-def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
+def search_tree(tree: Mapping[str, Any]) -> Figure:
     """The tree of a search from left to right: width = visits, colour = value, the path of the answer outlined.
 
     `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
-    "children": [...]}. Children that were never visited are counted, not drawn. The `labels` most visited nodes and
+    "children": [...]}. Children that were never visited are counted, not drawn. The `LABELS` most visited nodes and
     the path of the answer carry action and visits. In a tree deeper than `LEVELS`, actions without a branch between
     them share one edge, and what lies deeper still is left out.
     """
@@ -75,7 +76,7 @@ def search_tree(tree: Mapping[str, Any], *, labels: int = 12) -> Figure:
     figure, (axes,) = panels(width, min(9, 2 + 0.4 * leaves))
     most = max(1, tree["visits"])
     ranked = sorted((node for node, *_ in nodes), key=lambda node: (node["chosen"], node["visits"]), reverse=True)
-    named = {id(node) for node in ranked[: max(labels, sum(node["chosen"] for node in ranked))]}
+    named = {id(node) for node in ranked[: max(LABELS, sum(node["chosen"] for node in ranked))]}
     t = np.linspace(0, 1, 30)
     for node, x, y, parent in nodes:
         colour = "#D0D0D0" if node["value"] is None else colours.to_rgba(node["value"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,26 +35,17 @@ OTHERWISE = "score with armap_lite.reward.load"
 def export(path: Path | str, out: Path | str) -> dict[str, Any]:
     """Write the reward model in the folder `path` to the new folder `out`, in fp32.
 
-    Returns `{"config": RewardConfig, "bias": float, "difference": float}`: what the model is made of, the constant
-    that transformers leaves out of every score (0 but for models saved when heads had a bias), and the largest
-    difference between the kit's scores and the exported model's on the trajectories in `example.json`.
+    Returns `{"config": RewardConfig, "difference": float}`: what the model is made of, and the largest difference
+    between the kit's scores and the exported model's on the trajectories in `example.json`.
     Raises ValueError where transformers has no equivalent model, or `out` is not empty.
     """
     path, out = Path(path), Path(out)
     if not (path / "reward.json").is_file():
         raise FileNotFoundError(f"{path} holds no reward model (no reward.json); give the folder of a trained one")
-    folders.check_named(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists already; give a new folder, or delete that one")
-    part = folders.beside(out)
-    try:
-        with no_progress_bars(str(path)):
-            exported = _export(path, part)
-        if out.exists():
-            out.rmdir()  # empty
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    folders.check_new(out)
+    with folders.whole(out) as part, no_progress_bars(str(path)):
+        exported = _export(path, part)
+        folders.check_new(out)  # still
     return exported
 
 
@@ -66,13 +56,12 @@ def _export(path: Path, out: Path) -> dict[str, Any]:
     network.eval().requires_grad_(False)
     examples, lines, limit = _examples(path.parent), LineTokenizer(tokenizer), config.max_tokens
     rows = [encode(lines, trajectory, text, limit)[0] for text, trajectory in examples]
-    bias = network.head.bias.item() if network.head.bias is not None else 0.0
-    expected = _scores(lambda batch: network(**batch), rows) - bias  # [N]
+    expected = _scores(lambda batch: network(**batch), rows)  # [N]
 
     _merge(network)
     texts = [transcript(trajectory, text) for text, trajectory in examples]
     written = _tokenizer(tokenizer, lines, texts, limit)
-    model = _classifier(network, written.pad_token_id, bias)
+    model = _classifier(network, written.pad_token_id)
     model.save_pretrained(out)
     written.save_pretrained(out)
     file = out / "tokenizer_config.json"  # gets the name of a class that transformers 4 knows as well
@@ -90,7 +79,7 @@ def _export(path: Path, out: Path) -> dict[str, Any]:
     shown = [{"instruction": i, "text": text, "input_ids": row, "score": s} for (i, _), text, row, s in kept]
     shown_lines = ",\n".join(json.dumps(line, ensure_ascii=False, allow_nan=False) for line in shown)
     write_atomic(out / "example.json", f"[\n{shown_lines}\n]\n")
-    return {"config": config, "bias": bias, "difference": difference}
+    return {"config": config, "difference": difference}
 
 
 def _merge(network: RewardNetwork) -> None:
@@ -107,15 +96,13 @@ def _merge(network: RewardNetwork) -> None:
         network.pictures = None
 
 
-def _classifier(network: RewardNetwork, pad_token_id: int, bias: float) -> Any:
+def _classifier(network: RewardNetwork, pad_token_id: int) -> Any:
     """transformers' sequence-classification model of the backbone's architecture, with the weights of `network`."""
     config: Any = copy.deepcopy(network.backbone.config)
     config.num_labels = 1
     config.problem_type = "regression"  # one number, not a probability
     config.get_text_config().pad_token_id = pad_token_id
     config.tie_word_embeddings = False  # there is no vocabulary head
-    if bias:
-        config.armap_bias = bias
     name = config.model_type
     try:
         model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
@@ -179,12 +166,11 @@ def _examples(run: Path) -> list[tuple[str, Trajectory]]:
 def shrink(model: Path | str, out: Path | str, rank: int) -> None:
     """Write the reward model in the folder `model` to the new folder `out`, each matrix that learned by rank `rank`.
 
-    Raises ValueError where `rank` is below 1, `out` exists, or fp16 cannot hold a number.
+    Raises ValueError where `rank` is below 1, `out` is not empty, or fp16 cannot hold a number.
     """
     if rank < 1:
         raise ValueError(f"low_rank={rank}: expected at least 1")
-    if Path(out).exists():
-        raise ValueError(f"{out} exists already; give a new folder, or delete that one")
+    folders.check_new(Path(out))
     network, _ = build(RewardConfig.read(Path(model) / "reward.json"), "cpu")
     before = {name: tensor.clone() for name, tensor in network.pretrained().items()}
     network.load_learned(model)

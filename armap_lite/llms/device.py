@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from armap_lite.llms.layers import replaced
+
 LARGE = 50_000_000  # parameters; below, fp32 is cheap, and rewards may differ by less than bf16 resolves
 
 
@@ -83,12 +85,8 @@ def bfloat16_products() -> Iterator[None]:
     Exact where the factors are bfloat16 numbers, and then about twice as fast.
     """
     matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    usual = matmul.fp32_precision
-    matmul.fp32_precision = "bf16"
-    try:
+    with replaced([matmul], "fp32_precision", "bf16"):
         yield
-    finally:
-        matmul.fp32_precision = usual
 
 
 @functools.cache

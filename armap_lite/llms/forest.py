@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from armap_lite.llms.device import bfloat16_products
+from armap_lite.llms.layers import replaced
 from armap_lite.llms.tree import Engine, Hidden, Logits, Node, Read
 
 
@@ -218,9 +219,8 @@ class Forest(Engine):
         context = ForwardContext(self.pools, [row[n] for n in fresh], [n.slot for n in fresh], groups, device)
         token = _CONTEXT.set(context)
         config = self.model.config.get_text_config()
-        usual, config._attn_implementation = config._attn_implementation, "forest"
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), replaced([config], "_attn_implementation", "forest"):
                 inputs = {
                     "input_ids": torch.tensor([[n.token for n in batch] + padding], device=device),  # [1, Q]
                     "position_ids": torch.tensor([[n.depth for n in batch] + padding], device=device),  # [1, Q]
@@ -234,7 +234,6 @@ class Forest(Engine):
                 node.slot = -1
             raise
         finally:
-            config._attn_implementation = usual
             _CONTEXT.reset(token)
         self._held += fresh
         self.tokens_computed += len(batch)

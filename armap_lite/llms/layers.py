@@ -1,13 +1,29 @@
-"""The stack of layers inside a transformers model, found without knowing its names."""
+"""The stack of layers inside a transformers model, found without knowing its names, and changed for a while."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+@contextmanager
+def replaced(objects: Iterable[Any], name: str, value: Any) -> Iterator[None]:
+    """Within, the attribute `name` of each of `objects` is `value`."""
+    before = [(one, getattr(one, name), name in vars(one)) for one in objects]
+    try:
+        for one, *_ in before:
+            setattr(one, name, value)
+        yield
+    finally:
+        for one, usual, own in before:
+            setattr(one, name, usual)
+            if not own:  # a method or a property of its class
+                vars(one).pop(name, None)
 
 
 def find(model: Any) -> tuple[nn.Module, str] | None:

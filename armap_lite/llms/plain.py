@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -307,17 +307,9 @@ def _shrunk(model: Any) -> Iterator[int]:
     few = layers.kinds(model)
     undo = layers.cut(model, few) if few else lambda: None
     config = model.config.get_text_config()
-    found = [
-        (place, name, vars(place)[name])
-        for place in (config, *model.modules())
-        for name in ("sliding_window", "attention_chunk_size")
-        if isinstance(vars(place).get(name), int)
-    ]
-    try:
-        for place, name, _ in found:
-            setattr(place, name, WINDOW)
+    with ExitStack() as stack:
+        stack.callback(undo)
+        for name in ("sliding_window", "attention_chunk_size"):
+            some = [place for place in (config, *model.modules()) if isinstance(vars(place).get(name), int)]
+            stack.enter_context(layers.replaced(some, name, WINDOW))
         yield config.num_hidden_layers
-    finally:
-        for place, name, value in found:
-            setattr(place, name, value)
-        undo()

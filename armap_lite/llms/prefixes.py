@@ -9,7 +9,7 @@ validations. In the last layer, the MLP computes only the tokens that the head r
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 
 from armap_lite.llms import layers
 from armap_lite.llms.device import say_once
+from armap_lite.llms.layers import replaced
 from armap_lite.llms.plain import length_matters
 
 KEPT_BYTES = 2**30  # of hidden states of frozen layers; if all texts need more, those layers are computed each time
@@ -115,17 +116,17 @@ AttentionInterface.register("prefix_trees", attention)
 class SharedForward:
     """`forward` of a reward network for batches of known texts on a CPU: the same rewards [B], and gradients."""
 
-    def __init__(self, network: Any, *parts: Iterable[Text], kept_bytes: int = KEPT_BYTES):
+    def __init__(self, network: Any, *parts: Iterable[Text]):
         """`network`: a module with a `backbone` and a scalar `head`, such as `reward.model.RewardNetwork`.
 
-        `parts` of the texts: as in `PrefixTrees`; `kept_bytes`: what hidden states of frozen layers may take.
+        `parts` of the texts: as in `PrefixTrees`.
         """
         self.network, self.trees = network, PrefixTrees(*parts)
         parent, name = layers.find(network.backbone) or (network, "")
         self.layers = list(getattr(parent, name))
         self.frozen = self.layers[: num_frozen(network.backbone, self.layers)]
         shape = len(self.trees.tokens), network.head.in_features
-        if 4 * shape[0] * shape[1] > kept_bytes:
+        if 4 * shape[0] * shape[1] > KEPT_BYTES:
             self.frozen = []
         self.kept = torch.empty(shape if self.frozen else 0)  # [M, H] by node: what the frozen layers compute
         self.filled: set[int] = set()  # blocks whose nodes are in it
@@ -138,7 +139,7 @@ class SharedForward:
         with ExitStack() as stack:
             if self.frozen:
                 below = self._below(texts, batch)  # [1, N, H]
-                stack.enter_context(replaced(self.frozen, lambda *_, **__: below))
+                stack.enter_context(replaced(self.frozen, "forward", lambda *_, **__: below))
             for name in ROWWISE:
                 stack.enter_context(only_at(ends, self.layers[-1], name))
             states = self._run(batch)  # [1, N, H]
@@ -148,8 +149,7 @@ class SharedForward:
         """The backbone's last hidden states [1, N, H]."""
         backbone: Any = self.network.backbone
         config = backbone.config.get_text_config()
-        usual, config._attn_implementation = config._attn_implementation, "prefix_trees"
-        try:
+        with replaced([config], "_attn_implementation", "prefix_trees"):
             return backbone(
                 input_ids=self.trees.tokens[batch.nodes][None],
                 position_ids=self.trees.depths[batch.nodes][None],
@@ -157,8 +157,6 @@ class SharedForward:
                 use_cache=False,
                 trees=batch.trees,
             ).last_hidden_state
-        finally:
-            config._attn_implementation = usual
 
     def _below(self, texts: Sequence[Text], batch: Batch) -> Tensor:
         """What the frozen layers compute [1, N, H].
@@ -173,7 +171,7 @@ class SharedForward:
                 states.append(x)
                 return x
 
-            with torch.no_grad(), replaced(self.layers[len(self.frozen) :], keep):
+            with torch.no_grad(), replaced(self.layers[len(self.frozen) :], "forward", keep):
                 self._run(whole)
             self.kept[whole.nodes] = states[0][0]
             self.filled.add(block)
@@ -191,21 +189,6 @@ def num_frozen(backbone: Any, every: list[nn.Module]) -> int:
 
 
 @contextmanager
-def replaced(modules: Iterable[nn.Module], forward: Callable) -> Iterator[None]:
-    """Within, `modules` compute `forward` instead of their own."""
-    before = [(vars(module), vars(module).get("forward")) for module in modules]
-    try:
-        for own, _ in before:
-            own["forward"] = forward
-        yield
-    finally:
-        for own, usual in before:
-            del own["forward"]
-            if usual is not None:
-                own["forward"] = usual
-
-
-@contextmanager
 def only_at(places: Tensor, layer: nn.Module, name: str) -> Iterator[None]:
     """Within, the submodule `name` of `layer`, if there is one, computes only `places` [E] of [1, N, H]; else 0."""
     module = dict(layer.named_modules()).get(name)
@@ -218,7 +201,7 @@ def only_at(places: Tensor, layer: nn.Module, name: str) -> Iterator[None]:
         found = whole(states[:, places])  # [1, E, H]
         return found.new_zeros(*states.shape[:-1], found.shape[-1]).index_copy(1, places, found)
 
-    with replaced([module], forward):
+    with replaced([module], "forward", forward):
         yield
 
 

@@ -164,14 +164,8 @@ class Logits(Engine):
 
         # In bf16, logits differ from those of an fp32 head by up to .6. The model's own forward calls the head, so its
         # scaling and soft-capping of logits apply. Only the rows that are read are computed.
-        usual = vars(head).get("forward")
-        vars(head)["forward"] = forward
-        try:
+        with layers.replaced([head], "forward", forward):
             return self.model(**inputs).logits.flatten(0, 1)  # [N, V]
-        finally:
-            del vars(head)["forward"]
-            if usual is not None:
-                vars(head)["forward"] = usual
 
     def logprobs(self, nodes: Sequence[Node]) -> dict[Node, Tensor]:
         """log p(next token | node), [V] each."""

@@ -134,5 +134,3 @@ def _export(options: argparse.Namespace) -> None:
     print(card.write(exported, options.model, options.out).parent)
     if exported["config"].vision:
         print("without its pictures: the exported model scores the text alone", file=sys.stderr)
-    if exported["bias"]:
-        print(f"the kit's scores are those of the exported model plus {exported['bias']:.6g}", file=sys.stderr)

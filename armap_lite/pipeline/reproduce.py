@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite import envs
-from armap_lite.display.cells import for_world
+from armap_lite.display.cells import for_world, notebook_paths
 from armap_lite.display.report import write_report
 from armap_lite.llms.spec import identity
 from armap_lite.pipeline import profiles, results
 from armap_lite.pipeline.run import Run
 from armap_lite.storage.store import read_json, write_atomic
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 # The file that each notebook writes last, under the folder of its run.
 STAGE_FILES = {
     "03": "pairs.jsonl",
@@ -52,9 +51,7 @@ def reproduce(
     Notebooks that an earlier call finished are skipped. Raises ValueError for an unknown name, NotebookError at the
     first notebook that fails. Returns the report's path, or `out` if the notebooks in `only` left nothing to report.
     """
-    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    if not notebooks:
-        raise ValueError(f"no notebooks in {NOTEBOOKS}; run from a checkout of armap-lite")
+    notebooks = notebook_paths()
     if missing := sorted(set(only) - {n.stem for n in notebooks}):
         raise ValueError(f"notebook {missing[0]!r} is not known; there is {', '.join(n.stem for n in notebooks)}")
     for name in names:  # a missing Java, an unknown name or a folder of another run is reported before any work

@@ -11,7 +11,7 @@ from inspect import formatannotation
 from pathlib import Path
 from typing import Any
 
-from armap_lite import evaluate, statistics
+from armap_lite import evaluate
 from armap_lite.storage.store import read_json, write_atomic
 
 NUMBER = int | float
@@ -60,26 +60,6 @@ def read_part(file: Path) -> dict[str, list[dict[str, Any]]]:
         said = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"{file}: {said}; {way_out}") from error
     return lists
-
-
-def pooled_rows(
-    per_task: Mapping[str, Sequence[Mapping[str, float]]], family: Mapping[str, str] | None = None
-) -> list[dict[str, Any]]:
-    """One row per planner over several seeds: planner, seeds, n, mean, ci_low, ci_high.
-
-    `per_task`: planner -> one {task id: score} per seed; `family`: task id -> family (see `evaluate.families`).
-    """
-    statistics.check_same_tasks(
-        {f"{planner}, seed no. {i}": one for planner, seeds in per_task.items() for i, one in enumerate(seeds)}
-    )
-    rows = []
-    for planner, seeds in per_task.items():
-        tasks = sorted(seeds[0])
-        strata = [family[task] for task in tasks] if family else None
-        mean, low, high = statistics.bootstrap_mean([[one[task] for one in seeds] for task in tasks], strata=strata)
-        row = {"planner": planner, "seeds": len(seeds), "n": len(tasks)}
-        rows.append({**row, "mean": mean, "ci_low": low, "ci_high": high})
-    return rows
 
 
 def versions() -> dict[str, str | None]:

@@ -53,7 +53,9 @@ def is_current(
     known = read_json(file)
     if "trained_on" not in known:
         if known.get("trained", True):
-            _say_once(f"{file} names no pairs (an earlier version wrote it): its model is kept")
+            from armap_lite.llms.device import say_once  # imports torch
+
+            say_once(f"{file} names no pairs (an earlier version wrote it): its model is kept")
         return True
     return same_source(known["trained_on"], trained_on(pairs, reward, training, seed))
 
@@ -72,11 +74,6 @@ def stage(folder: Path, reward: RewardConfig, training: TrainingConfig, *, seed:
     for old in filter(Path.exists, map(folder.joinpath, DERIVED)):
         old.replace(old.with_name(f"{old.name}.old"))
     write_atomic(file, json.dumps(found, indent=1))
-
-
-@functools.cache
-def _say_once(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 def metrics(file: Path) -> dict[str, float]:

@@ -46,7 +46,7 @@ class RewardNetwork(nn.Module):
         self.config = config
         self.backbone = prepare(backbone, config)
         words = self.backbone.get_input_embeddings()  # type: ignore[operator]
-        # What comes out has the size of a word (OPT's `hidden_size` may be another). No bias: see `exchange/export.py`.
+        # What comes out has the size of a word (OPT's `hidden_size` may be another). No bias: transformers has none.
         self.head = nn.Linear(words.embedding_dim, 1, bias=False)
         nn.init.normal_(self.head.weight, std=0.02)
         self.pictures = embed_pictures(self.backbone, tower, projector, config.max_tokens) if tower else None
@@ -86,8 +86,6 @@ class RewardNetwork(nn.Module):
         Raises ValueError where its tensors are not exactly those that learn here.
         """
         tensors = low_rank.join(load_file(Path(path) / "weights.safetensors"), self.pretrained())
-        if "head.bias" in tensors:  # saved when heads still had one
-            self.head.bias = nn.Parameter(self.head.weight.new_zeros(1))
         shapes = [{name: tensor.shape for name, tensor in some.items()} for some in (tensors, self.learned())]
         if odd := sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()}):
             backbone = self.config.backbone

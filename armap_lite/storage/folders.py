@@ -1,4 +1,4 @@
-"""Folders of reward models and training runs, replaced as a whole; files of others in them are never deleted."""
+"""Folders such as those of reward models, replaced as a whole; files of others in them are never deleted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 MODEL = {"reward.json", "weights.safetensors", "training.json"}  # what the folder of a reward model holds
 STARTED = "started.json"  # what marks the folder of a training run
 LOCK = "lock"
-OURS = ("best", "best.partial", "last.ckpt*", "attempt-*", "metrics.csv", "events.out.tfevents.*")  # of a training run
+OURS = ("best", ".best.*", "last.ckpt*", "attempt-*", "metrics.csv", "events.out.tfevents.*")  # of a training run
 
 
 def log_of(out: Path) -> Path:
@@ -39,6 +39,13 @@ def check_named(folder: Path) -> None:
     """Raise ValueError for a folder that cannot be replaced by its name, such as "."."""
     if folder.name in ("", ".."):
         raise ValueError(f"{str(folder)!r} is no name of a new folder; give one, such as my_model")
+
+
+def check_new(folder: Path) -> None:
+    """Raise ValueError for a folder that is not empty, and for one that `check_named` refuses."""
+    check_named(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists already; give a new folder, or delete that one")
 
 
 @contextlib.contextmanager
@@ -83,13 +90,15 @@ def beside(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def whole(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, which then takes the place of `folder`."""
-    part = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(part, ignore_errors=True)
+    """An empty folder to fill, which then takes the place of `folder`; where the block raises, it is removed."""
+    part = beside(folder)
     part.mkdir(parents=True)
-    yield part
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    try:
+        yield part
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def replace(out: Path, new: Path) -> None:

@@ -116,14 +116,14 @@ def has_ids(path: Path, ids: Iterable[str]) -> bool:
     return path.exists() and {record["id"] for record in read_jsonl(path)}.issuperset(ids)
 
 
-def read_json(path: str | Path, way_out: str) -> dict[str, Any]:
-    """The JSON object in `path`, one of our own files. Raises ValueError with its name, the fault and the `way_out`."""
+def read_json(path: str | Path, way_out: str, kind: type = dict) -> Any:
+    """The JSON object, or list, in `path`. Raises ValueError with its name, the fault and the `way_out`."""
     try:
         known = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is torn ({error}); {way_out}") from error
-    if not isinstance(known, dict):
-        raise ValueError(f"{path} holds {known!r:.40}, no JSON object; {way_out}")
+    if not isinstance(known, kind):
+        raise ValueError(f"{path} holds {known!r:.40}, no JSON {'object' if kind is dict else 'list'}; {way_out}")
     return known
 
 

@@ -71,14 +71,14 @@ class Tower:
 
 
 class Pictures:
-    """Numbers for pictures, and their features: computed by `tower` once, stored in `folder` (the cache by default).
+    """Numbers for pictures, and their features: computed by `tower` once, stored in the cache.
 
     A path keeps its number, and the features of the file that was there when they were first needed.
     """
 
-    def __init__(self, tower: Tower, vocabulary: int, folder: Path | None = None):
+    def __init__(self, tower: Tower, vocabulary: int):
         self.tower, self.vocabulary = tower, vocabulary
-        self.folder = folder or cache_dir() / "pictures" / f"{tower.name}-{tower.fingerprint()}"
+        self.folder = cache_dir() / "pictures" / f"{tower.name}-{tower.fingerprint()}"
         self.paths: list[str] = []  # by number
         self._numbers: dict[str, int] = {}
         self._features: dict[int, Tensor] = {}  # [K, C] each

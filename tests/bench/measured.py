@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from armap_lite import envs, evaluate, planners
+from armap_lite import envs, evaluate, planners, statistics
 from armap_lite.envs.base import Term
 from armap_lite.pipeline import results
 
@@ -95,6 +95,26 @@ def scores(seeds: Sequence[Sequence[Plan]]) -> tuple[dict[str, list[dict[str, fl
     each = [evaluate.task_scores(plans, {plan.id: plan.scores for plan in plans}) for plans in seeds]
     family = {plan.task_id: plan.family for plan in seeds[0] if plan.family}
     return {name: [seed[name] for seed in each] for name in each[0]}, family or None
+
+
+def pooled_rows(
+    per_task: Mapping[str, Sequence[Mapping[str, float]]], family: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """One row per planner over several seeds: planner, seeds, n, mean, ci_low, ci_high.
+
+    `per_task`: planner -> one {task id: score} per seed; `family`: task id -> family (see `evaluate.families`).
+    """
+    statistics.check_same_tasks(
+        {f"{planner}, seed no. {i}": one for planner, seeds in per_task.items() for i, one in enumerate(seeds)}
+    )
+    rows = []
+    for planner, seeds in per_task.items():
+        tasks = sorted(seeds[0])
+        strata = [family[task] for task in tasks] if family else None
+        mean, low, high = statistics.bootstrap_mean([[one[task] for one in seeds] for task in tasks], strata=strata)
+        row = {"planner": planner, "seeds": len(seeds), "n": len(tasks)}
+        rows.append({**row, "mean": mean, "ci_low": low, "ci_high": high})
+    return rows
 
 
 def _short(number: float) -> float:

@@ -21,12 +21,13 @@ import time
 from pathlib import Path
 
 from armap_lite import envs
-from armap_lite.pipeline.reproduce import NOTEBOOKS, NotebookError, execute, stated_minutes
+from armap_lite.display.cells import notebook_paths
+from armap_lite.pipeline.reproduce import NotebookError, execute, stated_minutes
 
 
 def main() -> int:
     """Exit status 1 where a notebook failed; it is named, and the others still run."""
-    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    notebooks = notebook_paths()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", nargs="+", default=list(envs.ENVIRONMENTS), choices=envs.ENVIRONMENTS)
     parser.add_argument("--only", nargs="+", default=[n.stem for n in notebooks], choices=[n.stem for n in notebooks])

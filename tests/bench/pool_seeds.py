@@ -19,7 +19,7 @@ from armap_lite.pipeline import results
 def main(env: str, sources: list[str]) -> None:
     found = [measured.load(source, env) for source in sources]
     scores, family = measured.scores([plans for _, plans in found])
-    pooled = results.pooled_rows(scores, family)
+    pooled = measured.pooled_rows(scores, family)
     print(results_table(pooled), "\n")
     for name in dict.fromkeys(plan.planner for plan in found[0][1]):
         budgets = [plan.spent for _, plans in found for plan in plans if plan.planner == name]

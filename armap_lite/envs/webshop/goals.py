@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from armap_lite.envs.webshop.engine import Product, Shop, data_file, read_json, reading
+from armap_lite.envs.webshop.engine import OFFICIAL, Product, Shop, data_file, reading
 from armap_lite.rng import derive_seed
+from armap_lite.storage.store import read_json
 
 
 def goals(shop: Shop, kind: str | None = None) -> list[dict[str, Any]]:
@@ -55,7 +56,7 @@ def attributes(shop: Shop) -> dict[str, list[str]]:
 def _by_asin(shop: Shop, stem: str) -> tuple[Path, dict[str, Any]]:
     """A file with one entry for each asin, and its entries."""
     file = data_file(shop.folder, stem)
-    return file, read_json(file, dict)
+    return file, read_json(file, OFFICIAL)
 
 
 def _words(value: Any) -> Any:

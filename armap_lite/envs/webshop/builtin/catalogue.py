@@ -48,14 +48,14 @@ class Item:
         return [*self.features, *look]
 
 
-def build(seed: int = 0, cache: Path | None = None) -> Path:
+def build(seed: int = 0) -> Path:
     """The folder of the shop made from `seed`: WebShop's three files and `pictures/`. Made once, in about 15 s.
 
-    It lies in `cache` (by default that of the assets), under a name that changes with this folder's code and tables; a
+    It lies in the cache of the assets, under a name that changes with this folder's code and tables; a
     damaged folder is made again. Raises AssetError where the disk is full or cannot be written to.
     """
     name = f"webshop-{seed}-{hashlib.sha256(sources()).hexdigest()[:12]}"
-    folder = (assets.cache_dir() if cache is None else Path(cache)) / name
+    folder = assets.cache_dir() / name
 
     def make(folder: Path) -> None:
         (folder / "pictures").mkdir()
