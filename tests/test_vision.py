@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file
@@ -24,11 +26,15 @@ from tiny import seeded, tiny_config, tiny_folder, tiny_tokenizer
 from torch.nn import functional as F
 from transformers import (
     AutoModel,
+    CLIPVisionConfig,
     Dinov2Config,
     LlamaModel,
+    LlavaConfig,
+    PaliGemmaConfig,
     ResNetConfig,
     SiglipConfig,
     SiglipVisionConfig,
+    SmolVLMConfig,
 )
 
 from armap_lite import reward
@@ -658,9 +664,68 @@ def test_tokens_that_are_no_square(tokens: int, siglip: str):
         transformer(siglip, tokens)
 
 
-@pytest.mark.parametrize("kind", ["llava", "llama"])
-def test_no_backbone_but_vila_brings_a_tower_of_its_own(kind: str, tmp_path: Path):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
-    way_out = r"\) is not a VILA checkpoint.*take VILA1.5-3b, or .* vision='efficientnet-lite0'"
-    with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path))} \\({kind}{way_out}"):
-        build(RewardConfig(backbone=str(tmp_path), num_layers=None, vision="own"), "cpu")
+# Whole vision-language models.
+
+TEXT = {k: v for k, v in tiny_config().to_dict().items() if k not in ("architectures", "dtype", "transformers_version")}
+PLACEHOLDER = len(TOKENIZER)  # the id that stands for a picture in the model's own input
+FAMILIES: dict[str, tuple[Any, int]] = {
+    "smolvlm": (
+        SmolVLMConfig(
+            text_config=TEXT | {"vocab_size": PLACEHOLDER + 1},
+            vision_config=SEES | {"model_type": "smolvlm_vision"},
+            image_token_id=PLACEHOLDER,
+            scale_factor=2,
+        ),
+        4,
+    ),
+    "llava": (
+        LlavaConfig(
+            text_config=TEXT | {"vocab_size": PLACEHOLDER + 1},
+            vision_config=CLIPVisionConfig(**SEES),
+            image_token_index=PLACEHOLDER,
+        ),
+        16,
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_vision_language_model_reads_as_it_does_itself(family: str, album: list[str], tmp_path: Path):
+    if family == "smolvlm" and Version(transformers.__version__) < Version("5.23"):
+        pytest.skip("SmolVLM of this release takes a patch's side for the number of a picture's tokens")
+    config, tokens = FAMILIES[family]
+    path = save_model(tmp_path / "vlm", config)
+    TOKENIZER.save_pretrained(path)
+    network, _ = build(RewardConfig(backbone=path, num_layers=None, trainable="top:1", vision="own"), "cpu")
+    network.eval()
+    pictures = network.pictures
+    assert pictures and pictures.tower.tokens == tokens
+    some = [walk(album[0], None, album[2], start=album[1]), walk(None, album[3])]
+    whole = AutoModel.from_pretrained(path).eval()
+    for t in some:
+        ids, _ = encode(LINES, t, "a red shirt", 512, pictures)
+        shown = [p for p in (t.picture, *(step.picture for step in t.steps)) if p]
+        pixels = torch.stack([pictures.tower.pixels(Path(p).read_bytes()) for p in shown])  # [P, 3, S, S]
+        own = torch.tensor([[min(i, PLACEHOLDER) if i >= pictures.vocabulary else i for i in ids]])
+        assert int((own == PLACEHOLDER).sum()) == tokens * len(shown)
+        with torch.no_grad():
+            hidden = whole(
+                input_ids=own, pixel_values=pixels[None] if family == "smolvlm" else pixels
+            ).last_hidden_state
+            ours = network.backbone(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state
+            expected = float(network.head(hidden[0, -1]))
+        assert torch.allclose(ours[0, -1], hidden[0, -1], atol=1e-4)
+        assert scores(network, [t])[0] == pytest.approx(expected, abs=1e-4)
+    assert not any("vision" in n or "projector" in n or "connector" in n for n in network.learned())
+
+
+def test_a_model_that_reads_pictures_otherwise_is_refused(tmp_path: Path):
+    text = {"model_type": "gemma", "vocab_size": 300, "num_key_value_heads": 1, "head_dim": 16, **SHAPE}
+    config = PaliGemmaConfig(
+        text_config=text, vision_config=SEES | {"model_type": "siglip_vision_model"}, projection_dim=32
+    )
+    path = save_model(tmp_path / "vlm", config)
+    TOKENIZER.save_pretrained(path)
+    for spec in (path, tiny_folder(tmp_path / "llm")):
+        with pytest.raises(ValueError, match="does not read pictures as LLaVA does.*vision='efficientnet-lite0'"):
+            build(RewardConfig(backbone=spec, num_layers=None, vision="own"), "cpu")

@@ -24,9 +24,9 @@ class RewardConfig:
     trainable: str = "top:8"  # what learns besides the head: "top:K" layers, "lora:R" adapters of rank R, or "all"
     max_tokens: int = 512  # longer inputs lose their middle; training counts them
     # Vision tower: "efficientnet-lite0", a transformers vision model by id or folder, or "own": that of the backbone,
-    # a VILA checkpoint. None: text only.
+    # a vision-language model. None: text only.
     vision: str | None = None
-    vision_tokens: int = 4  # tokens per picture, a square number; VILA has its own number
+    vision_tokens: int = 4  # tokens per picture, a square number; a vision-language model has its own number
 
     def __post_init__(self) -> None:
         if self.max_tokens < FEWEST_TOKENS:

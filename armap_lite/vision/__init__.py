@@ -15,9 +15,9 @@ def load(vision: str | None, tokens: int, path: str, dtype: Any) -> tuple[Any, A
 
     `vision`, `tokens`: `vision` and `vision_tokens` of `RewardConfig`. `dtype`: a torch dtype, or "auto": the
     stored one, and fp32 with a tower, which computes in it and is kept in what it was loaded in.
-    Raises ValueError where `vision` is "own" and the model is not VILA.
     """
     import torch
+    from torch import nn
     from transformers import AutoModel, AutoTokenizer, PretrainedConfig
 
     from armap_lite.storage.assets import pretrained, resolve_model
@@ -31,8 +31,7 @@ def load(vision: str | None, tokens: int, path: str, dtype: Any) -> tuple[Any, A
         tower = towers.efficientnet(tokens) if embedded else towers.transformer(resolve_model(vision), tokens)
         return pretrained(AutoModel, path, dtype=dtype), AutoTokenizer.from_pretrained(path), tower, None
     settings = PretrainedConfig.get_config_dict(path)[0]
-    if "mm_projector_cfg" not in settings:
-        kind = settings.get("model_type")
-        way_out = "take VILA1.5-3b, or give a language model eyes with vision='efficientnet-lite0'"
-        raise ValueError(f"{path} ({kind}) is not a VILA checkpoint, the only kind that vision='own' reads; {way_out}")
-    return vila.load(path, settings, dtype)
+    if "mm_projector_cfg" in settings:
+        return vila.load(path, settings, dtype)
+    language, tower = towers.own(path, dtype)
+    return language, AutoTokenizer.from_pretrained(path), tower, nn.Identity()

@@ -1,7 +1,8 @@
-"""Vision towers: the embedded one, or any vision model of transformers."""
+"""Vision towers: the embedded one, any vision model of transformers, or that of a vision-language model."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,6 +120,29 @@ def transformer(path: str, tokens: int) -> Tower:
         return F.adaptive_avg_pool2d(hidden, grid).flatten(2).transpose(1, 2)  # [B, K, C]
 
     return Tower(Path(path).name, network, read, **numbers)
+
+
+def own(path: str, dtype: torch.dtype) -> tuple[Any, Tower]:
+    """The language model inside a vision-language model of transformers, and the rest of it as its tower."""
+    from transformers import AutoModel
+
+    network = pretrained(AutoModel, path, dtype=dtype)
+    language = network.get_decoder()
+    asks = inspect.signature(network.forward).parameters
+    # Positions in two dimensions, or pictures that see ahead: what plain ids in a row would not reproduce.
+    if not hasattr(network, "get_image_features") or {"image_grid_thw", "token_type_ids"} & {*asks}:
+        raise ValueError(
+            f"{path} ({network.config.model_type}) does not read pictures as LLaVA does, as tokens in a causal row; "
+            "take a LLaVA, SmolVLM or VILA checkpoint, or give a language model eyes with vision='efficientnet-lite0'"
+        )
+    network.set_decoder(None)
+    tiles = network.config.model_type in ("smolvlm", "idefics3")  # they take several pictures for each text
+
+    def read(pixels: Tensor) -> Tensor:
+        found = network.get_image_features(pixels[:, None] if tiles else pixels, return_dict=True)
+        return torch.stack(list(found.pooler_output))  # [B, K, H]
+
+    return language, Tower(Path(path).name, network, read, **preparation(path, network.config.vision_config))
 
 
 def preparation(path: str, config: Any, subfolder: str = "") -> dict[str, Any]:
