@@ -240,7 +240,7 @@ def test_gradient_checkpointing_computes_layers_again_and_changes_nothing(tmp_pa
     (loss, once, plain), (same, twice, checkpointed) = runs
     assert twice == 2 * once > 0
     assert list(same.values()) == pytest.approx(list(loss.values()), abs=1e-5)
-    assert_same(plain, checkpointed, CONFIG.lr / 30)  # sums in another order, see the two processes below
+    assert_same(plain, checkpointed, CONFIG.lr / 10)  # sums in another order, see the two processes below
 
 
 @pytest.mark.parametrize("checks", [10, 20])  # every second batch; each batch
