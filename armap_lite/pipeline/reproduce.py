@@ -109,7 +109,8 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     stated = stated_minutes(notebook) if parameters["PROFILE"] == "fast" else None
     print(f"    {took:.0f} s{f', it says {stated} min' if stated else ''}", flush=True)
     if stated and took > 90 * stated:
-        print("    more than 1.5 times what it says: a slow machine, or a line to correct", flush=True)
+        why = "a busy machine, or a processor that does not compute in bfloat16"
+        print(f"    more than 1.5 times what it says: {why}", flush=True)
 
 
 def stage_fingerprints(target: Path) -> dict[str, str]:
