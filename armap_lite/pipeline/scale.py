@@ -3,7 +3,7 @@
 Groups of tasks go to the cluster that RAY_ADDRESS names (without it, this machine); the notebooks then find the stages
 done. A worker runs the stage's own code with its own models and simulators in its own folder. Assets come from the
 machine's cache; the reward model and all lines travel through Ray. On machines that compute alike and use as many
-threads, the files equal those of one process byte for byte (but a simulator may list objects in another order).
+threads, the files equal those of one process byte for byte.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ with      all samples side by side, batched; prompts, growing trajectories and a
 without   one sample after the other, and each call reads its whole prompt again
 
 Both draw with the same seeds, so environment steps per second compare the same work; `same_actions` is the share of
-trajectories in which every action agrees, below 1 where a simulator lists what is there in another order each time.
+trajectories in which every action agrees.
 Where the slow way takes too long, `--every 8` lets it do every eighth trajectory only; its steps per second are those
 of the ones it did. Tokens are what the calls would read with no cache at all (`Choice.tokens`).
 

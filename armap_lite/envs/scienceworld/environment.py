@@ -1,9 +1,7 @@
 """ScienceWorld (arXiv 2203.07540): elementary-school science in a text world of ten rooms.
 
 The original simulator of the package `scienceworld`, in one Java virtual machine. It cannot save a state: a state is a
-task and actions, reached again by replay. A replay has the same score, but its *text* may list objects in another
-order. Two exceptions are known: thermometers (`use thermometer …`, in tasks that freeze something) may read
-differently, and a circuit (`power-component`) may light up one action sooner or later, which ends the episode.
+task and actions, reached again by replay. A replay has the same texts, actions and scores (`java.SAME_ORDER`).
 
 An episode is over when it is completed (score 1, as the simulator's getCompleted would say in one more call) or has
 failed for good (score below zero). That one bit, `done`, is all that `step` reveals of the score.
