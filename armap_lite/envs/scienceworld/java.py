@@ -14,9 +14,10 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-# The simulator lists objects by their identity hashes, which differ in each replay and with the load of the machine, and
-# with them the names in its actions. With one hash for all, objects stand in the order in which they were made: of 96
-# episodes of all families, replayed in the same JVM and in another, 96 have the same texts and actions. It takes no longer.
+# The simulator lists objects by their identity hashes, which differ in each replay and with the load of the machine;
+# with them, the names in its actions differ. With one hash for all, objects stand in the order in which they were
+# made: of 96 episodes of all families, replayed in the same JVM and in another, 96 have the same texts and actions.
+# It takes no longer.
 SAME_ORDER = ["-XX:+IgnoreUnrecognizedVMOptions", "-XX:+UnlockExperimentalVMOptions", "-XX:hashCode=2"]
 
 
