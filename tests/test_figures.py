@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -283,3 +284,8 @@ def test_the_frontier_shows_the_interval_where_it_is_known():
     assert interval.get_segments()[0][:, 1] == pytest.approx([0.4, 0.7])
     with pytest.raises(ValueError, match="0 points"):
         figures.frontier([], 1)
+
+
+def test_of_attempts_that_are_all_worth_nothing_none_is_green():
+    [bars] = [c for c in figures.attempts([("a", 1.0, 0.0), ("b", 0.5, 0.0)], 0.0).axes[0].containers if len(c) == 2]
+    assert {to_hex(bar.get_facecolor()) for bar in bars} == {figures.ORANGE.lower()}

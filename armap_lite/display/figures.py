@@ -166,7 +166,7 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
     """
     figure, (axes,) = panels(9.5, 1.9 + 0.36 * len(samples))
     names, rewards, golds = zip(*samples)
-    top = max(golds)
+    top = max(golds) or 1  # none is green if all are worth nothing
     bars = axes.barh(range(len(names)), rewards, color=[GREEN if gold == top else ORANGE for gold in golds])
     axes.bar_label(bars, [f"{g:.2g}{'  ★' * (i == shipped)}" for i, g in enumerate(golds)], padding=3, fontsize=12)
     axes.margins(x=0.3)

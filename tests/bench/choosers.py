@@ -34,12 +34,11 @@ from armap_lite.planners import PlanResult
 
 
 def by_code(env: Any, plans: Sequence[PlanResult]) -> ByPlan:
-    goals = {plan.id: env.hindsight.parse(plan.answer.task.instruction) for plan in plans}
-    return {
-        plan.id: [bool(goal) and env.hindsight.satisfied(s.trajectory, goal) for s in plan.samples]
-        for plan in plans
-        for goal in [goals[plan.id]]
-    }
+    def fulfilled(plan: PlanResult) -> list[float]:
+        goal = env.hindsight.parse(plan.answer.task.instruction)
+        return [float(bool(goal) and env.hindsight.satisfied(s.trajectory, goal)) for s in plan.samples]
+
+    return {plan.id: fulfilled(plan) for plan in plans}
 
 
 def by_majority(plans: Sequence[PlanResult]) -> ByPlan:
