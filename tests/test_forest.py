@@ -58,12 +58,12 @@ def test_with_room_each_token_is_read_once(asked, pack):
     inner = [node for node in walk(forest.root) if node.parent and node.children]
     order = sorted(inner, key=lambda node: (len(node.path()) * 7) % 5)  # neither top down nor bottom up
     for node in order:
-        forest.fill_logprobs([node])
+        forest.fill("logprob", [node])
     needed = {up for node in inner for up in node.path()}
     again = sum(node.slot >= 0 for node in inner)  # a token read before its own turn came is read for its logits
     assert len(needed) <= forest.tokens_computed <= len(needed) + again
     before = forest.tokens_computed
-    forest.fill_logprobs(inner)
+    forest.fill("logprob", inner)
     assert forest.tokens_computed == before
     together = LogitForest(LM.model, capacity=1000, pack=pack)
     twins = {}
@@ -72,7 +72,7 @@ def test_with_room_each_token_is_read_once(asked, pack):
         for child in node.children.values():
             together.add([*path, child.token])
         twins[node] = together.add(path)
-    together.fill_logprobs(twins.values())
+    together.fill("logprob", twins.values())
     assert together.tokens_computed == len(needed)
     for node, twin in twins.items():
         for token, child in node.children.items():

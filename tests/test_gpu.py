@@ -44,7 +44,7 @@ def card(monkeypatch: pytest.MonkeyPatch):
     """`card(name, capability, free GB)`: what torch.cuda then says of the only GPU."""
 
     def told(name: str, capability: tuple[int, int], free: float = 79.0) -> None:
-        monkeypatch.setattr(device, "cuda_devices", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda where: capability)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda where: name)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (int(free * 1e9), int(80e9)))

@@ -19,7 +19,7 @@ from armap_lite.batching import Batcher
 from armap_lite.envs import prompts
 from armap_lite.envs.hindsight import LLMHindsight
 from armap_lite.envs.prompts import read_answer
-from armap_lite.llms.structured import PROBE
+from armap_lite.llms.fields import PROBE
 from armap_lite.trajectory import Observation, Trajectory
 
 ANSWER = {"did": "x", "fulfilled": False, "instruction": "Put the key into the red box.", "change": [2, 1]}

@@ -15,7 +15,8 @@ import pytest
 from scripted_server import failed, said, scripted
 
 from armap_lite import llms
-from armap_lite.llms.server import STRUCTURED, ServerError
+from armap_lite.llms.client import ServerError
+from armap_lite.llms.fields import STRUCTURED
 from armap_lite.pipeline.run import Run
 
 KEY = "sk-sentinel-4711"

@@ -12,7 +12,8 @@ from scripted_server import chat, failed, refused, said, scripted
 
 from armap_lite import llms
 from armap_lite.llms import replies
-from armap_lite.llms.server import STRUCTURED, ServerError
+from armap_lite.llms.client import ServerError
+from armap_lite.llms.fields import STRUCTURED
 
 FIELDS = ["max_tokens", "temperature", "top_p", "stop", "seed"]
 WAYS = {  # how servers say that they refuse a field

@@ -15,7 +15,8 @@ from llama_server import serving
 
 from armap_lite import llms
 from armap_lite.llms.device import pick
-from armap_lite.llms.server import ServerLM, match
+from armap_lite.llms.match import match
+from armap_lite.llms.server import ServerLM
 from armap_lite.storage import assets
 
 PROMPT = "Question: 2 + 3?\nAnswer: 5\nQuestion: 1 + 1?\nAnswer:"

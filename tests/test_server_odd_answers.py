@@ -11,7 +11,8 @@ from scripted_server import chat, failed, refused, said, scripted
 
 from armap_lite import llms
 from armap_lite.llms import replies
-from armap_lite.llms.server import STRUCTURED, ServerError
+from armap_lite.llms.client import ServerError
+from armap_lite.llms.fields import STRUCTURED
 from armap_lite.pipeline.commands import main
 
 CALLS = [{"id": "1", "type": "function", "function": {"name": "act", "arguments": "{}"}}]

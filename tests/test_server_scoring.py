@@ -11,8 +11,9 @@ import torch
 from scripted_server import Scripted, failed, said, scripted
 from tiny import tiny_lm
 
-from armap_lite.llms.scoring import weights
-from armap_lite.llms.server import ServerError, ServerLM
+from armap_lite.llms.client import ServerError
+from armap_lite.llms.fields import weights
+from armap_lite.llms.server import ServerLM
 
 PROMPTS = ["Use the numbers 1 4 8 8\n", "left: 3 3 4\nöffne die Tür\n"]
 CHOICES = [["8 * 4 = 32", "8 / 4 = 2", "8 * 4 = 3", "öffne die Tür"], ["3 + 3 = 6", "3", "3 + 3 = 6", "33"]]

@@ -10,7 +10,7 @@ import pytest
 from scripted_server import chat, failed, refused, said, scripted
 
 from armap_lite.llms import answers, replies
-from armap_lite.llms.server import ServerError, UnreadableAnswersError
+from armap_lite.llms.client import ServerError, UnreadableAnswersError
 from armap_lite.pipeline.run import Run
 
 STEPS = ["6 - 4 = 2", "4 * 6 = 24"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,12 +34,12 @@ def check(counts: Mapping[str, int], folder: str) -> None:
 
 def taken(lm: Any) -> dict[str, int]:
     """What `lm` has counted since the last call; empty where it had nothing to count, as an LLM on this machine."""
-    counts = {name: getattr(lm, name, 0) for name in COUNTS}
-    if not any(counts.values()):
+    total = Counter({name: getattr(lm, name, 0) for name in COUNTS})
+    before: Counter[str] = getattr(lm, "taken", Counter())
+    if not (new := total - before):
         return {}
-    for name in counts:
-        setattr(lm, name, 0)
-    return {name: n for name, n in counts.items() if n or name not in ("unfinished", "asked")}
+    lm.taken = total
+    return {name: new[name] for name in COUNTS if new[name] or name not in ("unfinished", "asked")}
 
 
 def invalid_action_summary(counts: Mapping[str, int]) -> str:

@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import openai
 
+from armap_lite.llms.fields import SCHEMAS, STRUCTURED
 from armap_lite.llms.replies import Reply, hidden_status, read, refused
-from armap_lite.llms.structured import SCHEMAS, STRUCTURED
 
 WAY_OUT = {
     401: "put a key that is valid there into the environment variable {api_key_env}",
@@ -88,9 +88,18 @@ class Client:
             http_client=http,
         )
 
-    def get(self, path: str) -> Any:
-        """The JSON there. Raises ServerError."""
-        return self._call(functools.partial(self._client.get, path, cast_to=str))
+    def only_model(self) -> str:
+        """The name of the server's model. Raises ServerError, and ValueError where it has none or several."""
+        listed = self._call(functools.partial(self._client.get, "/models", cast_to=str))
+        try:
+            names = [model["id"] for model in listed["data"]]
+        except (TypeError, LookupError):
+            raise self.no_answer(listed) from None
+        if len(names) != 1:
+            raise ValueError(
+                f"{self.base_url} serves {', '.join(names) or 'no model'}; name one: {self.base_url}#MODEL"
+            )
+        return names[0]
 
     def post(self, path: str, body: Mapping[str, Any], memory: str | None = "") -> Any:
         """The JSON that answers `body`, whose fields that are None are not sent. Raises ServerError.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -26,22 +26,19 @@ def pick(device: str = "auto", dtype: str = "auto") -> tuple[torch.device, torch
         where = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     except RuntimeError:
         raise ValueError(f"unknown device {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:1'") from None
-    if where.type == "cuda" and (where.index or 0) >= (count := cuda_devices()):
+    if where.type == "cuda" and (where.index or 0) >= (count := torch.cuda.device_count()):
         raise ValueError(f"device {device!r} is not there: PyTorch finds {count} CUDA devices; use 'auto' or 'cpu'")
     if where.type == "cuda":
         without_cudnn_attention()
     if dtype == "auto":
         if where.type == "cuda":
             return where, torch.bfloat16 if cuda_has_bfloat16(where) else torch.float16
-        return where, torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
+        # torch keeps these two private; a CPU without the instructions emulates bfloat16, slower than float32
+        probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+        return where, torch.bfloat16 if any(probe() for probe in probes if probe) else torch.float32
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ValueError(f"unknown dtype {dtype!r}; use 'auto', 'float32', 'bfloat16' or 'float16'")
     return where, getattr(torch, dtype)
-
-
-def cuda_devices() -> int:
-    """How many CUDA devices PyTorch finds."""
-    return torch.cuda.device_count()
 
 
 def without_cudnn_attention() -> None:
@@ -78,24 +75,15 @@ def load_to(device: str, dtype: str, make: Callable[[Any], Any]) -> Any:
     return network.to(where)
 
 
-@contextmanager
-def bfloat16_products() -> Iterator[None]:
+def bfloat16_products() -> AbstractContextManager[None]:
     """Within, a CPU rounds the factors of fp32 matrix products to bfloat16; sums stay fp32.
 
     Exact where the factors are bfloat16 numbers, and then about twice as fast.
     """
-    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    with replaced([matmul], "fp32_precision", "bf16"):
-        yield
+    return replaced([torch.backends.mkldnn.matmul], "fp32_precision", "bf16")  # type: ignore[attr-defined]
 
 
 @functools.cache
 def say_once(text: str) -> None:
     """Print `text` on stderr, once in this process."""
     print(text, file=sys.stderr)
-
-
-def _cpu_has_bfloat16() -> bool:
-    # torch keeps these two private; a CPU without the instructions emulates bfloat16, slower than float32
-    probes = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-    return any(probe() for probe in probes if probe)

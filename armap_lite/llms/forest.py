@@ -8,7 +8,7 @@ a pool: the few-shot head of a prompt is read once, and a trajectory that grew b
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -48,32 +48,13 @@ class AttentionBlock:
         return mask
 
 
-class Pools:
-    """Keys and values of `capacity` tokens: one tensor for each layer, made from the first keys that it computes."""
-
-    def __init__(self, capacity: int):
-        self.capacity = capacity
-        self.layers: dict[int, Tensor] = {}  # [capacity, K, D + V]: K heads, keys of size D, values of size V
-
-    def of(self, layer: int, new: Tensor) -> Tensor:
-        if layer not in self.layers:
-            self.layers[layer] = new.new_empty(self.capacity, *new.shape[1:])
-        return self.layers[layer]
-
-    @property
-    def token_bytes(self) -> int:
-        return sum(pool[0].nbytes for pool in self.layers.values())
-
-
 class ForwardContext:
     """What the attention of one forward pass needs: where new keys and values go, and who sees whom."""
 
-    def __init__(
-        self, pools: Pools, rows: list[int], slots: list[int], groups: list[AttentionBlock], device: torch.device
-    ):
-        self.pools, self.groups = pools, groups
+    def __init__(self, forest: Forest, rows: list[int], slots: list[int], groups: list[AttentionBlock]):
+        self.forest, self.groups = forest, groups
         parts = [rows, slots, *([node.slot for node in group.columns] for group in groups)]
-        sent = torch.tensor([i for part in parts for i in part], dtype=torch.long, device=device)  # one copy to it
+        sent = torch.tensor([i for part in parts for i in part], dtype=torch.long, device=forest.device)  # one copy
         self.rows, self.slots, *self.columns = sent.split([len(part) for part in parts])
         self._masks: dict[int | None, list[Tensor]] = {}
 
@@ -93,7 +74,10 @@ class ForwardContext:
         """query [H, Q, D], key [K, Q, D] and value [K, Q, V] of the new tokens -> [Q, H, V]."""
         heads, count, size = query.shape
         new = torch.cat([key, value], -1).transpose(0, 1)  # [Q, K, D + V]
-        pool = self.pools.of(layer, new)
+        pools = self.forest.pools
+        if layer not in pools:
+            pools[layer] = new.new_empty(self.forest.capacity, *new.shape[1:])
+        pool = pools[layer]
         if len(self.rows):
             pool.index_copy_(0, self.slots, new.index_select(0, self.rows))
         out = query.new_zeros(count, heads, value.shape[-1])  # rows of padding stay zero
@@ -165,7 +149,7 @@ class Forest(Engine):
         self.pack = pack
         self.spare = pack // 32
         self.capacity = capacity
-        self.pools = Pools(capacity)
+        self.pools: dict[int, Tensor] = {}  # by layer: [capacity, K, D + V], K heads' keys (size D) and values (V)
         super().__init__(model)
 
     def clear(self) -> None:
@@ -179,7 +163,7 @@ class Forest(Engine):
         tokens: dict[Node, list[int]] = {}
         for node in wanted:
             above = tokens.get(node.parent)  # type: ignore[arg-type]
-            tokens[node] = node.tokens() if above is None else [*above, node.token]
+            tokens[node] = [up.token for up in node.path()] if above is None else [*above, node.token]
         todo = dict.fromkeys(sorted(tokens, key=tokens.__getitem__))  # neighbours in the tree next to each other
         batch: dict[Node, None] = {}  # what the next pass computes
         needed: set[Node] = set()  # that, and all its ancestors: they have to be in the pool together
@@ -198,11 +182,11 @@ class Forest(Engine):
             needed.clear()
 
         for node in list(todo):
-            path = _missing(node, needed)
+            path = node.path(needed)
             fresh = sum(n.slot < 0 or n in todo for n in path)
             if batch and (len(batch) + fresh > self.pack or len(needed) + len(path) > self.capacity):
                 flush()
-                path = _missing(node, needed)
+                path = node.path(needed)
             batch.update((n, None) for n in path if n.slot < 0 or n in todo)
             needed.update(path)
         flush()
@@ -216,7 +200,7 @@ class Forest(Engine):
             node.slot = self._free.pop()
         device, row = self.device, {node: i for i, node in enumerate(batch)}
         padding = [0] * (-len(batch) % EVEN if device.type == "cuda" else 0)
-        context = ForwardContext(self.pools, [row[n] for n in fresh], [n.slot for n in fresh], groups, device)
+        context = ForwardContext(self, [row[n] for n in fresh], [n.slot for n in fresh], groups)
         token = _CONTEXT.set(context)
         config = self.model.config.get_text_config()
         try:
@@ -249,7 +233,7 @@ class Forest(Engine):
         seen: set[Node] = set()
         added = []
         for node in batch:
-            new = _missing(node, seen)
+            new = node.path(seen)
             seen.update(new)
             added.append(len(new))
         total, depths = np.cumsum(added), np.array([node.depth + 1 for node in batch])
@@ -269,7 +253,7 @@ class Forest(Engine):
         for begin, end in itertools.pairwise(bounds[cuts].tolist()):
             groups.append(AttentionBlock(begin))
             for node in batch[begin:end]:
-                for up in _missing(node, groups[-1].columns):
+                for up in node.path(groups[-1].columns):
                     groups[-1].columns[up] = len(groups[-1].columns)
                     up.used = self._tick
                 groups[-1].add(node)
@@ -291,15 +275,6 @@ class Forest(Engine):
             self._free.append(node.slot)
             node.slot = -1
         self._held = self._held[drop:]
-
-
-def _missing(node: Node, among: Container[Node]) -> list[Node]:
-    """`node` and its ancestors that are not among `among`, parents first."""
-    path = []
-    while node.parent is not None and node not in among:
-        path.append(node)
-        node = node.parent
-    return path[::-1]
 
 
 class LogitForest(Logits, Forest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -147,18 +148,12 @@ def kinds(model: Any) -> int | None:
     types = getattr(model.config.get_text_config(), "layer_types", None) or ()
     first: dict[Any, int] = {}
     every = getattr(*place)
-    for i, layer in enumerate(every):
-        first.setdefault((tuple(types[i : i + 1]), _kind(layer)), i)
+    for i, layer in enumerate(every):  # what tells layers apart: the classes inside, and their settings
+        inside = [(name, type(module), *_settings(module)) for name, module in layer.named_modules()]
+        first.setdefault((*types[i : i + 1], *inside), i)
     return min(len(every), max(2, 1 + max(first.values())))
 
 
-def _kind(layer: nn.Module) -> tuple[Any, ...]:
-    """What tells layers apart: the classes inside, and their settings."""
-    return tuple(
-        (name, type(module), *sorted((k, v) for k, v in vars(module).items() if _setting(k, v)))
-        for name, module in layer.named_modules()
-    )
-
-
-def _setting(name: str, value: Any) -> bool:
-    return isinstance(value, bool | int | float | str) and not ("idx" in name or "index" in name or name[0] == "_")
+def _settings(module: nn.Module) -> list[tuple[str, Any]]:
+    own = sorted((name, v) for name, v in vars(module).items() if isinstance(v, bool | int | float | str))
+    return [(name, value) for name, value in own if not re.search("idx|index|^_", name)]

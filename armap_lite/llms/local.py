@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from armap_lite.llms.base import Choice, Completion, LanguageModel
-from armap_lite.llms.choices import check_request, pick, tempered
+from armap_lite.llms.base import Choice, Completion, LanguageModel, check_request, draw
 from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import LogitForest
 from armap_lite.llms.layers import check_vocabulary
 from armap_lite.llms.plain import PlainLogits, engine
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.llms.tree import Node
-from armap_lite.llms.trie import all_logprobs, build_trie, draw
+from armap_lite.llms.trie import all_logprobs, build_trie, walk
 
 
 class LocalLM(LanguageModel):
@@ -46,17 +45,13 @@ class LocalLM(LanguageModel):
         self.forest = engine(LogitForest, PlainLogits, model, name, capacity, pack)
         self._before = Node(-1, None)  # below it, by token, what the model said after earlier prompts
         self._trie = functools.lru_cache(256)(build_trie)
-        settings = getattr(model, "generation_config", None)
-        ends = getattr(settings, "eos_token_id", None)  # chat models have several
+        ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)  # chat models have several
         self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
 
     def reset(self) -> None:
         """Forget every cached prefix."""
         self.forest.clear()
         self._before = Node(-1, None)
-
-    def _prompt(self, ids: Sequence[int]) -> Node:
-        return self.forest.add([self.lines.start, *ids])
 
     def choose(
         self,
@@ -71,25 +66,25 @@ class LocalLM(LanguageModel):
         if decoding not in ("sequence", "token"):
             raise ValueError(f"decoding={decoding!r} is not known; use 'sequence' or 'token'")
         check_request(prompts, temperature, seeds, choices)
+        seeds_or_none = [None] * len(prompts) if seeds is None else seeds
         split = [self.lines.after(prompt, options) for prompt, options in zip(prompts, choices)]
-        leaves = [self._prompt(head) for head, _ in split]
+        leaves = [self.forest.add([self.lines.start, *head]) for head, _ in split]
         if decoding == "token":
             questions = [(leaf, self._trie(tails), texts) for leaf, (_, tails), texts in zip(leaves, split, choices)]
             if n is None:
                 return all_logprobs(self.forest, questions, temperature)
-            return draw(self.forest, questions, n, temperature, seeds or [None] * len(questions), self._before)
+            return walk(self.forest, questions, n, temperature, seeds_or_none, self._before)
         paths = [
             [[*accumulate(tail, Node.child, initial=leaf)][1:] for tail in tails]
             for leaf, (_, tails) in zip(leaves, split)
         ]
         nodes = (node for some in paths for path in some for node in path)
-        self.forest.fill_logprobs(dict.fromkeys(node.parent for node in nodes if node.parent))
+        self.forest.fill("logprob", dict.fromkeys(node.parent for node in nodes if node.parent))
         out = []
-        for i, (leaf, options, some) in enumerate(zip(leaves, choices, paths)):
+        for leaf, options, some, seed in zip(leaves, choices, paths, seeds_or_none):
             logits = [sum(node.logprob for node in path) for path in some]  # type: ignore[misc]
             size = leaf.depth + 1 + len({node for path in some for node in path})
-            logp = tempered(logits, temperature, options)
-            out.append(pick(options, logp, n, None if seeds is None else seeds[i], size))
+            out.append(draw(options, logits, temperature, n, seed, size))
         return out
 
     def generate(
@@ -104,12 +99,9 @@ class LocalLM(LanguageModel):
         schema: Any = None,
     ) -> list[list[Completion]]:
         check_request(prompts, temperature, seeds)
-        starts = [self._prompt(self.lines(p)) for p in prompts]
-        samples = [
-            (i, np.random.default_rng([seeds[i], k] if seeds is not None else None))
-            for i in range(len(prompts))
-            for k in range(n)
-        ]
+        starts = [self.forest.add([self.lines.start, *self.lines(prompt)]) for prompt in prompts]
+        samples = [(i, k) for i in range(len(prompts)) for k in range(n)]
+        rngs = [np.random.default_rng(None if seeds is None else [seeds[i], k]) for i, k in samples]
         tips: list[Node] = [starts[i] for i, _ in samples]
         texts: list[list[int]] = [[] for _ in samples]
         live = list(range(len(samples)))
@@ -117,7 +109,7 @@ class LocalLM(LanguageModel):
             table = self.forest.logprobs(list(dict.fromkeys(tips[s] for s in live)))
             logp = torch.stack([table[tips[s]] for s in live])  # [S, V]
             going = []
-            for s, token in zip(live, _draw(logp, temperature, [samples[s][1] for s in live])):
+            for s, token in zip(live, _draw(logp, temperature, [rngs[s] for s in live])):
                 if token in self._ends:
                     continue
                 texts[s].append(token)

@@ -131,9 +131,8 @@ def score_whole(network: Any, rows: Sequence[Sequence[int]]) -> np.ndarray:
 
 def length_matters(model: Any) -> bool:
     """Whether the rotary frequencies, and so all keys, depend on the length of the text."""
-    types = [getattr(module, "rope_type", None) for module in model.modules()]
-    flat = [kind for some in types for kind in (some.values() if isinstance(some, dict) else [some])]
-    return any(kind == "longrope" or "dynamic" in str(kind) for kind in flat)
+    types = (str(getattr(module, "rope_type", "")) for module in model.modules())  # where it is a dict, of each kind
+    return any("longrope" in some or "dynamic" in some for some in types)
 
 
 def mask_is_needless(backbone: Any) -> bool:
@@ -181,14 +180,15 @@ def engine(
     trial = fast(model, capacity=64, pack=64)
     why = differs(trial, slow(model), model)
     config = model.config.get_text_config()
-    share = config.num_hidden_layers / max(1, len(trial.pools.layers))
-    room = sizes(trial.device, trial.pools.token_bytes * share, getattr(config, "vocab_size", 0))
+    share = config.num_hidden_layers / max(1, len(trial.pools))
+    token_bytes = sum(pool[0].nbytes for pool in trial.pools.values()) * share
+    room = sizes(trial.device, token_bytes, getattr(config, "vocab_size", 0))
     options = {"capacity": capacity or room[0], "pack": pack or room[1]}
     if why is None:
         return fast(model, **options)
     chosen = slow(model, **options)
     kind = f"{name}: {type(model).__name__}"
-    if _sees_right(chosen):
+    if _sees_right(model):
         raise BothSidesError(
             f"{kind} reads text from both sides: it is no decoder-only model; "
             "give one that writes from left to right, such as a Llama, a Qwen or smollm2-135m-instruct"
@@ -225,8 +225,8 @@ def differs(trial: Forest, plain: Plain, model: Any) -> str | None:
         return str(error)
     except Exception as error:  # whatever a model of another build makes of a forest's pass
         return f"it cannot share prefixes ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
-    if len(trial.pools.layers) != count:
-        return f"{count - len(trial.pools.layers)} of {count} layers are not attention over keys and values"
+    if len(trial.pools) != count:
+        return f"{count - len(trial.pools)} of {count} layers are not attention over keys and values"
     off = float(_errors(expected, got).max())
     same = off <= _limit(model)
     return None if same else f"with shared prefixes it computes something else (relative error {off:.2g})"
@@ -262,24 +262,20 @@ def _read(engine: Engine) -> Tensor:
     return torch.stack([found[node] for node in nodes])
 
 
-def _sees_right(engine: Plain) -> bool:
+def _sees_right(model: Any) -> bool:
     """Whether tokens on the right change the output at most of the tokens before them.
 
     A row is read alone (where the length does not matter) and with two continuations. The median over tokens ignores
     single ones that rounding sends to other experts.
     """
-    beginning, first, second = _texts(engine.model)
-    start = engine.add(beginning)
+    device, (beginning, first, second) = next(model.parameters()).device, _texts(model)
     found: list[Tensor] = []  # [tokens of the beginning, X] for each continuation
-
-    def read(asked: list[Node], table: Tensor) -> None:
-        found.append(table[[asked.index(node) for node in start.path()]])
-
-    for tail in ([], first, second[: len(first)])[engine.even :]:
-        engine.compute([*start.path(), engine.add(tail, start)], read)
-    engine.clear()
-    engine.tokens_computed = 0
-    return any(float(_errors(found[0], other).median()) > _limit(engine.model) for other in found[1:])
+    for tail in ([], first, second[: len(first)])[length_matters(model) :]:
+        with torch.inference_mode():
+            said = model(input_ids=torch.tensor([[*beginning, *tail]], device=device), use_cache=False)
+        table = said.logits if hasattr(said, "logits") else said.last_hidden_state  # [1, T, X]
+        found.append(table[0, : len(beginning)].float())
+    return any(float(_errors(found[0], other).median()) > _limit(model) for other in found[1:])
 
 
 def _continues(slow: type[Plain], model: Any) -> bool:

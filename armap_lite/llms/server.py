@@ -11,21 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from armap_lite.llms import fields
 from armap_lite.llms.answers import ENOUGH, check_random
-from armap_lite.llms.base import Choice, Completion, LanguageModel
-from armap_lite.llms.choices import check_request, pick
-from armap_lite.llms.client import BROKEN, REFUSED, Client, ServerError, UnreadableAnswersError
+from armap_lite.llms.base import Choice, Completion, LanguageModel, check_request, draw
+from armap_lite.llms.client import BROKEN, REFUSED, Client, ServerError
 from armap_lite.llms.match import match
 from armap_lite.llms.replies import Reply
-from armap_lite.llms.scoring import SCORING, NoFirstTokenError, Scored, TextScorer
 from armap_lite.llms.spec import refuse_keys
-from armap_lite.llms.structured import PROBE, PROBE_ANSWER, SCHEMAS, STRUCTURED, WORDS
 from armap_lite.rng import derive_seed
 
-__all__ = ["STRUCTURED", "ServerError", "ServerLM", "UnreadableAnswersError", "match"]
-
 T = TypeVar("T")
-NO_ENDPOINT = REFUSED | {410, 501}
+AT_ONCE = 32  # texts whose log-probabilities one request asks for
 THINKING_TRIES = 3  # answers to one question that hold nothing but a thought
 
 
@@ -68,14 +64,13 @@ class ServerLM(LanguageModel):
         """
         for name, value, known in (
             ("endpoint", endpoint, ("auto", "completions", "chat")),
-            ("structured", structured, ("auto", "none", *STRUCTURED)),
-            ("scoring", scoring, ("auto", "none", *SCORING)),
+            ("structured", structured, ("auto", "none", *fields.STRUCTURED)),
+            ("scoring", scoring, ("auto", "none", *fields.SCORING)),
         ):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}; use one of {', '.join(known)}")
-        numbers = {"concurrency": concurrency, "retries": retries, "parse_retries": parse_retries, "samples": samples}
-        for name, number in numbers.items():
-            least = int(name in ("concurrency", "samples"))
+        counts = {"concurrency": (concurrency, 1), "retries": (retries, 0), "parse_retries": (parse_retries, 0)}
+        for name, (number, least) in {**counts, "samples": (samples, 1)}.items():
             if not isinstance(number, int) or number < least:
                 raise ValueError(f"{name} is {number!r}; it must be a whole number, {least} or more")
         if not isinstance(timeout, int | float) or not timeout > 0:
@@ -91,14 +86,12 @@ class ServerLM(LanguageModel):
         self.fallbacks = 0  # choices drawn uniformly, after the last miss
         self.unfinished = 0  # generated texts that are empty, as the thought before them was cut off
         self.asked = 0  # choices among actions, however they were made, but for weighed ones
-        self._asked = self._at_random = 0  # choices of this object's whole life, and those drawn uniformly
         self._unread: deque[str] = deque(maxlen=3)
         self._thinks = self._aloud = False  # whether the model was seen to think before it answers, and in its content
         self._failed = 0  # structured requests in a row at which the server failed
         self._lock = threading.Lock()
-        self.name = self.model = model or self._only_model()
+        self.name = self.model = model or self._client.only_model()
         self._client.where += f"#{self.model}"
-        self._scorer = TextScorer(self._client, self.model, self.extra)
 
     def __repr__(self) -> str:
         return f"ServerLM({self._client.where}, endpoint={self.endpoint!r}, structured={self.structured!r})"
@@ -114,15 +107,13 @@ class ServerLM(LanguageModel):
         seeds: Sequence[int] | None = None,
         schema: Mapping[str, Any] | None = None,
     ) -> list[list[Completion]]:
-        """`n` completions of each prompt, each cut before the first `stop`. Raises ServerError.
-
-        `schema` is handed on where the server heeds it (found out once), except with structured="none".
-        """
+        """Raises ServerError. `schema` is handed on where the server heeds it, except with structured="none"."""
         check_request(prompts, temperature, seeds)
         self._find_endpoint()
-        shape = {}
-        if schema is not None and (way := self._find("schemas", SCHEMAS, self._keeps_schema, "none is sent")) != "none":
-            shape = SCHEMAS[way](schema)
+        shape = None
+        if schema is not None:
+            way = self._find("schemas", fields.SCHEMAS, self._keeps_schema, "none is sent")
+            shape = fields.SCHEMAS[way](schema) if way != "none" else None
 
         def ask(i: int, k: int) -> Completion:
             seed = None if seeds is None else derive_seed(seeds[i], k)
@@ -144,12 +135,11 @@ class ServerLM(LanguageModel):
         seeds: Sequence[int] | None = None,
         decoding: str = "sequence",
     ) -> list[list[Choice]]:
-        """`n` draws among `choices[i]` after `prompts[i]`; with n=None every choice once, in order. Raises ServerError.
+        """With decoding="sequence" and `scoring`, the distribution is exactly `LocalLM`'s.
 
-        With decoding="sequence" and `scoring`, the distribution is exactly `LocalLM`'s. Else the server restricts the
-        answer token by token (`structured`). Where it cannot, the choices are listed in the prompt and the answer is
-        read (`match`), asked again on a miss, and drawn uniformly after the last: see `parsed`, `misses` and
-        `fallbacks`. Raises UnreadableAnswersError where too many are.
+        Else the server restricts the answer token by token (`structured`). Where it cannot, the choices are listed in
+        the prompt and the answer is read (`match`), asked again on a miss, and drawn uniformly after the last: see
+        `parsed`, `misses` and `fallbacks`. Raises UnreadableAnswersError where too many are, and ServerError.
 
         A drawn choice has the log-probability nan, but for n=None, where it is estimated as
         (hits + 1/len(choices)) / (samples + 1). `tokens`: of all requests for this prompt, on each of its choices.
@@ -158,18 +148,23 @@ class ServerLM(LanguageModel):
         self._find_endpoint()
         if decoding == "sequence" and self.endpoint == "completions":
             try:
-                if self._find("scoring", SCORING, self._scorer.works, "choices are drawn, not weighed") != "none":
+                way = self._find("scoring", fields.SCORING, self._gives_logprobs, "choices are drawn, not weighed")
+                if way != "none":
                     return self._choose_scored(prompts, choices, n, temperature, seeds)
-            except NoFirstTokenError as error:
+            except fields.NoFirstTokenError as error:
                 self._client.say(f"{error}: after an empty prompt choices are drawn, not weighed")
-        self._find("structured", STRUCTURED, self._keeps_choices, "choices are read from free text")
+
+        def keeps(way: str) -> bool:
+            return self._pick("A word:", fields.WORDS, way, 1.0, None, probe=True).text in fields.WORDS
+
+        self._find("structured", fields.STRUCTURED, keeps, "choices are read from free text")
         draws = n if n is not None else self.samples if temperature > 0 else 1
 
-        def draw(i: int, k: int) -> tuple[int, int]:
+        def ask(i: int, k: int) -> tuple[int, int]:
             return self._draw(prompts[i], choices[i], temperature, None if seeds is None else derive_seed(seeds[i], k))
 
         out = []
-        for options, drawn in zip(choices, self._map(draw, len(prompts), draws)):
+        for options, drawn in zip(choices, self._map(ask, len(prompts), draws)):
             tokens = sum(used for _, used in drawn)
             if n is not None:
                 out.append([Choice(options[k], k, math.nan, tokens) for k, _ in drawn])
@@ -184,17 +179,34 @@ class ServerLM(LanguageModel):
         self, prompts: Sequence[str], choices: Sequence[Sequence[str]], n: int | None, temperature: float, seeds: Any
     ) -> list[list[Choice]]:
         """`choose` by the log-probability of each whole choice and the newline after it."""
-        jobs = [(i, t) for i in range(len(prompts)) for t in self._scorer.requests(prompts[i], choices[i])]
-        paths: list[list[Scored]] = [[] for _ in prompts]
+        texts = [[f"{p}{option}\n" for option in dict.fromkeys(options)] for p, options in zip(prompts, choices)]
+        jobs = [(i, some[at : at + AT_ONCE]) for i, some in enumerate(texts) for at in range(0, len(some), AT_ONCE)]
+
+        def score(j: int, _: int) -> tuple[list[fields.Scored], int]:
+            data = self._logprobs(jobs[j][1])
+            try:
+                return fields.given(data, len(jobs[j][1])), self._client.read(data).tokens
+            except ValueError as error:
+                raise self._client.no_answer(error) from None
+
+        paths: list[list[fields.Scored]] = [[] for _ in prompts]
         tokens = [0] * len(prompts)
-        for (i, _), [(found, used)] in zip(jobs, self._map(lambda j, _: self._scorer.score(jobs[j][1]), len(jobs), 1)):
+        for (i, _), [(found, used)] in zip(jobs, self._map(score, len(jobs), 1)):
             paths[i] += found
             tokens[i] += used
         out = []
         for i, options in enumerate(choices):
-            logp = self._scorer.distribution(paths[i], options, temperature)
-            out.append(pick(options, logp, n, None if seeds is None else seeds[i], tokens[i]))
+            weight = dict(zip(dict.fromkeys(options), fields.weights(paths[i])))
+            if max(weight.values()) == -math.inf:
+                raise self._client.no_answer(f"the log-probability -inf of each of {len(weight)} choices")
+            logits = [weight[option] for option in options]
+            out.append(draw(options, logits, temperature, n, None if seeds is None else seeds[i], tokens[i]))
         return out
+
+    def _logprobs(self, texts: list[str]) -> Any:
+        """The server's answer with the log-probabilities of `texts`; it also generates a token, which is not read."""
+        body = {"temperature": 1.0, **self.extra, "prompt_logprobs": 0, "max_tokens": 1}
+        return self._post(texts, body, "prompt_logprobs")
 
     def _draw(self, prompt: str, options: Sequence[str], temperature: float, seed: int | None) -> tuple[int, int]:
         """The index of one choice, and the tokens its requests took."""
@@ -210,7 +222,12 @@ class ServerLM(LanguageModel):
                 if way == "none" or error.status not in REFUSED | BROKEN:
                     raise
                 choice = None  # this list of choices is too long for the server, or too odd
-                self._give_up(way, error.status)
+                with self._lock:
+                    self._failed += error.status in BROKEN
+                    if often := self._failed >= 3:  # no more are sent
+                        self.structured = "none"
+                which = f"{'requests' if often else 'some lists of choices'} with `{way}`"
+                self._client.say(f"answers {error.status} to {which}: choices are read from free text there")
             else:
                 self._failed = 0 if way != "none" else self._failed
                 tokens += answer.tokens
@@ -219,34 +236,20 @@ class ServerLM(LanguageModel):
                 self.misses += choice is None
                 self.parsed += choice is not None and way == "none"
             if choice is not None:
-                self._count_action(None)
-                return choice, tokens
-        thought = answer.withheld or "(a thought without an answer)"
-        self._count_action(thought if answer.text is None else answer.text)
-        return random.Random(None if seed is None else derive_seed(seed, "fallback")).randrange(len(options)), tokens
-
-    def _give_up(self, way: str, status: int | None) -> None:
-        """Note a structured request that was refused; where the server keeps failing at them, send no more."""
-        with self._lock:
-            self._failed += status in BROKEN
-            if often := self._failed >= 3:
-                self.structured = "none"
-        which = "requests" if often else "some lists of choices"
-        self._client.say(f"answers {status} to {which} with `{way}`: choices are read from free text there")
-
-    def _count_action(self, unread: str | None) -> None:
-        """Count a choice; `unread`: the last answer, where the choice is drawn at random as none could be read."""
+                break
         with self._lock:
             self.asked += 1
-            self._asked += 1
-            if unread is not None:
+            if choice is None:
                 self.fallbacks += 1
-                self._at_random += 1
+                unread = answer.text if answer.text is not None else answer.withheld or "(a thought without an answer)"
                 self._unread.append(repr(" ".join(unread.split())[:80]))
-            drawn, asked = self._at_random, self._asked
+            drawn, asked = self.fallbacks, self.asked
         if asked >= ENOUGH:  # fewer are judged at the end of a stage
             seen = f", but with {', '.join(self._unread)}"
             check_random(drawn, asked, self._client.where, f"{seen}; take another model, or another")
+        if choice is None:
+            choice = random.Random(None if seed is None else derive_seed(seed, "fallback")).randrange(len(options))
+        return choice, tokens
 
     def _pick(
         self, prompt: str, options: Sequence[str], way: str, temperature: float, seed: int | None, probe: bool = False
@@ -258,9 +261,9 @@ class ServerLM(LanguageModel):
         elif way == "none":  # the prompt's end is what is continued, so the list goes before it
             prompt = f"The next line is one of these:\n{lines}\n\n{prompt}"
         stop = None if way == "json_schema" or (way == "none" and self.endpoint == "chat") else "\n"
-        fields = STRUCTURED[way](list(dict.fromkeys(options))) if way != "none" else {}
+        extra = fields.STRUCTURED[way](list(dict.fromkeys(options))) if way != "none" else {}
         size = max(len(o.encode()) for o in options) + 32  # no option has more tokens than bytes
-        answer = self._ask(prompt, stop, seed, fields, None if probe else "", max_tokens=size, temperature=temperature)
+        answer = self._ask(prompt, stop, seed, extra, None if probe else "", max_tokens=size, temperature=temperature)
         if way != "json_schema" or answer.text is None:
             return answer
         try:
@@ -277,14 +280,14 @@ class ServerLM(LanguageModel):
         Raises ServerError where a thought that the server keeps apart left no room for an answer, several times.
         """
         chat = self.endpoint == "chat"
-        path, body = self._to(prompt, {"model": self.model, "top_p": 1.0, **body, **self.extra, **(extra or {})})
+        body = {"top_p": 1.0, **body, **self.extra, **(extra or {})}
         tokens = tries = 0
         while tries < THINKING_TRIES:
             # A thought has many lines: the server must not stop at the first of them.
             cut = None if chat and self._thinks else stop
             again = seed if seed is None or not tries else derive_seed(seed, tries)
             short = None if again is None else again >> 32  # 31 bits: what every server takes
-            reply = self._client.read(self._client.post(path, {"stop": cut, "seed": short, **body}, memory))
+            reply = self._client.read(self._post(prompt, {"stop": cut, "seed": short, **body}, memory))
             tokens += reply.tokens
             text = reply.text
             if reply.withheld:
@@ -310,29 +313,30 @@ class ServerLM(LanguageModel):
         """`work(i, k)` for each item i and sample k < n; the first failure is raised, and nothing is begun after it."""
         failures: list[Exception] = []
 
-        def one(i: int, k: int) -> Any:
+        def one(place: int) -> Any:
             try:
-                return None if failures else work(i, k)
+                return None if failures else work(*divmod(place, n))
             except Exception as error:
                 failures.append(error)
 
         with ThreadPoolExecutor(self.concurrency) as pool:
-            found = list(pool.map(one, [i for i in range(items) for _ in range(n)], list(range(n)) * items))
+            found = list(pool.map(one, range(items * n)))
         if failures:
             raise failures[0]
         return [found[i * n : (i + 1) * n] for i in range(items)]
 
     def _plain(self) -> Any:
         """The answer to a request that any server understands."""
-        body = {"model": self.model, "max_tokens": 1, **self.extra}
-        body |= {"max_tokens": 1} if body["max_tokens"] else {}
-        return self._client.post(*self._to("1 2 3", body))
+        body = {"max_tokens": 1, **self.extra}
+        return self._post("1 2 3", {**body, "max_tokens": body["max_tokens"] and 1})
 
-    def _to(self, prompt: str, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Path and body of a request; as long as the endpoint is not known, it is "completions"."""
+    def _post(self, prompt: str | list[str], body: dict[str, Any], memory: str | None = "") -> Any:
+        """The answer to a request; as long as the endpoint is not known, it is "completions"."""
+        body = {"model": self.model, **body}
         if self.endpoint == "chat":
-            return "/chat/completions", {**body, "messages": [{"role": "user", "content": prompt}]}
-        return "/completions", {**body, "prompt": prompt}
+            body["messages"] = [{"role": "user", "content": prompt}]
+            return self._client.post("/chat/completions", body, memory)
+        return self._client.post("/completions", {**body, "prompt": prompt}, memory)
 
     def _find_endpoint(self) -> None:
         with self._lock:
@@ -343,7 +347,7 @@ class ServerLM(LanguageModel):
                 self.endpoint = "completions"
             except ServerError as error:
                 # a 403 of the API itself, not of a firewall before it
-                if error.status not in NO_ENDPOINT and not (error.status == 403 and '"error"' in error.answer):
+                if error.status not in REFUSED | {410, 501} and not (error.status == 403 and '"error"' in error.answer):
                     raise
                 self.endpoint = "chat"
                 self._client.say(f"answers {error.status} to completions: endpoint=chat is used")
@@ -376,24 +380,16 @@ class ServerLM(LanguageModel):
             setattr(self, setting, found)
             return found
 
-    def _keeps_choices(self, way: str) -> bool:
-        return self._pick("A word:", WORDS, way, 1.0, None, probe=True).text in WORDS
-
-    def _keeps_schema(self, way: str) -> bool:
-        fields = SCHEMAS[way](PROBE)
-        answer = self._ask("A word:", None, None, fields, None, max_tokens=96, temperature=0.0).text
+    def _gives_logprobs(self, way: str) -> bool:
         try:
-            return json.loads(answer or "") == PROBE_ANSWER
+            return all(len(path) > 1 for path in fields.given(self._logprobs(["A word: zq7\n", "A word: xv9\n"]), 2))
         except ValueError:
             return False
 
-    def _only_model(self) -> str:
-        listed = self._client.get("/models")
+    def _keeps_schema(self, way: str) -> bool:
+        extra = fields.SCHEMAS[way](fields.PROBE)
+        answer = self._ask("A word:", None, None, extra, None, max_tokens=96, temperature=0.0).text
         try:
-            names = [model["id"] for model in listed["data"]]
-        except (TypeError, LookupError):
-            raise self._client.no_answer(listed) from None
-        if len(names) == 1:
-            return names[0]
-        url = self._client.base_url
-        raise ValueError(f"{url} serves {', '.join(names) or 'no model'}; name one: {url}#MODEL")
+            return json.loads(answer or "") == fields.PROBE_ANSWER
+        except ValueError:
+            return False

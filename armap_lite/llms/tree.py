@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -41,16 +41,13 @@ class Node:
             self.children[token] = Node(token, self)
         return self.children[token]
 
-    def path(self) -> list[Node]:
-        """From the first token down to this node."""
+    def path(self, known: Container[Node] = ()) -> list[Node]:
+        """From the first token, or the first that is not `known`, down to this node."""
         nodes, node = [], self
-        while node.parent is not None:
+        while node.parent is not None and node not in known:
             nodes.append(node)
             node = node.parent
         return nodes[::-1]
-
-    def tokens(self) -> list[int]:
-        return [node.token for node in self.path()]
 
 
 Read = Callable[[list[Node], Tensor], None]
@@ -179,43 +176,34 @@ class Logits(Engine):
         self.run(nodes, read)
         return found
 
-    def fill_logprobs(self, nodes: Iterable[Node]) -> None:
-        """Fill in `logprob` of the children of `nodes`."""
+    def fill(self, name: str, nodes: Iterable[Node]) -> None:
+        """Fill in "logprob" or "logit" (`name`) of the children of `nodes`.
 
-        def read(asked: list[Node], logits: Tensor) -> None:
-            for child, value in self._of_children(asked, logits.log_softmax(-1)):
-                child.logprob = value
+        Logits are read of a small part of the vocabulary only, so they take that part of the head's work.
+        """
+        wanted = [n for n in nodes if any(getattr(c, name) is None for c in n.children.values())]
+        if not wanted:
+            return
 
-        wanted = [n for n in nodes if any(c.logprob is None for c in n.children.values())]
-        if wanted:
+        def read(asked: list[Node], table: Tensor) -> None:
+            if name == "logprob" or not self._sound:
+                logp = table.log_softmax(-1)  # [asked, V]
+                check_numbers(self.model, logp[:, 0].tolist())  # one NaN among the logits is in each of them
+                table = logp if name == "logprob" else table
+            index = [(i, c) for i, n in enumerate(asked) for c in n.children.values()]
+            picked = table[[i for i, _ in index], [c.token for _, c in index]].tolist()
+            check_numbers(self.model, picked)
+            for (_, child), value in zip(index, picked):
+                setattr(child, name, value)
+
+        if name == "logit" and self._sound:  # the first time all logits are read, so that a damaged head shows
+            tokens = sorted({token for n in wanted for token in n.children})
+            self._read_only = torch.tensor(tokens, device=self.device)
+        try:
             self.run(wanted, read)
-
-    def fill_logits(self, nodes: Iterable[Node]) -> None:
-        """Fill in `logit` of the children of `nodes`: a small part of the vocabulary, so of the head's work, too."""
-
-        def read(asked: list[Node], logits: Tensor) -> None:
-            if not self._sound:
-                check_numbers(self.model, logits.log_softmax(-1)[:, 0].tolist())
-            for child, value in self._of_children(asked, logits):
-                child.logit = value
-
-        wanted = [n for n in nodes if any(c.logit is None for c in n.children.values())]
-        if wanted:
-            if self._sound:  # the first time all logits are read, so that a damaged head shows
-                tokens = sorted({token for n in wanted for token in n.children})
-                self._read_only = torch.tensor(tokens, device=self.device)
-            try:
-                self.run(wanted, read)
-            finally:
-                self._read_only = None
-            self._sound = True
-
-    def _of_children(self, nodes: list[Node], table: Tensor) -> Iterable[tuple[Node, float]]:
-        """Each child of `nodes`, with its entry in its parent's row of `table` [nodes, V]."""
-        index = [(i, c) for i, n in enumerate(nodes) for c in n.children.values()]
-        picked = table[[i for i, _ in index], [c.token for _, c in index]].tolist()
-        check_numbers(self.model, picked)
-        return [(child, value) for (_, child), value in zip(index, picked)]
+        finally:
+            self._read_only = None
+        self._sound = True
 
 
 class Hidden(Engine):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import heapq
 import itertools
@@ -11,30 +10,29 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from armap_lite.llms.base import Choice
-from armap_lite.llms.choices import tempered
+from armap_lite.llms.base import Choice, tempered
 from armap_lite.llms.tree import Logits, Node
 
 
 class TrieNode:
-    """The numbers of the `options`, lists of token ids, that begin with the same `depth` tokens."""
+    """The numbers of the options with token ids `ids` that begin with the same `depth` tokens."""
 
-    def __init__(self, options: Sequence[Sequence[int]], numbers: Sequence[int], depth: int = 0):
-        self._options, self._numbers, self._depth = options, numbers, depth
+    def __init__(self, ids: Sequence[Sequence[int]], numbers: Sequence[int], depth: int = 0):
+        self.ids, self._numbers, self._depth = ids, numbers, depth
 
     @property
     def options(self) -> list[int]:
         """The numbers of the options that end here."""
-        return [i for i in self._numbers if len(self._options[i]) == self._depth]
+        return [i for i in self._numbers if len(self.ids[i]) == self._depth]
 
     @functools.cached_property  # of a thousand options, walks pass few
     def below(self) -> dict[int, TrieNode]:
         """The tokens that lead on from here."""
         found: dict[int, list[int]] = {}
         for i in self._numbers:
-            if len(self._options[i]) > self._depth:
-                found.setdefault(self._options[i][self._depth], []).append(i)
-        return {token: TrieNode(self._options, numbers, self._depth + 1) for token, numbers in found.items()}
+            if len(self.ids[i]) > self._depth:
+                found.setdefault(self.ids[i][self._depth], []).append(i)
+        return {token: TrieNode(self.ids, numbers, self._depth + 1) for token, numbers in found.items()}
 
 
 Question = tuple[Node, TrieNode, Sequence[str]]  # the end of a prompt, the trie of its options, and their texts
@@ -54,24 +52,16 @@ class TrieCursor:
     `before`: the same place after earlier prompts, with a running mean of the logits that were read there.
     """
 
-    def __init__(self, node: Node, branch: TrieNode, before: Node):
-        self.node, self.branch, self.before, self.logp = node, branch, before, 0.0
-        self._skip_single()
+    def __init__(self, node: Node, branch: TrieNode, before: Node, logp: float = 0.0):
+        while len(branch.below) == 1:
+            [(token, branch)] = branch.below.items()
+            node, before = node.child(token), before.child(token)
+        self.node, self.branch, self.before, self.logp = node, branch, before, logp
 
-    def _move(self, token: int) -> None:
-        self.node, self.branch, self.before = self.node.child(token), self.branch.below[token], self.before.child(token)
-
-    def _skip_single(self) -> None:
-        while len(self.branch.below) == 1:
-            [token] = self.branch.below
-            self._move(token)
-
-    def after(self, token: int) -> TrieCursor:
-        """A cursor that moved on by `token`."""
-        other = copy.copy(self)
-        other._move(token)
-        other._skip_single()
-        return other
+    def after(self, token: int, logp: float = 0.0) -> TrieCursor:
+        """A cursor that moved on by `token`, whose log-probability is `logp`."""
+        below = self.branch.below[token]
+        return TrieCursor(self.node.child(token), below, self.before.child(token), self.logp + logp)
 
     def children(self) -> list[Node]:
         """The forest's nodes of the next tokens."""
@@ -79,15 +69,13 @@ class TrieCursor:
 
     def draw(self, temperature: float, number: float) -> TrieCursor:
         """A cursor moved on by the token that the random `number` picks; the next tokens' logits are known by then."""
-        logp = next_logprobs(self.node, self.branch, temperature)
+        logp = tempered([child.logit for child in self.children()], temperature)
         pick = _pick(logp, number)
         for child in self.children():
             mean, new = self.before.child(child.token), child.logit
             if new is not None and new > -math.inf:
                 mean.logit = new if mean.logit is None else 0.7 * mean.logit + 0.3 * new
-        moved = self.after(list(self.branch.below)[pick])
-        moved.logp += logp[pick]
-        return moved
+        return self.after(list(self.branch.below)[pick], float(logp[pick]))
 
     def guess(self, temperature: float, number: float) -> Iterator[tuple[int, float]]:
         """Each next token with a rough probability that `draw` will pick it; none where nothing was read before."""
@@ -107,25 +95,13 @@ def _pick(logp: np.ndarray, number: float) -> int:
     return int((rising / rising[-1]).searchsorted(number, side="right"))
 
 
-def next_logprobs(node: Node, branch: TrieNode, temperature: float) -> np.ndarray:
-    """log p of each token below `branch`, given that one of them comes next."""
-    if len(branch.below) < 2:
-        return np.zeros(len(branch.below))
-    return tempered([node.child(token).logit for token in branch.below], temperature)
-
-
 class Walks:
     """`n` walks down the trie of one question. At each level, each of them takes one random number, in turn."""
 
     def __init__(self, prompt: Node, trie: TrieNode, before: Node, n: int, seed: int | None):
         self.cursors = [TrieCursor(prompt, trie, before) for _ in range(n)]
-        self._rng, self._used = np.random.default_rng(seed), 0
-        self._numbers: list[float] = []
-
-    def _number(self, place: int) -> float:
-        while place >= len(self._numbers):
-            self._numbers.append(self._rng.random())
-        return self._numbers[place]
+        self._numbers = np.random.default_rng(seed).random(n * (max(map(len, trie.ids)) + LEVELS)).tolist()
+        self._used = 0
 
     @property
     def live(self) -> list[int]:
@@ -138,14 +114,14 @@ class Walks:
             if any(child.logit is None for i in live for child in self.cursors[i].children()):
                 return
             for i in live:
-                self.cursors[i] = self.cursors[i].draw(temperature, self._number(self._used))
+                self.cursors[i] = self.cursors[i].draw(temperature, self._numbers[self._used])
                 self._used += 1
 
     def next(self) -> Iterator[tuple[TrieCursor, list[float]]]:
         """Each live walk, and the random numbers that it takes next if none of them ends before."""
         live = self.live
         for k, i in enumerate(live):
-            yield self.cursors[i], [self._number(self._used + k + level * len(live)) for level in range(LEVELS)]
+            yield self.cursors[i], self._numbers[self._used + k :: len(live)][:LEVELS]
 
 
 LEVELS = 4  # that are guessed at most
@@ -174,13 +150,8 @@ def places(walks: Sequence[Walks], temperature: float, spare: int, deepest: int)
                     heapq.heappush(heap, (chance * share, next(ties), cost, later, numbers[1:]))
 
 
-def draw(
-    forest: Logits,
-    questions: Sequence[Question],
-    n: int,
-    temperature: float,
-    seeds: Sequence[int | None],
-    before: Node,
+def walk(
+    forest: Logits, questions: Sequence[Question], n: int, temperature: float, seeds: Sequence[int | None], before: Node
 ) -> list[list[Choice]]:
     """`n` walks down the trie of each question, all at once.
 
@@ -190,28 +161,29 @@ def draw(
     walks = [Walks(prompt, trie, before, n, seed) for (prompt, trie, _), seed in zip(questions, seeds)]
     deepest = min(forest.capacity, forest.limit or forest.capacity)
     while any(some.live for some in walks):
-        forest.fill_logits(dict.fromkeys(places(walks, temperature, forest.spare, deepest)))
+        forest.fill("logit", dict.fromkeys(places(walks, temperature, forest.spare, deepest)))
         for some in walks:
             some.advance(temperature)
     out = []
     for (prompt, _, options), some in zip(questions, walks):
-        cursors = some.cursors
-        size = prompt.depth + 1 + len({node for cursor in cursors for node in cursor.node.path()[prompt.depth + 1 :]})
-        ends = [(cursor.branch.options[0], float(cursor.logp)) for cursor in cursors]
-        out.append([Choice(options[i], i, logp, size) for i, logp in ends])
+        ends = [(cursor.branch.options[0], cursor.logp) for cursor in some.cursors]
+        tails = {node for cursor in some.cursors for node in cursor.node.path()[prompt.depth + 1 :]}
+        out.append([Choice(options[i], i, logp, prompt.depth + 1 + len(tails)) for i, logp in ends])
     return out
 
 
 def all_logprobs(forest: Logits, questions: Sequence[Question], temperature: float) -> list[list[Choice]]:
     """Every option once, in order, with the probability that a walk ends there; equal options share theirs."""
     places = [list(_places(prompt, trie)) for prompt, trie, _ in questions]
-    forest.fill_logits(dict.fromkeys(node for some in places for node, trie in some if len(trie.below) > 1))
+    forest.fill("logit", dict.fromkeys(node for some in places for node, trie in some if len(trie.below) > 1))
     out = []
     for (prompt, _, options), some in zip(questions, places):
         logp, found = {prompt: 0.0}, [0.0] * len(options)
         for node, branch in some:  # parents first
-            for token, step in zip(branch.below, next_logprobs(node, branch, temperature)):
-                logp[node.child(token)] = logp[node] + float(step)
+            below = [node.child(token) for token in branch.below]
+            steps = tempered([child.logit for child in below], temperature) if len(below) > 1 else [0.0] * len(below)
+            for child, step in zip(below, steps):
+                logp[child] = logp[node] + float(step)
             for i in branch.options:
                 found[i] = logp[node] - float(np.log(len(branch.options)))
         size = prompt.depth + len(some)
