@@ -23,7 +23,7 @@ from armap_lite.reward import RewardConfig
 from armap_lite.reward.model import build
 from armap_lite.reward.scorer import RewardModel
 from armap_lite.vision.pictures import encode
-from armap_lite.vision.vila import side_by_side
+from armap_lite.vision.towers import side_by_side
 
 C, H, HEADS, LAYERS = 8, 16, 2, 3  # of both transformers; SigLIP's vectors, the Llama's, attention heads, layers
 SIDE, PATCH = 70, 14  # 5 x 5 patches: an odd side, as VILA's 27 x 27

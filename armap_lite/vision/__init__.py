@@ -21,7 +21,7 @@ def load(vision: str | None, tokens: int, path: str, dtype: Any) -> tuple[Any, A
     from transformers import AutoModel, AutoTokenizer, PretrainedConfig
 
     from armap_lite.storage.assets import pretrained, resolve_model
-    from armap_lite.vision import towers, vila
+    from armap_lite.vision import towers
 
     if vision is None:
         return pretrained(AutoModel, path, dtype=dtype), AutoTokenizer.from_pretrained(path), None, None
@@ -32,6 +32,6 @@ def load(vision: str | None, tokens: int, path: str, dtype: Any) -> tuple[Any, A
         return pretrained(AutoModel, path, dtype=dtype), AutoTokenizer.from_pretrained(path), tower, None
     settings = PretrainedConfig.get_config_dict(path)[0]
     if "mm_projector_cfg" in settings:
-        return vila.load(path, settings, dtype)
+        return towers.vila(path, settings, dtype)
     language, tower = towers.own(path, dtype)
     return language, AutoTokenizer.from_pretrained(path), tower, nn.Identity()
