@@ -35,7 +35,7 @@ def check(counts: Mapping[str, int], folder: str) -> None:
 def taken(lm: Any) -> dict[str, int]:
     """What `lm` has counted since the last call; empty where it had nothing to count, as an LLM on this machine."""
     total = Counter({name: getattr(lm, name, 0) for name in COUNTS})
-    before: Counter[str] = getattr(lm, "taken", Counter())
+    before: Any = getattr(lm, "taken", Counter())
     if not (new := total - before):
         return {}
     lm.taken = total
