@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from armap_lite.llms.local import LocalLM
-from armap_lite.llms.tokens import LineTokenizer
+from armap_lite.llms.tokens import BORDER, LineTokenizer
 
 TEXT = [
     "Use the numbers (1 4).\n\n8 * 4 = 32\nclick[buy now]\n\n\nUse the door\nopen door!\n\n 8 * 4:\n  8\n \n\n"
@@ -126,8 +126,9 @@ def by_definition(lm: LocalLM, prompt: str, options: list[str]) -> np.ndarray:
 
 def test_a_line_is_a_piece_only_where_that_changes_nothing():
     grown = "Use the door\n8 * 4 = 32\n\nopen:\n  door\nUse"
-    for kind, count in (("gpt2", 3), ("llama3", 3), ("llama2", 1), ("mistral", 1)):
-        assert len(LineTokenizer(made(kind))._split(grown)) == count, kind
+    assert len(BORDER.split(grown)) == 3
+    for kind, by_line in (("gpt2", True), ("llama3", True), ("llama2", False), ("mistral", False)):
+        assert LineTokenizer(made(kind))._by_line == by_line, kind
 
 
 def test_a_tokenizer_without_a_first_token_is_refused():

@@ -90,16 +90,14 @@ class Client:
 
     def only_model(self) -> str:
         """The name of the server's model. Raises ServerError, and ValueError where it has none or several."""
-        listed = self._call(functools.partial(self._client.get, "/models", cast_to=str))
+        listed = self._call(self._client.get, "/models")
         try:
             names = [model["id"] for model in listed["data"]]
         except (TypeError, LookupError):
             raise self.no_answer(listed) from None
-        if len(names) != 1:
-            raise ValueError(
-                f"{self.base_url} serves {', '.join(names) or 'no model'}; name one: {self.base_url}#MODEL"
-            )
-        return names[0]
+        if len(names) == 1:
+            return names[0]
+        raise ValueError(f"{self.base_url} serves {', '.join(names) or 'no model'}; name one: {self.base_url}#MODEL")
 
     def post(self, path: str, body: Mapping[str, Any], memory: str | None = "") -> Any:
         """The JSON that answers `body`, whose fields that are None are not sent. Raises ServerError.
@@ -113,7 +111,7 @@ class Client:
         while True:  # ends: each round takes one of the names that were sent away
             sent = _fitted(kind, body, self._fields | tried)
             try:
-                answer = self._call(functools.partial(self._client.post, path, cast_to=str, body=sent))
+                answer = self._call(self._client.post, path, body=sent)
                 break
             except ServerError as error:
                 found = refused(error.answer, sent.keys() - _ESSENTIAL) if error.status in _NEGOTIABLE else None
@@ -149,10 +147,10 @@ class Client:
         if self.key() and str(request.url).startswith(str(self._client.base_url)):
             request.headers["Authorization"] = f"Bearer {self.key()}"
 
-    def _call(self, send: Callable[[], str]) -> Any:
-        """The JSON that `send` returns; whatever goes wrong becomes one ServerError."""
+    def _call(self, send: Callable[..., str], path: str, **body: Any) -> Any:
+        """The JSON that `send` gets from `path`; whatever goes wrong becomes one ServerError."""
         try:
-            return json.loads(send())
+            return json.loads(send(path, cast_to=str, **body))
         except (openai.OpenAIError, ValueError) as error:  # ValueError: no JSON
             failure = self._explain(error)
         raise failure  # here, so that no trace leads to the request and its headers

@@ -24,15 +24,10 @@ SHARE = 0.8  # of the free memory that activations may take; the rest is for wor
 
 
 def activation_bytes(layers: int, hidden: int, trainable: str, gradient_checkpointing: bool = False) -> int:
-    """Bytes kept for the backward pass for each padded token, of a backbone of `layers` layers of `hidden` units.
-
-    `trainable`: as in `RewardConfig`.
-    """
+    """Bytes that the backward pass needs of each padded token; `trainable`: as in `RewardConfig`."""
     kind, _, number = trainable.partition(":")
     learning = min(int(number), layers) if kind == "top" else layers  # frozen layers below those that learn keep none
-    if gradient_checkpointing:
-        return hidden * (CHECKPOINT_BYTES * learning + BYTES)
-    return hidden * BYTES * learning
+    return hidden * (CHECKPOINT_BYTES * learning + BYTES if gradient_checkpointing else BYTES * learning)
 
 
 def model_bytes(network: nn.Module) -> int:
@@ -56,8 +51,7 @@ def fit_batch(training: Any, tokens: int, token_bytes: int, free: int) -> Any:
 def fit_to_gpu(training: Any, network: Any, longest: int) -> Any:
     """`training` as this process's GPU can do it: float16 where it has no bfloat16, batches that fit into its memory.
 
-    `training`: a `TrainingConfig`; `longest`: tokens of the longest side of a pair. A smaller batch is reported on
-    stderr.
+    `longest`: tokens of the longest side of a pair. A smaller batch is reported on stderr.
     """
     without_cudnn_attention()
     where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))

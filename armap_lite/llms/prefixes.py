@@ -9,8 +9,8 @@ validations. In the last layer, the MLP computes only the tokens that the head r
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,12 +50,9 @@ class PrefixTrees:
         self.paths: dict[Text, np.ndarray] = {}
         self.blocks: list[list[Text]] = []  # whole trees with at least BLOCK nodes together
         self.block: dict[Text, int] = {}
-        tokens: list[int] = []
-        depths: list[int] = []
-        starts: list[int] = []  # the first node of each tree
+        tokens, depths, starts = list[int](), list[int](), list[int]()  # starts: the first node of each tree
         for part in parts:
-            before: Text = ()
-            path: list[int] = []
+            before, path = Text(), list[int]()
             begun = -BLOCK  # the first node of this part's last block
             for text in sorted({*part} - self.paths.keys()):
                 same = sum(1 for _ in itertools.takewhile(lambda both: both[0] == both[1], zip(before, text)))
@@ -89,19 +86,15 @@ class PrefixTrees:
 
 
 def attention(
-    module: nn.Module,
-    query: Tensor,  # [1, H, N, D]
-    key: Tensor,  # [1, K, N, D]
-    value: Tensor,  # [1, K, N, V]
-    mask: Any,
-    trees: list[tuple[slice, Tensor]],
-    scaling: float | None = None,
-    **options: Any,
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float | None = None, **options: Any
 ) -> tuple[Tensor, None]:
-    """Attention within each of `trees`, as transformers calls it -> [1, N, H, V]."""
+    """Attention within each tree, as transformers calls it: [1, H, N, D], [1, K, N, D], [1, K, N, V] -> [1, N, H, V].
+
+    `trees` of a `Batch` come among the options.
+    """
     heads, kinds = query.shape[1], key.shape[1]  # each head of keys serves heads / kinds of the query, stacked below
     seen = []
-    for row, allowed in trees:
+    for row, allowed in options["trees"]:
         asked = query[:, :, row].reshape(1, kinds, -1, query.shape[-1])  # [1, K, H / K * n, D]
         found = functional.scaled_dot_product_attention(
             asked, key[:, :, row], value[:, :, row], allowed.repeat(heads // kinds, 1), scale=scaling
@@ -117,10 +110,7 @@ class SharedForward:
     """`forward` of a reward network for batches of known texts on a CPU: the same rewards [B], and gradients."""
 
     def __init__(self, network: Any, *parts: Iterable[Text]):
-        """`network`: a module with a `backbone` and a scalar `head`, such as `reward.model.RewardNetwork`.
-
-        `parts` of the texts: as in `PrefixTrees`.
-        """
+        """`network`: with a `backbone` and a scalar `head`, as `RewardNetwork`; `parts`: as in `PrefixTrees`."""
         self.network, self.trees = network, PrefixTrees(*parts)
         parent, name = layers.find(network.backbone) or (network, "")
         self.layers = list(getattr(parent, name))
@@ -140,8 +130,9 @@ class SharedForward:
             if self.frozen:
                 below = self._below(texts, batch)  # [1, N, H]
                 stack.enter_context(replaced(self.frozen, "forward", lambda *_, **__: below))
-            for name in ROWWISE:
-                stack.enter_context(only_at(ends, self.layers[-1], name))
+            for name, module in self.layers[-1].named_modules():
+                if name in ROWWISE:
+                    stack.enter_context(replaced([module], "forward", only_at(ends, module.forward)))
             states = self._run(batch)  # [1, N, H]
         return layers.score(self.network.head, states[0, ends])[row]  # [B]
 
@@ -163,17 +154,17 @@ class SharedForward:
 
         Blocks are the same in every run, and so are their last bits, also after a resume.
         """
+        seen: list[Tensor] = []
+
+        def keep(x: Tensor, *_: Any, **__: Any) -> Tensor:
+            seen[:] = [x]
+            return x
+
         for block in sorted({self.trees.block[text] for text in texts} - self.filled):
             whole = self.trees.batch(self.trees.blocks[block])
-            states: list[Tensor] = []
-
-            def keep(x: Tensor, *_: Any, states: list[Tensor] = states, **__: Any) -> Tensor:
-                states.append(x)
-                return x
-
             with torch.no_grad(), replaced(self.layers[len(self.frozen) :], "forward", keep):
                 self._run(whole)
-            self.kept[whole.nodes] = states[0][0]
+            self.kept[whole.nodes] = seen[0][0]
             self.filled.add(block)
         return self.kept[batch.nodes][None]
 
@@ -188,21 +179,14 @@ def num_frozen(backbone: Any, every: list[nn.Module]) -> int:
     return first if learned <= above else 0
 
 
-@contextmanager
-def only_at(places: Tensor, layer: nn.Module, name: str) -> Iterator[None]:
-    """Within, the submodule `name` of `layer`, if there is one, computes only `places` [E] of [1, N, H]; else 0."""
-    module = dict(layer.named_modules()).get(name)
-    if module is None:
-        yield
-        return
-    whole = module.forward
+def only_at(places: Tensor, whole: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`whole`, computed only at `places` [E] of [1, N, H]; elsewhere it is 0."""
 
     def forward(states: Tensor) -> Tensor:
         found = whole(states[:, places])  # [1, E, H]
         return found.new_zeros(*states.shape[:-1], found.shape[-1]).index_copy(1, places, found)
 
-    with replaced([module], "forward", forward):
-        yield
+    return forward
 
 
 def shared_forward(network: Any, *parts: Iterable[Text]) -> SharedForward | None:
@@ -213,9 +197,8 @@ def shared_forward(network: Any, *parts: Iterable[Text]) -> SharedForward | None
     own_positions = network.config.vision == "own"  # those of a vision-language model may depend on its pictures
     if layers.find(backbone) and not (window or own_positions or length_matters(backbone)):
         trial: list[Text] = [(3, 4, 5, 6, 7), (3, 4, 5, 6, 8, 9), (3, 4, 5, 6), (10, 4, 5)]
-        width = max(map(len, trial))
-        ids = torch.tensor([[*row, *[3] * (width - len(row))] for row in trial])  # [B, T]
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in trial])  # [B, T]
+        ids = nn.utils.rnn.pad_sequence([*map(torch.tensor, trial)], batch_first=True)  # [B, T]
+        mask = (ids > 0).long()  # [B, T]
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 expected, found = network(ids, mask), SharedForward(network, trial)(ids, mask)  # [B] each

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 Tokens = tuple[int, ...]
@@ -18,16 +18,8 @@ PROBES = (
     "You see: \n  a cup\n\tthe door\n \n\nWhat now?\n",
     "x  \n\n y\n\n  z\r\n\r\n- a\r\n",
 )
+# After each newline that stands alone: in a run of white space, tokens may reach over the end of the line.
 BORDER = re.compile(r"(?<=\S\n)(?=\S)")
-
-
-def _by_line(text: str) -> list[str]:
-    """Cut after each newline that stands alone: in a run of white space, tokens may reach over the end of the line."""
-    return BORDER.split(text) if text else []
-
-
-def _whole(text: str) -> list[str]:
-    return [text] if text else []
 
 
 class LineTokenizer:
@@ -49,10 +41,8 @@ class LineTokenizer:
         self._piece = functools.lru_cache(65536)(self._encode)
         self._line = functools.lru_cache(65536)(lambda text: (*self(text),))
         self._tails = functools.lru_cache(1024)(self._continue)
-        fits = all(
-            [t for piece in _by_line(text) for t in self._encode(piece)] == [*self._encode(text)] for text in PROBES
-        )
-        self._split: Callable[[str], list[str]] = _by_line if fits else _whole
+        self._by_line = True
+        self._by_line = all(tuple(self(text)) == self._encode(text) for text in PROBES)
         self.newline = self._piece("a\n")[-1]
 
     def _encode(self, piece: str) -> Tokens:
@@ -60,7 +50,8 @@ class LineTokenizer:
 
     def __call__(self, text: str) -> list[int]:
         """Token ids of `text`, without `start`."""
-        return [t for piece in self._split(text) for t in self._piece(piece)]
+        pieces = BORDER.split(text) if self._by_line else [text]
+        return [t for piece in pieces if piece for t in self._piece(piece)]
 
     def after(self, prompt: str, options: Sequence[str]) -> tuple[list[int], tuple[Tokens, ...]]:
         """Token ids of `prompt`, without `start`, and of each of `options` after it, with a newline at its end.
@@ -68,7 +59,7 @@ class LineTokenizer:
         Where a token would reach from the prompt into an option, the prompt's ids end before it.
         """
         head = self(prompt)
-        apart = self._split is _by_line and re.search(r"\S\n\Z", prompt)
+        apart = self._by_line and re.search(r"\S\n\Z", prompt)
         line = "" if apart else prompt[prompt.rstrip().rfind("\n") + 1 :]
         tails = self._tails(tuple(options), line)
         if tails is not None:
