@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from torch.nn import functional as F
 from armap_lite.storage.assets import converted, fetch, pretrained
 from armap_lite.vision.pictures import IMAGENET, Tower
 
+_norm = functools.partial(nn.BatchNorm2d, eps=1e-3)
+
 
 class EfficientNetLite0(nn.Module):
     """The network of `efficientnet-lite0` without its classifier; names as in the checkpoint (arXiv 1905.11946)."""
@@ -26,7 +29,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._conv_stem, self._bn0 = _Conv(3, 32, 3, 2), _norm(32)
-        self._blocks = nn.ModuleList()
+        self._blocks: Any = nn.ModuleList()
         width = 32
         for blocks, channels, expansion, kernel, stride in self.stages:
             for i in range(blocks):
@@ -35,23 +38,16 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, pixels: Tensor, taps: Sequence[int] = (0, 4, 15), grid: int = 7) -> Tensor:
         """Blocks `taps`, each with the same weight, on a `grid`: pixels [B, 3, 224, 224] -> [B, C, grid, grid]."""
-        x, tapped = F.relu6(self._bn0(self._conv_stem(pixels))), []  # [B, 32, 112, 112]
+        x, tapped, mean, std = F.relu6(self._bn0(self._conv_stem(pixels))), [], 0, 0  # x: [B, 32, 112, 112]
         for i, block in enumerate(self._blocks):
             x = block(x)  # [B, C, h, w]
+            # Of each channel on ImageNet: what its batch norms were trained to.
+            mean = block._bn2.bias + (mean if block.skip else 0)  # [C]
+            std = (block._bn2.weight**2 + (std**2 if block.skip else 0)).sqrt()  # [C]
             if i in taps:
-                mean, std = self._statistics(i)  # [C]
                 even = (x - mean[:, None, None]) / std[:, None, None] / math.sqrt(len(mean))
                 tapped.append(F.adaptive_avg_pool2d(even, grid))  # [B, C, grid, grid]
         return torch.cat(tapped, 1)
-
-    def _statistics(self, i: int) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of block `i`'s channels on ImageNet: those its batch norms were trained to."""
-        block: Any = self._blocks[i]
-        mean, variance = block._bn2.bias, block._bn2.weight**2  # [C]
-        if block.skip:
-            below, std = self._statistics(i - 1)
-            mean, variance = mean + below, variance + std**2
-        return mean, variance.sqrt()
 
 
 class _Block(nn.Module):
@@ -61,14 +57,13 @@ class _Block(nn.Module):
         super().__init__()
         inner = width * expansion
         self.skip = stride == 1 and width == channels
-        self.wide = expansion > 1
-        if self.wide:
+        if inner > width:
             self._expand_conv, self._bn0 = _Conv(width, inner, 1), _norm(inner)
         self._depthwise_conv, self._bn1 = _Conv(inner, inner, kernel, stride, inner), _norm(inner)
         self._project_conv, self._bn2 = _Conv(inner, channels, 1), _norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu6(self._bn0(self._expand_conv(x))) if self.wide else x
+        y = F.relu6(self._bn0(self._expand_conv(x))) if hasattr(self, "_expand_conv") else x
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
         return x + y if self.skip else y
@@ -84,10 +79,6 @@ class _Conv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(F.pad(x, self.around))
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3)
 
 
 def efficientnet(tokens: int) -> Tower:
