@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
-from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -74,7 +71,7 @@ class Client:
         here = re.fullmatch(r"(?:.*\.)?localhost|127\..*|::1?|0\.0\.0\.0", parts.hostname or "")
         try:
             http = openai.DefaultHttpxClient(
-                event_hooks={"request": [self._sign], "response": [functools.partial(_settle, longest=timeout)]},
+                event_hooks={"request": [self._sign], "response": [self._settle]},
                 trust_env=not here,  # no proxy knows this machine's ports
             )
         except (ValueError, ImportError) as error:
@@ -147,6 +144,29 @@ class Client:
         if self.key() and str(request.url).startswith(str(self._client.base_url)):
             request.headers["Authorization"] = f"Bearer {self.key()}"
 
+    def _settle(self, response: Any) -> None:
+        """Give an error sent with status 200 its own status, and mark failures that another try would only repeat.
+
+        A redirect that would turn a POST into a GET is not followed.
+        """
+        if response.request.method == "POST" and response.status_code in (301, 302, 303):
+            place = response.request.url.join(response.headers.pop("location", "")).copy_with(query=None)
+            response.headers[MOVED] = re.sub(r"/(?:chat/)?completions/?$", "", str(place))
+            return
+        if response.status_code == 200:
+            response.read()
+            response.status_code = hidden_status(response.text) or 200
+        status = response.status_code
+        final = 400 <= status < 500 and status not in (408, 429)  # the client would send a 409 again as well
+        if status in (500, 501) and int(response.request.headers.get("x-stainless-retry-count", 0)):
+            final = bool(PROBED & json.loads(response.request.content or b"{}").keys())  # another way is taken instead
+        if final or (status >= 400 and self._wait(response) > self.timeout):
+            response.headers["x-should-retry"] = "false"
+
+    def _wait(self, response: Any) -> float:
+        """The seconds that the server asks to wait before the next try; 0 where it does not."""
+        return self._client._parse_retry_after_header(response.headers) or 0.0
+
     def _call(self, send: Callable[..., str], path: str, **body: Any) -> Any:
         """The JSON that `send` gets from `path`; whatever goes wrong becomes one ServerError."""
         try:
@@ -169,7 +189,7 @@ class Client:
             way_out = WAY_OUT.get(min(error.status_code, 500), "the request was refused, so it was not sent again")
             if MOVED in headers:
                 way_out = f"it has moved to {headers[MOVED]}: put that into the model's URL"
-            elif _wait(error.response) > min(LONGEST_WAIT, self.timeout):
+            elif self._wait(error.response) > min(LONGEST_WAIT, self.timeout):
                 way_out = "that is too long to wait for here: start again after that time, and what is done is kept"
             tries += f", Retry-After: {headers['retry-after']}" if "retry-after" in headers else ""
             text = f"{where} answered {status} ({tries}): {answer[:300] or 'nothing'}; {way_out.format(**vars(self))}"
@@ -210,36 +230,6 @@ def _fitted(kind: str, body: Mapping[str, Any], known: Mapping[Any, str | None])
 def _key(kind: str, name: str, value: Any) -> tuple[str, str, Any]:
     """What one refusal is about: a field, but of temperature one value, as some servers refuse only some of them."""
     return kind, name, value if name == "temperature" else None
-
-
-def _wait(response: Any) -> float:
-    """The seconds that the server asks to wait before the next try; 0 where it does not."""
-    said = response.headers.get("retry-after", "")
-    try:
-        return float(said)
-    except ValueError:
-        date = parsedate_tz(said)
-        return 0.0 if date is None else mktime_tz(date) - time.time()
-
-
-def _settle(response: Any, longest: float) -> None:
-    """Give an error sent with status 200 its own status, and mark failures that another try would only repeat.
-
-    A redirect that would turn a POST into a GET is not followed. `longest`: seconds that are waited for another try.
-    """
-    if response.request.method == "POST" and response.status_code in (301, 302, 303):
-        place = response.request.url.join(response.headers.pop("location", "")).copy_with(query=None)
-        response.headers[MOVED] = re.sub(r"/(?:chat/)?completions/?$", "", str(place))
-        return
-    if response.status_code == 200:
-        response.read()
-        response.status_code = hidden_status(response.text) or 200
-    status = response.status_code
-    final = 400 <= status < 500 and status not in (408, 429)  # the client would send a 409 again as well
-    if status in (500, 501) and int(response.request.headers.get("x-stainless-retry-count", 0)):
-        final = bool(PROBED & json.loads(response.request.content or b"{}").keys())  # another way is taken instead
-    if final or (status >= 400 and _wait(response) > longest):
-        response.headers["x-should-retry"] = "false"
 
 
 def _proxy_trouble(url: str, error: Exception) -> str:
