@@ -1,7 +1,4 @@
-"""The contract of a language model: `generate` free text, or `choose` among admissible strings.
-
-Below it is what every language model does: check a request, and draw among choices whose logits it knows.
-"""
+"""The contract of a language model (`generate` free text, `choose` among admissible strings), and what all need."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """A forest of tokens over one transformer: every token sees its ancestors, and nothing is computed twice.
 
 Prompts, growing trajectories, admissible actions and samples are paths in one tree. A forward pass packs the new
-tokens into one row without padding, and each attends to its own ancestors only (a tree mask). Keys and values stay in
-a pool: the few-shot head of a prompt is read once, and a trajectory that grew by one step costs that step.
+tokens into one row without padding, under a tree mask. Keys and values stay in a pool.
 """
 
 from __future__ import annotations

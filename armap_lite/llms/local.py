@@ -105,7 +105,9 @@ class LocalLM(LanguageModel):
         tips: list[Node] = [starts[i] for i, _ in samples]
         texts: list[list[int]] = [[] for _ in samples]
         live = list(range(len(samples)))
-        for _ in range(max_tokens if samples else 0):
+        for _ in range(max_tokens):
+            if not live:
+                break
             table = self.forest.logprobs(list(dict.fromkeys(tips[s] for s in live)))
             logp = torch.stack([table[tips[s]] for s in live])  # [S, V]
             going = []
@@ -119,8 +121,6 @@ class LocalLM(LanguageModel):
                 elif not stop or stop not in self.tokenizer.decode(texts[s][-8:], skip_special_tokens=True):
                     going.append(s)
             live = going
-            if not live:
-                break
         out: list[list[Completion]] = [[] for _ in prompts]
         for (i, _), tokens in zip(samples, texts):
             text = self.tokenizer.decode(tokens, skip_special_tokens=True)

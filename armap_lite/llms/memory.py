@@ -1,8 +1,7 @@
 """GPU memory of a training step, by estimate, and a batch that fits into what is free.
 
 Profile `gpu` trains all 30 layers of SmolLM2-135M (hidden size 576) in bf16-mixed. There a padded token takes 1.18 MB
-of activations: 68 bytes for each layer and hidden unit. 64 pairs of twice 1,024 tokens would take 155 GB, 16 pairs
-39 GB.
+of activations, 68 bytes for each layer and hidden unit: 155 GB for 64 pairs of twice 1,024 tokens.
 """
 
 from __future__ import annotations
@@ -36,10 +35,9 @@ def model_bytes(network: nn.Module) -> int:
 
 
 def fit_batch(training: Any, tokens: int, token_bytes: int, free: int) -> Any:
-    """`training` with fewer pairs in a pass and more passes in a step, as far as `free` bytes demand it.
+    """`training` with fewer pairs in a pass and more passes in a step of the optimiser, as `free` bytes demand it.
 
-    `training`: a `TrainingConfig`; `tokens`: padded tokens of the longest side of a pair. The pairs in a step of the
-    optimiser stay the same.
+    `tokens`: padded tokens of the longest side of a pair.
     """
     for parts in range(1, training.batch_size + 1):
         size, left_over = divmod(training.batch_size, parts)

@@ -1,7 +1,4 @@
-"""The plain engine: whole sequences through the model's own forward pass, for models that the forest cannot run.
-
-The engine of a model is decided when it is loaded: on a small tree the forest has to give the plain forward's output.
-"""
+"""The plain engine: whole sequences through the model's own forward pass, for models that the forest cannot run."""
 
 from __future__ import annotations
 
@@ -136,10 +133,7 @@ def length_matters(model: Any) -> bool:
 
 
 def mask_is_needless(backbone: Any) -> bool:
-    """Whether what stands to the right of a token changes nothing; tried on a small batch, padded on the right.
-
-    Without a mask PyTorch may take its fastest attention.
-    """
+    """Whether what stands to the right of a token changes nothing: without a mask, PyTorch may attend faster."""
     device, training = next(backbone.parameters()).device, backbone.training
     ids = torch.arange(3, 19, device=device).view(2, 8)  # [B, T]
     mask = torch.ones_like(ids)
@@ -212,10 +206,7 @@ def sizes(device: torch.device, token_bytes: float, vocabulary: int) -> tuple[in
 
 
 def differs(trial: Forest, plain: Plain, model: Any) -> str | None:
-    """Why the forest must not be used for `model`; None where it says what plain forward passes say.
-
-    Both read one tree: a beginning, then two branches at once.
-    """
+    """Why the forest must not be used for `model`; None where it says what plain forward passes say of a small tree."""
     if length_matters(model):
         return "its rotary frequencies depend on the length of the text"
     try:

@@ -1,9 +1,8 @@
 """Training computes once what texts have in common: equal beginnings, and layers in which nothing learns.
 
-Both sides of a pair share the instruction and the first steps, and one trajectory stands in several pairs. Texts that
-begin alike are paths in one tree of tokens. A batch is the union of its paths, in one row without padding, and each
-token attends to its ancestors only. What the lowest, frozen layers compute is kept in memory for all epochs and
-validations. In the last layer, the MLP computes only the tokens that the head reads.
+Both sides of a pair share the instruction and the first steps, and one trajectory stands in several pairs. A batch is
+the union of its texts' paths in a tree of tokens, in one row under a tree mask. What the lowest, frozen layers compute
+is kept for all epochs and validations. In the last layer, the MLP computes only the tokens that the head reads.
 """
 
 from __future__ import annotations
@@ -88,10 +87,7 @@ class PrefixTrees:
 def attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, scaling: float | None = None, **options: Any
 ) -> tuple[Tensor, None]:
-    """Attention within each tree, as transformers calls it: [1, H, N, D], [1, K, N, D], [1, K, N, V] -> [1, N, H, V].
-
-    `trees` of a `Batch` come among the options.
-    """
+    """Attention in each of the `trees` of a `Batch`: [1, H, N, D], [1, K, N, D], [1, K, N, V] -> [1, N, H, V]."""
     heads, kinds = query.shape[1], key.shape[1]  # each head of keys serves heads / kinds of the query, stacked below
     seen = []
     for row, allowed in options["trees"]:

@@ -177,10 +177,7 @@ class Logits(Engine):
         return found
 
     def fill(self, name: str, nodes: Iterable[Node]) -> None:
-        """Fill in "logprob" or "logit" (`name`) of the children of `nodes`.
-
-        Logits are read of a small part of the vocabulary only, so they take that part of the head's work.
-        """
+        """Fill in "logprob" or "logit" (`name`) of the children of `nodes`; logits take only their part of the head."""
         wanted = [n for n in nodes if any(getattr(c, name) is None for c in n.children.values())]
         if not wanted:
             return

@@ -41,10 +41,9 @@ class WordProjector(nn.Module):
 def align_to_captions(
     embedding: Any, pictures: Sequence[str], lines: LineTokenizer, device: torch.device, begun: bool
 ) -> bool:
-    """Align the new projector of `embedding`, a `PictureEmbedding`, with the captions of `pictures`.
+    """Align the new projector of the `PictureEmbedding` with captions; False where too few of `pictures` have one.
 
-    `begun`: it is aligned already, and comes with a checkpoint. `device`: where the tower computes. False where too few
-    pictures have captions: the projector then learns with the rest.
+    `begun`: it is aligned already, and comes with a checkpoint. `device`: where the tower computes.
     """
     about = {picture: f" {text}" for picture in pictures if (text := caption(picture))}  # the blank words begin with
     if len(about) < FEWEST:
