@@ -69,7 +69,7 @@ def tiny_config(layers: int = 3) -> LlamaConfig:
 
 def seeded(seed: int, make: Callable[[], Any]) -> Any:
     """What `make` makes from torch seed `seed`; the global generator is left as it was."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
 
