@@ -95,46 +95,32 @@ def _pick(logp: np.ndarray, number: float) -> int:
     return int((rising / rising[-1]).searchsorted(number, side="right"))
 
 
-class Walks:
-    """`n` walks down the trie of one question. At each level, each of them takes one random number, in turn."""
-
-    def __init__(self, prompt: Node, trie: TrieNode, before: Node, n: int, seed: int | None):
-        self.cursors = [TrieCursor(prompt, trie, before) for _ in range(n)]
-        self._numbers = np.random.default_rng(seed).random(n * (max(map(len, trie.ids)) + LEVELS)).tolist()
-        self._used = 0
-
-    @property
-    def live(self) -> list[int]:
-        """The walks that are not at their end."""
-        return [i for i, cursor in enumerate(self.cursors) if cursor.branch.below]
-
-    def advance(self, temperature: float) -> None:
-        """Draw, level by level, until logits are missing."""
-        while live := self.live:
-            if any(child.logit is None for i in live for child in self.cursors[i].children()):
-                return
-            for i in live:
-                self.cursors[i] = self.cursors[i].draw(temperature, self._numbers[self._used])
-                self._used += 1
-
-    def next(self) -> Iterator[tuple[TrieCursor, list[float]]]:
-        """Each live walk, and the random numbers that it takes next if none of them ends before."""
-        live = self.live
-        for k, i in enumerate(live):
-            yield self.cursors[i], self._numbers[self._used + k :: len(live)][:LEVELS]
-
-
+Live = list[tuple[TrieCursor, list[float]]]
 LEVELS = 4  # that are guessed at most
 LIKELY = 0.05  # the least probability of a place that is read on a guess
 
 
-def places(walks: Sequence[Walks], temperature: float, spare: int, deepest: int) -> Iterator[Node]:
-    """The nodes at which walks are, then likely later ones that take `spare` more tokens together, the likeliest first.
+def advance(cursors: list[TrieCursor], numbers: list[float], temperature: float) -> Iterator[Live]:
+    """Draw, level by level; at each, every cursor takes one of the random `numbers`, in turn.
 
-    None of the latter has a path of more than `deepest` tokens.
+    Where logits are missing, the live cursors wait for them, each with the numbers that it takes next if none ends.
+    """
+    used = 0
+    while live := [i for i, cursor in enumerate(cursors) if cursor.branch.below]:
+        if any(child.logit is None for i in live for child in cursors[i].children()):
+            yield [(cursors[i], numbers[used + k :: len(live)][:LEVELS]) for k, i in enumerate(live)]
+        for i in live:
+            cursors[i] = cursors[i].draw(temperature, numbers[used])
+            used += 1
+
+
+def places(live: Live, temperature: float, spare: int, deepest: int) -> Iterator[Node]:
+    """The nodes of the `live` cursors, then likely later ones, the likeliest first.
+
+    The latter take `spare` more tokens together, and none has a path of more than `deepest` tokens.
     """
     ties = itertools.count()
-    heap = [(-1.0, next(ties), 0, cursor, numbers) for some in walks for cursor, numbers in some.next()]
+    heap = [(-1.0, next(ties), 0, cursor, numbers) for cursor, numbers in live]
     while heap:
         chance, _, cost, cursor, numbers = heapq.heappop(heap)
         spare -= cost
@@ -158,16 +144,17 @@ def walk(
     Each forward pass reads the logits where walks are, and on a guess where they are likely to come by: some tokens
     more cost less than one more pass. The guesses follow `before`, where what was read is kept; the draws do not.
     """
-    walks = [Walks(prompt, trie, before, n, seed) for (prompt, trie, _), seed in zip(questions, seeds)]
+    walks = [[TrieCursor(prompt, trie, before) for _ in range(n)] for prompt, trie, _ in questions]
+    levels = [max(map(len, trie.ids)) + LEVELS for _, trie, _ in questions]
+    numbers = [np.random.default_rng(seed).random(n * most).tolist() for seed, most in zip(seeds, levels)]
+    runs = [advance(cursors, some, temperature) for cursors, some in zip(walks, numbers)]
     deepest = min(forest.capacity, forest.limit or forest.capacity)
-    while any(some.live for some in walks):
-        forest.fill("logit", dict.fromkeys(places(walks, temperature, forest.spare, deepest)))
-        for some in walks:
-            some.advance(temperature)
+    while live := [waiting for run in runs for waiting in next(run, [])]:
+        forest.fill("logit", dict.fromkeys(places(live, temperature, forest.spare, deepest)))
     out = []
-    for (prompt, _, options), some in zip(questions, walks):
-        ends = [(cursor.branch.options[0], cursor.logp) for cursor in some.cursors]
-        tails = {node for cursor in some.cursors for node in cursor.node.path()[prompt.depth + 1 :]}
+    for (prompt, _, options), cursors in zip(questions, walks):
+        ends = [(cursor.branch.options[0], cursor.logp) for cursor in cursors]
+        tails = {node for cursor in cursors for node in cursor.node.path()[prompt.depth + 1 :]}
         out.append([Choice(options[i], i, logp, prompt.depth + 1 + len(tails)) for i, logp in ends])
     return out
 
