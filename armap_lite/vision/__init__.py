@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import nn
+import torch
+from torch import nn
+from transformers import AutoModel, AutoTokenizer, PretrainedConfig
 
-    from armap_lite.vision.pictures import Tower
+from armap_lite.storage.assets import pretrained, resolve_model
+from armap_lite.vision import towers
+from armap_lite.vision.pictures import Tower
 
 
 def load(vision: str | None, tokens: int, path: str, dtype: Any) -> tuple[Any, Any, Tower | None, nn.Module | None]:
@@ -16,13 +19,6 @@ def load(vision: str | None, tokens: int, path: str, dtype: Any) -> tuple[Any, A
     `vision`, `tokens`: `vision` and `vision_tokens` of `RewardConfig`. `dtype`: a torch dtype, or "auto": the
     stored one, and fp32 with a tower, which computes in it and is kept in what it was loaded in.
     """
-    import torch
-    from torch import nn
-    from transformers import AutoModel, AutoTokenizer, PretrainedConfig
-
-    from armap_lite.storage.assets import pretrained, resolve_model
-    from armap_lite.vision import towers
-
     if vision is None:
         return pretrained(AutoModel, path, dtype=dtype), AutoTokenizer.from_pretrained(path), None, None
     dtype = torch.float32 if dtype == "auto" else dtype

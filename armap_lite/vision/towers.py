@@ -13,6 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import AutoModel, AutoTokenizer
+from transformers.image_processing_base import ImageProcessingMixin
+from transformers.utils import cached_file
 
 from armap_lite.storage.assets import converted, fetch, pretrained
 from armap_lite.vision.pictures import IMAGENET, Tower
@@ -96,8 +99,6 @@ def efficientnet(tokens: int) -> Tower:
 
 def transformer(path: str, tokens: int) -> Tower:
     """Any vision model of transformers; its patches, or its map, pooled to a square of `tokens`."""
-    from transformers import AutoModel
-
     network = pretrained(AutoModel, path, dtype=torch.float32)
     network = network.vision_model if hasattr(network, "text_model") else network  # of two towers, the one that sees
     numbers = preparation(path, network.config)
@@ -115,8 +116,6 @@ def transformer(path: str, tokens: int) -> Tower:
 
 def own(path: str, dtype: torch.dtype) -> tuple[Any, Tower]:
     """The language model inside a vision-language model of transformers, and the rest of it as its tower."""
-    from transformers import AutoModel
-
     network = pretrained(AutoModel, path, dtype=dtype)
     language = network.get_decoder()
     asks = inspect.signature(network.forward).parameters
@@ -143,9 +142,6 @@ def vila(path: str, settings: dict[str, Any], dtype: torch.dtype) -> tuple[Any, 
     second-to-last layer, 2 x 2 patches side by side, a two-layer MLP, and a Llama. Tower and projector stay frozen, as
     in the paper. Raises ValueError where it is a VILA of another build.
     """
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import cached_file
-
     kind = settings["mm_projector_cfg"]["mm_projector_type"]
     if kind != "mlp_downsample" or settings.get("s2") or settings.get("dynamic_s2"):
         raise ValueError(f"{path}: projector {kind!r} or its S2 scales are not built here; take VILA1.5-3b")
@@ -181,8 +177,6 @@ def side_by_side(patches: Tensor) -> Tensor:
 
 def preparation(path: str, config: Any, subfolder: str = "") -> dict[str, Any]:
     """Side, mean and std of the pictures that the model in `path` was trained on."""
-    from transformers.image_processing_base import ImageProcessingMixin
-
     found = ImageProcessingMixin.get_image_processor_dict(path, subfolder=subfolder)[0]
     sizes = [found.get(name) or {} for name in ("crop_size", "max_image_size", "size")]
     sides = [size if isinstance(size, int) else next(iter(size.values()), None) for size in sizes]
