@@ -56,10 +56,10 @@ def test_it_acts_as_the_contract_says_and_forks_share_simulators():
     simulators = [fork.simulator for fork in (env, *forks)]
     for episode in episodes:
         episode.release()
-    assert env.fork().reset(task) == start and len(env._simulators.idle) == 2  # one of the three is in use again
+    assert env.fork().reset(task) == start and len(env._idle) == 2  # one of the three is in use again
     env.close()
     env.close()
-    assert not env._simulators.open and all(simulator.closed for simulator in simulators)
+    assert not env._open and all(simulator.closed for simulator in simulators)
 
 
 class OtherOrder(Shelves, GymnasiumJudge):

@@ -16,7 +16,7 @@ from armap_lite import changes, envs
 from armap_lite.envs.webshop import WebShop, price_paid
 from armap_lite.envs.webshop.engine import Page, Shop, load
 from armap_lite.envs.webshop.goals import attributes, goals, split_of
-from armap_lite.envs.webshop.instruction_parser import Purchase
+from armap_lite.envs.webshop.hindsight import Purchase
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Task, Trajectory
 
@@ -169,7 +169,7 @@ def test_nothing_is_offered_a_second_time_on_the_same_page_while_anything_else_i
 
 def test_forks_share_the_shop_and_nothing_else(env, task):
     one, two = env.fork(), env.fork()
-    assert one._shop is two._shop and one._parser is two._parser
+    assert one._shop is two._shop and one.hindsight is two.hindsight
     one.reset(task)
     two.reset(task)
     for action in STRIPED[:3]:
@@ -333,7 +333,7 @@ def test_the_environment_holds_no_label(folder):
     task = env.tasks("train")[0]
     env.replay(task, STRIPED)
     env.hindsight.achieved(env.replay(task, STRIPED))
-    held = repr([vars(env), vars(env._shop), vars(env._parser), env.tasks("test"), env._tasks])
+    held = repr([vars(env), vars(env._shop), vars(env.hindsight), env.tasks("test"), env._tasks])
     assert "dishwasher safe" in held.lower() and SECRET not in held and "goal_options" not in held
     assert SECRET in repr(goals(env._shop))
     words = ("reward", "score", "judge", "success", "gold")
@@ -437,7 +437,7 @@ def test_a_task_is_retargeted_to_an_instruction_that_can_be_parsed(env, task):
 def test_every_product_of_the_catalogue_is_called_what_it_is():
     env = envs.make("webshop")
     for product in env._shop.products.values():
-        assert env._parser._describe(Purchase(product.title, [], 0.0, ""))[0] == product.query, product.title
+        assert env.hindsight._describe(Purchase(product.title, [], 0.0, ""))[0] == product.query, product.title
 
 
 def test_the_worked_examples_are_training_tasks_and_buy_what_they_name(env):
@@ -494,7 +494,7 @@ def test_most_changes_go_to_similar_actions_and_some_elsewhere(env, task, monkey
 def test_a_purchase_satisfies_all_that_it_is_and_nothing_else(env, task):
     hindsight = env.hindsight
     bought = env.replay(task, STRIPED)
-    kind, chosen, named = env._parser._describe(hindsight._purchase(bought))
+    kind, chosen, named = hindsight._describe(hindsight._purchase(bought))
     assert chosen and named  # an instruction names only some of what a title says; any other of it is satisfied, too
     for detail in chosen + named:
         asked = {"product": kind, "details": detail, "price": "40"}

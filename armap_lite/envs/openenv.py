@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from armap_lite.envs.base import SimulatorError
-from armap_lite.envs.gymnasium import GymnasiumEnvironment, GymnasiumJudge
-from armap_lite.envs.simulators import ContractError
+from armap_lite.envs.gymnasium import ContractError, GymnasiumEnvironment, GymnasiumJudge
 
 
 def address(url: str) -> str:
@@ -41,10 +40,10 @@ class Session:
 
         self.url, _, query = address(url).partition("?")  # messages have no query: it may hold a token
         socket = re.sub("^http", "ws", self.url) + "/ws" + f"?{query}" * bool(query)
-        self.seconds, self._stack, deadline = seconds, contextlib.ExitStack(), time.monotonic() + seconds
+        self.seconds, deadline = seconds, time.monotonic() + seconds
         while True:
             try:
-                self.socket = self._stack.enter_context(connect(socket, open_timeout=seconds, max_size=None))
+                self.socket = connect(socket, open_timeout=seconds, max_size=None)
                 answer = self._ask({"type": "state"})
             except Exception as error:
                 raise SimulatorError(f"no OpenEnv server answers at {self.url} ({error}); is it running?") from error
@@ -66,7 +65,7 @@ class Session:
         return answer["observation"], answer["reward"], answer["done"], False, answer.get("metadata") or {}
 
     def close(self) -> None:
-        self._stack.close()
+        self.socket.close()
 
     def _play(self, message: Mapping[str, Any], *needed: str) -> dict[str, Any]:
         return self._data(message, self._ask(message), "observation", *needed)

@@ -24,7 +24,7 @@ import numpy as np
 from armap_lite import reward, statistics
 from armap_lite.envs.webshop.engine import PRODUCTS_PER_PAGE, Product
 from armap_lite.envs.webshop.environment import WebShop
-from armap_lite.envs.webshop.instruction_parser import word_difference
+from armap_lite.envs.webshop.hindsight import word_difference
 from armap_lite.envs.webshop.judge import WebShopJudge
 from armap_lite.pipeline.run import Run
 from armap_lite.reward.training import train
@@ -62,7 +62,7 @@ def look_alikes(split: str) -> Iterator[PreferencePair]:
 
 def _buy(env: WebShop, task: Task, product: Product, options: list[str]) -> Trajectory | None:
     """Search as the agent would, find `product`, click what it has of `options`, buy; None where no search shows it."""
-    searches = [*env._parser.queries(task.instruction)[:1], product.query]
+    searches = [*env.hindsight.queries(task.instruction)[:1], product.query]
     words = next((words for words in searches if product.asin in env._shop.search(words)), None)
     if words is None:
         return None

@@ -13,8 +13,7 @@ from armap_lite.envs.page import Part
 from armap_lite.envs.prompts import example
 from armap_lite.envs.webshop.engine import PRODUCTS_PER_PAGE, SEP, Page, Shop, load
 from armap_lite.envs.webshop.goals import goals, split_of
-from armap_lite.envs.webshop.hindsight import WebShopHindsight, price_paid
-from armap_lite.envs.webshop.instruction_parser import InstructionParser, option_phrase
+from armap_lite.envs.webshop.hindsight import WebShopHindsight, option_phrase, price_paid
 from armap_lite.envs.webshop.tables import WORDS
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -65,17 +64,12 @@ class WebShop(Environment):
 
     @functools.cached_property
     def _tasks(self) -> list[Task]:
-        texts = [
-            (goal["instruction_text"], goal["needs_picture"]) for goal in goals(self._shop, self._kind)
-        ]  # no label
+        wanted = goals(self._shop, self._kind)
+        texts = [(goal["instruction_text"], goal["needs_picture"]) for goal in wanted]  # no label
         return [
             Task(f"{self.name}-{i}", self.name, split_of(i, len(texts)), text, {"goal": i, "needs_picture": picture})
             for i, (text, picture) in enumerate(texts)
         ]
-
-    @functools.cached_property
-    def _parser(self) -> InstructionParser:
-        return InstructionParser(self._shop, [task.instruction for task in self.tasks("train")])
 
     def tasks(self, split: str) -> list[Task]:
         if split not in ("train", "dev", "test"):
@@ -84,7 +78,7 @@ class WebShop(Environment):
 
     @functools.cached_property
     def hindsight(self) -> WebShopHindsight:  # type: ignore[override]
-        return WebShopHindsight(self._shop, self._parser)
+        return WebShopHindsight(self._shop, [task.instruction for task in self.tasks("train")])
 
     def fork(self) -> WebShop:
         self.hindsight  # noqa: B018 (loaded once, so that all forks share it)
@@ -110,7 +104,7 @@ class WebShop(Environment):
         on this very page (they lead where they led then, and a small policy goes in circles otherwise).
         """
         if self._page.kind == "search":
-            offered = [f"search[{words}]" for words in self._parser.queries(self._task.instruction)]
+            offered = [f"search[{words}]" for words in self.hindsight.queries(self._task.instruction)]
         else:
             chosen = {value for _, value in self._page.options}
             offered = [f"click[{value}]" for value in self._shop.links(self._page) if value not in chosen]
@@ -147,9 +141,9 @@ class WebShop(Environment):
 
     def _solve(self, task: Task) -> tuple[str, ...]:
         """A search, the first product that says it has all of `task`, its options, Buy Now; empty where none does."""
-        goal, words = self._parser.parse(task.instruction) or {}, self._parser.queries(task.instruction)[0]
+        goal, words = self.hindsight.parse(task.instruction) or {}, self.hindsight.queries(task.instruction)[0]
         for product in (self._shop.products[asin] for asin in self._shop.search(words)[:PRODUCTS_PER_PAGE]):
-            missing = set(goal.get("details", "").split(", ")) - set(self._parser.extract(product.title)[1])
+            missing = set(goal.get("details", "").split(", ")) - set(self.hindsight.extract(product.title)[1])
             options = ((name, value) for name, values in product.options.items() for value in values)
             clicks = {option_phrase(name, value): value for name, value in options}
             if missing and missing <= clicks.keys() and product.price <= float(goal.get("price", "inf")):
