@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from rapidfuzz import fuzz, utils
 
-from armap_lite.envs.webshop.builtin import catalogue, drawing, product_kinds
+from armap_lite.envs.webshop.builtin import catalogue, drawing
 from armap_lite.envs.webshop.engine import Page, Shop
 from armap_lite.envs.webshop.goals import goals
 from armap_lite.envs.webshop.judge import COLOURS as COLOUR_WORDS
@@ -26,7 +26,7 @@ FOLDER = catalogue.build()
 PRODUCTS = {p["asin"]: p for p in json.loads((FOLDER / "items_shuffle.json").read_bytes())}
 TRUTH = {asin: entry["attributes"] for asin, entry in json.loads((FOLDER / "items_ins_v2.json").read_bytes()).items()}
 GOALS = [g for entries in json.loads((FOLDER / "items_human_ins.json").read_bytes()).values() for g in entries]
-STYLE_NAMES = product_kinds.TABLES["style_names"]
+STYLE_NAMES = catalogue.TABLES["style_names"]
 SHELVES: dict[str, list[str]] = defaultdict(list)
 for product in PRODUCTS.values():
     SHELVES[product["query"]].append(product["asin"])
@@ -65,7 +65,7 @@ def paid(asin: str, goal: dict) -> list[dict[str, str]]:
 
 def wording(asin: str) -> str:
     """What tells a product from others by its text, but for the brand: features, price, names of options."""
-    brands = sorted(product_kinds.TABLES["brands"], key=len, reverse=True)
+    brands = sorted(catalogue.TABLES["brands"], key=len, reverse=True)
     text = texts(asin)
     for brand in brands:
         text = text.replace(brand.lower(), "*")
@@ -213,7 +213,7 @@ def test_colors_in_the_text_are_those_of_the_picture_and_styles_look_different()
 
 
 def kind_of(record: dict) -> str:
-    return next(kind.name for kind in product_kinds.KINDS if kind.plural == record["query"])
+    return next(kind.name for kind in catalogue.KINDS if kind.plural == record["query"])
 
 
 @pytest.mark.parametrize("kind", drawing.SHAPES)
@@ -254,7 +254,7 @@ def test_shoppers_word_it_in_many_ways():
 def small(tmp_path, monkeypatch):
     """A shop of one kind, for what need not be seen on all, in an empty cache."""
     monkeypatch.setenv("ARMAP_CACHE", str(tmp_path))
-    monkeypatch.setattr(catalogue, "KINDS", product_kinds.KINDS[10:11])
+    monkeypatch.setattr(catalogue, "KINDS", catalogue.KINDS[10:11])
 
 
 def contents(folder: Path) -> dict[str, bytes]:

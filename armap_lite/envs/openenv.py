@@ -40,10 +40,10 @@ class Session:
 
         self.url, _, query = address(url).partition("?")  # messages have no query: it may hold a token
         socket = re.sub("^http", "ws", self.url) + "/ws" + f"?{query}" * bool(query)
-        self.seconds, deadline = seconds, time.monotonic() + seconds
+        self.seconds, self._stack, deadline = seconds, contextlib.ExitStack(), time.monotonic() + seconds
         while True:
             try:
-                self.socket = connect(socket, open_timeout=seconds, max_size=None)
+                self.socket = self._stack.enter_context(connect(socket, open_timeout=seconds, max_size=None))
                 answer = self._ask({"type": "state"})
             except Exception as error:
                 raise SimulatorError(f"no OpenEnv server answers at {self.url} ({error}); is it running?") from error
@@ -65,7 +65,7 @@ class Session:
         return answer["observation"], answer["reward"], answer["done"], False, answer.get("metadata") or {}
 
     def close(self) -> None:
-        self.socket.close()
+        self._stack.close()
 
     def _play(self, message: Mapping[str, Any], *needed: str) -> dict[str, Any]:
         return self._data(message, self._ask(message), "observation", *needed)

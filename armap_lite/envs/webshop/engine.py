@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import json
 import random
 import re
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,7 @@ THANKS = "Thank you for shopping with us!"
 SEP = " [SEP] "
 OFFICIAL = "get WebShop's own file again"
 TOKEN = r"(?u)\w+(?:[.']\w+)*"  # of Lucene's English analyzer: "8", "b" and "12.5" are words, too
+WORDS: dict[str, Any] = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
 ACTION = re.compile(r"(search|click)\[(.+)\]", re.DOTALL)
 
 
@@ -37,7 +39,6 @@ class Product:
     title: str
     description: str
     features: tuple[str, ...]
-    category: str
     query: str
     product_category: str
     options: dict[str, tuple[str, ...]]
@@ -264,7 +265,6 @@ def _product(raw: dict[str, Any]) -> Product:
         title=_one_line(raw["name"]),
         description=_one_line(raw["full_description"] or ""),
         features=tuple(map(_one_line, bullets if isinstance(bullets, list) else [bullets])),
-        category=raw["category"],
         query=raw["query"].lower().strip(),
         product_category=raw["product_category"],
         options={name: tuple(values) for name, values in options.items()},

@@ -11,10 +11,9 @@ from pathlib import Path
 from armap_lite.envs.base import Environment, Term, length
 from armap_lite.envs.page import Part
 from armap_lite.envs.prompts import example
-from armap_lite.envs.webshop.engine import PRODUCTS_PER_PAGE, SEP, Page, Shop, load
+from armap_lite.envs.webshop.engine import PRODUCTS_PER_PAGE, SEP, WORDS, Page, Shop, load
 from armap_lite.envs.webshop.goals import goals, split_of
 from armap_lite.envs.webshop.hindsight import WebShopHindsight, option_phrase, price_paid
-from armap_lite.envs.webshop.tables import WORDS
 from armap_lite.trajectory import Observation, Task, Trajectory
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from armap_lite.envs.webshop.engine import OFFICIAL, Product, Shop, data_file, reading
@@ -23,8 +22,9 @@ def goals(shop: Shop, kind: str | None = None) -> list[dict[str, Any]]:
     if kind not in (None, "human", "synthetic"):
         raise ValueError(f"goals {kind!r} are not known; use 'human', 'synthetic' or None")
     human = kind == "human" or (kind is None and any(shop.folder.glob("items_human_ins*.json")))
-    file, entries = _by_asin(shop, "items_human_ins" if human else "items_ins_v2")
-    make = _human if human else _synthetic
+    stem, make = ("items_human_ins", _human) if human else ("items_ins_v2", _synthetic)
+    file = data_file(shop.folder, stem)
+    entries = read_json(file, OFFICIAL)
     found: list[dict[str, Any]] = []
     for product in shop.products.values():
         if product.asin in entries:
@@ -44,19 +44,12 @@ def split_of(index: int, total: int) -> str:
 
 def attributes(shop: Shop) -> dict[str, list[str]]:
     """The attributes of each product, which only the judge may know."""
-    file, entries = _by_asin(shop, "items_ins_v2")
-    found = {}
-    for asin, entry in entries.items():
+    file, found = data_file(shop.folder, "items_ins_v2"), {}
+    for asin, entry in read_json(file, OFFICIAL).items():
         with reading(file, f"asin {asin}"):
             if "attributes" in entry:
                 found[asin] = _words(entry["attributes"])
     return found
-
-
-def _by_asin(shop: Shop, stem: str) -> tuple[Path, dict[str, Any]]:
-    """A file with one entry for each asin, and its entries."""
-    file = data_file(shop.folder, stem)
-    return file, read_json(file, OFFICIAL)
 
 
 def _words(value: Any) -> Any:
@@ -98,15 +91,6 @@ def _price_cap(product: Product, number: int) -> tuple[float, str]:
 
 
 def _goal(product: Product, text: str, wanted: list[str], cap: float, options: Any, picture: bool) -> dict[str, Any]:
-    return {
-        "asin": product.asin,
-        "category": product.category,
-        "query": product.query,
-        "name": product.title,
-        "product_category": product.product_category,
-        "instruction_text": text,
-        "attributes": wanted,
-        "price_upper": cap,
-        "goal_options": options,
-        "needs_picture": picture,
-    }
+    meant = {"asin": product.asin, "name": product.title, "query": product.query}
+    asked = {"instruction_text": text, "attributes": wanted, "price_upper": cap, "goal_options": options}
+    return {**meant, "product_category": product.product_category, **asked, "needs_picture": picture}

@@ -14,8 +14,7 @@ from random import Random
 from typing import NamedTuple
 
 from armap_lite.envs.hindsight import Goal, Hindsight
-from armap_lite.envs.webshop.engine import SEP, THANKS, Page, Product, Shop, stemmer
-from armap_lite.envs.webshop.tables import WORDS
+from armap_lite.envs.webshop.engine import SEP, THANKS, WORDS, Page, Product, Shop, stemmer
 from armap_lite.rng import derive_seed
 from armap_lite.storage.store import caption
 from armap_lite.trajectory import Task, Trajectory

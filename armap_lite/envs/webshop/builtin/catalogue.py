@@ -19,12 +19,42 @@ from typing import Any
 
 from armap_lite.envs.webshop.builtin import drawing
 from armap_lite.envs.webshop.builtin.drawing import COLOURS, PATTERNS
-from armap_lite.envs.webshop.builtin.product_kinds import KINDS, TABLES, Kind
 from armap_lite.rng import derive_seed
 from armap_lite.storage import assets
 
+TABLES = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 Look = tuple[str, str]  # colour, pattern
 CHEAPER, SIMILAR, DEARER = (0.5, 0.75), (0.9, 1.1), (1.3, 1.7)  # the price of a near-duplicate, as a factor
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of product. A feature is a material ("made of"), a quality that it is, or a part that it has.
+
+    Within a kind, no two features are alike to WebShop's reward (a fuzzy comparison of words), and none contains the
+    letters of a colour or pattern ("red" is in "layered"): otherwise a wrong product would be rewarded as a right one.
+    """
+
+    name: str  # a key of the shapes in drawing.json
+    category: str
+    departments: list[str]
+    price: list[int]  # lowest and highest, in dollars
+    sizes: list[str]
+    materials: list[str]
+    has: list[str]
+    qualities: list[str]  # shared by all kinds of the category
+
+    @property
+    def is_plural(self) -> bool:
+        return self.name.endswith("s") and not self.name.endswith("ss")
+
+    @property
+    def plural(self) -> str:
+        """The name of several: the category page, and a query that finds it."""
+        return self.name if self.is_plural else self.name + ("es" if self.name.endswith(("ss", "ch", "sh")) else "s")
+
+
+KINDS = [Kind(**row, qualities=TABLES["qualities"][row["category"]]) for row in TABLES["kinds"]]
 
 
 @dataclass(frozen=True)

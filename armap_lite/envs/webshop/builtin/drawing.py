@@ -12,8 +12,10 @@ The product colours differ in lightness as well as in hue, so that most colour-b
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
@@ -21,10 +23,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
-from armap_lite.envs.webshop.tables import table
-
 RGB = tuple[int, ...]
-TABLES = table("builtin/drawing")
+TABLES = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 COLOURS, MATERIALS = ({name: tuple(rgb) for name, rgb in TABLES[key].items()} for key in ("colours", "materials"))
 PATTERNS: list[str] = TABLES["patterns"]
 SHAPES: dict[str, list[str]] = TABLES["shapes"]
