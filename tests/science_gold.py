@@ -12,9 +12,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from armap_lite.envs.scienceworld.data import MAX_STEPS
+from armap_lite.envs.scienceworld.data import MAX_STEPS, to_text
 from armap_lite.envs.scienceworld.environment import SIMPLIFICATION, ScienceWorld, Tasks
-from armap_lite.envs.scienceworld.instructions import to_text
 from armap_lite.trajectory import Step, Task, Trajectory
 
 FILE = Path(__file__).with_name("science_gold.json")

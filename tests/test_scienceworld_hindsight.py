@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from armap_lite import synthesize
 from armap_lite.envs.scienceworld.continuations import plan
-from armap_lite.envs.scienceworld.data import DATA, MAX_STEPS, kind
+from armap_lite.envs.scienceworld.data import DATA, FEW_SHOT, FORMS, MAX_STEPS, kind, parse, slots, to_text
 from armap_lite.envs.scienceworld.environment import ScienceWorld
 from armap_lite.envs.scienceworld.events import circuits, read
 from armap_lite.envs.scienceworld.goals import BOXES, achieved, satisfied
-from armap_lite.envs.scienceworld.instructions import FEW_SHOT, FORMS, parse, slots, to_text
 from armap_lite.episode import Episode
 from armap_lite.trajectory import Step, Task, Trajectory
 

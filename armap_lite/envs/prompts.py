@@ -13,7 +13,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from armap_lite.trajectory import Step, Task, Trajectory
@@ -39,7 +39,7 @@ def example(asked: str, start: str, steps: Sequence[tuple[str, str]], **answer: 
     return Trajectory(Task("example", "", "train", asked), start, shown), answer
 
 
-_DATA = json.loads(resources.files(__package__).joinpath("prompts.json").read_text(encoding="utf-8"))
+_DATA = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 TEXT = {name: "\n".join(_DATA[name]) for name in ("look_back", "replace", "compare")}
 # Only features that every server's structured output supports; `read_answer` checks lengths and ranges.
 SCHEMA: dict[str, Any] = _DATA["schema"]

@@ -13,10 +13,9 @@ import re
 from collections.abc import Callable
 
 from armap_lite.envs.hindsight import Goal
-from armap_lite.envs.scienceworld.data import DATA, WORDS, default_state, substance
+from armap_lite.envs.scienceworld.data import DATA, WORDS, default_state, parse, substance
 from armap_lite.envs.scienceworld.events import read
 from armap_lite.envs.scienceworld.goals import achieved
-from armap_lite.envs.scienceworld.instructions import parse
 from armap_lite.trajectory import Trajectory
 
 BRING = 0.7  # share of attempts with a focus that go on with the focused thing

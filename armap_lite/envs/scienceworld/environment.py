@@ -24,7 +24,7 @@ from typing import Any
 from armap_lite.envs.base import Environment, Judge, SimulatorError
 from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.envs.prompts import example
-from armap_lite.envs.scienceworld import goals, instructions
+from armap_lite.envs.scienceworld import data, goals
 from armap_lite.envs.scienceworld.continuations import plan
 from armap_lite.envs.scienceworld.data import DATA, MAX_STEPS
 from armap_lite.envs.scienceworld.java import Simulators
@@ -48,20 +48,17 @@ REPEATABLE = re.compile(r"wait|teleport|activate")  # listed again after they we
 MEANING = re.compile(r"^(\d+):\s*(.+?)\s*$", re.MULTILINE)  # of an ambiguous command, with its number
 
 
-@functools.lru_cache(100_000)  # most states list the same hundreds of actions
-def is_useless(action: str) -> bool:
-    return bool(USELESS.fullmatch(action))
+is_useless = functools.lru_cache(100_000)(USELESS.fullmatch)  # most states list the same hundreds of actions
 
 
 class ScienceWorldHindsight(Hindsight):
-    """`goals` reads what happened, `instructions` words and parses it, `continuations` extends attempts."""
+    """`goals` reads what happened, `data` words and parses it, `continuations` extends attempts."""
 
-    few_shot = instructions.FEW_SHOT
-
+    few_shot = data.FEW_SHOT
     achieved = staticmethod(goals.achieved)
     satisfied = staticmethod(goals.satisfied)
-    to_text = staticmethod(instructions.to_text)
-    parse = staticmethod(instructions.parse)
+    to_text = staticmethod(data.to_text)
+    parse = staticmethod(data.parse)
     continuation = staticmethod(plan)
 
     def start_text(self, goal: Goal) -> str:
@@ -88,7 +85,10 @@ class ScienceWorld(Environment):
         if odd := sorted(set(families or ()) - set(MAX_STEPS)):
             raise ValueError(f"task family {odd[0]!r} is not known; there is {', '.join(MAX_STEPS)}")
         self.families = tuple(families or MAX_STEPS)
-        self.version = _version()
+        try:
+            self.version = metadata.version("scienceworld")
+        except metadata.PackageNotFoundError:
+            raise RuntimeError("ScienceWorld is not installed: pip install 'armap-lite[scienceworld]'") from None
         self._owner, self._key, self.max_concurrent_episodes = True, object(), simulators
         self._pool = Simulators(heap_mb, simulators)
         self._forget()
@@ -246,12 +246,11 @@ class ScienceWorldJudge(Judge):
         self._env = ScienceWorld(**options)
 
     def score(self, trajectory: Trajectory) -> float:
-        env = self._env
-        env.reset(trajectory.task)
+        self._env.reset(trajectory.task)
         highest = 0.0
         for action in trajectory.actions:
-            done = env.step(action).done
-            highest = max(highest, float(env._call(lambda sim: sim.getScore())))
+            done = self._env.step(action).done
+            highest = max(highest, float(self._env._call(lambda sim: sim.getScore())))
             if done:
                 break
         return min(1.0, highest)
@@ -280,10 +279,3 @@ class Tasks(Sequence[Task]):
 @functools.cache
 def _memo(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def _version() -> str:
-    try:
-        return metadata.version("scienceworld")
-    except metadata.PackageNotFoundError:
-        raise RuntimeError("ScienceWorld is not installed: pip install 'armap-lite[scienceworld]'") from None

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from itertools import permutations, product
 
 from armap_lite.envs.hindsight import Goal
-from armap_lite.envs.scienceworld.data import DATA, WORDS, default_state, kind, same_thing, substance
+from armap_lite.envs.scienceworld.data import DATA, WORDS, default_state, kind, parse, same_thing, substance
 from armap_lite.envs.scienceworld.events import Event, EventLog, circuits, read, state_changes
-from armap_lite.envs.scienceworld.instructions import parse
 from armap_lite.trajectory import Trajectory
 
 BOXES = DATA["boxes"]
@@ -53,7 +52,9 @@ def is_reached(log: EventLog, goal: Goal) -> bool:
 
 def candidates(log: EventLog, asked: Goal) -> Iterator[Goal]:
     """Goals that `log` may have reached; `is_reached` says which of them it did."""
-    focused = log.of("focus")
+    focused, recipes = log.of("focus"), [e for e in log.of("take", "read") if "recipe" in e.thing]
+    seed_room = next((e.room for e in log.of("take", "put") if "seed" in e.thing), "greenhouse")
+    recipe_room = next((e.room for e in [*recipes, *log.of("mix")]), "kitchen")  # or where something was mixed
     for event in focused[-1:]:
         for name in _names(event.thing):
             yield {"do": "focus" if name == event.thing else "find", "thing": name, "at": event.room}
@@ -68,10 +69,10 @@ def candidates(log: EventLog, asked: Goal) -> Iterator[Goal]:
                 yield {"do": "conductivity", "thing": thing, "at": room, "yes": yes, "no": no}
         for source in ({}, {"source": "renewable"}, {"source": "nonrenewable"}):
             yield {"do": "power", "thing": thing, **source}
-        yield {"do": "grow fruit", "thing": thing, "at": _seed_room(log)}
-        yield {"do": "grow plant", "thing": thing.removesuffix(" seed"), "at": _seed_room(log)}
+        yield {"do": "grow fruit", "thing": thing, "at": seed_room}
+        yield {"do": "grow plant", "thing": thing.removesuffix(" seed"), "at": seed_room}
         yield {"do": "create", "thing": thing}
-        yield {"do": "create", "thing": thing, "at": _recipe_room(log)}
+        yield {"do": "create", "thing": thing, "at": recipe_room}
         yield {"do": "create in two steps", "thing": thing}
         for count in ({"count": "3"}, {"count": "4"}, {}):
             yield {"do": "life stages", **count, "thing": _species(thing)}
@@ -103,17 +104,6 @@ def _boxes(box: str, asked: Goal) -> list[tuple[str, ...]]:
     return list(permutations((box, next(b for b in [*named, *BOXES] if b != box)))) if box in BOXES else []
 
 
-def _seed_room(log: EventLog) -> str:
-    """The room where seeds were taken or first moved."""
-    return next((e.room for e in log.of("take", "put") if "seed" in e.thing), "greenhouse")
-
-
-def _recipe_room(log: EventLog) -> str:
-    """The room of the recipe, or else the one in which something was mixed."""
-    recipes = [e for e in log.of("take", "read") if "recipe" in e.thing]
-    return next((e.room for e in [*recipes, *log.of("mix")]), "kitchen")
-
-
 def _species(name: str) -> str:
     """The animal or plant, without its stage."""
     name = {"tadpole": "frog", "caterpillar": "butterfly"}.get(name, name.replace("common toad", "frog"))
@@ -130,16 +120,10 @@ def _focus(log: EventLog, thing: str, after: float = -1) -> float:
 
 
 def _did(log: EventLog, goal: Goal) -> bool:
-    """One event of the goal's own verb."""
-    return any(
-        e.thing == goal["thing"] and e.into == goal.get("into", e.into) and e.room == goal.get("at", e.room)
-        for e in log.of({"place": "put"}.get(goal["do"], goal["do"]))
-    )
-
-
-def _focused(log: EventLog, goal: Goal) -> bool:
-    """By name, in any room: a carried thing stays the same thing."""
-    return _focus(log, goal["thing"]) < math.inf
+    """One event of the goal's own verb; focused on in any room: a carried thing stays the same thing."""
+    there = [e for e in log.of({"place": "put"}.get(goal["do"], goal["do"])) if e.thing == goal["thing"]]
+    into, anywhere = goal.get("into"), goal["do"] == "focus" or "at" not in goal
+    return any(into in (None, e.into) and (anywhere or e.room == goal["at"]) for e in there)
 
 
 def _found(log: EventLog, goal: Goal) -> bool:
@@ -269,7 +253,6 @@ def _compared(log: EventLog, goal: Goal) -> bool:
 
 
 CHECKS: dict[str, Callable[[EventLog, Goal], bool]] = {
-    "focus": _focused,
     "find": _found,
     **dict.fromkeys(("boil", "melt", "freeze", "change"), _changed),
     **dict.fromkeys(("temperature", "melting point"), _measured),
