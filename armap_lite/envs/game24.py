@@ -114,11 +114,8 @@ class Game24(Environment):
         if self._puzzles is None:
             ranked = enumerate(read_puzzles(assets.fetch("game24-puzzles")))
             self._puzzles = [("test" if i in TEST else "dev" if i in DEV else "train", n) for i, n in ranked]
-        return [
-            self._task(f"{self.name}-{i}", split, numbers)
-            for i, (where, numbers) in enumerate(self._puzzles)
-            if split == where
-        ]
+        mine = [(i, numbers) for i, (where, numbers) in enumerate(self._puzzles) if where == split]
+        return [self._task(f"{self.name}-{i}", split, numbers) for i, numbers in mine]
 
     def _task(self, id: str, split: str, numbers: list[int]) -> Task:
         return Task(id, self.name, split, instruction(numbers, 24), {"numbers": numbers, "target": 24})

@@ -99,8 +99,6 @@ class ScienceWorld(Environment):
         self._actions: list[str] = []  # since the start of the task
         self._text = ""  # the simulator's last answer
 
-    # Tasks.
-
     def tasks(self, split: str) -> Sequence[Task]:  # type: ignore[override]
         if split not in ("train", "dev", "test"):
             raise ValueError(f"split {split!r} is not known; use 'train', 'dev' or 'test'")
@@ -144,8 +142,6 @@ class ScienceWorld(Environment):
     def examples(self) -> list[tuple[Task, tuple[str, ...]]]:
         shown = [(Tasks("train", [(f, v)], self._describe)[0], tuple(actions)) for f, v, actions in DATA["examples"]]
         return [(dataclasses.replace(task, id=f"example-{task.family}"), actions) for task, actions in shown]
-
-    # The world.
 
     def fork(self) -> ScienceWorld:
         other = copy.copy(self)

@@ -11,6 +11,8 @@ from armap_lite.envs.webshop.engine import OFFICIAL, Product, Shop, data_file, r
 from armap_lite.rng import derive_seed
 from armap_lite.storage.store import read_json
 
+Wanted = tuple[str, Any, float, Any, bool]  # instruction, attributes, price cap, options, whether a picture is needed
+
 
 def goals(shop: Shop, kind: str | None = None) -> list[dict[str, Any]]:
     """All goals of the shop's folder, each a dict with the official keys (asin, instruction_text, attributes, ...).
@@ -29,7 +31,11 @@ def goals(shop: Shop, kind: str | None = None) -> list[dict[str, Any]]:
     for product in shop.products.values():
         if product.asin in entries:
             with reading(file, f"asin {product.asin}"):
-                found += make(product, entries[product.asin])
+                for text, wanted, cap, options, picture in make(product, entries[product.asin]):
+                    goal = {"asin": product.asin, "name": product.title, "query": product.query}
+                    goal |= {"product_category": product.product_category, "instruction_text": text}
+                    truth = {"attributes": _words(wanted), "goal_options": _words(options), "price_upper": cap}
+                    found.append({**goal, **truth, "needs_picture": picture})
     if not found:
         raise ValueError(f"{file} has no instruction for any of the {len(shop.products)} products beside it")
     random.Random(233).shuffle(found)
@@ -59,17 +65,17 @@ def _words(value: Any) -> Any:
     return value
 
 
-def _human(product: Product, entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _human(product: Product, entries: list[dict[str, Any]]) -> Iterator[Wanted]:
     for i, entry in enumerate(entries):
         if entry["instruction_attributes"]:
             # The catalogue that this package makes has the cap in its wording; the official file has none.
             cap, clause = (float(entry["price_upper"]), "") if "price_upper" in entry else _price_cap(product, i)
             text = entry["instruction"].strip(".") + clause
-            wanted, options = _words(entry["instruction_attributes"]), _words(entry["instruction_options"])
-            yield _goal(product, text, wanted, cap, options, entry.get("needs_picture", False))
+            picture = entry.get("needs_picture", False)
+            yield text, entry["instruction_attributes"], cap, entry["instruction_options"], picture
 
 
-def _synthetic(product: Product, entry: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _synthetic(product: Product, entry: dict[str, Any]) -> Iterator[Wanted]:
     if entry.get("instruction") is None:
         return
     cap, clause = _price_cap(product, 0)
@@ -78,7 +84,7 @@ def _synthetic(product: Product, entry: dict[str, Any]) -> Iterator[dict[str, An
         options = dict(zip(names, values))
         asked = ", and ".join(f"{name}: {value}" for name, value in options.items())
         text = entry["instruction"] + (f" with {asked}" if asked else "") + clause
-        yield _goal(product, text, _words(entry["instruction_attributes"]), cap, options, False)
+        yield text, entry["instruction_attributes"], cap, options, False
 
 
 def _price_cap(product: Product, number: int) -> tuple[float, str]:
@@ -88,9 +94,3 @@ def _price_cap(product: Product, number: int) -> tuple[float, str]:
         return 1_000_000.0, ""
     cap = max(random.Random(derive_seed(0, product.asin, number)).sample(above, 2))
     return cap, f", and price lower than {cap:.2f} dollars"
-
-
-def _goal(product: Product, text: str, wanted: list[str], cap: float, options: Any, picture: bool) -> dict[str, Any]:
-    meant = {"asin": product.asin, "name": product.title, "query": product.query}
-    asked = {"instruction_text": text, "attributes": wanted, "price_upper": cap, "goal_options": options}
-    return {**meant, "product_category": product.product_category, **asked, "needs_picture": picture}

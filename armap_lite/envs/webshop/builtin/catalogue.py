@@ -36,6 +36,7 @@ class Kind:
     """
 
     name: str  # a key of the shapes in drawing.json
+    plural: str  # the name of several: the category page, and a query that finds it
     category: str
     departments: list[str]
     price: list[int]  # lowest and highest, in dollars
@@ -46,12 +47,7 @@ class Kind:
 
     @property
     def is_plural(self) -> bool:
-        return self.name.endswith("s") and not self.name.endswith("ss")
-
-    @property
-    def plural(self) -> str:
-        """The name of several: the category page, and a query that finds it."""
-        return self.name if self.is_plural else self.name + ("es" if self.name.endswith(("ss", "ch", "sh")) else "s")
+        return self.name == self.plural
 
 
 KINDS = [Kind(**row, qualities=TABLES["qualities"][row["category"]]) for row in TABLES["kinds"]]
@@ -76,6 +72,11 @@ class Item:
         """The truth as items_ins_v2 has it. Of styles that look different, none can be named here."""
         look = self.looks.get("", ()) if self.needs_picture else {pattern for _, pattern in self.looks.values()}
         return [*self.features, *look]
+
+    @property
+    def images(self) -> list[str]:
+        """Files in the folder, one for each look."""
+        return [f"pictures/{self.asin}-{n}.png" for n in range(len(self.looks))]
 
 
 def build(seed: int = 0) -> Path:
@@ -111,8 +112,8 @@ def _files(seed: int) -> Iterator[tuple[str, bytes]]:
         for item in shelf:
             attributes[item.asin] = {"attributes": item.attributes}
             records.append(_record(item))
-            for n, look in enumerate(item.looks.values()):
-                yield _image(item, n), drawing.picture(kind.name, *look, derive_seed(seed, item.asin))
+            for image, look in zip(item.images, item.looks.values()):
+                yield image, drawing.picture(kind.name, *look, derive_seed(seed, item.asin))
         for goal in _goals(shelf, random):
             goals.setdefault(goal["asin"], []).append(goal)
     Random(derive_seed(seed, "order")).shuffle(records)
@@ -188,14 +189,13 @@ def _record(item: Item) -> dict[str, Any]:
     made, being, having = _phrases(kind, item.features)
     everything = ", ".join([*made, *being, *(f"with {thing}" for thing in having)])
     low = _charm(item.price * 0.8, random) if ranged and not item.needs_picture else item.price
-    images = [_image(item, n) for n in range(len(item.looks))]
-    styles = [{"value": value.title(), "image": image} for value, image in zip(item.looks, images) if value]
+    styles = [{"value": value.title(), "image": image} for value, image in zip(item.looks, item.images) if value]
     options = {item.styling.title(): styles, "Size": [{"value": size} for size in kind.sizes]}
     return {
         "name": name,
         "full_description": closing.format(all=everything, All=everything.capitalize(), **names),
         "pricing": f"${low} to ${item.price}" if low < item.price else f"${item.price}",
-        "images": images,
+        "images": item.images,
         "product_category": " › ".join([*kind.departments, kind.plural.title()]),
         "average_rating": round(Random(item.asin).uniform(3.4, 4.9), 1),
         "small_description": [b.format(f=f, F=f.capitalize()) for b, f in zip(bullets, made + being + having)],
@@ -263,10 +263,10 @@ def _instruction(
     noun = " ".join(filter(None, [*front, kind.name, *back]))
     is_, has, it = ("are", "have", "they") if kind.is_plural else ("is", "has", "it")
 
-    def joined(verb: str, things: list[str]) -> list[str]:
-        return [f"{verb} {' and '.join(things)}"] if things else []
-
-    that, must = joined(is_, being) + joined(has, having), joined("be", being) + joined("have", having)
+    verbs = ((is_, has), ("be", "have"))
+    that, must = (
+        [f"{verb} {' and '.join(things)}" for verb, things in zip(pair, (being, having)) if things] for pair in verbs
+    )
     listed = f", {', '.join([*being, *(f'with {thing}' for thing in having)])}"
     requests = TABLES["requests"] + TABLES["requests_with_must"] if must else TABLES["requests"]
     return random.choice(requests).format(
@@ -288,7 +288,3 @@ def _phrases(kind: Kind, features: Iterable[str]) -> tuple[list[str], list[str],
 
 def _a(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-
-
-def _image(item: Item, number: int) -> str:
-    return f"pictures/{item.asin}-{number}.png"

@@ -17,13 +17,13 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 RGB = tuple[int, ...]
+Part = tuple[str, float, np.ndarray]  # role, width of a stroke or 0, points [N, 2] in a square of 100 × 100
 TABLES = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 COLOURS, MATERIALS = ({name: tuple(rgb) for name, rgb in TABLES[key].items()} for key in ("colours", "materials"))
 PATTERNS: list[str] = TABLES["patterns"]
@@ -31,12 +31,6 @@ SHAPES: dict[str, list[str]] = TABLES["shapes"]
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 SIDE, FINE = 128, 3  # pixels of a picture's side, and how many times finer it is drawn
 SHADE = [value // 6 for value in range(256)]
-
-
-class Part(NamedTuple):
-    role: str
-    width: float  # of a stroke; 0 for a filled shape
-    points: np.ndarray  # [N, 2], in a square of 100 × 100
 
 
 def picture(kind: str, colour: str, pattern: str, seed: int) -> bytes:
@@ -65,12 +59,12 @@ def picture(kind: str, colour: str, pattern: str, seed: int) -> bytes:
             pen.line(_pairs(xy), fill=rim, width=thick + 2 * FINE, joint="curve")
         left, top = (int(v) for v in xy.min(0) - thick)
         right, bottom = (int(v) + 2 for v in xy.max(0) + thick)
-        area = (left, top, right, bottom)
-        mask = Image.new("L", (right - left, bottom - top))
+        area, mask = (left, top, right, bottom), Image.new("L", (right - left, bottom - top))
+        brush, inside = ImageDraw.Draw(mask), _pairs(xy - (left, top))
         if width:
-            ImageDraw.Draw(mask).line(_pairs(xy - (left, top)), fill=255, width=thick, joint="curve")
+            brush.line(inside, fill=255, width=thick, joint="curve")
         else:
-            ImageDraw.Draw(mask).polygon(_pairs(xy - (left, top)), fill=255)
+            brush.polygon(inside, fill=255)
         image.paste(cloth.crop(area) if role == "p" else fill, area, mask)
         if not width:
             lit = Image.new("L", mask.size)
@@ -143,7 +137,7 @@ def _parts(kind: str) -> tuple[Part, ...]:
     """The parts of a shape, back to front. Raises ValueError for a kind without one."""
     if kind not in SHAPES:
         raise ValueError(f"no shape for {kind!r}; there are {', '.join(SHAPES)}")
-    parts = []
+    parts: list[Part] = []
     for row in SHAPES[kind]:
         form, role, *rest = row.split()
         points = np.array([[float(x) for x in pair.split(",")] for pair in rest if "," in pair])  # [N, 2]
@@ -159,17 +153,17 @@ def _parts(kind: str) -> tuple[Part, ...]:
             points = (points[0] + points[1]) / 2 + np.sign(ring) * (reach - radius) + ring * radius
         if form in ("curve", "symc", "line"):
             points = _smooth(points, closed=form != "line")
-        part = Part(role, number if form == "line" else 0.0, points)
-        parts += [part, part._replace(points=points * (-1, 1) + (100, 0))] if twice else [part]
+        width = number if form == "line" else 0.0
+        parts += [(role, width, each) for each in ([points, points * (-1, 1) + (100, 0)] if twice else [points])]
     return tuple(parts)
 
 
 def _smooth(points: np.ndarray, closed: bool) -> np.ndarray:
     """A Catmull-Rom curve through the points, eight steps from one to the next: [N, 2] → [about 8 N, 2]."""
-    if closed:
-        around = np.concatenate([points[-1:], points, points[:2]])
-    else:
-        around = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+    before, after = points[-1:], points[:2]
+    if not closed:
+        before, after = 2 * points[:1] - points[1:2], 2 * points[-1:] - points[-2:-1]
+    around = np.concatenate([before, points, after])
     a, b, c, d = (around[i : len(around) - 3 + i, None] for i in range(4))  # [N, 1, 2] each
     t = np.linspace(0, 1, 8, endpoint=False)[None, :, None]
     curve = b + (c - a) * t / 2 + (2 * a - 5 * b + 4 * c - d) * t**2 / 2 + (3 * (b - c) + d - a) * t**3 / 2
