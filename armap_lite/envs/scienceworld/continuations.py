@@ -101,17 +101,15 @@ def _create(asked: Goal, rng: random.Random) -> list[str]:
     """Mix a secondary color of two primary ones, then a tertiary one with a third."""
     if "at" in asked:
         return []
-    second = next((color for color in PRIMARY if color in asked["thing"]), "")
-    if asked["do"] == "create" or not second:
+    second, twice = next((color for color in PRIMARY if color in asked["thing"]), ""), asked["do"] != "create"
+    if not second or not twice:
         second = rng.choice(("violet", "green", "orange"))
     slots = {"second": second, "primary": PRIMARY[second]}
-    steps = ("create",) if asked["do"] == "create" else ("create", "create in two steps")
-    return [pattern for name in steps for pattern in _fill(name, **slots)]
+    return _fill("create", **slots) + (_fill("create in two steps", **slots) if twice else [])
 
 
 def _compare(asked: Goal, rng: random.Random) -> list[str]:
-    kinds = [WORDS[f"{word}-lived"].pattern for word in ("long", "short") if f"{word}est" in asked["do"]]
-    return ["teleport to outside", *(f"focus on .*{kind}.*" for kind in kinds)]
+    return _fill(asked["do"], long=WORDS["long-lived"].pattern, short=WORDS["short-lived"].pattern)
 
 
 def _watch(asked: Goal, rng: random.Random) -> list[str]:

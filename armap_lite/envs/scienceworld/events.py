@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Set
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from armap_lite.envs.scienceworld.data import DATA, default_state, same_thing, substance
 from armap_lite.trajectory import Trajectory
@@ -15,8 +15,7 @@ RESPONSES = [(verb, re.compile(pattern)) for verb, pattern in DATA["responses"]]
 REFUSED = re.compile(r"No known action|Ambiguous request|It's not clear|.*\bcan't\b|Unknown")
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """Something that the agent did. `room`: where, or for a carried thing the room in which it was found."""
 
     verb: str  # one of those in RESPONSES
@@ -28,12 +27,11 @@ class Event:
     text: str = ""  # the simulator's answer
 
 
-@dataclass
-class EventLog:
+class EventLog(NamedTuple):
     """The events of an episode in order, and each text that may name a thing: (step, text), the start being step -1."""
 
-    events: list[Event] = field(default_factory=list)
-    texts: list[tuple[int, str]] = field(default_factory=list)
+    events: list[Event]
+    texts: list[tuple[int, str]]
 
     def of(self, *verbs: str, after: float = -1) -> list[Event]:
         """The events with these verbs at steps later than `after`."""
@@ -42,13 +40,13 @@ class EventLog:
 
 def read(trajectory: Trajectory) -> EventLog:
     """The events of `trajectory`, from its actions and from what the simulator answered."""
-    log = EventLog(texts=[(-1, trajectory.start)])
+    log = EventLog([], [(-1, trajectory.start)])
     found: dict[str, str] = {}  # carried thing: the room in which it was found
     inside: dict[str, str] = {}  # container: its content, as far as known
     room = there[1] if (there := ROOM.match(trajectory.start)) else "hallway"
     for at, step in enumerate(trajectory.steps):
         action, text = step.action, step.observation
-        log.texts += [(at, text)] if REFUSED.match(text) else [(at, action), (at, text)]
+        log.texts.extend([(at, text)] if REFUSED.match(text) else [(at, action), (at, text)])
         if there := ROOM.match(text):
             room = there[1]
             continue
