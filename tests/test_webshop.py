@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from shop import SECRET, make_long_shop, make_shop, products, record
 
 from armap_lite import changes, envs
-from armap_lite.envs.webshop import WebShop, price_paid
+from armap_lite.envs.webshop import WebShop
 from armap_lite.envs.webshop.engine import Page, Shop, load
 from armap_lite.envs.webshop.goals import attributes, goals, split_of
-from armap_lite.envs.webshop.hindsight import Purchase
+from armap_lite.envs.webshop.hindsight import Purchase, price_paid
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Task, Trajectory
 

@@ -261,12 +261,9 @@ def _instruction(
     materials = random.choice(((made[0].removeprefix("made of "), ""), ("", made[0]))) if made else ("", "")
     front, back = (quality, colours[0], patterns[0], materials[0]), (materials[1], colours[1], patterns[1])
     noun = " ".join(filter(None, [*front, kind.name, *back]))
-    is_, has, it = ("are", "have", "they") if kind.is_plural else ("is", "has", "it")
-
-    verbs = ((is_, has), ("be", "have"))
-    that, must = (
-        [f"{verb} {' and '.join(things)}" for verb, things in zip(pair, (being, having)) if things] for pair in verbs
-    )
+    *verbs, it = ("are", "have", "they") if kind.is_plural else ("is", "has", "it")
+    claims = [" and ".join(things) for things in (being, having)]
+    that, must = ([f"{verb} {x}" for verb, x in zip(pair, claims) if x] for pair in (verbs, ("be", "have")))
     listed = f", {', '.join([*being, *(f'with {thing}' for thing in having)])}"
     requests = TABLES["requests"] + TABLES["requests_with_must"] if must else TABLES["requests"]
     return random.choice(requests).format(
