@@ -60,7 +60,8 @@ FORMS = [(do, sentence) for do, goal in DATA["goals"].items() for sentence in go
 ROOM = "|".join(DATA["rooms"])
 SLOT = {"limit": r"-?\d+(?:\.\d+)?", "count": r"\d+", "at": ROOM}
 TEXT = r"(?!(?:not|never|no) )[\w()'-]+(?: [\w()'-]+)*?"  # of any other slot
-MORE = re.compile(rf"\b(?:{DATA['words']['more']})\b|n['’]t\b", re.IGNORECASE)  # than finding, focusing or placing
+# Words of texts that ask for more than finding, focusing or placing.
+MORE = re.compile(rf"\b(?:{DATA['words']['more']})\b|n['’]t\b", re.IGNORECASE)
 NAME = r"([\w()-]+(?: (?!and\b|to\b|in\b|into\b|is\b|around\b)[\w()-]+)*)"
 
 
