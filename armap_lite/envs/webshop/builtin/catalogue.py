@@ -36,7 +36,6 @@ class Kind:
     """
 
     name: str  # a key of the shapes in drawing.json
-    plural: str  # the name of several: the category page, and a query that finds it
     category: str
     departments: list[str]
     price: list[int]  # lowest and highest, in dollars
@@ -47,7 +46,12 @@ class Kind:
 
     @property
     def is_plural(self) -> bool:
-        return self.name == self.plural
+        return self.name.endswith("s") and not self.name.endswith("ss")
+
+    @property
+    def plural(self) -> str:
+        """The name of several: the category page, and a query that finds it."""
+        return self.name if self.is_plural else self.name + ("es" if self.name.endswith(("ss", "ch", "sh")) else "s")
 
 
 KINDS = [Kind(**row, qualities=TABLES["qualities"][row["category"]]) for row in TABLES["kinds"]]
