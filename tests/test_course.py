@@ -21,7 +21,6 @@ import torch
 
 from armap_lite.course import EXERCISES, GAP, LampsBase, check, find, grade, notebooks
 from armap_lite.course.__main__ import main
-from armap_lite.course.variants import FIRST
 from armap_lite.display.cells import for_world
 
 ROOT = Path(__file__).parents[1]
@@ -150,7 +149,7 @@ def test_an_exercise_is_text_stub_check_and_folded_solution(id: str):
     assert (named, len(stars)) == (id, find(id).points) and int(minutes) > 0
     assert "<details><summary>Hint</summary>\n\n" in text["source"] and text["source"].endswith("\n\n</details>")
     assert set(checking["metadata"]["tags"]) == {"check", id}
-    assert re.fullmatch(rf'check\("{id}", lambda: \w+{", 0" * (id in FIRST)}\)', checking["source"])
+    assert re.fullmatch(rf'check\("{id}", lambda: \w+{", 0" * bool(find(id).draw)}\)', checking["source"])
     assert set(solution["metadata"]["tags"]) == {"solution", id}
     assert solution["source"].startswith("<details><summary>Solution</summary>\n\n")  # a blank line: Markdown inside
     assert solution["source"].endswith("\n\n</details>")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_course import IDS
 
 from armap_lite.course import check, notebooks, variant
 from armap_lite.course.__main__ import main
-from armap_lite.course.variants import DRAW, FIRST
 
 
 def solved(id: str, seed: int) -> tuple[Any, int]:
@@ -25,9 +25,9 @@ def solved(id: str, seed: int) -> tuple[Any, int]:
     return scope[stub.partition(" ")[0]], eval(checking, scope).points  # noqa: S307
 
 
-@pytest.mark.parametrize("id", FIRST)
+@pytest.mark.parametrize("id", [id for id in IDS if id.endswith("-1")])
 def test_every_variant_has_a_right_answer_and_differs(id: str):
-    assert set(DRAW) == set(FIRST) and variant(id, 3) == variant(id, 3)
+    assert variant(id, 3) == variant(id, 3)
     answers = {seed: solved(id, seed) for seed in (0, 1, 2, 7, 12, 2026)}
     assert {points for _, points in answers.values()} == {1}
     own, _ = answers[0]

@@ -1,8 +1,9 @@
 """The exercises of the notebooks: `check` says whether an answer is right, and if not, what to look at.
 
 `check("05-3", lambda: uct)` calls the one function for exercise 05-3 in `checks_05.py`. It tries the answer on several
-inputs, never reads its text, and returns a `Result` with points and a message. See `notebooks.py` for stubs and
-solutions, `grade.py` for the grades of a whole class.
+inputs, never reads its text, and returns a `Result` with points and a message. The first exercise of a
+notebook has variants, for exams: each seed gives other numbers. See `notebooks.py` for stubs and solutions, `grade.py`
+for the grades of a whole class.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import importlib
 import json
 import os
+import random
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,6 @@ from typing import Any
 
 from armap_lite.course.answers import WrongAnswerError, expect, short
 from armap_lite.course.toys import LampsBase, puzzle, random_trajectory, toy_reward
-from armap_lite.course.variants import FIRST, variant
 from armap_lite.trajectory import Trajectory
 
 __all__ = ["LampsBase", "Result", "check", "puzzle", "random_trajectory", "toy_reward", "variant"]
@@ -29,19 +30,23 @@ GAP = "YOUR CODE HERE"  # in the one line of a stub that the solution takes the 
 SHOWN = (bool, int, float, str, list, tuple, Trajectory)  # arguments that a message shows
 
 Test = Callable[..., None]
+Draw = Callable[[random.Random], Any]
 
 
 @dataclass(frozen=True)
 class Exercise:
     """`test(answer)` raises `WrongAnswerError` for a wrong answer; its docstring says what is asked.
 
-    Where an exercise has variants, it is `test(answer, given)`, with what `variant` gives.
+    Where there are cases or variants, it is `test(answer, given)`.
     """
 
     test: Test
     points: int  # as many as the exercise has stars
     hint: str  # where to look when it does not work out
     remark: str  # shown with a right answer
+    cases: Any = None  # what the answer is tried on, from exercises.json
+    first: Any = None  # the variant of the notebooks, seed 0
+    draw: Draw | None = None  # draws another one
 
 
 TEXTS = json.loads((resources.files(__name__) / "exercises.json").read_text(encoding="utf-8"))
@@ -68,11 +73,11 @@ class Result:
         print(self)
 
 
-def exercise(id: str) -> Callable[[Test], Test]:
-    """Makes the function below it the test of exercise `id` in exercises.json."""
+def exercise(id: str, first: Any = None, draw: Draw | None = None) -> Callable[[Test], Test]:
+    """Make the function below it the test of exercise `id` in exercises.json; see `Exercise` for `first` and `draw`."""
 
     def register(test: Test) -> Test:
-        EXERCISES[id] = Exercise(test, **TEXTS[id])
+        EXERCISES[id] = Exercise(test, **TEXTS[id], first=first, draw=draw)
         return test
 
     return register
@@ -87,6 +92,12 @@ def find(id: str) -> Exercise:
         raise ValueError(f"exercise {id!r} is not known; an exercise is named like '05-3'") from None
 
 
+def variant(id: str, seed: int = 0) -> Any:
+    """What exercise `id` is about, drawn from `seed`; 0: as in the notebooks. None where there are no variants."""
+    known = find(id)
+    return known.draw(random.Random(f"{id}/{seed}")) if seed and known.draw else known.first
+
+
 def check(id: str, answer: Callable[[], Any], seed: int = 0) -> Result:
     """Points and a message for the answer to exercise `id`. Raises ValueError for an exercise that is not known.
 
@@ -94,12 +105,13 @@ def check(id: str, answer: Callable[[], Any], seed: int = 0) -> Result:
     variant, for exercises that have some.
     """
     known = find(id)
+    given = [variant(id, seed)] if known.draw else [known.cases] if known.cases else []
     arguments: list[str] = []  # that a learner's function was last called with
     try:
         value = _recorded(answer(), arguments)
         if value is ...:
             raise NotImplementedError
-        known.test(value, *([variant(id, seed)] if id in FIRST else []))
+        known.test(value, *given)
         return Result(id, known.points, known.points, known.remark)
     except WrongAnswerError as wrong:
         why = str(wrong)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from armap_lite.envs.base import Environment
@@ -23,12 +23,6 @@ def expect(good: Any, message: str) -> None:
 def equal(found: Any, wanted: Any, case: str) -> None:
     """Raise `WrongAnswerError` unless `found` is `wanted`; numbers to six digits, a list may be a tuple or an array."""
     expect(_same(found, wanted), f"{case}: expected {short(wanted)}, found {short(found)}.")
-
-
-def each(answer: Callable[..., Any], cases: Mapping[str, tuple[Any, ...]]) -> None:
-    """Call `answer` for each case with all but the last of its values, and expect the last."""
-    for case, (*arguments, wanted) in cases.items():
-        equal(answer(*arguments), wanted, case)
 
 
 def numbers(answer: Any, wanted: Mapping[str, float]) -> None:

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from typing import Any
 
-from armap_lite.course import exercise, puzzle
-from armap_lite.course.answers import each, equal, expect, numbers, replayable
+from armap_lite.course import exercise, puzzle, random_trajectory
+from armap_lite.course.answers import equal, expect, numbers, replayable
+from armap_lite.course.toys import four_numbers
 from armap_lite.envs.game24 import Game24
 from armap_lite.trajectory import Observation, transcript
 
+WAYS = (
+    ("4 * 3 = 12", "12 * 2 = 24", "24 * 1 = 24"),
+    ("3 * 2 = 6", "6 * 4 = 24", "24 * 1 = 24"),
+    ("4 + 3 = 7", "7 * 2 = 14", "14 + 1 = 15"),
+    ("4 * 3 = 12", "12 * 2 = 24", "24 * 1 = 24"),
+    ("4 - 3 = 1", "2 - 1 = 1", "1 - 1 = 0"),
+    ("4 - 2 = 2", "3 - 1 = 2", "2 - 2 = 0"),
+)
 
-@exercise("02-1")
+
+def walks(rng: random.Random) -> tuple[tuple[int, ...], tuple[tuple[str, ...], ...]]:
+    """Four numbers and six walks, one or two of them repeated."""
+    four = four_numbers(rng)
+    ways = [random_trajectory(Game24(), puzzle(*four), rng).actions for _ in range(rng.randint(4, 5))]
+    ways += rng.sample(ways, 6 - len(ways))
+    return four, tuple(rng.sample(ways, 6))
+
+
+@exercise("02-1", ((1, 2, 3, 4), WAYS), walks)
 def kept_and_ends(answer: Any, given: Any) -> None:
     """two numbers: how many of the six walks stage 1 keeps, and how many different ends they come to"""
     kept, ends = set(given[1]), {actions[-1].split(" = ")[1] for actions in given[1]}
@@ -87,8 +106,6 @@ def rollout(answer: Any) -> None:
         equal([prompt for prompt, _ in asked], [transcript(t) for t in seen], f"{four}: the prompts")
         offered = [env.replay(task, t.actions) and env.admissible() for t in seen]
         equal([admissible for _, admissible in asked], offered, f"{four}: the actions that were offered")
-    endless = {"A world that never ends, with env.max_steps = 4: steps": (Treadmill(), 4)}
-    each(
-        lambda env: len(answer(env, puzzle(1, 2), middle).steps),
-        {**endless, "A world with nothing admissible after a step: steps": (DeadEnd(), 1)},
-    )
+    endless, short = (len(answer(env, puzzle(1, 2), middle).steps) for env in (Treadmill(), DeadEnd()))
+    equal(endless, 4, "A world that never ends, with env.max_steps = 4: steps")
+    equal(short, 1, "A world with nothing admissible after a step: steps")

@@ -7,7 +7,8 @@ import random
 from typing import Any
 
 from armap_lite.course import exercise, puzzle, random_trajectory
-from armap_lite.course.answers import each, equal, expect, replayable
+from armap_lite.course.answers import equal, expect, replayable
+from armap_lite.course.toys import four_numbers
 from armap_lite.envs.game24 import OTHER, Game24
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Observation, PreferencePair
@@ -15,7 +16,15 @@ from armap_lite.trajectory import Observation, PreferencePair
 ENDS_AT_36 = ("10 - 4 = 6", "6 * 5 = 30", "30 + 6 = 36")
 
 
-@exercise("03-1")
+def failed(rng: random.Random) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Four numbers and a walk to something else than 24 that one can ask for."""
+    while True:
+        walk = random_trajectory(Game24(), puzzle(*four_numbers(rng)), rng)
+        if Game24.hindsight.achieved(walk).get("result") not in (None, "0", "24"):
+            return tuple(walk.task.setup["numbers"]), walk.actions
+
+
+@exercise("03-1", ((4, 5, 6, 10), ENDS_AT_36), failed)
 def refined(answer: Any, given: Any) -> None:
     """an instruction, in your own words, for which `failed` is exactly right: its four numbers and where it ended"""
     env, (four, actions) = Game24(), given
@@ -29,22 +38,13 @@ def refined(answer: Any, given: Any) -> None:
 
 
 @exercise("03-2")
-def word(answer: Any) -> None:
+def word(answer: Any, cases: Any) -> None:
     """`word(env, trajectory, drafts)`: (the first draft that states the goal, "llm"), else (a plain one, "plain")"""
     env = Game24()
     walk = env.replay(puzzle(4, 5, 6, 10), ENDS_AT_36)
     plain = (env.hindsight.to_text(env.hindsight.achieved(walk)), "plain")
-    good, other = "Combine 4 5 6 10 to get 36.", "Make 36 from the numbers 10 6 5 4."
-    cases = {
-        "The second draft is the first that is right": (["Make 36 from 4 5 6.", good, other], (good, "llm")),
-        "Another order of the numbers is right as well": ([other, good], (other, "llm")),
-        "A draft that asks for the target of the task": (["Use the numbers 4 5 6 10 to obtain 24."], plain),
-        "A draft with the right result and other numbers": (["Use the numbers 1 2 3 4 to obtain 36."], plain),
-        "A draft that denies": (["Use 4 5 6 10 but never obtain 36."], plain),
-        "A draft that cannot be read": (["Be good!"], plain),
-        "No draft": ([], plain),
-    }
-    each(lambda drafts: answer(Game24(), walk, drafts), cases)
+    for case, (drafts, right) in cases.items():
+        equal(answer(Game24(), walk, list(drafts)), (right, "llm") if right else plain, case)
 
 
 @exercise("03-3")

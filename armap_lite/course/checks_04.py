@@ -14,7 +14,16 @@ from armap_lite.course.answers import equal, expect, numbers, replayable
 from armap_lite.envs.game24 import Game24
 
 
-@exercise("04-1")
+def rewards_of_pairs(rng: random.Random) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The rewards of both sides of six pairs, one of them a tie."""
+    chosen = [round(rng.uniform(-2, 3), 1) for _ in range(6)]
+    rejected = [round(plus - rng.choice((-2.0, -0.4, 0.1, 0.6, 3.0)), 1) for plus in chosen]
+    at = rng.randrange(6)
+    rejected[at] = chosen[at]
+    return tuple(chosen), tuple(rejected)
+
+
+@exercise("04-1", ((2.0, 0.5, -1.0, 3.0, 0.0, 1.5), (1.0, 0.7, -3.0, -2.0, 0.0, 1.4)), rewards_of_pairs)
 def accuracy(answer: Any, given: Any) -> None:
     """one number: the share of the six pairs that this model puts in the right order"""
     good = not isinstance(answer, (str, bytes)) and 0 <= float(answer) <= 1

@@ -16,7 +16,16 @@ from armap_lite.planners.mcts import Node, select
 from armap_lite.trajectory import Trajectory
 
 
-@exercise("05-1")
+def eight_rewards(rng: random.Random) -> tuple[float, ...]:
+    """The first is below 0, and the highest of all comes twice."""
+    rewards = [round(rng.uniform(-2, 2), 1) for _ in range(8)]
+    rewards[0] = -round(rng.uniform(0.5, 2), 1)
+    for at in rng.sample(range(1, 8), 2):
+        rewards[at] = 2.1
+    return tuple(rewards)
+
+
+@exercise("05-1", (-1.2, 0.4, -0.3, 2.1, 0.4, 2.1, -2.0, 1.0), eight_rewards)
 def answers(answer: Any, given: Any) -> None:
     """three numbers: the answer of Best-of-N for n = 4 and for n = 8, and the trial at which Reflexion stops"""
     last = next(i for i, reward in enumerate(given) if reward > 0)

@@ -12,7 +12,12 @@ from armap_lite.course.answers import as_list, equal, expect, numbers
 from armap_lite.statistics import best_of_n_curve, bootstrap_mean, paired_difference
 
 
-@exercise("07-1")
+def bounds(rng: random.Random) -> dict[str, float]:
+    mean, selected, oracle = sorted(rng.sample(range(5, 90), 3))
+    return {"mean": mean / 100, "selected": selected / 100, "oracle": oracle / 100}
+
+
+@exercise("07-1", {"mean": 0.10, "selected": 0.34, "oracle": 0.42}, bounds)
 def lost(answer: Any, given: Any) -> None:
     """three numbers: the gap closed, what was lost without a good attempt, and what by choosing another one"""
     mean, selected, oracle = given["mean"], given["selected"], given["oracle"]

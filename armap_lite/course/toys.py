@@ -25,6 +25,11 @@ def puzzle(*numbers: int, target: int = 24) -> Task:
     return Task(name, "game24", "train", instruction(numbers, target), {"numbers": list(numbers), "target": target})
 
 
+def four_numbers(rng: random.Random) -> tuple[int, ...]:
+    """The numbers of a puzzle."""
+    return tuple(sorted(rng.randint(2, 9) for _ in range(4)))
+
+
 def random_trajectory(env: Environment, task: Task, rng: random.Random) -> Trajectory:
     """What a player who knows nothing does: any admissible action with the same chance."""
     episode = Episode(env, task)
