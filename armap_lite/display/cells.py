@@ -11,10 +11,9 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from IPython.display import HTML
+from IPython.display import HTML, Code, display
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 TAG = "world:"
@@ -61,15 +60,11 @@ def show_world(env: str) -> None:
     from armap_lite.display.figures import is_interactive
 
     if is_interactive():
-        from IPython.display import HTML, display
-
         display(HTML(world_style(env)))
 
 
 def source(*objects: Any) -> HTML:
     """The source code of functions and classes, highlighted and folded under their names."""
-    from IPython.display import HTML, Code
-
     code = Code("\n\n".join(map(inspect.getsource, objects)), language="python")._repr_html_()
     names = ", ".join(one.__qualname__ for one in objects)
     return HTML(f"<details><summary>Source code of {names}</summary>{code}</details>")

@@ -21,7 +21,7 @@ DRAWINGS = json.loads((Path(__file__).parent / "drawings.json").read_text(encodi
 ARROW = {"arrowstyle": "-|>,head_width=0.35,head_length=0.6", "lw": 2, "color": GREY, "shrinkA": 3, "shrinkB": 3}
 
 
-def _boxes(size: Sequence[float], boxes: Mapping[str, Any], arrows: Sequence[Sequence[str]]) -> tuple[Figure, Axes]:
+def _boxes(size: tuple[float, float], boxes: Mapping[str, Any], arrows: Sequence[Sequence[str]]) -> tuple[Figure, Axes]:
     """Boxes by name, [x and y of the centre in inches, text, colour], and arrows between them, [from, to, label].
 
     A grey box is drawn with a dashed border.

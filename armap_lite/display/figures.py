@@ -114,11 +114,8 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]], val_pairs: int = 0) ->
     """
     figure, (left, right) = panels(10, 4.4, columns=2)
     for axes, name, level in ((left, "loss", math.log(2)), (right, "accuracy", 0.5)):
-        for part, label, style in (
-            ("train", "training batch", {"color": SKY, "lw": 1.5}),
-            ("val", "held-out tasks", {"color": BLUE, "marker": "o"}),
-        ):
-            axes.plot(*_series(metrics, f"{part}_{name}"), label=label, **style)
+        axes.plot(*_series(metrics, f"train_{name}"), label="training batch", color=SKY, lw=1.5)
+        axes.plot(*_series(metrics, f"val_{name}"), label="held-out tasks", color=BLUE, marker="o")
         axes.axhline(level, color=GREY, lw=1.2, ls="--")
         note(axes, "chance", (1, level), (-4, 4), xycoords=("axes fraction", "data"), color=GREY, ha="right")
         axes.set(xlabel="training step", ylabel={"loss": "pairwise loss", "accuracy": "pair accuracy"}[name])
@@ -228,7 +225,6 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     names = [row["planner"] for row in rows]
     if not rows or len(set(names)) < len(names):
         raise ValueError(f"planners {names}: expected each once; pool seeds first")
-    bounds = {row["planner"]: row["mean"] for row in rows if row["planner"] in (FLOOR, CEILING)}
     figure, (axes,) = panels(9.5, 1.6 + 0.75 * len(rows))
     for place, row in enumerate(rows):
         mean, bound = row["mean"], row["planner"] in DERIVED
@@ -236,11 +232,11 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.barh(place, mean, 0.62, color=SKY if bound else BLUE, alpha=0.45 if bound else 1)
         axes.errorbar(mean, place, xerr=ends, color=BLACK, capsize=4, lw=1.5)
         note(axes, f"{mean:.3f}", (row["ci_high"], place), (6, 0), va="center")
+        if row["planner"] in (FLOOR, CEILING):
+            axes.axvline(mean, color=GREY, lw=1.2, ls=":", zorder=0)
     bound_names = {FLOOR: " (floor)", CEILING: " (ceiling)"}
     titles = [name.replace("_", " ") + bound_names.get(name, "") for name in names]
     axes.set_yticks(range(len(rows)), [f"{t}{_budget(row)}" for t, row in zip(titles, rows, strict=True)])
-    for bound in bounds.values():
-        axes.axvline(bound, color=GREY, lw=1.2, ls=":", zorder=0)
     axes.set_xlim(0, 1.12 * max(row["ci_high"] for row in rows) or 1)
     axes.invert_yaxis()
     what = "planner and its cost per task" if _budget(rows[0]) else "planner"
@@ -274,7 +270,7 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
     figure, all_axes = panels(2.5 + 4.5 * len(terms), 5.2, 1, len(terms), sharey=True)
     changes = []
     for axes, term in zip(all_axes, terms):
-        for planner, colour, mark in zip(planners, itertools.cycle((BLUE, VERMILLION, GREEN)), itertools.cycle("oXs")):
+        for planner, (colour, mark) in zip(planners, itertools.cycle(zip((BLUE, VERMILLION, GREEN), "oXs"))):
             group = [point for point in points if (point["term"], point.get("planner", "")) == (term, planner)]
             if not group:
                 continue
@@ -292,7 +288,6 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
     all_axes[0].set_ylabel(f"{score_label} (mean over tasks)")
     if any(planners):
         figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=len(planners))
-    figure.suptitle(
-        f"{score_label.capitalize()} against cost, one point for each λ\n{sample_size(tasks)}", x=0.01, ha="left"
-    )
-    return with_alt(figure, f"{score_label.capitalize()} against {' and '.join(terms)}. {'. '.join(changes)}.")
+    score = score_label.capitalize()
+    figure.suptitle(f"{score} against cost, one point for each λ\n{sample_size(tasks)}", x=0.01, ha="left")
+    return with_alt(figure, f"{score} against {' and '.join(terms)}. {'. '.join(changes)}.")

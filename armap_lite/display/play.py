@@ -87,9 +87,8 @@ class PlaySession:
         if state.over:
             end = trajectory.failure or "The episode is over."
             parts.append(ipw.HTML(f"<p><b>{escape(end)} Reward: {self.reward_of(trajectory):.2f}</b></p>"))
-        chart = widgets.image_html(
-            widgets.reward_chart(self._mine())
-        )  # takes a moment: made before page and chart change together
+        # the chart takes a moment: made before page and chart change together
+        chart = widgets.image_html(widgets.reward_chart(self._mine()))
         self.page.children = [*parts, *self._menu(rest)]
         self.score.value, self.answers.value = chart, ""
 
@@ -104,9 +103,8 @@ class PlaySession:
         rows = [(name, self.reward_of(t), "; ".join(t.actions)) for name, t in {"you": mine, **found}.items()]
         rows.sort(key=lambda row: -row[1])
         self.score.value = widgets.image_html(widgets.reward_chart(self._mine(), answers=levels))
-        self.answers.value = widgets.table_html(
-            ["player", "reward", "actions"], rows, [[row[0] for row in rows].index("you")]
-        )
+        you = [i for i, row in enumerate(rows) if row[0] == "you"]
+        self.answers.value = widgets.table_html(["player", "reward", "actions"], rows, you)
 
     def _mine(self) -> dict[str, list[float]]:
         return {"you": [self.reward_of(state.trajectory) for state in self.path]}

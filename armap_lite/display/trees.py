@@ -96,10 +96,11 @@ def search_tree(tree: Mapping[str, Any]) -> Figure:
     share = f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts" if path else ""
     message = f"{tree['visits']} visits, {share or 'no answer'}"
     axes.set_title(message)
-    hidden = f"not drawn: {unvisited} children never visited" if unvisited else ""
-    if visited > len(nodes):
-        hidden = f"{hidden or 'not drawn'}{', ' if hidden else ': '}{visited - len(nodes)} nodes below level {LEVELS}"
-    axes.annotate(hidden, (0, 0), xycoords="axes fraction", color=GREY)
+    deeper = visited - len(nodes)
+    hidden = [f"{unvisited} children never visited"] * (unvisited > 0) + [f"{deeper} nodes below level {LEVELS}"] * (
+        deeper > 0
+    )
+    axes.annotate(f"not drawn: {', '.join(hidden)}" if hidden else "", (0, 0), xycoords="axes fraction", color=GREY)
     steps = " then ".join(node["action"] for node in path) or "none"
     return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")
 
@@ -107,16 +108,12 @@ def search_tree(tree: Mapping[str, Any]) -> Figure:
 def _label_node(axes: Axes, node: Mapping[str, Any], at: Point, letters: int) -> None:
     """Write action and visits of `node`: beside a leaf, above other nodes."""
     name, wide = node["action"] or "start", max(8, letters - 4)
-    more = f"+{node['more']} action{'s' * (node['more'] > 1)}" if node.get("more") else ""
-    style: dict[str, Any] = {"fontsize": 12, "zorder": 4}
-    leaf = not any(child["visits"] for child in node["children"])
+    more = [f"+{node['more']} action{'s' * (node['more'] > 1)}"] if node.get("more") else []
     words = textwrap.wrap(name, wide, max_lines=1 if more else 2, placeholder="…", break_long_words=False)
     words = [f"{name[: wide - 1]}…"] if words == ["…"] else words  # the first word alone is too long
-    text = "\n".join([*words, *([more] if more else [])]) + f" ({node['visits']})"
-    if leaf:
-        note(axes, text, at, (9, 0), va="center", **style)
-    else:
-        note(axes, text, at, (0, 8), ha="center", **style)
+    leaf = not any(child["visits"] for child in node["children"])
+    offset, place = ((9, 0), {"va": "center"}) if leaf else ((0, 8), {"ha": "center"})
+    note(axes, "\n".join([*words, *more]) + f" ({node['visits']})", at, offset, fontsize=12, zorder=4, **place)
 
 
 def _merge_chains(node: Mapping[str, Any]) -> dict[str, Any]:

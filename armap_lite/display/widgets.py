@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import html
 import itertools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,6 @@ class Interactive:
 # Building blocks
 
 
-def escape(text: object) -> str:
-    """`text` as HTML without markup, also within an attribute."""
-    return html.escape(str(text), quote=True)
-
-
 def image_html(source: Figure | Path | str, alt: str = "") -> str:
     """A figure, with its own alternative text, or the PNG file at a path, as a self-contained `<img>`."""
     if isinstance(source, Figure):
@@ -80,7 +75,7 @@ def table_html(head: Sequence[str], rows: Sequence[Sequence[object]], marked: Se
     def cell(value: object) -> str:
         number = isinstance(value, (int, float))
         text = f"{value:.2f}" if isinstance(value, float) else value
-        return f"<td{' class=number' * number}>{escape(text)}</td>"
+        return f"<td{' class=number' * number}>{escape(str(text))}</td>"
 
     lines = (f"<tr{' class=marked' * (i in marked)}>{''.join(map(cell, row))}</tr>" for i, row in enumerate(rows))
     return f"<table><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{''.join(lines)}</table>"
@@ -120,21 +115,19 @@ def with_output(controls: Sequence[ipw.Widget], render: Callable[..., str]) -> l
 # Preference pairs, step by step
 
 
-def prefix_rewards(reward: Any, instruction: str, trajectory: Trajectory) -> list[float]:
-    """Rewards of `trajectory` cut after 0, 1, … T steps: [T + 1]."""
-    steps = trajectory.steps
-    parts = [dataclasses.replace(trajectory, steps=steps[:k], done=False) for k in range(len(steps))] + [trajectory]
-    return [float(value) for value in reward.score([instruction] * len(parts), parts)]
-
-
 def explore_pairs(pairs: PreferencePair | Sequence[PreferencePair], reward: Any) -> Interactive:
     """Step through preference pairs: chosen beside rejected, differences marked, the reward after every step."""
     items = [pairs] if isinstance(pairs, PreferencePair) else list(pairs)
 
     @functools.cache
     def rewards(i: int) -> dict[str, list[float]]:
-        pair = items[i]
-        return {side: prefix_rewards(reward, pair.instruction, getattr(pair, side)) for side in ("chosen", "rejected")}
+        """Rewards of each side after 0, 1, … T steps: [T + 1]."""
+        found = {}
+        for side in ("chosen", "rejected"):
+            whole: Trajectory = getattr(items[i], side)
+            cut = [dataclasses.replace(whole, steps=whole.steps[:k], done=False) for k in range(len(whole.steps))]
+            found[side] = [float(r) for r in reward.score([items[i].instruction] * (len(cut) + 1), [*cut, whole])]
+        return found
 
     def render(number: int, step: int) -> str:
         pair, lines = items[number - 1], rewards(number - 1)
@@ -188,9 +181,8 @@ def reward_chart(
     size = (9.5, 5.2) if pair else (9.5, 3.8) if len(rewards) > 1 else (5.6, 4.4 + 0.25 * len(answers))
     figure, (axes,) = figures.panels(*size)
     ends = []
-    for (name, values), colour, mark, style in zip(
-        rewards.items(), (figures.BLUE, figures.VERMILLION), "oX", ("-", "--")
-    ):
+    looks = ((figures.BLUE, "o", "-"), (figures.VERMILLION, "X", "--"))
+    for (name, values), (colour, mark, style) in zip(rewards.items(), looks):
         shown = values[: len(values) if at is None else at + 1]
         axes.plot(range(len(shown)), shown, color=colour, marker=mark, ms=9, ls=style, label=name)
         ends.append(f"{name} {shown[-1]:.2f}")
@@ -212,8 +204,7 @@ def reward_chart(
     axes.set(xlabel="steps taken", ylabel="reward", xticks=range(0, longest + 1, 1 + longest // 15))
     taken = longest if at is None else at
     when = "at the end" if pair and at is None else f"after {taken} step{'s' * (taken != 1)}"
-    title = f"Reward {when}: {', '.join(ends)}"
-    instruction = pair.instruction if pair else ""
+    title, instruction = f"Reward {when}: {', '.join(ends)}", pair.instruction if pair else ""
     axes.set_title("\n".join([*textwrap.wrap(instruction, 66, max_lines=3, placeholder=" …"), title]))
     figure.legend(loc="outside lower left" if len(rewards) == 1 else "outside right")
     levels = "; ".join(f"{name} {level:.2f}" for name, level in answers.items())
@@ -293,8 +284,8 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
         figure = figures.best_of_n(curve, len(plans))
         floor, picked, ceiling = (float(curve[name][n - 1]) for name in ("mean", "selected", "oracle"))
         figure.axes[0].axvline(n, color=figures.BLACK, lw=1.6, ls="--")
-        title = f"N = {n}: random {floor:.3f}, reward model {picked:.3f}, oracle {ceiling:.3f}"
-        title = f"{title}\n{figures.sample_size(len(plans))}"
+        scores = f"random {floor:.3f}, reward model {picked:.3f}, oracle {ceiling:.3f}"
+        title = f"N = {n}: {scores}\n{figures.sample_size(len(plans))}"
         return retitle(figure, title, f"{figure.get_label()} {title}.")
 
     def render(n: int, number: int) -> str:
@@ -309,12 +300,8 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
             rows.append([i + 1, actions, float(reward[i]), float(gold[i]), " and ".join(pickers)])
         heads = ["sample", "actions", "reward", "gold score", "picked by"]
         about = f"<p>The first {n} samples of this task. A random pick scores {gold.mean():.2f} on average.</p>"
-        return (
-            image_html(chart(n))
-            + instruction_html(plan.answer.task.instruction)
-            + about
-            + table_html(heads, rows, [pick])
-        )
+        drawn, asked = image_html(chart(n)), instruction_html(plan.answer.task.instruction)
+        return drawn + asked + about + table_html(heads, rows, [pick])
 
     def build() -> Sequence[ipw.Widget]:
         n = slider("N", 1, most, "how many samples there are to choose from")
