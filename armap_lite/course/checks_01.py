@@ -38,17 +38,14 @@ class Chatty(Game24):
         return dataclasses.replace(shown, text=f"You see {shown.text}")
 
 
-def refuse(*_: Any) -> Any:
-    raise WrongAnswerError("You call the package's own `replay`; write it yourself: use `env.reset` and `env.step`.")
-
-
 @exercise("01-2")
 def replay(answer: Any, cases: Any) -> None:
     """`replay(env, task, actions)`: the trajectory of the actions from the start; it stops where the episode is over"""
+    cheat = WrongAnswerError("You call the package's own `replay`; write it yourself: use `env.reset` and `env.step`.")
     for case, (four, actions) in cases.items():
         task = puzzle(*four)
         wanted = Chatty().replay(task, actions)
-        with mock.patch.object(Environment, "replay", refuse):
+        with mock.patch.object(Environment, "replay", side_effect=cheat):
             found = answer(Chatty(), task, tuple(actions))
         expect(isinstance(found, Trajectory), f"{case}: expected a Trajectory, found {short(found)}.")
         own = f"{case}: `env` is a world of its own, and begins {wanted.start!r}; found {found.start!r}. Use `env`."

@@ -56,22 +56,15 @@ def pair_loss(answer: Any) -> None:
 
 
 @exercise("04-3")
-def last_token(answer: Any) -> None:
+def last_token(answer: Any, cases: Any) -> None:
     """`last_token(attention_mask)`: for each row of the mask [B, T] the position of its last 1, as a tensor [B]"""
-    rows = {
-        "padded on the right": ([1, 1, 1, 0, 0], 2),
-        "padded on the left": ([0, 0, 1, 1, 1], 4),
-        "padded on both sides": ([0, 1, 1, 1, 0], 3),
-        "a single token at the front": ([1, 0, 0, 0, 0], 0),
-        "no padding": ([1, 1, 1, 1, 1], 4),
-    }
-    for case, (row, wanted) in rows.items():
+    for case, (row, wanted) in cases.items():
         found = answer(torch.tensor([row]))
         kind = f"a {type(found).__name__}: {found!r}"
         expect(tuple(getattr(found, "shape", ())) == (1,), f"Expected a tensor of shape [1], found {kind}.")
         equal(found.tolist(), [wanted], f"{row}, {case}")
-    together = answer(torch.tensor([row for row, _ in rows.values()]))
-    equal(together.tolist(), [wanted for _, wanted in rows.values()], "The same five rows as one batch")
+    rows, places = zip(*cases.values())
+    equal(answer(torch.tensor(rows)).tolist(), places, "The same five rows as one batch")
 
 
 class TaskId(str):
@@ -112,19 +105,14 @@ def split(answer: Any) -> None:
 
 
 @exercise("04-5")
-def fool(answer: Any) -> None:
+def fool(answer: Any, cases: Any) -> None:
     """`fool(env, right, reward)`: a finished trajectory of `right.task` that ends elsewhere and has a higher reward"""
     env, (reward, _) = Game24(), toy_reward()
-    cases = {
-        (1, 1, 4, 6): ("4 * 1 = 4", "6 * 1 = 6", "6 * 4 = 24"),
-        (3, 3, 8, 8): ("8 / 3 = 8/3", "3 - 8/3 = 1/3", "8 / 1/3 = 24"),
-        (1, 1, 3, 8): ("3 * 1 = 3", "8 * 1 = 8", "8 * 3 = 24"),
-    }
-    for four, actions in cases.items():
+    for case, (four, actions) in cases.items():
         right = env.replay(puzzle(*four), actions)
         found = answer(Game24(), right, reward)
-        replayable(found, env, right.task, f"{four}")
+        replayable(found, env, right.task, case)
         solved = found.steps[-1].observation == "left: 24"
-        expect(not solved, f"{four}: {found.actions} is right, so nobody is fooled.")
+        expect(not solved, f"{case}: {found.actions} is right, so nobody is fooled.")
         high, low = reward(found), reward(right)
-        expect(high > low, f"{four}: {found.actions} has the reward {high:.2f}; expected more than {low:.2f}.")
+        expect(high > low, f"{case}: {found.actions} has the reward {high:.2f}; expected more than {low:.2f}.")

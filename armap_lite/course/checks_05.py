@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 from armap_lite.course import exercise, puzzle, random_trajectory
 from armap_lite.course.answers import equal, expect, numbers
@@ -33,17 +33,6 @@ def answers(answer: Any, given: Any) -> None:
     numbers(answer, {"Best of the first 4": best[0], "Best of all 8": best[1], "Reflexion's last trial": last})
 
 
-def recorded(value: Callable[[Trajectory], float]) -> tuple[Callable[[Trajectory], float], list[Trajectory]]:
-    """A reward function that returns `value`, and the list of trajectories that it was called with."""
-    asked: list[Trajectory] = []
-
-    def reward(trajectory: Trajectory) -> float:
-        asked.append(trajectory)
-        return value(trajectory)
-
-    return reward, asked
-
-
 @exercise("05-2")
 def best_of_n(answer: Any) -> None:
     """`best_of_n(attempts, reward)`: index of the attempt with the highest reward, asked for once for each walk"""
@@ -55,11 +44,11 @@ def best_of_n(answer: Any) -> None:
         rewards = {t.actions: rng.uniform(-3, 3) - 4 * (seed % 2) for t in different}
         rewards[different[0].actions] = -9.0
         attempts[1] = dataclasses.replace(different[0])  # a repeat before the best one
-        reward, asked = recorded(lambda trajectory: rewards[trajectory.actions])  # noqa: B023 (called in this round)
+        reward = Mock(side_effect=lambda trajectory: rewards[trajectory.actions])  # noqa: B023 (called in this round)
         found, values = answer(attempts, reward), [rewards[attempt.actions] for attempt in attempts]
         equal(found, values.index(max(values)), f"Rewards {[round(v, 1) for v in values]}: the index")
         n = len(set(values))
-        equal(len(asked), n, f"{len(attempts)} attempts, {n} of them different: calls of `reward`")
+        equal(reward.call_count, n, f"{len(attempts)} attempts, {n} of them different: calls of `reward`")
 
 
 @exercise("05-3")
@@ -113,13 +102,15 @@ def tree_search(answer: Any) -> None:
         return -abs(float(step_results(trajectory)[-1]) - trajectory.task.setup["target"])
 
     for start, rollouts in (((2, 3, 4), 500), ((2, 5, 7, 9), 20)):
-        task, (reward, asked) = puzzle(*start), recorded(near)
+        task, reward = puzzle(*start), Mock(side_effect=near)
         try:
             found = answer(Game24(), task, reward, rollouts)
         except ValueError as error:
             empty = "max()" in str(error) or "empty" in str(error)
-            expect(not empty, f"{error}: {start} was tried out after {len(asked)} rewards; `root.exhausted` says so.")
+            out = f"{start} was tried out after {reward.call_count} rewards; `root.exhausted` says so."
+            expect(not empty, f"{error}: {out}")
             raise
+        asked = [trajectory for (trajectory,), _ in reward.call_args_list]
         expect(isinstance(found, Trajectory), f"{start}: expected a Trajectory, found {found!r}.")
         expect(len(asked) <= rollouts, f"{start}: {len(asked)} rewards asked for, {rollouts} rollouts allowed.")
         odd = [t.actions for t in asked if not t.done or t != env.replay(task, t.actions)]
@@ -128,12 +119,13 @@ def tree_search(answer: Any) -> None:
         again = f"{different} different walks in {len(asked)} attempts; an exhausted node is not walked again."
         expect(different == len(asked), f"{start}: {again}")
         equal(near(found), max(map(near, asked)), f"{start}: the reward of the answer (the highest of all asked for)")
-    reward, asked = recorded(near)
+    reward = Mock(side_effect=near)
     answer(Game24(), puzzle(2, 3, 4), reward, 500)
-    equal(len(asked), 75, "2 3 4 with 500 rollouts: there are 75 walks, and a search that closes branches tries each")
+    every = "2 3 4 with 500 rollouts: there are 75 walks, and a search that closes branches tries each"
+    equal(reward.call_count, 75, every)
     first = "7 + 2 = 9"
-    reward, asked = recorded(lambda trajectory: 0.01 * (trajectory.actions[0] == first))
+    reward = Mock(side_effect=lambda trajectory: 0.01 * (trajectory.actions[0] == first))
     answer(Game24(), puzzle(2, 5, 7, 9), reward, 60)
-    share = sum(t.actions[0] == first for t in asked) / len(asked)
+    share = sum(t.actions[0] == first for (t,), _ in reward.call_args_list) / reward.call_count
     tell = f"Only walks that begin with {first!r} have a reward (0.01), and {share:.0%} of yours do"
     expect(share > 0.3, f"{tell}: use `select`, with the lowest and the highest reward so far.")

@@ -29,11 +29,6 @@ def lost(answer: Any, given: Any) -> None:
     numbers(answer, wanted)
 
 
-def bootstrap_width(scores: list[float]) -> float:
-    _, low, high = bootstrap_mean(scores)
-    return high - low
-
-
 @exercise("07-2")
 def interval(answer: Any) -> None:
     """`interval(scores, rng)`: (low, high), the middle 95 % of the means of tasks drawn again from `scores`"""
@@ -54,7 +49,8 @@ def interval(answer: Any) -> None:
     expect(same == again, "The same `rng` twice gave two intervals: draw with `rng` alone, not with `np.random`.")
     expect(0.92 < (found[1] - found[0]) / (high - low) < 1.08, about)
     some = [answer(scores[:60], np.random.default_rng(seed)) for seed in range(30)]
-    shaky = np.std(some, axis=0).mean() / bootstrap_width(scores[:60])
+    _, low, high = bootstrap_mean(scores[:60])
+    shaky = np.std(some, axis=0).mean() / (high - low)
     expect(shaky < 0.034, "Your ends differ much from one `rng` to the next: draw two thousand times or more.")
     ends = [end for seed in range(8) for end in answer([1.0] * 3 + [0.0] * 17, np.random.default_rng(seed))]
     means = sum(abs(20 * end - round(20 * end)) < 1e-6 and end >= 0 for end in ends)

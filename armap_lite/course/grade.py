@@ -1,19 +1,15 @@
 """Grades for a folder of handed-in notebooks, as CSV: each runs in a process of its own, with a time limit.
 
-Of a hand-in only the part with its exercises is run, and of that only what a student writes. The cells tagged `setup`
-and `check` are those of this checkout, found by the exercise's id: to edit, delete or copy them, to print points or to
-define another `check` changes nothing. An exception in one cell does not stop the next, nor does a cell that takes a
-quarter of the time. A notebook that crashes or never ends keeps the points it has by then, and the row says why.
+Only what a student writes from the first exercise on is run. The cells tagged `setup` and `check` are those of this
+checkout, found by the exercise's id: editing, deleting or copying them changes nothing. An exception in one cell does
+not stop the next, nor does a cell that takes a quarter of the time. A notebook that crashes or never ends keeps the
+points it has by then, and the row says why. Of several attempts at one notebook the best counts.
 
-What is *not* protected: answers and checks live in one Python process. Code written to cheat can find the checks in
-memory and change them, or write to the file where points are noted; nobody does so by accident, and a reader sees it
-at once. A hand-in is a program that runs with your rights: it can read your files and use your network, so run it in a
-container or under an account without secrets. Time is limited, memory is not. What a hand-in leaves running ends with
-it, unless it detached itself.
-
-Of several attempts at one notebook the best counts, and the row names them all: the time of a file is lost on the way.
-Files that an archive of macOS adds (`__MACOSX`, `._*`) are ignored. Where there are no POSIX signals (Windows), a cell
-has the time of the whole notebook.
+What is *not* protected: answers and checks live in one Python process, so code written to cheat can change the checks
+in memory or the file where points are noted. A hand-in runs with your rights: it can read your files and use your
+network, so run it in a container or under an account without secrets. Time is limited, memory is not. What a hand-in
+leaves running ends with it, unless it detached itself. On Windows, which has no POSIX signals, a cell has the time of
+the whole notebook.
 """
 
 from __future__ import annotations
@@ -74,17 +70,13 @@ class NotebookGrade:
         return f"{self.points:3} of {self.total:3}  {self.notebook}  {self.student}{remark}"
 
 
-Grades = list[NotebookGrade]
-
-
 def grade(
     folder: Path, out: Path, seconds: float = 60, progress: Callable[[NotebookGrade], Any] = print, seed: int = 0
-) -> Grades:
+) -> list[NotebookGrade]:
     """Grade every notebook under `folder`, a row for each student and notebook, written to the CSV file `out`.
 
-    `seed`: of the variant that was handed out.
-
-    The file is written after each notebook, and `progress` called with the row it stands in.
+    The file is written after each notebook, and `progress` called with the row it stands in. `seed`: of the variant
+    that was handed out.
 
     Columns: notebook, student (the folders it lies in, else its name), points, of, reason, and one for each exercise:
     0 also where its check did not run, empty for those of other notebooks. Raises ValueError where there is none.
@@ -96,21 +88,17 @@ def grade(
         raise ValueError(f"no notebooks (*.ipynb) under {folder}")
     rows: dict[Any, NotebookGrade] = {}
     for path in paths:
-        row = grade_notebook(
-            path, "/".join(path.relative_to(folder).parts[:-1]) or AGAIN.sub("", path.stem), seconds, seed
-        )
-        key = (row.student, *row.of) if row.of else path
-        rows[key] = row = best_of(rows[key], row) if key in rows else row
+        student = "/".join(path.relative_to(folder).parts[:-1]) or AGAIN.sub("", path.stem)
+        row = grade_notebook(path, student, seconds, seed)
+        key = (student, *row.of) if row.of else path
+        if key in rows:
+            best, rest = (row, rows[key]) if row.points > rows[key].points else (rows[key], row)
+            best.others = [*rows[key].others, rest.notebook]
+            row = best
+        rows[key] = row
         write_atomic(out, as_csv(list(rows.values())))
         progress(row)
     return list(rows.values())
-
-
-def best_of(one: NotebookGrade, other: NotebookGrade) -> NotebookGrade:
-    """The attempt with more points, the first of equal ones, which names the other."""
-    best, rest = (other, one) if other.points > one.points else (one, other)
-    best.others = [*one.others, *other.others, rest.notebook]
-    return best
 
 
 def grade_notebook(path: Path, student: str, seconds: float, seed: int = 0) -> NotebookGrade:
@@ -160,12 +148,18 @@ def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
         )  # fmt: skip
         try:
             status = child.wait(seconds)
-            died = f"it died of {signal.Signals(-status).name}" if status < 0 else ""
-            ended = died or f"it ended itself with status {status}"
+            death = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended itself with status {status}"
+            ended = f"it {death}"
         except subprocess.TimeoutExpired:
             ended = f"stopped after {seconds:g} seconds"
-        finally:
-            end(child)
+        finally:  # end it and all that it started, which is a session of its own
+            with contextlib.suppress(OSError):  # it ended itself, or there is no such command
+                if hasattr(os, "killpg"):
+                    os.killpg(child.pid, signal.SIGKILL)
+                else:
+                    subprocess.run(["taskkill", "/F", "/T", "/PID", str(child.pid)], capture_output=True, check=False)
+            child.kill()
+            child.wait()
         lines = list(read_jsonl(notes)) if notes.is_file() else []
     results = {line["id"]: Result(**line) for line in lines if "id" in line}
     errors = [line["error"] for line in lines if "error" in line]
@@ -173,17 +167,6 @@ def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
         where = [line["at"] for line in lines if "at" in line] or ["before the first cell"]
         errors.append(f"{ended}, {where[-1]}")
     return results, "; ".join(errors[-3:])
-
-
-def end(child: subprocess.Popen) -> None:
-    """End `child`, which leads a session of its own, and all that it started, and wait for it."""
-    with contextlib.suppress(OSError):  # it ended itself, or there is no such command
-        if hasattr(os, "killpg"):
-            os.killpg(child.pid, signal.SIGKILL)
-        else:
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(child.pid)], capture_output=True, check=False)
-    child.kill()
-    child.wait()
 
 
 def totals(rows: Sequence[NotebookGrade]) -> list[str]:

@@ -23,11 +23,7 @@ from armap_lite.course.questions import points, rubric
 from armap_lite.display.cells import for_world, notebook_paths
 from armap_lite.storage.store import write_atomic
 
-FOLDED = (  # the sentences on solutions in the text before the exercises
-    " The solutions are folded; look at them when the check says ✓,"
-    " or when you have been stuck for longer than the minutes say."
-    " (Copies without them, to write in: `make student`.)"
-)
+FOLDED = re.compile(r" The solutions are folded;.*?`make student`\.\)", re.DOTALL)  # in the text before the exercises
 NBGRADER_CONFIG = """c = get_config()
 c.CourseDirectory.course_id = "armap-lite"
 c.Execute.timeout = 120  # seconds for a cell; the first one imports torch in some notebooks
@@ -77,7 +73,7 @@ def fill(stub: str, solution: str, marks: bool = False) -> str:
 def student(notebook: dict[str, Any]) -> dict[str, Any]:
     """A copy without the solutions."""
     left = [cell for cell in notebook["cells"] if "solution" not in cell["metadata"].get("tags", [])]
-    return {**notebook, "cells": [{**cell, "source": cell["source"].replace(FOLDED, "")} for cell in left]}
+    return {**notebook, "cells": [{**cell, "source": FOLDED.sub("", cell["source"])} for cell in left]}
 
 
 def instructor(notebook: dict[str, Any], marks: bool = True) -> dict[str, Any]:
@@ -87,15 +83,6 @@ def instructor(notebook: dict[str, Any], marks: bool = True) -> dict[str, Any]:
     for id, cell in tagged(solved["cells"], "exercise").items():
         cell["source"] = fill(cell["source"], solutions[id]["source"], marks)
     return solved
-
-
-def with_rubric(notebook: dict[str, Any], number: str) -> dict[str, Any]:
-    """A copy in which the open question says how to mark it."""
-    marks = f"\n\n**Points** ({points(number)})\n\n{rubric(number)}"
-    copied = copy.deepcopy(notebook)
-    for cell in tagged(copied["cells"], "open").values():
-        cell["source"] += marks
-    return copied
 
 
 def course(seed: int = 0) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -137,17 +124,16 @@ def _for_nbgrader(cell: Cell, number: str) -> list[Cell]:
     An open question gets a cell for the answer, which a person marks.
     """
     tags = cell["metadata"].get("tags", [])
-    role = next((tag for tag in ("setup", "exercise", "check") if tag in tags), "")
-    if "open" in tags:
-        about = {"grade_id": "open", "schema_version": 3, "task": False, "cell_type": "markdown"}
-        about |= {"grade": True, "solution": True, "locked": False, "points": points(number)}
-        answer = {"cell_type": "markdown", "id": "open-answer", "metadata": {"nbgrader": about}, "source": ""}
-        return [cell, answer]
+    role = next((tag for tag in ("open", "setup", "exercise", "check") if tag in tags), "")
     if not role:
         return [cell]
-    id = next(filter(ID.fullmatch, tags), "")
-    about = {"grade_id": f"{role}-{id}".rstrip("-"), "schema_version": 3, "task": False, "cell_type": "code"}
-    about |= {"grade": role == "check", "solution": role == "exercise", "locked": role != "exercise"}
+    id, kind = next(filter(ID.fullmatch, tags), ""), "markdown" if role == "open" else "code"
+    about = {"grade_id": f"{role}-{id}".rstrip("-"), "schema_version": 3, "task": False, "cell_type": kind}
+    written = role in ("open", "exercise")
+    about |= {"grade": role in ("open", "check"), "solution": written, "locked": not written}
+    if role == "open":
+        about["points"] = points(number)
+        return [cell, {"cell_type": kind, "id": "open-answer", "metadata": {"nbgrader": about}, "source": ""}]
     source = cell["source"]
     if role == "check":
         about["points"], source = find(id).points, f"{source}.require()"  # points where nothing is raised
@@ -161,8 +147,11 @@ def write_copies(kind: str, out: Path, env: str = "game24", seed: int = 0) -> tu
     """
     notebooks, kept = list(course(seed)), []
     for path, notebook in notebooks:
-        shown = for_world(notebook, env)
-        made = student(shown) if kind == "student" else with_rubric(instructor(shown), path.name[:2])
+        shown, number = for_world(notebook, env), path.name[:2]
+        made = student(shown) if kind == "student" else instructor(shown)
+        if kind == "instructor":  # the open question says how to mark it
+            for cell in tagged(made["cells"], "open").values():
+                cell["source"] += f"\n\n**Points** ({points(number)})\n\n{rubric(number)}"
         copied = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
         target = out / path.name
         if kind == "student" and target.is_file() and target.read_text(encoding="utf-8") != copied:

@@ -18,15 +18,13 @@ class Quiz:
     questions: list[dict[str, Any]]
 
     def _repr_html_(self) -> str:
-        blocks = []
+        page = ""
         for number, one in enumerate(self.questions, 1):
-            options = "".join(
-                f"<details><summary>{html.escape(text)}</summary>"
-                f"<p>{'✓' if right else '✗'} {html.escape(why)}</p></details>"
-                for text, right, why in one["options"]
-            )
-            blocks.append(f"<p><b>{number}. {html.escape(one['question'])}</b></p>{options}")
-        return "".join(blocks)
+            page += f"<p><b>{number}. {html.escape(one['question'])}</b></p>"
+            for text, right, why in one["options"]:
+                explained = f"{'✓' if right else '✗'} {html.escape(why)}"
+                page += f"<details><summary>{html.escape(text)}</summary><p>{explained}</p></details>"
+        return page
 
     def __repr__(self) -> str:
         return "\n".join(f"{i}. {one['question']}" for i, one in enumerate(self.questions, 1))

@@ -36,15 +36,13 @@ def worlds(cell: dict[str, Any]) -> list[str]:
 
 def for_world(notebook: dict[str, Any], env: str) -> dict[str, Any]:
     """A copy of `notebook` (JSON of nbformat 4) without the cells of other worlds, with `env` as default of `ENV`."""
-    cells = [cell for cell in notebook["cells"] if env in (worlds(cell) or [env])]
-    return {**notebook, "cells": [_for_reader(cell, env) for cell in cells]}
-
-
-def _for_reader(cell: dict[str, Any], env: str) -> dict[str, Any]:
-    source = "".join(cell["source"])
-    if "parameters" in cell["metadata"].get("tags", []):
-        return {**cell, "source": re.sub(r'^ENV = ".*?"', f'ENV = "{env}"', source, flags=re.MULTILINE)}
-    return {**cell, "source": LABEL_TEXT.sub("", source)} if worlds(cell) else cell
+    cells = []
+    for cell in (cell for cell in notebook["cells"] if env in (worlds(cell) or [env])):
+        source = "".join(cell["source"])
+        if "parameters" in cell["metadata"].get("tags", []):
+            source = re.sub(r'^ENV = ".*?"', f'ENV = "{env}"', source, flags=re.MULTILINE)
+        cells.append({**cell, "source": LABEL_TEXT.sub("", source)})
+    return {**notebook, "cells": cells}
 
 
 def world_style(env: str) -> str:

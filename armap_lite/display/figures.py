@@ -16,6 +16,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from IPython import display, get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -63,13 +64,11 @@ class NotebookFigure(Figure):
         """Display the figure and its alternative text, folded, below it: JupyterLab drops that of the image."""
         if not is_interactive():
             raise NotImplementedError  # IPython then uses the bundle below
-        from IPython.display import display
-
         bundle, about = self._repr_mimebundle_()
         alt = str(self.get_label())
         folded = f"<details><summary>This figure in words</summary>{html.escape(alt)}</details>"
-        display(bundle, metadata=about, raw=True)
-        display({"text/html": folded, "text/plain": alt}, raw=True)
+        display.display(bundle, metadata=about, raw=True)
+        display.display({"text/html": folded, "text/plain": alt}, raw=True)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
         return {"image/png": png(self)}, {"image/png": {"alt": str(self.get_label())}}
@@ -77,8 +76,6 @@ class NotebookFigure(Figure):
 
 def is_interactive() -> bool:
     """Whether a reader uses this kernel: JupyterLab can ask for input, papermill cannot."""
-    from IPython import get_ipython
-
     kernel = getattr(get_ipython(), "kernel", None)
     return bool(kernel and kernel.get_parent().get("content", {}).get("allow_stdin"))
 
@@ -89,10 +86,10 @@ def with_alt(figure: Figure, text: str) -> Figure:
     return figure
 
 
-def panels(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of `width` x `height` inches and its axes, row by row."""
+def panels(width: float, height: float, columns: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of `width` x `height` inches and its axes, side by side."""
     figure = NotebookFigure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False, **grid).flat)
+    return figure, list(figure.subplots(1, columns, squeeze=False, **grid).flat)
 
 
 def sample_size(n: int, unit: str = "tasks") -> str:
@@ -235,12 +232,12 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
         if row["planner"] in (FLOOR, CEILING):
             axes.axvline(mean, color=GREY, lw=1.2, ls=":", zorder=0)
     bound_names = {FLOOR: " (floor)", CEILING: " (ceiling)"}
-    titles = [name.replace("_", " ") + bound_names.get(name, "") for name in names]
-    axes.set_yticks(range(len(rows)), [f"{t}{_budget(row)}" for t, row in zip(titles, rows, strict=True)])
+    titles = [name.replace("_", " ") + bound_names.get(name, "") + _budget(row) for name, row in zip(names, rows)]
+    axes.set_yticks(range(len(rows)), titles)
     axes.set_xlim(0, 1.12 * max(row["ci_high"] for row in rows) or 1)
     axes.invert_yaxis()
-    what = "planner and its cost per task" if _budget(rows[0]) else "planner"
-    axes.set(xlabel="gold score, mean over tasks and 95 % interval", ylabel=what)
+    axes.set_xlabel("gold score, mean over tasks and 95 % interval")
+    axes.set_ylabel("planner and its cost per task" if _budget(rows[0]) else "planner")
     able = [row for row in rows if row["planner"] not in DERIVED] or rows
     highest = max(row["mean"] for row in able)
     best = " and ".join(row["planner"].replace("_", " ") for row in able if row["mean"] == highest)
@@ -267,7 +264,7 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
     if not points:
         raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
     terms, planners = (list(dict.fromkeys(point.get(key, "") for point in points)) for key in ("term", "planner"))
-    figure, all_axes = panels(2.5 + 4.5 * len(terms), 5.2, 1, len(terms), sharey=True)
+    figure, all_axes = panels(2.5 + 4.5 * len(terms), 5.2, len(terms), sharey=True)
     changes = []
     for axes, term in zip(all_axes, terms):
         for planner, (colour, mark) in zip(planners, itertools.cycle(zip((BLUE, VERMILLION, GREEN), "oXs"))):

@@ -121,20 +121,19 @@ class PlaySession:
         words = ipw.Text(description="Filter", placeholder="part of an action", continuous_update=True)
         listed = ipw.Select(options=actions, value=actions[0], description="Action", rows=9)
         words.observe(lambda change: setattr(listed, "options", filter_actions(actions, change["new"])), "value")
-
-        def take() -> None:
-            if listed.value:
-                self.act(listed.value)
-
-        return [words, listed, button("Do it", "take the selected action", take, "primary")]
+        take = button("Do it", "take the selected action", lambda: listed.value and self.act(listed.value), "primary")
+        return [words, listed, take]
 
     def _part(self, part: Part, admissible: Sequence[str]) -> ipw.HBox:
         """`part` in one row; the button of an action that is not admissible is disabled."""
-        buttons = [self._button(text, action) for text, action in part.actions]
-        for one, (_, action) in zip(buttons, part.actions):
-            one.disabled = action not in admissible
-        before, after = ([text_html(text, part.strong)] if text else [] for text in (part.before, part.after))
-        row = [*before, *buttons, *after]
+        row: list[ipw.Widget] = []
+        for text, action in part.actions:
+            row.append(self._button(text, action))
+            row[-1].disabled = action not in admissible
+        for text, at in ((part.before, 0), (part.after, len(row) + 1)):
+            if text:
+                shown = f"<b>{escape(text)}</b>" if part.strong else escape(text)
+                row.insert(at, ipw.HTML(shown, layout={"flex": "0 1 auto"}))
         if part.entry:
             name, action = part.entry
             head, tail = action.split("{}")
@@ -152,7 +151,7 @@ class PlaySession:
         return button(text, action, lambda: self.act(action))
 
 
-def button(text: str, tooltip: str, do: Callable[[], None], style: str = "") -> ipw.Button:
+def button(text: str, tooltip: str, do: Callable[[], Any], style: str = "") -> ipw.Button:
     """A button that calls `do()`."""
     made = ipw.Button(description=text, tooltip=tooltip, button_style=style)
     made.on_click(lambda _: do())
@@ -169,10 +168,6 @@ def focusable(box: ipw.Widget) -> Iterator[ipw.Widget]:
 
 def wrapped_row(children: Sequence[ipw.Widget]) -> ipw.HBox:
     return ipw.HBox(list(children), layout={"flex_flow": "row wrap"})
-
-
-def text_html(text: str, strong: bool) -> ipw.HTML:
-    return ipw.HTML(f"<b>{escape(text)}</b>" if strong else escape(text), layout={"flex": "0 1 auto"})
 
 
 def covers(part: Part, action: str) -> bool:
@@ -195,7 +190,8 @@ def first_observation(episode: Episode) -> Figure:
     state = episode.start()
     trajectory, actions = state.trajectory, state.admissible
     page = episode.env.page(trajectory, actions)
-    seen = [trajectory.start] if page is None else [part_to_text(part) for part in page]
+    parts = [(part.before, ", ".join(name for name, _ in part.actions), part.after) for part in page or ()]
+    seen = [trajectory.start] if page is None else [" ".join(filter(None, part)) for part in parts]
     some = f"{len(actions)} actions: {'; '.join(actions[:6])}{' …' * (len(actions) > 6)}"
     paragraphs = [trajectory.task.instruction, *filter(None, seen), some]
     width = 46 if trajectory.picture else 92
@@ -209,7 +205,3 @@ def first_observation(episode: Episode) -> Figure:
         axes.imshow(imread(trajectory.picture))
         axes.set_axis_off()
     return figures.with_alt(figure, f"The first observation of a task to play by hand. {' '.join(paragraphs)}")
-
-
-def part_to_text(part: Part) -> str:
-    return " ".join(filter(None, [part.before, ", ".join(name for name, _ in part.actions), part.after]))

@@ -96,10 +96,9 @@ def search_tree(tree: Mapping[str, Any]) -> Figure:
     share = f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts" if path else ""
     message = f"{tree['visits']} visits, {share or 'no answer'}"
     axes.set_title(message)
-    deeper = visited - len(nodes)
-    hidden = [f"{unvisited} children never visited"] * (unvisited > 0) + [f"{deeper} nodes below level {LEVELS}"] * (
-        deeper > 0
-    )
+    hidden = [f"{unvisited} children never visited"] if unvisited else []
+    if visited > len(nodes):
+        hidden.append(f"{visited - len(nodes)} nodes below level {LEVELS}")
     axes.annotate(f"not drawn: {', '.join(hidden)}" if hidden else "", (0, 0), xycoords="axes fraction", color=GREY)
     steps = " then ".join(node["action"] for node in path) or "none"
     return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")

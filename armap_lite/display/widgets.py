@@ -47,14 +47,13 @@ class Interactive:
         return box
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
-        figure = self.figure()
-        alt = str(figure.get_label())
-        shown: dict[str, Any] = {"image/png": figures.png(figure), "text/plain": alt}
+        shown, about = self.figure()._repr_mimebundle_()
+        shown["text/plain"] = about["image/png"]["alt"]
         # In a notebook with widget state, which papermill stores, nbconvert prefers the widget to the image, and the
         # page would show controls that move nothing. Hence no widget without a reader.
         if figures.is_interactive():
             shown[WIDGET_MIME] = self.controls._repr_mimebundle_()[WIDGET_MIME]
-        return shown, {"image/png": {"alt": alt}}
+        return shown, about
 
 
 # Building blocks
@@ -160,8 +159,8 @@ def _pair_html(pair: PreferencePair, rewards: Mapping[str, Sequence[float]], k: 
     sides = {"chosen": pair.chosen, "rejected": pair.rejected}
     seen = {name: [t.picture, *(step.picture for step in t.steps[:k])][-1] for name, t in sides.items()}
     pictures = "".join(f"{name}: {image_html(path, f'what {name} shows')} " for name, path in seen.items() if path)
-    head = ["step", "chosen", "reward", "rejected", "reward"]
-    return f"{instruction_html(pair.instruction)}{table_html(head, rows, marked)}<p>{pictures}</p>"
+    table = table_html(["step", "chosen", "reward", "rejected", "reward"], rows, marked)
+    return f"{instruction_html(pair.instruction)}{table}<p>{pictures}</p>"
 
 
 @mpl.rc_context(figures.STYLE)
@@ -191,8 +190,8 @@ def reward_chart(
             text = step.action if len(step.action) < 28 else step.action[:26] + "…"
             place = {"va": "bottom" if above else "top", "ha": "center", "color": colour, "zorder": 4}
             figures.note(axes, text, (k, values[k]), (0, 10 if above else -10), **place)
-    colours = (figures.GREEN, figures.ORANGE, figures.SKY, figures.GREY, figures.BLACK)
-    for (name, level), colour in zip(answers.items(), itertools.cycle(colours)):
+    colours = itertools.cycle((figures.GREEN, figures.ORANGE, figures.SKY, figures.GREY, figures.BLACK))
+    for (name, level), colour in zip(answers.items(), colours):
         axes.axhline(level, color=colour, lw=1.8, ls=":", label=f"{name.replace('_', ' ')} {level:.2f}")
     longest = max(len(values) for values in rewards.values()) - 1
     if change is not None and change <= longest:
@@ -219,19 +218,23 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
     """Grow the tree of MCTS plans rollout by rollout: visits, value and prior along the path of each rollout."""
     items = [plans] if isinstance(plans, PlanResult) else list(plans)
 
-    def chart(plan: PlanResult, tree: Mapping[str, Any], k: int) -> Figure:
-        figure = trees.search_tree(tree)
+    def chart(plan: PlanResult, k: int) -> tuple[Figure, dict[str, Any]]:
+        tree = trees.tree_after(plan, k, gamma)
         best = max(sample.reward or 0.0 for sample in plan.samples[:k])
         title = f"After rollout {k} of {len(plan.samples)} (outlined): highest reward so far {best:.2f}"
         actions = "; ".join(plan.samples[k - 1].trajectory.actions)
-        return retitle(figure, title, f"Search tree. {title}. Rollout {k}: {actions}.")
+        return retitle(trees.search_tree(tree), title, f"Search tree. {title}. Rollout {k}: {actions}."), tree
 
     def render(number: int, k: int) -> str:
         plan = items[number - 1]
-        tree = trees.tree_after(plan, k, gamma)
+        figure, node = chart(plan, k)
+        rows: list[list[object]] = [["start", node["visits"], float(node["value"]), ""]]
+        while path := [child for child in node["children"] if child["chosen"]]:
+            [node] = path
+            rows.append([node["action"], node["visits"], float(node["value"]), float(node["prior"])])
         got = f"<p>Rollout {k} got reward <b>{plan.samples[k - 1].reward or 0.0:.2f}</b>. Its path:</p>"
-        drawn = image_html(chart(plan, tree, k))
-        return instruction_html(plan.answer.task.instruction) + drawn + got + _path_html(tree)
+        table = table_html(["action", "visits", "value", "prior"], rows)
+        return instruction_html(plan.answer.task.instruction) + image_html(figure) + got + table
 
     def build() -> Sequence[ipw.Widget]:
         number = index_slider("Task", len(items))
@@ -243,28 +246,13 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
         number.observe(restart, "value")
         return with_output([number, rollout], render)
 
-    def last() -> Figure:
-        rollouts = len(items[0].samples)
-        return chart(items[0], trees.tree_after(items[0], rollouts, gamma), rollouts)
-
-    return Interactive(build, last)
+    return Interactive(build, lambda: chart(items[0], len(items[0].samples))[0])
 
 
 def retitle(figure: Figure, title: str, alt: str) -> Figure:
     """`figure` with another title and alternative text."""
     figure.axes[0].set_title(title, loc="left", fontsize=figures.STYLE["axes.titlesize"])
     return figures.with_alt(figure, alt)
-
-
-def _path_html(tree: Mapping[str, Any]) -> str:
-    """The marked path of `tree` as a table."""
-    rows: list[list[object]] = []
-    node: Mapping[str, Any] | None = tree
-    while node:
-        prior = float(node["prior"]) if rows else ""
-        rows.append([node["action"] or "start", node["visits"], float(node["value"]), prior])
-        node = next((child for child in node["children"] if child["chosen"]), None)
-    return table_html(["action", "visits", "value", "prior"], rows)
 
 
 # Choosing among samples: how many, and by which reward
@@ -293,11 +281,10 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
         reward, gold = np.array(rewards[number - 1][:n]), np.array(scores[number - 1][:n])
         pick = int(reward.argmax())
         rows = []
-        for i in range(n):
+        for i, sample in enumerate(plan.samples[:n]):
             best = gold[i] == gold.max() and (n == 1 or gold.max() > gold.min())  # among equals there is no best
-            pickers = ["reward model"] * (i == pick) + ["oracle"] * bool(best)
-            actions = "; ".join(plan.samples[i].trajectory.actions)
-            rows.append([i + 1, actions, float(reward[i]), float(gold[i]), " and ".join(pickers)])
+            pickers = " and ".join(["reward model"] * (i == pick) + ["oracle"] * bool(best))
+            rows.append([i + 1, "; ".join(sample.trajectory.actions), float(reward[i]), float(gold[i]), pickers])
         heads = ["sample", "actions", "reward", "gold score", "picked by"]
         about = f"<p>The first {n} samples of this task. A random pick scores {gold.mean():.2f} on average.</p>"
         drawn, asked = image_html(chart(n)), instruction_html(plan.answer.task.instruction)
@@ -324,8 +311,7 @@ def explore_weights(
     scores = rewards if golds is None else [np.array(golds[plan.id], dtype=float) for plan in plans]
     costs = [np.array([[t(s.trajectory) for s in p.samples] for t in terms.values()]) for p in plans]  # [terms, N] each
     spread = np.concatenate(costs, axis=1).std(axis=1)
-    # the answers hardly change beyond these weights
-    top = 4 * (np.concatenate(rewards).std() or 1) / np.where(spread > 0, spread, 1)
+    top = 4 * (np.concatenate(rewards).std() or 1) / np.where(spread > 0, spread, 1)  # beyond, answers hardly change
 
     def means(weights: np.ndarray) -> np.ndarray:
         """Mean cost in each term and mean score of the answers under `weights`: [terms + 1]."""
