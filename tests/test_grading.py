@@ -162,7 +162,7 @@ def test_cells_are_played_where_there_are_no_timers(tmp_path: Path):
     script, notes = tmp_path / "cells.json", tmp_path / "notes.jsonl"
     script.write_text(json.dumps([("code", "1 / 0"), ("code", "print(1)")]), encoding="utf-8")
     windows = "import signal; del signal.SIGALRM, signal.setitimer; from pathlib import Path; "
-    play = f"from armap_lite.course import runner; runner.run_cells(Path({str(script)!r}), Path({str(notes)!r}), 1)"
+    play = f"from armap_lite.course import grade; grade.run_cells(Path({str(script)!r}), Path({str(notes)!r}), 1)"
     subprocess.run([sys.executable, "-c", windows + play], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     noted = [json.loads(line) for line in notes.read_text(encoding="utf-8").splitlines()]
     assert noted[1] == {"error": "ZeroDivisionError in a cell at the start"} and noted[-1] == {"end": True}

@@ -29,9 +29,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from armap_lite.course import Result, find
+from IPython.core.interactiveshell import InteractiveShell
+
+from armap_lite.course import Result, check, find
 from armap_lite.course.notebooks import ID, course, read, tagged
-from armap_lite.storage.store import read_jsonl, write_atomic
+from armap_lite.storage.store import escape_unencodable_output, read_jsonl, write_atomic
 
 STRAY = re.compile(r"\.ipynb_checkpoints$|__MACOSX$|\._")  # files and folders beside hand-ins that are none
 AGAIN = re.compile(r"( \(\d+\)|-Copy\d+| copy( \d+)?)$")  # what browsers, JupyterLab and macOS add to a second file
@@ -143,7 +145,7 @@ def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
         env = {**os.environ, "PYTHONPATH": here, "IPYTHONDIR": scratch, "OMP_NUM_THREADS": "1"}
         limit, null = str(seconds / CELL_SHARE), subprocess.DEVNULL
         child = subprocess.Popen(
-            [sys.executable, "-m", "armap_lite.course.runner", str(script), str(notes), limit],
+            [sys.executable, "-m", "armap_lite.course.grade", str(script), str(notes), limit],
             cwd=scratch, env=env, start_new_session=True, stdin=null, stdout=null, stderr=null,
         )  # fmt: skip
         try:
@@ -169,6 +171,56 @@ def run(cells: Cells, seconds: float) -> tuple[dict[str, Result], str]:
     return results, "; ".join(errors[-3:])
 
 
+class TooLongError(BaseException):
+    """Of no kind that code under test would catch."""
+
+
+class Shell(InteractiveShell):
+    def enable_gui(self, gui: Any = None) -> None:
+        """There is no window system to enable, but `%matplotlib` asks for one."""
+
+
+def run_cells(script: Path, notes: Path, seconds: float) -> None:
+    """In the process that `run` starts: run the cells in `script`, JSON of `Cells`, in IPython, as in a notebook.
+
+    Everything that happens is noted at once in `notes`, a JSONL file. `seconds`: for each cell, where the system has
+    timers. Code that cannot be interrupted, a long sum in C say, goes on until `run` ends the process.
+    """
+
+    def too_long(*_: Any) -> None:
+        raise TooLongError
+
+    def limit(seconds: float) -> None:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def note(**line: Any) -> None:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, too_long)
+    shell, last = Shell.instance(), "at the start"
+    with notes.open("a", encoding="utf-8") as file:
+        for kind, source in json.loads(script.read_text(encoding="utf-8")):
+            checking, own = ID.fullmatch(kind), kind.partition(" of ")[2]
+            where = f"in the check of {kind}" if checking else f"in the cell of {own}" if own else f"in a cell {last}"
+            note(at=where)
+            if checking:
+                shell.user_ns["check"] = check  # whatever the name means by now
+                last = f"after the check of {kind}"
+            limit(0 if kind == "setup" else seconds)  # setup is ours, and importing torch takes long
+            done = shell.run_cell(source)
+            limit(0)
+            error = done.error_before_exec or done.error_in_exec
+            if checking and isinstance(done.result, Result) and done.result.id == kind:
+                note(**vars(done.result))
+            elif error:
+                late = isinstance(error, TooLongError)
+                note(error=f"{f'stopped after {seconds:g} seconds' if late else type(error).__name__} {where}")
+        note(end=True)
+
+
 def totals(rows: Sequence[NotebookGrade]) -> list[str]:
     """A line for each student who handed in more than one notebook: points, and in which notebooks of the course."""
     lines = []
@@ -191,3 +243,8 @@ def as_csv(rows: Sequence[NotebookGrade]) -> str:
         each = [row.results[id].points if id in row.results else 0 if id in row.of else "" for id in ids]
         table.writerow([row.notebook, row.student, row.points, row.total, row.remark, *each])
     return text.getvalue()
+
+
+if __name__ == "__main__":
+    escape_unencodable_output()
+    run_cells(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))

@@ -285,6 +285,6 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
     all_axes[0].set_ylabel(f"{score_label} (mean over tasks)")
     if any(planners):
         figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=len(planners))
-    score = score_label.capitalize()
-    figure.suptitle(f"{score} against cost, one point for each λ\n{sample_size(tasks)}", x=0.01, ha="left")
-    return with_alt(figure, f"{score} against {' and '.join(terms)}. {'. '.join(changes)}.")
+    label = score_label.capitalize()
+    figure.suptitle(f"{label} against cost, one point for each λ\n{sample_size(tasks)}", x=0.01, ha="left")
+    return with_alt(figure, f"{label} against {' and '.join(terms)}. {'. '.join(changes)}.")

@@ -27,8 +27,10 @@ ATTRIBUTES = {"alt", "class", "display", "fence", "linethickness", "stretchy", "
 
 def render(template: str, **context: Any) -> str:
     """The file `template` of `templates/`, filled in; strings are escaped unless the template marks them as safe."""
-    layout = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, **layout)
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     environment.filters["anchors"] = lambda body, env: re.sub(r'href="([\w-]+)\.html"', rf'href="#{env}-\1"', body)
     return environment.get_template(template).render(context)
 

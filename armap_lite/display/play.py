@@ -121,8 +121,12 @@ class PlaySession:
         words = ipw.Text(description="Filter", placeholder="part of an action", continuous_update=True)
         listed = ipw.Select(options=actions, value=actions[0], description="Action", rows=9)
         words.observe(lambda change: setattr(listed, "options", filter_actions(actions, change["new"])), "value")
-        take = button("Do it", "take the selected action", lambda: listed.value and self.act(listed.value), "primary")
-        return [words, listed, take]
+
+        def take() -> None:
+            if listed.value:
+                self.act(listed.value)
+
+        return [words, listed, button("Do it", "take the selected action", take, "primary")]
 
     def _part(self, part: Part, admissible: Sequence[str]) -> ipw.HBox:
         """`part` in one row; the button of an action that is not admissible is disabled."""
@@ -151,7 +155,7 @@ class PlaySession:
         return button(text, action, lambda: self.act(action))
 
 
-def button(text: str, tooltip: str, do: Callable[[], Any], style: str = "") -> ipw.Button:
+def button(text: str, tooltip: str, do: Callable[[], None], style: str = "") -> ipw.Button:
     """A button that calls `do()`."""
     made = ipw.Button(description=text, tooltip=tooltip, button_style=style)
     made.on_click(lambda _: do())
