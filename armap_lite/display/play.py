@@ -78,11 +78,11 @@ class PlaySession:
             parts.append(ipw.HTML(widgets.image_html(picture, "the picture of this page")))
         page = self.env.page(trajectory, state.admissible)
         if page is None:
-            rows = [("", trajectory.start), *((step.action, step.observation) for step in trajectory.steps)]
-            table = [(k, *row) for k, row in enumerate(rows)]
-            parts.append(ipw.HTML(widgets.table_html(["step", "action", "observation"], table, [len(rows) - 1])))
+            rows = [(0, "", trajectory.start)]
+            rows += [(k, step.action, step.observation) for k, step in enumerate(trajectory.steps, 1)]
+            parts.append(ipw.HTML(widgets.table_html(["step", "action", "observation"], rows, [len(rows) - 1])))
         else:
-            parts += [self._part(part, state.admissible) for part in page]
+            parts += [self._part(part) for part in page]
             rest = tuple(action for action in rest if not any(covers(part, action) for part in page))
         if state.over:
             end = trajectory.failure or "The episode is over."
@@ -128,20 +128,19 @@ class PlaySession:
 
         return [words, listed, button("Do it", "take the selected action", take, "primary")]
 
-    def _part(self, part: Part, admissible: Sequence[str]) -> ipw.HBox:
-        """`part` in one row; the button of an action that is not admissible is disabled."""
-        row: list[ipw.Widget] = []
-        for text, action in part.actions:
-            row.append(self._button(text, action))
-            row[-1].disabled = action not in admissible
-        for text, at in ((part.before, 0), (part.after, len(row) + 1)):
-            if text:
-                shown = f"<b>{escape(text)}</b>" if part.strong else escape(text)
-                row.insert(at, ipw.HTML(shown, layout={"flex": "0 1 auto"}))
+    def _part(self, part: Part) -> ipw.HBox:
+        """`part` in one row."""
+
+        def label(text: str) -> list[ipw.Widget]:
+            shown = f"<b>{escape(text)}</b>" if part.strong else escape(text)
+            return [ipw.HTML(shown, layout={"flex": "0 1 auto"})] if text else []
+
+        buttons = [self._button(text, action) for text, action in part.actions]
+        row = [*label(part.before), *buttons, *label(part.after)]
         if part.entry:
             name, action = part.entry
             head, tail = action.split("{}")
-            known = [a[len(head) : len(a) - len(tail)] for a in admissible if covers(part, a)]
+            known = [a[len(head) : len(a) - len(tail)] for a in self.path[-1].admissible if covers(part, a)]
             words = ipw.Combobox(description=name, options=known, placeholder="your own words, or one of the list")
 
             def enter() -> None:
@@ -152,7 +151,10 @@ class PlaySession:
         return wrapped_row(row)
 
     def _button(self, text: str, action: str) -> ipw.Button:
-        return button(text, action, lambda: self.act(action))
+        """A button for `action`, disabled where that is not admissible."""
+        made = button(text, action, lambda: self.act(action))
+        made.disabled = action not in self.path[-1].admissible
+        return made
 
 
 def button(text: str, tooltip: str, do: Callable[[], None], style: str = "") -> ipw.Button:

@@ -56,9 +56,6 @@ class Interactive:
         return shown, about
 
 
-# Building blocks
-
-
 def image_html(source: Figure | Path | str, alt: str = "") -> str:
     """A figure, with its own alternative text, or the PNG file at a path, as a self-contained `<img>`."""
     if isinstance(source, Figure):
@@ -109,9 +106,6 @@ def with_output(controls: Sequence[ipw.Widget], render: Callable[..., str]) -> l
         control.observe(update, "value")
     update()
     return [*controls, output]
-
-
-# Preference pairs, step by step
 
 
 def explore_pairs(pairs: PreferencePair | Sequence[PreferencePair], reward: Any) -> Interactive:
@@ -211,9 +205,6 @@ def reward_chart(
     return figures.with_alt(figure, f"{instruction} {text}".lstrip())
 
 
-# A search, rollout by rollout
-
-
 def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -> Interactive:
     """Grow the tree of MCTS plans rollout by rollout: visits, value and prior along the path of each rollout."""
     items = [plans] if isinstance(plans, PlanResult) else list(plans)
@@ -255,9 +246,6 @@ def retitle(figure: Figure, title: str, alt: str) -> Figure:
     return figures.with_alt(figure, alt)
 
 
-# Choosing among samples: how many, and by which reward
-
-
 def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]]) -> Interactive:
     """Move N: the gold score of the sample that the reward model, an oracle or chance picks among the first N.
 
@@ -272,8 +260,8 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
         figure = figures.best_of_n(curve, len(plans))
         floor, picked, ceiling = (float(curve[name][n - 1]) for name in ("mean", "selected", "oracle"))
         figure.axes[0].axvline(n, color=figures.BLACK, lw=1.6, ls="--")
-        scores = f"random {floor:.3f}, reward model {picked:.3f}, oracle {ceiling:.3f}"
-        title = f"N = {n}: {scores}\n{figures.sample_size(len(plans))}"
+        found = f"random {floor:.3f}, reward model {picked:.3f}, oracle {ceiling:.3f}"
+        title = f"N = {n}: {found}\n{figures.sample_size(len(plans))}"
         return retitle(figure, title, f"{figure.get_label()} {title}.")
 
     def render(n: int, number: int) -> str:
