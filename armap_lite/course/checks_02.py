@@ -6,9 +6,10 @@ import math
 import random
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 from armap_lite.course import exercise, puzzle, random_trajectory
-from armap_lite.course.answers import equal, expect, numbers, replayable
+from armap_lite.course.answers import WrongAnswerError, equal, expect, numbers, replayable
 from armap_lite.course.toys import four_numbers
 from armap_lite.envs.game24 import Game24
 from armap_lite.trajectory import Observation, transcript
@@ -63,28 +64,12 @@ def sides(answer: Any) -> None:
     equal(answer([0.5, 0.0, 0.5]), 2, "A choice with probability 0 changes nothing (0 ln 0 counts as 0)")
 
 
-class Treadmill(Game24):
-    """An episode that never ends by itself."""
-
-    max_steps, steps = 4, 0
-
-    def step(self, action: str) -> Observation:
-        self.steps += 1
-        expect(self.steps < 25, "A world that never ends, with env.max_steps = 4: you did 25 steps and would go on.")
-        return Observation("still here", ("walk", "run"))
-
-
 class DeadEnd(Game24):
     """A wall after the first step: not over, and nothing left to do."""
 
-    walked = False
-
     def step(self, action: str) -> Observation:
-        self.walked = True
+        self.admissible = lambda: ()  # type: ignore[method-assign]
         return Observation("a wall")
-
-    def admissible(self) -> tuple[str, ...]:
-        return () if self.walked else super().admissible()
 
 
 @exercise("02-4")
@@ -106,6 +91,11 @@ def rollout(answer: Any) -> None:
         equal([prompt for prompt, _ in asked], [transcript(t) for t in seen], f"{four}: the prompts")
         offered = [env.replay(task, t.actions) and env.admissible() for t in seen]
         equal([admissible for _, admissible in asked], offered, f"{four}: the actions that were offered")
-    endless, short = (len(answer(env, puzzle(1, 2), middle).steps) for env in (Treadmill(), DeadEnd()))
-    equal(endless, 4, "A world that never ends, with env.max_steps = 4: steps")
-    equal(short, 1, "A world with nothing admissible after a step: steps")
+    endless, case = Game24(), "A world that never ends, with env.max_steps = 4"
+    endless.max_steps = 4
+    stop = WrongAnswerError(f"{case}: you did 25 steps and would go on.")
+    walking = [Observation("still here", ("walk", "run"))] * 24
+    with mock.patch.object(endless, "step", side_effect=[*walking, stop]):
+        equal(len(answer(endless, puzzle(1, 2), middle).steps), 4, f"{case}: steps")
+    short = answer(DeadEnd(), puzzle(1, 2), middle)
+    equal(len(short.steps), 1, "A world with nothing admissible after a step: steps")

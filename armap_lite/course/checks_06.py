@@ -30,17 +30,10 @@ def winners(answer: Any, given: Any) -> None:
 
 
 @exercise("06-2")
-def largest(answer: Any) -> None:
+def largest(answer: Any, cases: Any) -> None:
     """`largest(trajectory)`: the largest size (without sign) of what a step came to; 0.0 without steps"""
-    env = Game24()
-    walks = {
-        ("10 - 4 = 6", "5 * 6 = 30", "30 - 6 = 24"): 30.0,
-        ("4 / 10 = 2/5", "6 - 2/5 = 28/5", "28/5 / 5 = 28/25"): 5.6,
-        ("10 * 6 = 60", "4 - 60 = -56", "-56 - 5 = -61"): 61.0,
-        (): 0.0,
-    }
-    found = [env.replay(puzzle(4, 5, 6, 10), actions) for actions in walks]
-    for walk, (actions, wanted) in zip(found, walks.items()):
+    found = [Game24().replay(puzzle(4, 5, 6, 10), actions) for actions, _ in cases]
+    for walk, (actions, wanted) in zip(found, cases):
         equal(answer(walk), wanted, "; ".join(actions) or "No step")
     objective = Objective() - 0.1 * Weighted(answer)
     _, calm, wild, _ = found

@@ -4,39 +4,23 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from typing import Any
 
 from armap_lite.course import LampsBase, exercise, random_trajectory
 from armap_lite.course.answers import equal, expect, numbers
 from armap_lite.course.toys import LAMPS, LampHindsight
-from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.synthesize import change
 from armap_lite.trajectory import Observation, Trajectory
 
 
 class Words(LampsBase):
-    """The lamps without their world, and with another `hindsight` where one is given."""
+    """The lamps without their world; `faults` take the place of methods of their hindsight."""
 
     reset = step = admissible = None  # type: ignore[assignment]
 
-    def __init__(self, hindsight: Hindsight = LampsBase.hindsight):
-        self.hindsight = hindsight
-
-
-class Deaf(LampHindsight):
-    def parse(self, instruction: str) -> Goal | None:
-        return None
-
-
-class BlindToRed(LampHindsight):
-    def parse(self, instruction: str) -> Goal | None:
-        return super().parse(instruction.replace("red", ""))
-
-
-class Mumbling(LampHindsight):
-    def to_text(self, goal: Goal) -> str:
-        return super().to_text(goal) if goal["lit"] != "white" else "Do the usual."
+    def __init__(self, **faults: Any):
+        self.hindsight = LampHindsight()
+        vars(self.hindsight).update(faults)
 
 
 @exercise("08-1", (6, 3), lambda rng: (rng.randint(5, 9), rng.randint(2, 4)))  # on the table, and in the bag
@@ -59,17 +43,17 @@ def parse(answer: Any, cases: Any) -> None:
 @exercise("08-3")
 def misread(answer: Any) -> None:
     """`misread(env)`: texts of `few_shot` that `parse` reads as another goal, then tasks' texts it cannot read"""
-
-    def instructions(env: Any) -> Iterator[str]:
-        return (task.instruction for split in ("train", "dev", "test") for task in env.tasks(split))
-
+    right = LampHindsight()
+    blind = Words(parse=lambda instruction: right.parse(instruction.replace("red", "")))
+    mumbling = Words(to_text=lambda goal: "Do the usual." if goal["lit"] == "white" else right.to_text(goal))
+    deaf = Words(parse=lambda instruction: None)
+    shown = [text for _, text in right.few_shot]
     equal(list(answer(Words())), [], "A world in which all is well")
-    shown = [text for _, text in LampHindsight.few_shot]
-    blind = [shown[0], shown[2], "Light these lamps and no other: red."]
-    equal(list(answer(Words(BlindToRed()))), blind, "One that is blind to red")
-    equal(list(answer(Words(Mumbling()))), ["Do the usual."], "One whose tasks mumble once")
-    deaf = Words(Deaf())
-    equal(list(answer(deaf)), shown + list(instructions(deaf)), "One that reads nothing")
+    unseen = [shown[0], shown[2], "Light these lamps and no other: red."]
+    equal(list(answer(blind)), unseen, "One that is blind to red")
+    equal(list(answer(mumbling)), ["Do the usual."], "One whose tasks mumble once")
+    asked = [task.instruction for split in ("train", "dev", "test") for task in deaf.tasks(split)]
+    equal(list(answer(deaf)), shown + asked, "One that reads nothing")
 
 
 @exercise("08-4")
