@@ -16,18 +16,16 @@ def main(arguments: list[str] | None = None) -> int:
     escape_unencodable_output()
     parser = argparse.ArgumentParser(prog="armap_lite.course", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, what in (
-        ("student", "copies of the notebooks without solutions"),
-        ("instructor", "copies of the notebooks with the gaps filled"),
-        ("nbgrader", "the exercises as a course for nbgrader: one assignment each"),
-        ("slides", "a deck of slides for each notebook of a finished run"),
-    ):
-        command = commands.add_parser(name, help=what)
-        if name == "slides":
-            command.add_argument("run", type=Path, help="folder of the run, runs/fast for example")
-        command.add_argument("out", type=Path, nargs="?", default=Path("build", name), help=f"default: build/{name}")
-        if name != "nbgrader":
-            command.add_argument("--env", choices=ENVIRONMENTS, default="game24", help="the world (default: game24)")
+    for kind, what in (("student", "without solutions"), ("instructor", "with the gaps filled")):
+        copies = commands.add_parser(kind, help=f"copies of the notebooks {what}")
+        copies.add_argument("out", type=Path, nargs="?", default=Path("build") / kind, help=f"default: build/{kind}")
+        copies.add_argument("--env", choices=ENVIRONMENTS, default="game24", help="the world (default: game24)")
+    course = commands.add_parser("nbgrader", help="the exercises as a course for nbgrader: one assignment each")
+    course.add_argument("out", type=Path, nargs="?", default=Path("build/nbgrader"), help="default: build/nbgrader")
+    decks = commands.add_parser("slides", help="a deck of slides for each notebook of a finished run")
+    decks.add_argument("run", type=Path, help="folder of the run, runs/fast for example")
+    decks.add_argument("out", type=Path, nargs="?", default=Path("build/slides"), help="default: build/slides")
+    decks.add_argument("--env", choices=ENVIRONMENTS, default="game24", help="the world (default: game24)")
     grading = commands.add_parser(
         "grade", help="grades of handed-in notebooks as CSV", description=grade.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
