@@ -13,9 +13,8 @@ from tiny import tiny_folder
 
 from armap_lite.exchange import preferences
 from armap_lite.pipeline.commands import main
-from armap_lite.reward.config import RewardConfig, TrainingConfig
+from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
 from armap_lite.storage import folders
-from armap_lite.storage.provenance import trained_on
 
 SHORT = TrainingConfig(lr=1e-2, batch_size=4, num_validations=1)
 

@@ -308,7 +308,7 @@ def test_where_a_server_tells_no_tokens_equal_budgets_are_those_of_steps(tmp_pat
 def test_the_seconds_of_a_run_that_is_broken_off_are_not_lost(tmp_path, monkeypatch):
     run = Run("game24", "fast", tmp_path, policy="x", reward="x", test_tasks=4, group=1, planners={"sampling": {}})
     run.__dict__ |= {"lm": ScriptedLM(fancy), "own_reward": ScriptedReward(end)}
-    run.path("training.json").write_text("{}", encoding="utf-8")
+    run.path("training.json").write_text('{"trained": false}', encoding="utf-8")
     choose, calls = ScriptedLM.choose, itertools.count(1)
 
     def fails_once(self, *args, **options):

@@ -61,7 +61,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_folder(folder / "lm")
     network, _ = tiny_network(1, backbone=str(folder / "lm"))
     network.save(folder / "reward_model")
-    (folder / "training.json").write_text("{}", encoding="utf-8")
+    (folder / "training.json").write_text('{"trained": false}', encoding="utf-8")
     return folder
 
 

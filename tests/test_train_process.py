@@ -32,9 +32,7 @@ from armap_lite.pipeline.run import Run
 from armap_lite.pipeline.run_dir import RunDir
 from armap_lite.pipeline.training_process import TrainingError
 from armap_lite.reward import training
-from armap_lite.reward.config import RewardConfig, TrainingConfig
-from armap_lite.storage.fields import FORMER_NAMES
-from armap_lite.storage.provenance import trained_on
+from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
 from armap_lite.storage.store import JsonlStore
 from armap_lite.trajectory import PreferencePair
 
@@ -267,17 +265,6 @@ def test_other_pairs_train_anew_and_the_same_do_not(
     assert stage(toy_pairs(11), lr=1e-3)
 
 
-def test_a_training_json_of_an_earlier_version_is_kept(
-    stage: Callable[..., bool], tmp_path: Path, capsys: pytest.CaptureFixture
-):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/training.json").write_text('{"steps": 3}', encoding="utf-8")
-    assert not stage(toy_pairs(10))
-    assert training_process.metrics(tmp_path / "run/training.json") == {"steps": 3}
-    assert not stage(toy_pairs(10))
-    assert capsys.readouterr().err.count("earlier version") == 1
-
-
 def test_a_field_that_a_later_version_adds_trains_nothing_anew(
     stage: Callable[..., bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -289,19 +276,6 @@ def test_a_field_that_a_later_version_adds_trains_nothing_anew(
     file.write_text(json.dumps(known), encoding="utf-8")
     assert not stage(toy_pairs(10))
     assert stage(toy_pairs(10), gradient_clip_val=0.5)
-
-
-def test_a_field_that_has_another_name_now_trains_nothing_anew(stage: Callable[..., bool], tmp_path: Path):
-    file = tmp_path / "run/training.json"
-    assert stage(toy_pairs(10))
-    known = json.loads(file.read_text(encoding="utf-8"))
-    former = {name: was for was, name in FORMER_NAMES.items()}
-    for kind in ("training", "reward"):
-        known["trained_on"][kind] = {former.get(k, k): value for k, value in known["trained_on"][kind].items()}
-    assert known["trained_on"]["training"]["checks"] == SHORT.num_validations
-    file.write_text(json.dumps(known), encoding="utf-8")
-    assert not stage(toy_pairs(10))
-    assert stage(toy_pairs(10), num_validations=2)
 
 
 @pytest.mark.parametrize("torn", ['{"trained_on": {', "[1]"])
@@ -338,10 +312,9 @@ def test_what_a_training_depends_on():
     [
         ('{"keep":', "is torn"),
         ("[]", "holds [], no JSON object"),
-        ('{"blob": 1}', "RewardConfig has no field 'blob'; it has backbone, "),
+        ('{"blob": 1}', "RewardConfig has no field ['blob']; it has ['backbone', "),
         ('{"max_tokens": "x"}', "max_tokens='x': expected int"),
         ('{"max_tokens": true}', "max_tokens=True: expected int"),
-        ('{"keep": 3, "num_layers": 4}', "'keep' is the former name of 'num_layers', which is there too"),
     ],
 )
 def test_a_reward_json_that_cannot_be_read_is_one_clear_error(content: str, fault: str, tmp_path: Path):
@@ -349,13 +322,6 @@ def test_a_reward_json_that_cannot_be_read_is_one_clear_error(content: str, faul
     file.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=f"{re.escape(str(file))}.*{re.escape(fault)}.*; train the model again"):
         reward.load(tmp_path)
-
-
-def test_a_former_field_names_the_present_one():
-    with pytest.raises(ValueError, match="no field 'keep'; it is called 'num_layers' now"):
-        RewardConfig(keep=3)  # type: ignore[call-arg]
-    with pytest.raises(ValueError, match="no field 'checks'; it is called 'num_validations' now"):
-        TrainingConfig(checks=3)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -380,9 +346,6 @@ def test_a_setting_that_cannot_be_trained_with_is_refused_at_once(field: dict[st
     [
         (["--trainer", "[]"], "argument --trainer: '[]' is no JSON object"),
         (["--trainer", "{bad"], "argument --trainer: '{bad' is no JSON object"),
-        (["--keep", "3"], "argument --keep: it is called --num-layers now"),
-        (["--checks", "2"], "argument --checks: it is called --num-validations now"),
-        (["--train", "all"], "argument --train: it is called --trainable now"),
     ],
 )
 def test_an_option_that_cannot_be_read_is_refused(options: list[str], said: str, capsys: pytest.CaptureFixture):

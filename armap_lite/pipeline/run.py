@@ -29,7 +29,6 @@ from armap_lite.llms.base import LanguageModel
 from armap_lite.pipeline import evaluation, profiles, training_process
 from armap_lite.pipeline.run_dir import RunDir
 from armap_lite.planners.base import PlanResult
-from armap_lite.storage.fields import FORMER_NAMES
 from armap_lite.storage.store import read_json, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
@@ -58,9 +57,8 @@ class Run:
         envs.lookup(env)
         settings = profiles.get(profile, env)
         if unknown := sorted(changes.keys() - vars(settings).keys()):
-            now = FORMER_NAMES.get(unknown[0])
-            hint = f"it is called {now!r} now" if now else f"there is {', '.join(sorted(vars(settings)))}"
-            raise ValueError(f"a profile has no setting {unknown[0]!r}; {hint}")
+            known = ", ".join(sorted(vars(settings)))
+            raise ValueError(f"a profile has no setting {unknown[0]!r}; there is {known}")
         settings = dataclasses.replace(settings, **changes)
         self.reward_options: dict[str, Any] = {}  # how the reward model is loaded
         if reward is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from armap_lite.llms import spec
-from armap_lite.storage.fields import FORMER_NAMES
 from armap_lite.storage.store import read_json, write_atomic
 
 FORMAT = 2  # of the stage files: trajectories say what a transcript keeps of them
@@ -79,15 +77,6 @@ class RunDir:
 
 
 def comparable(saved: Mapping[str, str]) -> dict[str, str]:
-    """The fields of a run.json by their present names, and its LLMs by their identity.
-
-    A field holds what `repr` gives, so former names also stand before "=" or inside quotes before ":".
-    """
-    former = re.compile(rf"\b({'|'.join(FORMER_NAMES)})(?='?[=:])")
-    fields = {FORMER_NAMES.get(name, name): value for name, value in saved.items()}
-    for name in fields.keys() & {"planners", "reward", "training"}:
-        fields[name] = former.sub(lambda match: FORMER_NAMES[match[1]], fields[name])
-    for name in fields.keys() & {"policy", "data_llm"}:
-        model = ast.literal_eval(fields[name])
-        fields[name] = repr(model and spec.identity(model))
-    return fields
+    """The fields of a run.json, which hold what `repr` gives, with its LLMs by their identity."""
+    models = {name: ast.literal_eval(saved[name]) for name in ("policy", "data_llm") if name in saved}
+    return {**saved, **{name: repr(model and spec.identity(model)) for name, model in models.items()}}

@@ -23,9 +23,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from armap_lite.llms.spec import parse_spec
-from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source
-from armap_lite.storage.fields import FORMER_NAMES
-from armap_lite.storage.provenance import trained_on
+from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source, trained_on
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 
@@ -44,20 +42,11 @@ class TrainingError(RuntimeError):
 def is_current(
     file: Path, pairs: Sequence[PreferencePair], reward: RewardConfig, training: TrainingConfig, seed: int
 ) -> bool:
-    """Whether `file`, a training.json, exists and was trained on `pairs` with these settings.
-
-    A file of an earlier version that does not say so counts as current.
-    """
-    if not file.is_file():
-        return False
-    known = read_json(file)
-    if "trained_on" not in known:
-        if known.get("trained", True):
-            from armap_lite.llms.device import say_once  # imports torch
-
-            say_once(f"{file} names no pairs (an earlier version wrote it): its model is kept")
-        return True
-    return same_source(known["trained_on"], trained_on(pairs, reward, training, seed))
+    """Whether `file`, a training.json, says that `pairs` were trained on with these settings, or nothing had to be."""
+    known = read_json(file) if file.is_file() else {}
+    return known.get("trained") is False or same_source(
+        known.get("trained_on"), trained_on(pairs, reward, training, seed)
+    )
 
 
 def stage(folder: Path, reward: RewardConfig, training: TrainingConfig, *, seed: int = 0, **options: Any) -> None:
@@ -157,10 +146,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 help=f"default: {shown}",
             )
     parser.add_argument("--trainer", type=_options, default={}, metavar="JSON", help="options of Lightning's Trainer")
-    fields = {field.name for kind in (RewardConfig, TrainingConfig) for field in dataclasses.fields(kind)}
-    for former, now in ((former, now) for former, now in FORMER_NAMES.items() if now in fields):
-        renamed = functools.partial(_renamed, _flag(now))
-        parser.add_argument(_flag(former), type=renamed, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--attended", action="store_true", help=argparse.SUPPRESS)  # ends when stdin is closed
 
 
@@ -232,11 +217,6 @@ def _options(text: str) -> dict[str, Any]:
     raise argparse.ArgumentTypeError(
         f'{text!r:.80} is no JSON object; expected one such as \'{{"accelerator": "cpu"}}\''
     )
-
-
-def _renamed(now: str, text: str) -> Any:
-    """Refuse an option by its former name."""
-    raise argparse.ArgumentTypeError(f"it is called {now} now")
 
 
 def _end_with_parent() -> None:

@@ -18,7 +18,6 @@ from armap_lite.planners.best_of_n import best_of_n
 from armap_lite.planners.mcts import MCTSConfig, mcts
 from armap_lite.planners.reflexion import reflexion
 from armap_lite.planners.sampling import greedy, sampling
-from armap_lite.storage.fields import hint
 from armap_lite.storage.store import JsonlStore, has_ids, read_jsonl
 from armap_lite.trajectory import Task
 
@@ -37,7 +36,7 @@ def check(planners: Mapping[str, Mapping[str, Any]]) -> None:
         known = _options(name)
         for option, value in settings.items():
             if option not in known:
-                raise ValueError(f"planner {name} has no option {option!r}; {hint(option, known)}")
+                raise ValueError(f"planner {name} has no option {option!r}; it has {', '.join(known) or 'none'}")
             if isinstance(value, Mapping) and value.get("spent_by") not in list(planners)[:i]:
                 said = f"{name} takes the budget of {value.get('spent_by')!r}, which has to be planned before it"
                 raise ValueError(said)

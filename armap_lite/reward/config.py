@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
+import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from armap_lite.storage import provenance, store
-from armap_lite.storage.fields import checked, current_names
+from armap_lite.storage import store
+from armap_lite.storage.records import Record
 
+KINDS: dict[str, Any] = {"int": int, "float": int | float, "str": str, "bool": bool, "None": type(None)}
 CHOICES = {"schedule": ("linear", "constant"), "monitor": ("val_accuracy", "val_loss")}
 FEWEST_TOKENS = 8  # smallest max_tokens: with fewer, hardly a word of either end of a text is left
 
 
-@checked
+class Config(Record):
+    """A dataclass that raises ValueError for a value of another type than its field."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, expected = getattr(self, field.name), str(field.type)
+            kinds = tuple(KINDS[kind] for kind in expected.split(" | "))
+            if not isinstance(value, kinds) or (isinstance(value, bool) and expected != "bool"):
+                raise ValueError(f"{field.name}={value!r}: expected {expected}")
+
+
 @dataclass(frozen=True)
-class RewardConfig:
+class RewardConfig(Config):
     """Architecture of a reward model; saved beside its weights."""
 
     backbone: str = "smollm2-135m-instruct"  # an asset's name, a Hugging Face id or folder, or a GGUF file
@@ -29,6 +45,7 @@ class RewardConfig:
     vision_tokens: int = 4  # tokens per picture, a square number; a vision-language model has its own number
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.max_tokens < FEWEST_TOKENS:
             raise ValueError(f"max_tokens={self.max_tokens!r}: expected at least {FEWEST_TOKENS}")
 
@@ -38,14 +55,13 @@ class RewardConfig:
         way_out = "train the model again, or take its folder anew from where it came"
         saved = store.read_json(file, way_out)
         try:
-            return cls(**current_names(saved))
+            return cls.from_json(saved)
         except ValueError as error:
             raise ValueError(f"{file}: {error}; {way_out}") from error
 
 
-@checked
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Config):
     """How a reward model is trained; each field is explained where its value is chosen, in `profiles.py`."""
 
     lr: float = 3e-4
@@ -66,6 +82,8 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+
         def expect(right: bool, name: str, what: str) -> None:
             if not right:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected {what}")
@@ -80,7 +98,21 @@ class TrainingConfig:
         expect(0 < self.val_fraction < 1, "val_fraction", "a share between 0 and 1, such as 0.2")
 
 
-# Whether a `provenance.trained_on` in a file equals that of a training run.
-same_source = functools.partial(provenance.same_source, kinds={"reward": RewardConfig, "training": TrainingConfig})
+def trained_on(pairs: Iterable[Record], reward: RewardConfig, training: TrainingConfig, seed: int) -> dict[str, Any]:
+    """The inputs of a training run, as JSON: the SHA-256 of the pairs' content, the settings and the seed."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps(pair.to_json(), sort_keys=True).encode() + b"\n")
+    settings = {"reward": dataclasses.asdict(reward), "training": dataclasses.asdict(training)}
+    return {"pairs_sha256": digest.hexdigest(), "seed": seed, **settings}
+
+
+def same_source(known: Any, mine: dict[str, Any]) -> bool:
+    """Whether `known`, read from a file, equals `mine`, a `trained_on`; a field that it lacks has its default."""
+    defaults = {"reward": dataclasses.asdict(RewardConfig()), "training": dataclasses.asdict(TrainingConfig())}
+    known = known if isinstance(known, dict) else {}
+    return {**known, **{name: fields | (known.get(name) or {}) for name, fields in defaults.items()}} == mine
+
+
 # The JSON object in a file that training wrote.
 read_json = functools.partial(store.read_json, way_out="delete it, and training starts anew")

@@ -28,13 +28,11 @@ from armap_lite.llms.device import pick
 from armap_lite.llms.memory import fit_to_gpu
 from armap_lite.llms.prefixes import SharedForward, shared_forward
 from armap_lite.llms.tokens import LineTokenizer
-from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source
+from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, same_source, trained_on
 from armap_lite.reward.data import PairDataModule, split_by_task
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.storage import folders
 from armap_lite.storage.checkpoints import AtomicIO
-from armap_lite.storage.fields import current_names
-from armap_lite.storage.provenance import trained_on
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 from armap_lite.vision.projector import align_to_captions
@@ -270,7 +268,7 @@ def _resume_or_restart(log: Path, source: dict[str, Any], training: TrainingConf
     """
     file = log / folders.STARTED
     if file.is_file() and same_source((before := read_json(file)).get("source"), source):
-        return dataclasses.replace(training, **current_names(before["batch"]))
+        return dataclasses.replace(training, **before["batch"])
     if rank_zero_only.rank:
         return training
     if (log / "last.ckpt").is_file():
