@@ -108,7 +108,7 @@ def test_collect_on_two_nodes_with_a_worker_killed(cluster: Cluster, whole: Run,
 
 def test_synthesize_goes_on_from_what_one_process_left(cluster: Cluster, whole: Run, models: Path, tmp_path: Path):
     run = started(models, tmp_path)
-    shutil.copy(whole.path("trajectories.jsonl"), run.files.folder)
+    shutil.copy(whole.path("trajectories.jsonl"), run.folder)
     data = whole.path("pairs.jsonl").read_bytes()
     run.path("pairs.jsonl").write_bytes(data[: len(data) // 2])
     nodes = scale.run_stage(run, "synthesize")

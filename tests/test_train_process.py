@@ -29,7 +29,6 @@ from armap_lite import reward, synthesize
 from armap_lite.exchange import preferences
 from armap_lite.pipeline import commands, training_process
 from armap_lite.pipeline.run import Run
-from armap_lite.pipeline.run_dir import RunDir
 from armap_lite.pipeline.training_process import TrainingError
 from armap_lite.reward import training
 from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
@@ -223,7 +222,7 @@ def stage(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         stage_file(tmp_path / "run", pairs)
         run = Run("game24", "fast", tmp_path, training=dataclasses.replace(SHORT, **changes), reward=config.backbone)
         run.settings = dataclasses.replace(run.settings, reward=config)
-        run.files = RunDir(tmp_path / "run")
+        run.folder = tmp_path / "run"
         before = len(trained)
         asyncio.run(run.train(**CPU))
         return len(trained) > before

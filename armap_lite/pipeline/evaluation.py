@@ -50,7 +50,7 @@ def evaluate_run(
         own_model=backbone,
         profile=run.profile,
         seed=run.seed,
-        seconds=run.files.counts("seconds.json"),
+        seconds=run.counts("seconds.json"),
         device=str(next(run.reward.network.parameters()).device),
     )
     quality = [_quality("own", run.own_reward, margins, plans, golds, training, own)]

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from armap_lite import collect, control, envs, llms, planners, reward, synthesize
@@ -33,7 +32,7 @@ from armap_lite.storage.store import read_json, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
 
-class Run:
+class Run(RunDir):
     """`Run("some-world", "fast", "runs/fast", seed=0)`: the models load when they are first used.
 
     `policy`, `data_llm`, `reward`: the LLM that acts, the one that writes instructions, and a reward model's backbone,
@@ -59,6 +58,7 @@ class Run:
         if unknown := sorted(changes.keys() - vars(settings).keys()):
             known = ", ".join(sorted(vars(settings)))
             raise ValueError(f"a profile has no setting {unknown[0]!r}; there is {known}")
+        changes |= {name: model for name, model in (("policy", policy), ("data_llm", data_llm)) if model is not None}
         settings = dataclasses.replace(settings, **changes)
         self.reward_options: dict[str, Any] = {}  # how the reward model is loaded
         if reward is not None:
@@ -67,39 +67,27 @@ class Run:
         options = {**settings.env_options, **envs.user_options(env)}
         envs.check_options(env, options)
         planners.check(settings.planners)
-        policy = settings.policy if policy is None else policy
-        data_llm = settings.data_llm if data_llm is None else data_llm
-        for model in (policy, data_llm):
-            if model is not None:
-                spec.check(model)
+        spec.check(settings.policy)
+        if settings.data_llm is not None:
+            spec.check(settings.data_llm)
         # A reader's own files, instructions or reward model are not judged by the model that the kit ships.
-        own = envs.PATH_OPTIONS & options.keys() or reward is not None or data_llm is not None
-        settings = dataclasses.replace(settings, reference=settings.reference and not own)
-        self.settings = dataclasses.replace(settings, policy=policy, data_llm=data_llm, env_options=options)
+        own = envs.PATH_OPTIONS & options.keys() or reward is not None or settings.data_llm is not None
+        self.settings = dataclasses.replace(settings, env_options=options, reference=settings.reference and not own)
         self.name, self.profile, self.seed = env, profile, seed
-        self.files = RunDir(Path(run_dir or f"runs/{profile}") / env)
+        super().__init__(Path(run_dir or f"runs/{profile}") / env)
         self.item_slice = slice(None)  # the part of each stage's items that is done here: see scale.py
-        configuration: dict[str, Any] = {"env": env, "profile": profile, "seed": seed}
-        configuration["version"] = getattr(envs.lookup(env)[0], "version", None)  # None: it is that of a package
-        configuration |= {f.name: getattr(self.settings, f.name) for f in dataclasses.fields(settings)}
+        version = getattr(envs.lookup(env)[0], "version", None)  # None: it is that of a package
+        configuration = {"env": env, "profile": profile, "seed": seed, "version": version, **vars(self.settings)}
         del configuration["engine"]  # results do not depend on it
         configuration["reward_options"] = " ".join(spec.meaning(self.reward_options))
         if self._shipped:  # another version of the kit may ship another one
-            configuration["reference"] = hashlib.sha256(
-                (self._shipped / "weights.safetensors").read_bytes()
-            ).hexdigest()
-        self.files.claim(configuration, {**vars(profiles.Profile()), "reward_options": ""})
+            weights = (self._shipped / "weights.safetensors").read_bytes()
+            configuration["reference"] = hashlib.sha256(weights).hexdigest()
+        self.claim(configuration, {**vars(profiles.Profile()), "reward_options": ""})
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: everything but what that process has to load itself."""
         return {k: v for k, v in vars(self).items() if not isinstance(getattr(Run, k, None), functools.cached_property)}
-
-    def path(self, name: str) -> Path:
-        return self.files.path(name)
-
-    def save_figure(self, figure: Figure, name: str) -> Figure:
-        """Keep `figure` and its alternative text for the report; returns it for display."""
-        return self.files.save_figure(figure, name)
 
     @functools.cached_property
     def env(self) -> Environment:
@@ -159,22 +147,14 @@ class Run:
     async def collect(self) -> Counter[str]:
         """Write trajectories.jsonl; returns the stage's counts."""
         tasks = self.train_tasks[self.item_slice]
-        return await self._collect(tasks, "trajectories.jsonl", num_proposals=self.settings.num_proposals)
+        return await self._collect(tasks, "trajectories.jsonl", self.settings.num_proposals)
 
     async def _collect(self, tasks: Sequence[Task], name: str, num_proposals: int) -> Counter[str]:
         s = self.settings
+        options: dict[str, Any] = {"samples": s.samples, "temperature": s.collect_temperature, "seed": self.seed}
         with self._stage("collect", len(tasks)) as progress:
-            return await collect.collect(
-                self.env,
-                self.agent,
-                tasks,
-                self.path(name),
-                samples=s.samples,
-                temperature=s.collect_temperature,
-                num_proposals=num_proposals,
-                seed=self.seed,
-                progress=progress,
-            )
+            inputs = self.env, self.agent, tasks, self.path(name)
+            return await collect.collect(*inputs, num_proposals=num_proposals, progress=progress, **options)
 
     async def trajectories(self) -> list[Trajectory]:
         """The trajectories of stage 1, which is first completed."""
@@ -196,19 +176,11 @@ class Run:
     async def _synthesize(
         self, trajectories: list[Trajectory], name: str, item_slice: slice = slice(None), **options: Any
     ) -> Counter[str]:
+        options |= {"num_drafts": self.settings.num_drafts, "look_back": self.settings.look_back(self.env)}
+        options |= {"item_slice": item_slice, "seed": self.seed}
         with self._stage("synthesize", len(trajectories[item_slice])) as progress:
-            return await synthesize.synthesize(
-                self.env,
-                self.data_lm,
-                trajectories,
-                self.path(name),
-                num_drafts=self.settings.num_drafts,
-                item_slice=item_slice,
-                look_back=self.settings.look_back(self.env),
-                seed=self.seed,
-                progress=progress,
-                **options,
-            )
+            inputs = self.env, self.data_lm, trajectories, self.path(name)
+            return await synthesize.synthesize(*inputs, progress=progress, **options)
 
     async def pairs(self) -> list[PreferencePair]:
         """The preference pairs of stage 2, which is first completed."""
@@ -245,7 +217,7 @@ class Run:
             pairs = synthesize.load(source) if source.is_file() else []
             if not training_process.is_current(file, pairs, s.reward, s.training, self.seed):
                 await self.pairs()
-                training_process.stage(self.files.folder, s.reward, s.training, seed=self.seed, **trainer_options)
+                training_process.stage(self.folder, s.reward, s.training, seed=self.seed, **trainer_options)
                 vars(self).pop("own_reward", None)
         return training_process.metrics(file)
 
@@ -269,7 +241,7 @@ class Run:
             self._say(self.path("training.json"), "reward model")
         await self.train(enable_progress_bar=False)
         s, file, tasks = self.settings, self.path("plans.jsonl"), self.test_tasks[self.item_slice]
-        count_seconds = functools.partial(self.files.add_counts, "seconds.json")
+        count_seconds = functools.partial(self.add_counts, "seconds.json")
         count_seconds(dict.fromkeys(s.planners, 0.0))
         with self._stage("plan", len(tasks)) as progress:
             inputs = self.env, self.agent, self.reward, tasks, file, s.planners
@@ -316,19 +288,19 @@ class Run:
         finally:
             for lm in filter(None, map(vars(self).get, ("lm", "data_lm"))):
                 if counts := answers.taken(lm):
-                    self.files.add_counts("answers.json", counts)
+                    self.add_counts("answers.json", counts)
                     print(f"{lm.name}: {answers.invalid_action_summary(counts)}")
         self.check_invalid_actions()
 
     def check_invalid_actions(self) -> None:
         """Raise UnreadableAnswersError if too many actions of this run were drawn at random: see `answers.check`."""
-        counts = self.files.counts("answers.json")
+        counts = self.counts("answers.json")
         if counts and self.item_slice == slice(None):  # the parts of a stage are judged together
-            answers.check(counts, str(self.files.folder))
+            answers.check(counts, str(self.folder))
 
     def _say(self, file: Path, what: str) -> None:
         state, action = ("Incomplete", "finishing") if file.exists() else ("No", "making")
-        place, profile = self.files.folder, self.profile
+        place, profile = self.folder, self.profile
         print(f"{state} {what} in {place}: {action} them now, as profile {profile!r} says.", file=sys.stderr)
 
 

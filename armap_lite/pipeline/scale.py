@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from armap_lite import collect, synthesize
 from armap_lite.exchange import preferences
 from armap_lite.pipeline.run import Run
-from armap_lite.pipeline.run_dir import COUNTER_FILES, RunDir
+from armap_lite.pipeline.run_dir import COUNTER_FILES
 from armap_lite.storage.store import JsonlStore, read_jsonl, write_atomic
 
 try:
@@ -79,7 +79,7 @@ def run_stage(run: Run, stage: str, **resources_per_worker: float) -> Counter[st
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from error  # as if it had happened here
                 for name, counts in counted.items():
-                    run.files.add_counts(name, counts)
+                    run.add_counts(name, counts)
                 write_atomic(pending.pop(ended), lines)
                 nodes[node] += bool(lines)
             store.extend(read_jsonl(part))
@@ -95,13 +95,9 @@ def _work(home: list[Any], stage: str, file: str, item_slice: slice) -> tuple[by
     """In a worker: the lines that the items of `item_slice` add to the stage's file, the counters, and the node."""
     run, files = _own(*home)
     with tempfile.TemporaryDirectory() as scratch:
-        run.files, run.item_slice = RunDir(Path(scratch)), item_slice
+        run.folder, run.item_slice = Path(scratch), item_slice
         for name, data in files.items():
             write_atomic(run.path(name), data)
         asyncio.run(getattr(run, stage)())
-        counted = {name: run.files.counts(name) for name in COUNTER_FILES}
-        return (
-            run.path(file).read_bytes()[len(files[file]) :],
-            counted,
-            ray.get_runtime_context().get_node_id(),
-        )
+        counted = {name: run.counts(name) for name in COUNTER_FILES}
+        return run.path(file).read_bytes()[len(files[file]) :], counted, ray.get_runtime_context().get_node_id()
