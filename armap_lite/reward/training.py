@@ -9,6 +9,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import sys
 import time
 import warnings
@@ -20,6 +21,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.nn import functional as F
@@ -32,7 +34,6 @@ from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, sa
 from armap_lite.reward.data import PairDataModule, split_by_task
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.storage import folders
-from armap_lite.storage.checkpoints import AtomicIO
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 from armap_lite.vision.projector import align_to_captions
@@ -156,6 +157,33 @@ class RewardModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.best, self.tokens, self.seconds = checkpoint["so_far"]
+
+
+class AtomicIO(TorchCheckpointIO):
+    """Replaces a checkpoint at once, so that a run killed while it writes one still has the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        super().save_checkpoint(checkpoint, f"{path}.partial", storage_options)
+        os.replace(f"{path}.partial", path)
+
+
+class Progress(L.Callback):
+    """Prints `step 20 of 100` every 5 s, and each validation's metrics; `training_process.STEP` reads them."""
+
+    said = 0.0
+
+    def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+        if time.monotonic() - self.said > 5.0:
+            self._say(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        accuracy, loss = (float(trainer.callback_metrics.get(name, math.nan)) for name in ("val_accuracy", "val_loss"))
+        self._say(trainer, f": held-out accuracy {accuracy:.3f}, loss {loss:.3f}")
+
+    def _say(self, trainer: L.Trainer, found: str = "") -> None:
+        self.said = time.monotonic()
+        if trainer.is_global_zero:
+            print(f"step {trainer.global_step} of {int(trainer.estimated_stepping_batches)}{found}", flush=True)
 
 
 def train(
