@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import pad
-from armap_lite.reward.model import RewardNetwork, build, write
+from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.storage import folders, low_rank
 from armap_lite.storage.assets import no_progress_bars
 from armap_lite.storage.store import read_jsonl, write_atomic
@@ -174,4 +174,4 @@ def shrink(model: Path | str, out: Path | str, rank: int) -> None:
     network, _ = build(RewardConfig.read(Path(model) / "reward.json"), "cpu")
     before = {name: tensor.clone() for name, tensor in network.pretrained().items()}
     network.load_learned(model)
-    write(Path(out), low_rank.split(network.learned(), before, rank), network.config)
+    network.save(out, low_rank.split(network.learned(), before, rank))

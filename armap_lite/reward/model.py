@@ -76,9 +76,12 @@ class RewardNetwork(nn.Module):
     def _projectors(self) -> tuple[str, ...]:
         return tuple(f"{n}." for n, module in self.named_modules() if isinstance(module, WordProjector))
 
-    def save(self, path: Path | str) -> None:
-        """Write `weights.safetensors` and `reward.json` to the folder `path`, whole or not at all."""
-        write(Path(path), self.learned(), self.config)
+    def save(self, path: Path | str, tensors: dict[str, Tensor] | None = None) -> None:
+        """Write what was learned, or `tensors` instead, and `reward.json` to the folder `path`, whole or not at all."""
+        learned = self.learned() if tensors is None else tensors
+        with folders.whole(Path(path)) as part:
+            save_file({k: v.contiguous().cpu() for k, v in learned.items()}, part / "weights.safetensors")
+            (part / "reward.json").write_text(json.dumps(dataclasses.asdict(self.config), indent=1), encoding="utf-8")
 
     def load_learned(self, path: Path | str) -> None:
         """Read what `save` or `export.shrink` wrote, into a network that has not learned yet.
@@ -91,13 +94,6 @@ class RewardNetwork(nn.Module):
             backbone = self.config.backbone
             raise ValueError(f"{path}: its tensors do not fit backbone {backbone!r} ({odd[:3]} differ); train it again")
         self.load_state_dict(tensors, strict=False)
-
-
-def write(path: Path, learned: dict[str, Tensor], config: RewardConfig) -> None:
-    """Write `weights.safetensors` and `reward.json` to the folder `path`, whole or not at all."""
-    with folders.whole(path) as part:
-        save_file({k: v.contiguous().cpu() for k, v in learned.items()}, part / "weights.safetensors")
-        (part / "reward.json").write_text(json.dumps(dataclasses.asdict(config), indent=1), encoding="utf-8")
 
 
 def at_end(head: Any, states: Tensor, attention_mask: Tensor) -> Tensor:

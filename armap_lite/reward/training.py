@@ -255,6 +255,7 @@ def train(
         folders.gather_curves(log)
         write_atomic(best / "training.json", json.dumps({**metrics, "trained_on": source}, indent=1, allow_nan=False))
         last.unlink(missing_ok=True)  # finished: nothing to resume
+        folders.log_of(out)  # nothing but a reward model is there still
         folders.replace(out, best)
     return metrics
 

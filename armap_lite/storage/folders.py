@@ -95,17 +95,15 @@ def whole(folder: Path) -> Iterator[Path]:
     part.mkdir(parents=True)
     try:
         yield part
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        replace(folder, part)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def replace(out: Path, new: Path) -> None:
-    """Put the folder `new` in the place of the reward model `out`, which stays whole until then."""
-    log_of(out)
-    old = beside(out)
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
+def replace(folder: Path, new: Path) -> None:
+    """Put the folder `new` in the place of `folder`, which stays whole until then."""
+    old = beside(folder)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
