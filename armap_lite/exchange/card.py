@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Template
 
 from armap_lite import reward
@@ -51,9 +52,6 @@ def _write(template: str, model: Path, out: Path, config: RewardConfig, **facts:
         **facts,
         config=config,
         run=known,
-        command="make reproduce ENV={env} PROFILE={profile} SEED={seed}".format(
-            **{"env": "", "profile": "", "seed": 0} | known
-        ),
         training=_read(model / "training.json") or _read(run / "training.json"),
         backbone=Path(config.backbone).name,
         licence=_licence(config.backbone),
@@ -65,8 +63,7 @@ def _write(template: str, model: Path, out: Path, config: RewardConfig, **facts:
 
 def _ranked(model: Path, pairs: Path) -> dict[str, float] | None:
     """Pair accuracy of `model` on the file `pairs`; None where there is none."""
-    some = preferences.read(pairs) if pairs.is_file() else []
-    if not some:
+    if not pairs.is_file() or not (some := preferences.read(pairs)):
         return None
     loaded, texts = reward.load(model), [pair.instruction for pair in some]
     chosen, rejected = (loaded.score(texts, [getattr(p, side) for p in some]) for side in ("chosen", "rejected"))
@@ -75,24 +72,17 @@ def _ranked(model: Path, pairs: Path) -> dict[str, float] | None:
 
 def _commit() -> str | None:
     """The commit of this code, where it is a checkout."""
-    here = Path(__file__).resolve().parent
+    command, here = ["git", "rev-parse", "HEAD"], Path(__file__).resolve().parent
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, encoding="utf-8", check=True
-        )
+        return subprocess.run(command, cwd=here, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
 
 
 def _accuracy(run: Path) -> dict[str, float] | None:
     """Pair accuracy on pairs of development tasks, which training did not see; None if it was not measured."""
-    found = _read(run / "evaluation.json").get("reward_model")
     margins = _read(run / "margins.json")
-    if not found and margins:
-        gaps = [chosen - rejected for chosen, rejected in zip(margins["chosen"], margins["rejected"])]
-        found = [pair_metrics(gaps, margins["task_ids"])]
-    return found[0] if found else None
+    return pair_metrics(np.subtract(margins["chosen"], margins["rejected"]), margins["task_ids"]) if margins else None
 
 
 def _licence(backbone: str) -> str | None:
