@@ -74,7 +74,8 @@ def convert(rows: list[Row], file: Path) -> list[PreferencePair]:
             "collect more tasks or samples, or take a stronger policy or data LLM"
         )
     if columns.keys() >= {"task_id", "instruction", "chosen", "rejected"}:
-        return _each(rows, _parquet_pair)
+        sides = ("chosen", "rejected")
+        return _each(rows, lambda row: PreferencePair.from_json(row | {side: json.loads(row[side]) for side in sides}))
     if columns.keys() >= {"chosen", "rejected"}:
         read_here = READ if all(row.get("prompt") for row in rows) else READ | set(ASKED)
         if unread := [column for column in columns if column not in read_here]:
@@ -127,11 +128,6 @@ def _each(rows: Iterable[Row], convert: Callable[[Row], PreferencePair]) -> list
             said = f"{error} is missing" if isinstance(error, KeyError) else error
             raise ValueError(f"row {row.get('id', number)}: {said}; repair the row or leave it out") from error
     return made
-
-
-def _parquet_pair(row: Row) -> PreferencePair:
-    """A row of the Parquet that stage 2 writes."""
-    return PreferencePair.from_json({**row, **{side: json.loads(row[side]) for side in ("chosen", "rejected")}})
 
 
 def _published_pair(row: Row, folder: Path) -> PreferencePair:

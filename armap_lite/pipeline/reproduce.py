@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from armap_lite import envs
 from armap_lite.display.cells import for_world, notebook_paths
@@ -131,28 +132,19 @@ def current_interpreter_kernel() -> Iterator[str]:
     """The name of a kernel that runs in this interpreter, whichever kernels of that name are installed."""
     from ipykernel.kernelspec import write_kernel_spec
 
-    before = os.environ.get("JUPYTER_PATH")
     with tempfile.TemporaryDirectory() as folder:  # the first place where Jupyter searches
         # Below errors, a kernel logs only that its loopback connection is not encrypted.
         write_kernel_spec(os.path.join(folder, "kernels", "python3"), extra_arguments=["--log-level=ERROR"])
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
-        try:
+        path = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
+        with mock.patch.dict(os.environ, JUPYTER_PATH=path):
             yield "python3"
-        finally:
-            os.environ.pop("JUPYTER_PATH")
-            if before is not None:
-                os.environ["JUPYTER_PATH"] = before
 
 
 def stated_minutes(notebook: Path, alone: bool = False) -> int | None:
     """The most minutes that the title cell of `notebook` states, if any; `alone`: where no earlier stage is done."""
-    found = re.findall(r"(\d+) minutes?\b", title_cell(notebook))
+    title = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
+    found = re.findall(r"(\d+) minutes?\b", title)
     return int(found[-1 if alone else 0]) if found else None
-
-
-def title_cell(notebook: Path) -> str:
-    """The first cell of `notebook`: what one learns, what one needs, how long it takes."""
-    return "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
 
 
 def gather(out: Path) -> Path:

@@ -39,8 +39,7 @@ class JsonlStore:
                 try:
                     self._register(record)
                 except ValueError as error:
-                    message = f"{self.path}, line {number}: {error}; repair the file or start a new one"
-                    raise ValueError(message) from error
+                    raise ValueError(f"{self.path}, line {number}: {error}; repair it or start a new file") from error
                 whole = end
             if whole < self._file.seek(0, os.SEEK_END):
                 self._file.truncate(whole)
