@@ -53,32 +53,16 @@ def evaluate_run(
         seconds=run.counts("seconds.json"),
         device=str(next(run.reward.network.parameters()).device),
     )
-    quality = [_quality("own", run.own_reward, margins, plans, golds, training, own)]
-    if run.reference:
-        quality.insert(0, _quality("reference", run.reference, margins, plans, golds))
+    models = [("reference", run.reference, None, None)] if run.reference else []
+    quality = []
+    for name, model, trained, rewards in [*models, ("own", run.own_reward, training, own)]:
+        order = evaluate.order_of_attempts(plans, golds, rewards)
+        row = {"env": run.name, "model": name, **pair_accuracy(margins, "reference_" if name == "reference" else "")}
+        row |= {f"order_{key.removeprefix('order_')}": value for key, value in order.items()}
+        quality.append(row | shortened(trained, model, plans))
     compared = evaluate.differences(plans, golds, run.name, own)
     points = evaluate.control_points(control, plans, golds, run.name, env.terms)
-    known = [{"env": run.name, **row} for row in quality]
-    return {"rows": rows, "differences": compared, "reward_model": known, "control": points, "golds": golds}
-
-
-def _quality(
-    name: str,
-    model: Any,
-    margins: Mapping[str, list],
-    plans: Sequence[PlanResult],
-    golds: Mapping[str, Sequence[float]],
-    training: Mapping[str, float] | None = None,
-    own: Mapping[str, Sequence[float]] | None = None,
-) -> dict[str, Any]:
-    """The reward model's row in `results.json`: `results.REWARD_ROW`, but for the environment."""
-    order = evaluate.order_of_attempts(plans, golds, own)
-    return {
-        "model": name,
-        **pair_accuracy(margins, "reference_" if name == "reference" else ""),
-        **{f"order_{key.removeprefix('order_')}": value for key, value in order.items()},
-        **shortened(training, model, plans),
-    }
+    return {"rows": rows, "differences": compared, "reward_model": quality, "control": points, "golds": golds}
 
 
 def rewards_of_attempts(plans: Sequence[PlanResult], model: Any) -> dict[str, list[float]]:

@@ -19,29 +19,20 @@ DEFAULT_CONTROL_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
 class Profile:
     """One size of the whole pipeline. Raises ValueError for a size or option that is not possible."""
 
-    env_options: Mapping[str, Any] = field(default_factory=dict)
-    # Options of `envs.make` and `envs.make_judge`.
-    split: str = "test"
-    # The name of the planned tasks in result rows, if they are a part of the split.
-    policy: str = "smollm2-135m-instruct"
-    # The LLM that acts: an asset's name, a Hugging Face id or folder, a GGUF file, or a server's URL.
-    data_llm: str | None = None
-    # The LLM that writes instructions; None: the policy.
+    env_options: Mapping[str, Any] = field(default_factory=dict)  # of `envs.make` and `envs.make_judge`
+    split: str = "test"  # the name of the planned tasks in result rows, if they are a part of the split
+    policy: str = "smollm2-135m-instruct"  # the LLM that acts: see `llms.parse_spec`
+    data_llm: str | None = None  # the LLM that writes instructions; None: the policy
     engine: Mapping[str, Any] = field(default_factory=dict)
     # How models on this machine compute, e.g. {"capacity": 65536, "pack": 4096}: tokens in the cache of keys and
     # values, and new tokens in a forward pass; by default what fits the device. Results do not depend on it.
-    collect_tasks: int = 16
-    # Training tasks on which trajectories are collected.
-    samples: int = 6
-    # Trajectories per task.
-    collect_temperature: float = 1.5
-    # Above 1, so that the trajectories differ.
-    num_proposals: int = 2
-    # Instructions that the LLM may propose for a task before the task's own is used.
+    collect_tasks: int = 16  # training tasks on which trajectories are collected
+    samples: int = 6  # trajectories per task
+    collect_temperature: float = 1.5  # above 1, so that the trajectories differ
+    num_proposals: int = 2  # instructions that the LLM may propose for a task before the task's own is used
     num_negatives: int = 2
     # Negatives per trajectory that are made as in the paper: one action changed, and the rest executed again.
-    num_attempt_negatives: int = 0
-    # Negatives per trajectory that are other attempts of the agent at the same task.
+    num_attempt_negatives: int = 0  # negatives per trajectory that are other attempts of the agent at the same task
     hindsight: str = "code"
     # Who reads trajectories: "code", and the data LLM only words what code read, which suits a small one; or "llm",
     # which reads, refines and changes them as in the paper. In a world without such code it is always "llm".
@@ -49,23 +40,19 @@ class Profile:
     # Characters of a trajectory shown to "llm", about 4,000 tokens; a longer one loses its middle.
     num_drafts: int = 1
     # Instructions that the data LLM may draft per trajectory before a plain sentence is used ("code" only).
-    swap_roles: bool = True
-    # Use each pair a second time with the roles exchanged (see synthesize.py).
+    swap_roles: bool = True  # use each pair a second time with the roles exchanged (see synthesize.py)
     reward: RewardConfig = RewardConfig()
     training: TrainingConfig = TrainingConfig()
     reference: bool = False
     # Plan with the reward model that the kit ships for the world, where there is one: it was trained on more data than
     # this profile collects. The run still trains its own, and shows both.
-    dev_tasks: int = 8
-    # Development tasks whose pairs measure the reward model.
-    test_tasks: int | None = 20
-    # Planned test tasks, evenly spaced over the split; None: all.
+    dev_tasks: int = 8  # development tasks whose pairs measure the reward model
+    test_tasks: int | None = 20  # planned test tasks, evenly spaced over the split; None: all
     planners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # Planner name -> its options, in the order in which they run and are shown.
     control_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     # Control term -> its weights in stage 5 (default: DEFAULT_CONTROL_WEIGHTS).
-    group: int = 25
-    # Tasks planned concurrently; after an interruption, at most so many are planned again.
+    group: int = 25  # tasks planned concurrently; after an interruption, at most so many are planned again
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.engine) - {"capacity", "pack"}):
@@ -77,9 +64,8 @@ class Profile:
             if (name, value) != ("test_tasks", None) and (not isinstance(value, int) or value < least):
                 raise ValueError(f"{name}={value!r}: expected a whole number, at least {least}")
         if not self.num_negatives + self.num_attempt_negatives:
-            raise ValueError(
-                "num_negatives=0 and num_attempt_negatives=0: expected at least one negative per trajectory"
-            )
+            said = "num_negatives=0 and num_attempt_negatives=0"
+            raise ValueError(f"{said}: expected at least one negative per trajectory")
         if self.hindsight not in ("code", "llm"):
             raise ValueError(f"hindsight={self.hindsight!r}: expected 'code' or 'llm'")
 
@@ -153,7 +139,6 @@ PROFILES: dict[str, Profile] = {
     "gpu": Profile(
         collect_tasks=600,
         samples=8,
-        num_negatives=2,
         num_drafts=2,
         reward=_WHOLE,
         training=_GPU_TRAINING,

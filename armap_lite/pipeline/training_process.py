@@ -32,6 +32,7 @@ PAIRS = "preference pairs (.jsonl, .json, .parquet): TRL's columns, published ro
 PACKAGE = Path(__file__).resolve().parents[2]  # the folder that holds armap_lite
 DERIVED = ("margins.json", "plans.jsonl", "seconds.json", "control.jsonl", "evaluation.json")  # from a reward model
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # set by those who start ranks; the first has 0 in all
+READ: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
 GRACE = 10.0  # seconds that a process has to end by itself
 
 
@@ -190,10 +191,9 @@ def _flag(name: str) -> str:
 
 
 def _flags(settings: RewardConfig | TrainingConfig) -> list[str]:
-    """The command line's words for those fields of `settings` that are not at their default."""
-    values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-    changed = [f.name for f in dataclasses.fields(settings) if values[f.name] != f.default]
-    return [f"{_flag(name)}={'none' if values[name] is None else values[name]}" for name in changed]
+    """The fields of `settings` as options of the command line."""
+    fields = dataclasses.asdict(settings).items()
+    return [f"{_flag(name)}={'none' if value is None else value}" for name, value in fields]
 
 
 def _value(annotation: str, text: str) -> Any:
@@ -201,11 +201,9 @@ def _value(annotation: str, text: str) -> Any:
     kind, _, optional = annotation.partition(" | ")
     if optional and text.lower() in ("none", "all"):
         return None
-    read: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str}
-    try:
-        return {"true": True, "false": False}[text.lower()] if kind == "bool" else read[kind](text)
-    except (KeyError, ValueError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no {kind}") from None
+    with contextlib.suppress(KeyError, ValueError):
+        return {"true": True, "false": False}[text.lower()] if kind == "bool" else READ[kind](text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no {kind}")
 
 
 def _options(text: str) -> dict[str, Any]:
@@ -213,9 +211,8 @@ def _options(text: str) -> dict[str, Any]:
     with contextlib.suppress(ValueError, RecursionError):
         if isinstance(found := json.loads(text), dict):
             return found
-    raise argparse.ArgumentTypeError(
-        f'{text!r:.80} is no JSON object; expected one such as \'{{"accelerator": "cpu"}}\''
-    )
+    example = '{"accelerator": "cpu"}'
+    raise argparse.ArgumentTypeError(f"{text!r:.80} is no JSON object; expected one such as '{example}'")
 
 
 def _end_with_parent() -> None:
