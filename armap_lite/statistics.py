@@ -4,8 +4,6 @@ Several seeds or pairs of one task are not independent, so intervals come from a
 tasks with replacement; where a benchmark consists of fixed families of tasks, within each family.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache

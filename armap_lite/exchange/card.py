@@ -1,7 +1,5 @@
 """The model card beside an exported reward model; its figures come from the files of the run."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import re

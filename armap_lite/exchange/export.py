@@ -5,8 +5,6 @@
 read back and compared with the kit's own scores before it is kept.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ If the tokenizer has a chat template, the instruction is the user's turn and the
 as published reward models were trained. Otherwise the model reads the transcript as plain text, as exported models do.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from jinja2 import TemplateError

@@ -12,8 +12,6 @@ Instead of `prompt`, TRL rows may have `instruction`, `question` or `input`. Wit
 with is the prompt.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

@@ -1,7 +1,5 @@
 """The command line: reproduce, train, report, assets, export."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Every size and hyper-parameter: `PROFILES`, and what a world changes in them, `WORLD_CHANGES`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Runs the notebooks with papermill, one environment after the other, and gathers their results in one report."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

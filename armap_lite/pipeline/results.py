@@ -1,7 +1,5 @@
 """`results.json`, schema 1: the fields of its rows, and the versions and machine that made it."""
 
-from __future__ import annotations
-
 import json
 import math
 import platform

@@ -4,8 +4,6 @@ The notebooks call the stages one after the other. A stage first completes the s
 every notebook also runs on its own.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

@@ -1,7 +1,5 @@
 """The folder of one run in one environment: its files, the configuration that it belongs to, counters and figures."""
 
-from __future__ import annotations
-
 import ast
 import json
 from collections.abc import Mapping

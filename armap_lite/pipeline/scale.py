@@ -6,8 +6,6 @@ machine's cache; the reward model and all lines travel through Ray. On machines 
 threads, the files equal those of one process byte for byte.
 """
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import os

@@ -4,8 +4,6 @@ A notebook cannot start several ranks, and a GPU's memory is free again only whe
 This module imports neither torch nor Lightning: the process that waits needs none of it.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses

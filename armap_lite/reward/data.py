@@ -1,7 +1,5 @@
 """Batches of preference pairs: split by task, bucketed by length, in the same order on every run and after a resume."""
 
-from __future__ import annotations
-
 import functools
 import random
 import sys

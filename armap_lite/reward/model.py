@@ -6,8 +6,6 @@ than writing one, and half the layers cost half the time. Only the top layers (o
 learned tensors and the backbone's name. Pictures come in through the input embedding (see `vision/pictures.py`).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

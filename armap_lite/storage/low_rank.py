@@ -5,8 +5,6 @@ pretrained W (the best of rank R: a truncated singular value decomposition). Ada
 would have to be trained through all layers; this takes a model that was trained as usual.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

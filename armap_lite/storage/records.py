@@ -1,7 +1,5 @@
 """Frozen dataclasses as JSON and back: `Record` is the base class of all that stages write and read."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import typing
