@@ -5,24 +5,34 @@
 read back and compared with the kit's own scores before it is kept.
 """
 
+import ast
 import copy
+import hashlib
 import json
+import re
+import subprocess
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jinja2 import Template
 from tokenizers import Tokenizer, processors
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
+from armap_lite import reward
+from armap_lite.exchange import preferences
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardNetwork, build
+from armap_lite.statistics import pair_metrics
 from armap_lite.storage import folders, low_rank
-from armap_lite.storage.assets import no_progress_bars
-from armap_lite.storage.store import read_jsonl, write_atomic
+from armap_lite.storage.assets import ASSETS, no_progress_bars
+from armap_lite.storage.store import read_json, read_jsonl, write_atomic
 from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory, transcript
 from armap_lite.vision.pictures import PictureEmbedding, encode
 
@@ -31,7 +41,7 @@ OTHERWISE = "score with armap_lite.reward.load"
 
 
 def export(path: Path | str, out: Path | str) -> dict[str, Any]:
-    """Write the reward model in the folder `path` to the new folder `out`, in fp32.
+    """Write the reward model in the folder `path` to the new folder `out`, in fp32, with a card.
 
     Returns `{"config": RewardConfig, "difference": float}`: what the model is made of, and the largest difference
     between the kit's scores and the exported model's on the trajectories in `example.json`.
@@ -43,6 +53,7 @@ def export(path: Path | str, out: Path | str) -> dict[str, Any]:
     folders.check_new(out)
     with folders.whole(out) as part, no_progress_bars(str(path)):
         exported = _export(path, part)
+        _write_card("model_card.txt", path, part, **exported, accuracy=_accuracy(path.parent))
         folders.check_new(out)  # still
     return exported
 
@@ -164,12 +175,73 @@ def _examples(run: Path) -> list[tuple[str, Trajectory]]:
 def shrink(model: Path | str, out: Path | str, rank: int) -> None:
     """Write the reward model in the folder `model` to the new folder `out`, each matrix that learned by rank `rank`.
 
-    Raises ValueError where `rank` is below 1, `out` is not empty, or fp16 cannot hold a number.
+    The card says how well both rank the development pairs. Raises ValueError where `rank` is below 1, `out` is not
+    empty, or fp16 cannot hold a number.
     """
+    model, out = Path(model), Path(out)
     if rank < 1:
         raise ValueError(f"low_rank={rank}: expected at least 1")
-    folders.check_new(Path(out))
-    network, _ = build(RewardConfig.read(Path(model) / "reward.json"), "cpu")
+    folders.check_new(out)
+    network, _ = build(RewardConfig.read(model / "reward.json"), "cpu")
     before = {name: tensor.clone() for name, tensor in network.pretrained().items()}
     network.load_learned(model)
     network.save(out, low_rank.split(network.learned(), before, rank))
+    pairs = model.parent / "dev_pairs.jsonl"
+    facts = {"rank": rank, "accuracy": _ranked(out, pairs), "whole": _ranked(model, pairs), "commit": _commit()}
+    facts["sha256"] = hashlib.sha256((out / "weights.safetensors").read_bytes()).hexdigest()
+    _write_card("low_rank_card.txt", model, out, network.config, **facts)
+
+
+def _write_card(template: str, model: Path, out: Path, config: RewardConfig, **facts: Any) -> None:
+    """Write README.md to `out`; its figures come from the files of the run that trained `model`."""
+    run = model.parent
+    written = _read(run / "run.json")
+    known = {name: ast.literal_eval(written[name]) for name in ("env", "profile", "seed") if name in written}
+    text = files("armap_lite.exchange").joinpath(template).read_text(encoding="utf-8")
+    rendered = Template(text, trim_blocks=True, keep_trailing_newline=True).render(
+        **facts,
+        config=config,
+        run=known,
+        training=_read(model / "training.json") or _read(run / "training.json"),
+        backbone=Path(config.backbone).name,
+        licence=_licence(config.backbone),
+        limit=config.max_tokens,
+    )
+    write_atomic(out / "README.md", rendered)
+
+
+def _ranked(model: Path, pairs: Path) -> dict[str, float] | None:
+    """Pair accuracy of `model` on the file `pairs`; None where there is none."""
+    if not pairs.is_file() or not (some := preferences.read(pairs)):
+        return None
+    loaded, texts = reward.load(model), [pair.instruction for pair in some]
+    chosen, rejected = (loaded.score(texts, [getattr(p, side) for p in some]) for side in ("chosen", "rejected"))
+    return pair_metrics(chosen - rejected, [pair.task_id for pair in some])
+
+
+def _commit() -> str | None:
+    """The commit of this code, where it is a checkout."""
+    command, here = ["git", "rev-parse", "HEAD"], Path(__file__).resolve().parent
+    try:
+        return subprocess.run(command, cwd=here, capture_output=True, encoding="utf-8", check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _accuracy(run: Path) -> dict[str, float] | None:
+    """Pair accuracy on pairs of development tasks, which training did not see; None if it was not measured."""
+    margins = _read(run / "margins.json")
+    return pair_metrics(np.subtract(margins["chosen"], margins["rejected"]), margins["task_ids"]) if margins else None
+
+
+def _licence(backbone: str) -> str | None:
+    """The licence of an asset, or that stated in a folder's own card; None if nothing states one."""
+    if backbone in ASSETS:
+        return ASSETS[backbone].licence
+    card = Path(backbone).expanduser() / "README.md"
+    stated = re.search(r"^license: *(\S+)", card.read_text(encoding="utf-8"), re.MULTILINE) if card.is_file() else None
+    return stated[1] if stated else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return read_json(file, "delete it, and run its notebook again") if file.is_file() else {}

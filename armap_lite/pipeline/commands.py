@@ -121,14 +121,10 @@ def _assets(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from armap_lite.exchange import card
     from armap_lite.exchange.export import export, shrink
 
     if options.low_rank is not None:
         shrink(options.model, options.out, options.low_rank)
-        print(card.write_low_rank(options.model, options.out, options.low_rank).parent)
-        return
-    exported = export(options.model, options.out)
-    print(card.write(exported, options.model, options.out).parent)
-    if exported["config"].vision:
+    elif export(options.model, options.out)["config"].vision:
         print("without its pictures: the exported model scores the text alone", file=sys.stderr)
+    print(options.out)
