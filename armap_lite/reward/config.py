@@ -13,26 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.storage import store
-from armap_lite.storage.records import Record
+from armap_lite.storage.records import CheckedRecord, Record
 
-KINDS: dict[str, Any] = {"int": int, "float": int | float, "str": str, "bool": bool, "None": type(None)}
 CHOICES = {"schedule": ("linear", "constant"), "monitor": ("val_accuracy", "val_loss")}
 FEWEST_TOKENS = 8  # smallest max_tokens: with fewer, hardly a word of either end of a text is left
 
 
-class Config(Record):
-    """A dataclass that raises ValueError for a value of another type than its field."""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value, expected = getattr(self, field.name), str(field.type)
-            kinds = tuple(KINDS[kind] for kind in expected.split(" | "))
-            if not isinstance(value, kinds) or (isinstance(value, bool) and expected != "bool"):
-                raise ValueError(f"{field.name}={value!r}: expected {expected}")
-
-
 @dataclass(frozen=True)
-class RewardConfig(Config):
+class RewardConfig(CheckedRecord):
     """Architecture of a reward model; saved beside its weights."""
 
     backbone: str = "smollm2-135m-instruct"  # an asset's name, a Hugging Face id or folder, or a GGUF file
@@ -61,7 +49,7 @@ class RewardConfig(Config):
 
 
 @dataclass(frozen=True)
-class TrainingConfig(Config):
+class TrainingConfig(CheckedRecord):
     """How a reward model is trained; each field is explained where its value is chosen, in `profiles.py`."""
 
     lr: float = 3e-4

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import typing
+from inspect import formatannotation
 from typing import Any, ClassVar
 
 
@@ -25,6 +26,17 @@ class Record:
             return cls(**{fields[name][0]: _from_json(fields[name][1], value) for name, value in data.items()})
         except TypeError as error:
             raise ValueError(f"{cls.__name__}: {error}") from error
+
+
+class CheckedRecord(Record):
+    """A record that raises ValueError for a value of another type than its field."""
+
+    def __post_init__(self) -> None:
+        for name, kind in _fields(type(self)).values():  # type: ignore[arg-type]
+            value = getattr(self, name)
+            right = isinstance(value, kind) or (kind is float and isinstance(value, int))
+            if not right or (isinstance(value, bool) and kind is not bool):
+                raise ValueError(f"{name}={value!r}: expected {formatannotation(kind)}")
 
 
 @functools.cache
