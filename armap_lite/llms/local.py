@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from armap_lite.llms.base import Choice, Completion, LanguageModel, check_request, draw
+from armap_lite.llms.base import Choice, Completion, LanguageModel
+from armap_lite.llms.choices import check_request, draw
 from armap_lite.llms.device import say_once
 from armap_lite.llms.forest import LogitForest
 from armap_lite.llms.layers import check_vocabulary

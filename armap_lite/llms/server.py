@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from armap_lite.llms import fields
 from armap_lite.llms.answers import ENOUGH, check_random
-from armap_lite.llms.base import Choice, Completion, LanguageModel, check_request, draw
+from armap_lite.llms.base import Choice, Completion, LanguageModel
+from armap_lite.llms.choices import check_request, draw
 from armap_lite.llms.client import BROKEN, REFUSED, Client, ServerError
 from armap_lite.llms.match import match
 from armap_lite.llms.replies import Reply

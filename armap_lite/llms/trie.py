@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from armap_lite.llms.base import Choice, tempered
+from armap_lite.llms.base import Choice
+from armap_lite.llms.choices import tempered
 from armap_lite.llms.tree import Logits, Node
 
 
