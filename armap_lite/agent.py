@@ -4,8 +4,6 @@ A prompt holds solved examples, then the task and what was done so far. It grows
 language model with a prefix cache reads each line once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Sequence
 
 from armap_lite.batching import Batcher

@@ -4,8 +4,6 @@ Coroutines await single requests. When all are blocked, pending requests are exe
 so batch composition, and hence floating-point results, are deterministic.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Trajectories that stage 2 makes by executing other actions than the agent: one step changed, or a continuation."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Callable, Sequence

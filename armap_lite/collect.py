@@ -3,8 +3,6 @@
 Nothing here knows how well a trajectory did: no score and no reward is within reach.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ No environment here can save and restore. A state is identified by its action se
 visit is stored, so a search sees the same observation on every visit.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 

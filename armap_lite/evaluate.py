@@ -1,7 +1,5 @@
 """The last stage: the judge's score of each plan, as rows of results. No other module reads the true score."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any

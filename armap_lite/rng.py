@@ -1,7 +1,5 @@
 """Seeds: one seed in, and from it an independent one for each (task, sample, step)."""
 
-from __future__ import annotations
-
 import hashlib
 
 

@@ -10,8 +10,6 @@ paper's way: the LLM reads the trajectory, refines the instruction and names the
 without code, the LLM itself in a blind comparison.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import random

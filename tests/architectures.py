@@ -1,7 +1,5 @@
 """Tiny random models of many architectures, by name: what the engines have to agree with."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

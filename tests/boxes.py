@@ -1,7 +1,5 @@
 """A world without any hindsight of its own, and a data LLM that reads it: for the tests of `LLMHindsight`."""
 
-from __future__ import annotations
-
 import json
 import random
 import re

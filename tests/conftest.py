@@ -1,7 +1,5 @@
 """For all tests: no model hub is asked, the same examples are tried on every run, and what takes longest is first."""
 
-from __future__ import annotations
-
 import os
 import signal
 

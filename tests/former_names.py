@@ -1,7 +1,5 @@
 """Run a script that uses the names modules and options had before: `python tests/former_names.py SCRIPT [ARG …]`."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import runpy

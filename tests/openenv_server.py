@@ -5,8 +5,6 @@ is installed (`pip install --target FOLDER openenv`; it needs another Pillow tha
 package's server, else a few lines that speak its protocol. Either way it serves one session, the default of OpenEnv.
 """
 
-from __future__ import annotations
-
 import json
 import socket
 import sys

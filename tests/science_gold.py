@@ -4,8 +4,6 @@
 path goes one look beyond its end, since the text shows a last change of state only then.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

@@ -1,7 +1,5 @@
 """A server of the tests in a process of its own, which prints its address and ends with its standard input."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator

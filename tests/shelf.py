@@ -1,7 +1,5 @@
 """A small simulator in Gymnasium's form."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

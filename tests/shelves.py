@@ -1,7 +1,5 @@
 """The words of the shelf of shelf.py for both adapters, and all stages with a reward that only the judge may read."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import re

@@ -1,7 +1,5 @@
 """A shop small enough to know by heart, in WebShop's own file format, and one as large as a search can show."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A reader's own world says for itself what transcripts show, what control weighs and how a person plays it."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 from collections.abc import Mapping

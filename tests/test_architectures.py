@@ -1,7 +1,5 @@
 """Whatever the architecture, the engines say what the model's own forward pass says."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

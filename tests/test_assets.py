@@ -1,7 +1,5 @@
 """Assets and models, through real pip on wheels made here: no network, nothing outside the test's folders."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

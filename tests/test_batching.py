@@ -1,7 +1,5 @@
 """Many coroutines, one batch: who waits is answered together, and nobody waits for ever."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

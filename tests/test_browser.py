@@ -4,8 +4,6 @@ Needs the package playwright and a Chromium: one on the PATH, one that ARMAP_LIT
 ARMAP_LITE_BROWSER_FULL=1 also runs the notebooks 00 and 05 as a reader would, which takes several minutes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """A reader of one world gets the cells of that world: in copies, in runs, and in JupyterLab (see test_browser.py)."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

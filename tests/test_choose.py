@@ -1,7 +1,5 @@
 """`choose` and `generate` of `LocalLM`: what they promise, against plain forward passes of the same model."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Stage 1: proposals that fit, trajectories that differ, and files that resume to the last byte."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from pathlib import Path

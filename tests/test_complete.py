@@ -1,7 +1,5 @@
 """A stage that was broken off is finished by whoever needs its output, byte for byte as if nothing had happened."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Stage 5: what a customised reward says of a trajectory, and which sample it makes the answer."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

@@ -1,7 +1,5 @@
 """The exercises: every stub fails with a message that helps, every solution passes, and grades are fair."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import itertools

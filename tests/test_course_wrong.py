@@ -1,7 +1,5 @@
 """Wrong answers that a learner may plausibly give: ten for each exercise, each with what its message has to name."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from pathlib import Path

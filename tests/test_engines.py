@@ -1,7 +1,5 @@
 """Which engine a model gets, and what it is told about size and precision."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

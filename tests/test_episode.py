@@ -1,7 +1,5 @@
 """States reached again at will: what is stepped, what is saved, and a simulator that breaks off."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 

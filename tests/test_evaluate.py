@@ -1,7 +1,5 @@
 """The last stage: scores, intervals, the Best-of-N curve, result files."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

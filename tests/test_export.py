@@ -1,7 +1,5 @@
 """An exported reward model scores as the kit does, read by transformers alone."""
 
-from __future__ import annotations
-
 import json
 import random
 import subprocess

@@ -1,7 +1,5 @@
 """Figures: they say what their data say, carry alternative text, and stand edge data without a warning."""
 
-from __future__ import annotations
-
 import math
 import re
 import warnings

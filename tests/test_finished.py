@@ -1,7 +1,5 @@
 """A finished sequence-classification reward model is used as it is."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

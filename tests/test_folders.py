@@ -1,7 +1,5 @@
 """Nothing that someone else wrote is deleted by training or by an export."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The token forest: right after any eviction, and no token read twice."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Game of 24: exact arithmetic, a grammar instead of eval, a judge that believes no text."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import json

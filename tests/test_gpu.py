@@ -1,7 +1,5 @@
 """What is decided for a GPU, told by a stand-in for one; and every path on a simulated one, where that is at hand."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import subprocess

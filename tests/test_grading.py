@@ -1,7 +1,5 @@
 """Grades: which points a hand-in gets, whatever it does, and how it comes."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import json

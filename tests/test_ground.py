@@ -1,7 +1,5 @@
 """The ground of the project: one list of versions, `make` as documented, notebooks fit to be committed and run."""
 
-from __future__ import annotations
-
 import ast
 import json
 import os

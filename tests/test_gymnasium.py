@@ -1,7 +1,5 @@
 """Any Gymnasium environment as a world: replayed by seed, checked first, and its reward kept for the judge."""
 
-from __future__ import annotations
-
 import random
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The house: which module may import which, a method that names no world, and no file too long to read."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

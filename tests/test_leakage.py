@@ -1,7 +1,5 @@
 """Nothing before the evaluation can read the true score."""
 
-from __future__ import annotations
-
 import ast
 import asyncio
 import contextlib

@@ -1,7 +1,5 @@
 """Stage 2 as the paper has it: a data LLM looks back, whatever it answers; nothing crashes, all of it is counted."""
 
-from __future__ import annotations
-
 import ast
 import asyncio
 import json

@@ -1,7 +1,5 @@
 """A Gymnasium world without hindsight, from first to last stage, with a real server that acts and looks back."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Sequence

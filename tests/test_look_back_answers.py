@@ -1,7 +1,5 @@
 """What a data LLM is shown when it looks back, which of its answers are read, and how servers are held to a schema."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

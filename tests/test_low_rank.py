@@ -1,7 +1,5 @@
 """Reward models small enough to ship: what is kept of them, and a run that plans with one beside its own."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """Other machines: a locale that is not UTF-8, no POSIX modules, a read-only cache, kernels of other environments."""
 
-from __future__ import annotations
-
 import ast
 import json
 import os

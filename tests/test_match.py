@@ -1,7 +1,5 @@
 """`match`: which action an answer in free text names. It may miss one, but never names a wrong one."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import pytest

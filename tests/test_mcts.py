@@ -3,8 +3,6 @@
 The trees in tests/golden are made again by `PYTHONPATH=. python tests/test_mcts.py`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math

@@ -1,7 +1,5 @@
 """The course for nbgrader, taken by nbgrader itself: release, four hand-ins, marks and what the students are told."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """Models that are incomplete, or compute in a way of their own: refused by name, or run as transformers runs them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Any OpenEnv server as a world, by its URL: replayed by seed, checked first, and its reward kept for the judge."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

@@ -1,7 +1,5 @@
 """Notebook 08: the worlds that it adds keep the contract, and every stage runs on the one that others made."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Iterator

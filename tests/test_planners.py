@@ -1,7 +1,5 @@
 """The planners on real Game of 24 states, with a policy and a reward that the tests write themselves."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import itertools

@@ -1,7 +1,5 @@
 """Any preference data as pairs: the format is told by the columns, and the command trains on it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Training that computes common beginnings and frozen layers once: the same rewards and gradients as whole texts."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows of the published data sets as preference pairs."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

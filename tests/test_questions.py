@@ -1,7 +1,5 @@
 """Open questions and quizzes: one of each in every notebook, each option explained, rubrics for teachers alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from armap_lite.course import notebooks

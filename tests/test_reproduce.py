@@ -1,7 +1,5 @@
 """The command line: notebooks run in order and once, errors in one line, a report that stands alone."""
 
-from __future__ import annotations
-
 import base64
 import itertools
 import json

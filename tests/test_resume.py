@@ -1,7 +1,5 @@
 """Killed at any moment, a run goes on: what was finished stays byte for byte, and the end is that of a whole run."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """The reward model: where it reads its number, what learns in it, how it is saved, and its fast scorer."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Spread over two machines (here: two nodes on this one), a run writes what one process writes, whatever dies."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import shutil

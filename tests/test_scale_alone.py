@@ -1,7 +1,5 @@
 """`pipeline/scale.py` with a stand-in for Ray that runs each task in this process: what needs no cluster to be seen."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import importlib

@@ -1,7 +1,5 @@
 """ScienceWorld: the real simulator behind the contract; no process is left, no state is lost."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """Hindsight in ScienceWorld: for each of the 24 families, what was done is asked for, and a near miss is told apart."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 

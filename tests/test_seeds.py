@@ -1,7 +1,5 @@
 """The records of measured seeds and the README beside them; how measuring scripts say that they are called."""
 
-from __future__ import annotations
-
 import runpy
 import sys
 from pathlib import Path

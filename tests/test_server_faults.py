@@ -1,7 +1,5 @@
 """ServerLM against a scripted server: retries, errors, refusals, and where its key shows."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

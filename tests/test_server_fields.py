@@ -1,7 +1,5 @@
 """ServerLM and servers that refuse fields, break at them, hide errors in a 200, or stand behind a proxy."""
 
-from __future__ import annotations
-
 import json
 import math
 

@@ -1,7 +1,5 @@
 """ServerLM against a real llama.cpp server with the embedded model. Its faults: test_server_faults.py."""
 
-from __future__ import annotations
-
 import json
 import math
 import urllib.request

@@ -1,7 +1,5 @@
 """ServerLM and answers that are withheld, redirected, put off, not a number, or odd in what was asked."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

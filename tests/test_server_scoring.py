@@ -1,7 +1,5 @@
 """`choose` by log-probabilities of given text, against servers that answer as vLLM does, with a real model behind."""
 
-from __future__ import annotations
-
 import functools
 import math
 

@@ -1,7 +1,5 @@
 """ServerLM and models that think before they answer, or whose answers cannot be read."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from contextlib import nullcontext

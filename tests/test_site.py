@@ -1,7 +1,5 @@
 """The static site: results and executed notebooks, read from disk, with no script of theirs and nothing remote."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Slides: a deck for each executed notebook, with its figures, without code or exercises, loading nothing."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The one string that names a model and its options: parsed, checked, and what of it is a run's identity."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import json

@@ -4,8 +4,6 @@ A change that only moves or renames code leaves the hashes as they are. One that
 which file changed and why.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

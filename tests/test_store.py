@@ -1,7 +1,5 @@
 """The stage files: what a crash may do to them, and what it may not."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

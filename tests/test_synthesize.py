@@ -1,7 +1,5 @@
 """Stage 2: instructions that say what was done, negatives that were really done, and files that resume."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Text to tokens: a piece at a time gives the tokens of the whole, whatever the tokenizer does between lines."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

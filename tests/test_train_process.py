@@ -1,7 +1,5 @@
 """Training in a process of its own: from a notebook, interrupted, failing, and on other pairs than before."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """Training on what cannot teach, with sizes that make no sense, and on several ranks: what is said and what is done."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import math

@@ -1,7 +1,5 @@
 """The records every stage reads and writes, and the random streams that make them repeatable."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

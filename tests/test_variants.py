@@ -1,7 +1,5 @@
 """Other numbers for an exam: the solution is right for every seed, an answer to another seed is not, grades follow."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """VILA1.5 as a backbone: a tiny random checkpoint in its layout, against a forward pass written out here."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

@@ -1,8 +1,6 @@
 """Pictures in the reward model: each turn sees its own, scores do not hang on batches or shared prefixes, and the
 tower looks once."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """WebShop: the published rules of pages and links, tasks without labels, and what hindsight reads from a walk."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import random

@@ -1,7 +1,5 @@
 """The embedded shop: WebShop's format, goals that can be met, looks that only pictures tell, the same every time."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import itertools

@@ -1,7 +1,5 @@
 """The official reward of WebShop: golden values, its rules one by one, and a judge that believes no text."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

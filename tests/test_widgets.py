@@ -1,7 +1,5 @@
 """Widgets: what they show follows their controls, text stays text, and a run that nobody watches gets a picture."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import html.parser

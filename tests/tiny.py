@@ -1,7 +1,5 @@
 """Models small enough to be made on the spot: random transformers with a real tokenizer, and scripted ones."""
 
-from __future__ import annotations
-
 import functools
 import random
 from collections.abc import Callable, Sequence

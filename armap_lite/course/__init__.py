@@ -6,8 +6,6 @@ notebook has variants, for exams: each seed gives other numbers. See `notebooks.
 for the grades of a whole class.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import json

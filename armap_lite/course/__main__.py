@@ -1,7 +1,5 @@
 """The command line of the exercises: copies of the notebooks for students and instructors, and grades."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

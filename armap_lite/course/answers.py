@@ -1,7 +1,5 @@
 """What the checks of the exercises say of an answer: whether it is as expected, and what was found instead."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """What the exercise of 00 · Start here asks for."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the exercises of 01 · Environments ask for."""
 
-from __future__ import annotations
-
 import dataclasses
 import random
 from typing import Any

@@ -1,7 +1,5 @@
 """What the exercises of 02 · Collect trajectories ask for."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Sequence

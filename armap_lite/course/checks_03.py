@@ -1,7 +1,5 @@
 """What the exercises of 03 · Synthesize pairs ask for."""
 
-from __future__ import annotations
-
 import collections
 import random
 from typing import Any

@@ -1,7 +1,5 @@
 """What the exercises of 04 · Train the reward model ask for."""
 
-from __future__ import annotations
-
 import math
 import random
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """What the exercises of 05 · Plan ask for."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import random

@@ -1,7 +1,5 @@
 """What the exercises of 06 · Control ask for."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

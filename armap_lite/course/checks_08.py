@@ -1,7 +1,5 @@
 """What the exercises of 08 · Your own environment ask for."""
 
-from __future__ import annotations
-
 import math
 import random
 from typing import Any

@@ -12,8 +12,6 @@ leaves running ends with it, unless it detached itself. On Windows, which has no
 the whole notebook.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io

@@ -8,8 +8,6 @@ cell tagged `setup` holds all that the exercises of a notebook need.
 `nbgrader` writes the exercises as a course of that tool: gap and BEGIN SOLUTION marks are nbgrader's own.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import re

@@ -1,7 +1,5 @@
 """For each notebook a quiz of three questions, and how to mark its open question; the texts are in questions.json."""
 
-from __future__ import annotations
-
 import html
 import json
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Each text cell is a slide, and so is each figure or diagram; code, printed outpu
 keys, page keys and the space bar turn the slides; the browser prints them, one on a page.
 """
 
-from __future__ import annotations
-
 import html
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Small things to try exercises on: puzzles of any numbers, a random player, a toy reward model, half a world."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

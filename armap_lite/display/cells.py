@@ -6,8 +6,6 @@ by CSS, which cannot see tags: such a text cell therefore starts with a label, `
 `with-code` there includes the code cell below. A reader of one world does not see the labels.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Concept drawings for the notebooks, in one style: boxes for data, arrows for what happens to them."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ The colours of Okabe and Ito and the map cividis suit colour-blind readers. pypl
 caller and is freed with it.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io

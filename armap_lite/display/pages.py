@@ -4,8 +4,6 @@ The pages load nothing from the network. HTML that a model, a world or a catalog
 any other tag appears as text.
 """
 
-from __future__ import annotations
-
 import html
 import re
 from pathlib import Path

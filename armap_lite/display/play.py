@@ -1,7 +1,5 @@
 """Be the agent: solve a task by clicking admissible actions while the reward model scores each step."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import textwrap

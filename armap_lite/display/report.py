@@ -1,7 +1,5 @@
 """Writes `report.html`, one self-contained page, and `site/`, the same content as pages with a sidebar and a search."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter

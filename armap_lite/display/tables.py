@@ -1,7 +1,5 @@
 """Result rows as Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Search trees: as they grew, and as a figure."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import textwrap

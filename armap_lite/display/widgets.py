@@ -4,8 +4,6 @@ Text of a world, a model or a catalogue is never markup: it goes through `escape
 show it as it is. Nothing here asks a judge; gold scores come in as numbers.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

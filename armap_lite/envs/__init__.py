@@ -1,7 +1,5 @@
 """Environments by name: `make` gives the environment, `make_judge` its judge, which only evaluation needs."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import os

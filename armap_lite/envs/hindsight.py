@@ -1,7 +1,5 @@
 """What a trajectory achieved, read by code (`Hindsight`) or by a language model (`LLMHindsight`)."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import random

@@ -1,7 +1,5 @@
 """What a human player sees of an environment's page: see `Environment.page`."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

@@ -6,8 +6,6 @@ A prompt shows the whole trajectory: the first observation, then each action by 
 Every text is put on one line, so that no observation can imitate a part of the prompt.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

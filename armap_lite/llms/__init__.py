@@ -1,7 +1,5 @@
 """Language models: one contract, on this machine (`local.py`) or behind a URL (`server.py`)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel

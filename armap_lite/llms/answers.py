@@ -1,7 +1,5 @@
 """What a server's LLM counts about its answers, for the report: `answers.json` of a run."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The contract of a language model: `generate` free text, or `choose` among admissible strings."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

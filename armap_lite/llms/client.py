@@ -1,7 +1,5 @@
 """JSON over HTTP to one OpenAI-compatible server: its key, retries, errors, and the fields that it takes."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Fields of a request that not every server knows: they restrict its answer, or ask how probable given text is."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The stack of layers inside a transformers model, found without knowing its names, and changed for a while."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator

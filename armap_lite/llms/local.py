@@ -1,7 +1,5 @@
 """A language model on this machine, through transformers."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from itertools import accumulate

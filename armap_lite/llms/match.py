@@ -1,7 +1,5 @@
 """Reads which of the admissible actions an answer in free text names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from fractions import Fraction

@@ -4,8 +4,6 @@ Profile `gpu` trains all 30 layers of SmolLM2-135M (hidden size 576) in bf16-mix
 of activations, 68 bytes for each layer and hidden unit: 155 GB for 64 pairs of twice 1,024 tokens.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from dataclasses import replace

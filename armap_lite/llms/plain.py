@@ -1,7 +1,5 @@
 """The plain engine: whole sequences through the model's own forward pass, for models that the forest cannot run."""
 
-from __future__ import annotations
-
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

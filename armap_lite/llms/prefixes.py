@@ -5,8 +5,6 @@ the union of its texts' paths in a tree of tokens, in one row under a tree mask.
 is kept for all epochs and validations. In the last layer, the MLP computes only the tokens that the head reads.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Reads what OpenAI-compatible servers answer: completions, thoughts, log-probabilities, hidden errors, refusals."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection, Iterator

@@ -1,7 +1,5 @@
 """A language model behind an OpenAI-compatible URL: vLLM, llama.cpp, `transformers serve`, or a hosted one."""
 
-from __future__ import annotations
-
 import json
 import math
 import random

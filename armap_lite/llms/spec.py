@@ -1,7 +1,5 @@
 """The one string that names a model and its options: `http://localhost:8000/v1#my-model concurrency=4 timeout=300`."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Text to tokens, piece by piece: a text that grew by a line keeps the tokens it had."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import re

@@ -1,7 +1,5 @@
 """Stage 4: planners by name, and the run of them over many tasks."""
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import time

@@ -1,7 +1,5 @@
 """What every planner works with: the states of one task, a policy and a reward model, each use of them counted."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Best-of-N (ARMAP-B): draw N trajectories, and answer with the one that has the highest reward."""
 
-from __future__ import annotations
-
 import asyncio
 
 from armap_lite.planners.base import PlanResult, Sample, Search, best

@@ -1,7 +1,5 @@
 """Reflexion (ARMAP-R): try, write down what went wrong, try again with that lesson in the prompt."""
 
-from __future__ import annotations
-
 from armap_lite.planners.base import PlanResult, Sample, Search, best
 from armap_lite.trajectory import transcript
 

@@ -1,7 +1,5 @@
 """The two baselines that use no reward: one draw from the policy, and its most probable actions."""
 
-from __future__ import annotations
-
 from armap_lite.planners.base import PlanResult, Sample, Search
 
 

@@ -1,7 +1,5 @@
 """Pictures as tokens of a language model: vision tower, projector and their published weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

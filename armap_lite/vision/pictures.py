@@ -5,8 +5,6 @@ treat them like any other id; only the input embedding (`PictureEmbedding`) tell
 of a picture are computed once, and cached in memory and on disk.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """From a picture's features to vectors like those of words: a projector, and how a new one is initialised."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

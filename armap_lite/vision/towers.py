@@ -1,7 +1,5 @@
 """Vision towers: the embedded one, any vision model of transformers, or that of a vision-language model."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math

@@ -10,8 +10,6 @@ each token is normalised among those that the trie allows.
 python tests/bench/choose.py [--quick]
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform

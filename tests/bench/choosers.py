@@ -14,8 +14,6 @@ Equal ones share the choice. Then Best-of-N for N = 1, 2, 4, …: learned reward
 Last line: JSON, ratio = score chosen by the learned reward to that of a random pick.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

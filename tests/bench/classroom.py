@@ -7,8 +7,6 @@ of their own with one thread. Memory is what a user's processes add (USS: what w
 its highest. Last line: JSON, ratio = minutes with the most users to minutes with the fewest.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

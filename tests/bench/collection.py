@@ -8,8 +8,6 @@ git worktree add /tmp/before COMMIT
 python tests/bench/collection.py /tmp/before --env scienceworld [--runs 3] [--threads 1] [--fp32]
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

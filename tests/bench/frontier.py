@@ -7,8 +7,6 @@ which is what a shopper would call cheaper. Last line: JSON, ratio of the first 
 with the largest weight that costs at most 0.02 of score.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

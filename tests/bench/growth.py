@@ -7,8 +7,6 @@ asked for; prompts hold the whole trajectory, so its tokens grow with the steps.
 Ratio: seconds of a unit of work at 8 times the work against those at 1, the worst of all rows; 1 is linear.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -9,8 +9,6 @@ the same trajectories; both are tested on the run's development pairs. Last line
 that code agrees with.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -6,8 +6,6 @@ what it spent and which sample it chose; of every sample its true score, its lea
 `pool_seeds.py` and `frontier.py` read such files, or run folders.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import json

@@ -7,8 +7,6 @@ nothing there", where it says so). The ratio is that of the slowest; one above 1
 leaves the executed notebooks, and all that they made, under DIR.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

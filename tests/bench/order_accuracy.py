@@ -9,8 +9,6 @@ alone. Prints for each mix and seed pair accuracy on held-out tasks, order accur
 ceiling, and the share of this gap that is closed, each with its interval over tasks. Last line: JSON.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

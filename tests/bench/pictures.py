@@ -8,8 +8,6 @@ whether the picture of what is meant was among those of the training pairs, whos
 Intervals draw whole goals. Last line: JSON, ratio of the look-alikes of test goals where the picture is needed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import json

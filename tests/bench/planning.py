@@ -11,8 +11,6 @@ Best-of-N to that of a random pick among its attempts, with the rows and paired 
 --keep FILE       the plans, for `choosers.py`; what is there already is not planned again
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

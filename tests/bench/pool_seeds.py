@@ -4,8 +4,6 @@ Run folders, or records of them (see `measured.py`).
 Score of each planner: mean over seeds for each task, interval over tasks. Last line: JSON, ratio = MCTS to Best-of-N.
 """
 
-from __future__ import annotations
-
 import json
 
 import measured

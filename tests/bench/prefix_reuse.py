@@ -11,8 +11,6 @@ of the ones it did. Tokens are what the calls would read with no cache at all (`
 python tests/bench/prefix_reuse.py [--env scienceworld] [--tasks 2] [--every 8] [--quick]
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -8,8 +8,6 @@ also counts the lines that each cell of an executed run printed. The ratio is th
 most, against 8,000.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

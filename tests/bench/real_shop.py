@@ -6,8 +6,6 @@ files bring no pictures, so the reward model only reads. `pool_seeds.py` pools s
 ratio = Best-of-N to sampling.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -4,8 +4,6 @@ The raw side calls the simulator's own `step` and `getScore` through its Java ga
 own `ScienceWorldEnv.step`, which also lists the valid actions each time, is timed beside it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import random

@@ -6,8 +6,6 @@ Without `--variant` MCTS has the settings of the profile. A variant is JSON that
 `--variant '{"greedy_rollouts": false, "num_action_samples": 6}'`. Last line: JSON, ratio of the different attempts.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

@@ -5,8 +5,6 @@ the actions alone ("never", as the kit does it), the last observation too ("whil
 do the solved examples in the prompt. Last line: JSON, ratio = score with all observations to that without.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

@@ -3,8 +3,6 @@
 The method: the top-level files, reward/, planners/, and the contracts (envs/base.py, envs/hindsight.py, llms/base.py).
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform

@@ -21,8 +21,6 @@ matrix product in the same number format on the same device, measured here.
 python tests/bench/train_throughput.py [--env game24] [--pairs FILE] [--repeats 3] [--quick] [--growth]
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import itertools

@@ -8,8 +8,6 @@ Needs TRL: pip install "armap-lite[trl]"
 python tests/bench/train_versus_trl.py [--env game24] [--pairs FILE] [--repeats 3] [--quick]
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform

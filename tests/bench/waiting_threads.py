@@ -5,8 +5,6 @@ spinning while they wait for each other (the default) and going to sleep soon (`
 alone, and beside a neighbour that keeps one core busy, as a browser or another notebook does. GFLOPS, median of nine.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

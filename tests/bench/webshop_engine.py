@@ -9,8 +9,6 @@ and the price caps, which the official code draws anew at every start. Time is t
 machine does not count; memory is the peak with the shop loaded and the episodes done.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform

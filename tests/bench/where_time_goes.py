@@ -13,8 +13,6 @@ Seconds of the clock: on a busy machine all of them grow. Ratio: the run against
 simulators in it, which no other way of running the notebooks could leave out.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

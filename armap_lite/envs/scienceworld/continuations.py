@@ -6,8 +6,6 @@ whole admissible action. `<it>` stands for what the group `(?P<it>...)` matched 
 Hindsight then reads what came of it, as for any attempt.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Callable

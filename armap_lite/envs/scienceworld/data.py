@@ -8,8 +8,6 @@ the thing and its destination. goals: for each kind of goal the benchmark's sent
 the number of steps. continuations: patterns of actions, see `continuations.py`.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The events of a ScienceWorld episode, read from its text in one pass. No score is read."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Set

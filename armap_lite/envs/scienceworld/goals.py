@@ -1,7 +1,5 @@
 """What a ScienceWorld episode achieved, and whether it satisfies a goal. No score is read."""
 
-from __future__ import annotations
-
 import math
 import re
 import zlib

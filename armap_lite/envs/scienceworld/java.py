@@ -1,7 +1,5 @@
 """One Java virtual machine and the simulators in it: started on first use, and again if it died."""
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import functools

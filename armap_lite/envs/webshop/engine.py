@@ -4,8 +4,6 @@ A page is a small immutable record and a link leads from page to page, so a sess
 sessions share one loaded `Shop`. Nothing here knows a goal.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib

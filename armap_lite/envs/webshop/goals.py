@@ -1,7 +1,5 @@
 """What people want to buy, by the published rules: from WebShop's instruction files to goals in the official order."""
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ All vocabulary is learnt from what any visitor may see: titles, options and prod
 instructions of training tasks. Words are compared by their stems.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import re

@@ -7,8 +7,6 @@ Nouns are found by spaCy with the small English model; it is needed here alone, 
 seconds. To take every word but function words for a noun is cheaper, and wrong on 5 of the 400 rows.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ one product in several "styles" whose names say nothing, and twins with the same
 looks are the truth behind a goal (the name of a style, or an attribute, which no page shows), never part of a text.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Iterator

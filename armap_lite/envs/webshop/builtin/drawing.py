@@ -10,8 +10,6 @@ Roles: `p` the pattern, `c` plain colour, `d` and `l` its darker and lighter ton
 The product colours differ in lightness as well as in hue, so that most colour-blind readers can tell them apart.
 """
 
-from __future__ import annotations
-
 import json
 from functools import cache
 from io import BytesIO
