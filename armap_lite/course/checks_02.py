@@ -50,6 +50,7 @@ def with_temperature(answer: Any) -> None:
     equal(answer(logs, 1e9), [1 / 3] * 3, "A very high T makes all alike")
     equal(answer(logs, 0.01), [1.0, 0.0, 0.0], "A very low T leaves the favourite alone")
     equal(answer([-2000.0, -2000.0], 1.0), [0.5, 0.5], "exp(-2000) is 0 for a computer; take the highest off first")
+    equal(answer([-2000.0, -1.0], 1.0), [0.0, 1.0], "One very low, one high; take the highest off, not another one")
 
 
 @exercise("02-3")

@@ -88,7 +88,7 @@ def negative(answer: Any) -> None:
     # Of 5 5 5 5: whatever comes of the first two, the other two are still there.
     ends = (("5 + 5 = 10", "10 + 10 = 20"), ("5 * 5 = 25", "25 + 10 = 35"))
     walks += [env.replay(puzzle(5, 5, 5, 5), ("5 + 5 = 10", *end)) for end in ends] * 12
-    replaced = collections.defaultdict(set)
+    replaced, first = collections.defaultdict(set), []
     for seed, walk in enumerate(walks):
         random.seed(seed)
         other = answer(Game24(), walk, random.Random(seed))
@@ -100,8 +100,10 @@ def negative(answer: Any) -> None:
         replaced[walk.actions, at].add(other.actions[at])
         for i in range(at + 1, 3):
             env.replay(walk.task, other.actions[:i])
-            kept = other.actions[i] == walk.actions[i] or walk.actions[i] not in env.admissible()
-            expect(kept, f"{walk.actions[i]!r} was still possible and should be kept, found {other.actions}.")
+            if other.actions[i] != walk.actions[i]:
+                kept = f"{walk.actions[i]!r} was still possible and should be kept, found {other.actions}."
+                expect(walk.actions[i] not in env.admissible(), kept)
+                first.append(other.actions[i] == env.admissible()[0])
         again = answer(Game24(), walk, random.Random(seed))
         expect(again == other, "The same `rng` twice gave two results: draw with `rng` alone, not with `random`.")
     expect(len(places) > 1, f"The change is always at action {min(places) + 1}; draw its place with `rng`.")
@@ -109,6 +111,7 @@ def negative(answer: Any) -> None:
         expect(at in places, f"You never change the {name} action; draw among all places.")
     few = "Of one walk, a place is always given the same other action; draw among all that are possible, with `rng`."
     expect(max(map(len, replaced.values())) > 1, few)
+    expect(not all(first), "A later action that cannot be kept is always the first possible one: draw it with `rng`.")
     zeros, stubborn = random_trajectory(env, puzzle(0, 0, 0, 0), random.Random(0)), Tired()
     expect(change(env, zeros, random.Random(0)) is None, "a puzzle of zeros ends at 0")
     expect(answer(stubborn, zeros, random.Random(0)) is None, "0 0 0 0 ends at 0 whatever one does: expected None.")

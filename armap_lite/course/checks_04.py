@@ -82,7 +82,7 @@ def split(answer: Any) -> None:
     pairs = [SimpleNamespace(task_id=id, id=f"{id}/{i}") for id in ids for i in range(sizes.randint(1, 9))]
     sizes.shuffle(pairs)
     drawn = set()
-    for share, seed in ((0.2, 0), (0.2, 1), (0.33, 2), (0.5, 3)):
+    for share, seed in ((0.2, 0), (0.21, 1), (0.33, 2), (0.5, 3)):
         random.seed(seed)
         learn, aside = answer(list(pairs), share, random.Random(seed))
         equal(sorted(p.id for p in [*learn, *aside]), sorted(p.id for p in pairs), "All pairs together, each once")

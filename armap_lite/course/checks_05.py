@@ -41,6 +41,7 @@ def best_of_n(answer: Any) -> None:
         attempts = [different[0], *(dataclasses.replace(rng.choice(different)) for _ in range(12))]
         rewards = {t.actions: rng.uniform(-3, 3) - 4 * (seed % 2) for t in different}
         rewards[different[0].actions] = -9.0
+        rewards[different[1].actions] = 0.0  # false in Python
         attempts[1] = dataclasses.replace(different[0])  # a repeat before the best one
         reward = Mock(side_effect=lambda trajectory: rewards[trajectory.actions])  # noqa: B023 (called in this round)
         found, values = answer(attempts, reward), [rewards[attempt.actions] for attempt in attempts]
@@ -81,11 +82,11 @@ def carried(answer: Any) -> None:
         root = Node()
         left, right = (Node(parent=root) for _ in range(2))
         leaves = [Node(parent=left), Node(parent=left), Node(parent=right)]
-        for leaf, reward in zip(leaves, (1.0, -2.0, 3.0)):
+        for leaf, reward in zip((*leaves, leaves[2]), (1.0, -2.0, 3.0, -9.0)):
             answer(leaf, reward, gamma)
         visits = [node.visits for node in (*leaves, left, right, root)]
-        equal(visits, [1, 1, 1, 2, 1, 3], "Visits of 3 leaves, 2 parents, root")
-        equal([n.value for n in leaves], [1.0, -2.0, 3.0], "Values of the leaves, after rewards 1, -2 and 3")
+        equal(visits, [1, 1, 2, 2, 2, 4], "Visits of 3 leaves (the third one twice), 2 parents, root")
+        equal([n.value for n in leaves], [1.0, -2.0, 3.0], "Values of the leaves, after rewards 1, -2, and 3 then -9")
         parents = (left.value, right.value)
         equal(parents, (gamma, 3 * gamma), f"gamma = {gamma}: the parents, one discount up (the maximum)")
         equal(root.value, 3 * gamma**2, f"gamma = {gamma}: the root, two discounts up")

@@ -1,7 +1,10 @@
 """What the exercises of 06 · Control ask for."""
 
 import random
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from armap_lite.control import Objective, Weighted
 from armap_lite.course import exercise, puzzle
@@ -47,7 +50,7 @@ def tipping(answer: Any) -> None:
         best = (rng.uniform(0, 4), rng.randint(2, 6))
         cheap = (best[0] - rng.uniform(0.1, 3), rng.randint(0, best[1] - 1))
         at = answer(best, cheap)
-        expect(isinstance(at, (int, float)), f"best = {best}, cheap = {cheap}: expected a number, found {at!r}.")
+        expect(isinstance(at, (Real, np.floating)), f"best = {best}, cheap = {cheap}: expected a number, found {at!r}.")
         for weight, wins in ((at * 0.99, best), (at * 1.01, cheap)):
             found = max((best, cheap), key=lambda one: one[0] - weight * one[1])
             expect(found == wins, f"best = {best}, cheap = {cheap}: at λ = {weight:.3f} the winner should be {wins}.")

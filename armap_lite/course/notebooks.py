@@ -21,7 +21,8 @@ from armap_lite.course.questions import points, rubric
 from armap_lite.display.cells import for_world, notebook_paths
 from armap_lite.storage.store import write_atomic
 
-FOLDED = re.compile(r" The solutions are folded;.*?`make student`\.\)", re.DOTALL)  # in the text before the exercises
+# In the text before the exercises.
+FOLDED = re.compile(r" The solutions are folded[;:].*?(?:`make student`\.\)|are over\.)", re.DOTALL)
 NBGRADER_CONFIG = """c = get_config()
 c.CourseDirectory.course_id = "armap-lite"
 c.Execute.timeout = 120  # seconds for a cell; the first one imports torch in some notebooks
@@ -92,7 +93,7 @@ def course(seed: int = 0) -> Iterator[tuple[Path, dict[str, Any]]]:
         notebook = read(path)
         for kind in ("setup", "check"):
             for cell in tagged(notebook["cells"], kind).values():
-                numbered = cell["source"].replace("VARIANT = 0", f"VARIANT = {seed}")
+                numbered = re.sub("VARIANT = 0.*", f"VARIANT = {seed}  # fixed in this copy", cell["source"])
                 cell["source"] = numbered.replace(", VARIANT)", f", {seed})")  # nobody else's VARIANT counts
         yield path, notebook
 
@@ -108,7 +109,8 @@ def write_nbgrader(out: Path, seed: int = 0) -> int:
         begin = next((i for i, cell in enumerate(cells) if "setup" in cell["metadata"].get("tags", [])), None)
         if begin is None:
             continue
-        solved = instructor({**notebook, "cells": cells[begin - 1 :]})  # with the text before the setup
+        asked = [cell for cell in cells[begin - 1 :] if "in-world" not in cell["metadata"].get("tags", [])]
+        solved = instructor({**notebook, "cells": asked})  # with the text before the setup, and without its world
         checked = {**solved, "cells": [new for cell in solved["cells"] for new in _for_nbgrader(cell, path.name[:2])]}
         write_atomic(out / "source" / path.stem / path.name, json.dumps(checked, indent=1, ensure_ascii=False) + "\n")
         number += 1
@@ -119,7 +121,7 @@ def write_nbgrader(out: Path, seed: int = 0) -> int:
 def _for_nbgrader(cell: Cell, number: str) -> list[Cell]:
     """`cell` with what nbgrader has to know of it: whether it is written, gives points or stays as it is.
 
-    An open question gets a cell for the answer, which a person marks.
+    An open question gets a cell for the answer, which a person marks; its solution is how to mark it.
     """
     tags = cell["metadata"].get("tags", [])
     role = next((tag for tag in ("open", "setup", "exercise", "check") if tag in tags), "")
@@ -131,7 +133,8 @@ def _for_nbgrader(cell: Cell, number: str) -> list[Cell]:
     about |= {"grade": role in ("open", "check"), "solution": written, "locked": not written}
     if role == "open":
         about["points"] = points(number)
-        return [cell, {"cell_type": kind, "id": "open-answer", "metadata": {"nbgrader": about}, "source": ""}]
+        answer = {"cell_type": kind, "id": "open-answer", "metadata": {"nbgrader": about}}
+        return [cell, {**answer, "source": rubric(number)}]
     source = cell["source"]
     if role == "check":
         about["points"], source = find(id).points, f"{source}.require()"  # points where nothing is raised

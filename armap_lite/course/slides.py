@@ -33,6 +33,8 @@ def write_slides(run: Path, out: Path, env: str) -> int:
                 data = output.get("data", {})
                 if "text/markdown" in data:  # tables
                     slides[-1] += pages.sanitize(pages.markdown(data["text/markdown"]))
+                elif "<table" in (table := data.get("text/html", "")):  # those of pandas
+                    slides[-1] += pages.sanitize(table)
                 elif picture := data.get("image/png"):
                     alt = html.escape(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
                     slides.append(f'<img src="data:image/png;base64,{"".join(picture.split())}" alt="{alt}">')

@@ -117,7 +117,8 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]], val_pairs: int = 0) ->
     right.set_ylim(top=1.03)
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     steps, accuracy = _series(metrics, "val_accuracy")
-    last = f"{accuracy[-1]:.3f} after {steps[-1]:,.0f} steps" if len(accuracy) else "not measured yet"
+    last = f"{accuracy[-1]:.3f} after {steps[-1] + 1:,.0f} steps" if len(accuracy) else "not measured yet"
+    last = f"{accuracy.max():.3f} at best, {last}" if len(accuracy) > 1 else last
     sample = f"\n{sample_size(val_pairs, 'held-out pairs')}" if val_pairs else ""
     figure.suptitle(f"Pair accuracy on held-out tasks: {last}{sample}", x=0.01, ha="left")
     return with_alt(figure, f"Two line charts over training steps, loss and pair accuracy. Held-out accuracy: {last}.")
@@ -144,8 +145,8 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
         axes.axvline(rewards.mean(), color=colour, ls="--")
     axes.set(xlabel="reward R(instruction, trajectory)", ylabel="trajectories")
     pairs = sample_size(chosen.size, "pairs")
-    axes.set_title(f"The chosen trajectory gets the higher reward in {accuracy:.1%} of {pairs}")
-    figure.legend(loc="outside lower left", ncols=2, title=f"mean margin {margin:.2f}", alignment="left")
+    axes.set_title(f"The chosen trajectory gets the higher reward in {accuracy:.1%}\nof {pairs}")
+    figure.legend(loc="outside lower left", ncols=2, title=f"dashed: means; mean margin {margin:.2f}", alignment="left")
     text = f"Two histograms of rewards: chosen, mean {chosen.mean():.2f}; rejected, mean {rejected.mean():.2f}."
     return with_alt(figure, f"{text} Pair accuracy {accuracy:.3f}.")
 
@@ -239,7 +240,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     able = [row for row in rows if row["planner"] not in DERIVED] or rows
     highest = max(row["mean"] for row in able)
     best = " and ".join(row["planner"].replace("_", " ") for row in able if row["mean"] == highest)
-    axes.set_title(f"Highest mean: {best}, {highest:.3f}\n{sample_size(rows[0]['n'])}")
+    axes.set_title(f"Highest mean: {best}, {highest:.3f}; dotted: floor and ceiling\n{sample_size(rows[0]['n'])}")
     scores = ", ".join(f"{row['planner']} {row['mean']:.3f}" for row in rows)
     return with_alt(figure, f"Bar chart of mean gold score with 95 % intervals: {scores}.")
 

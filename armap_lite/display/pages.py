@@ -87,6 +87,8 @@ def notebook(path: Path) -> dict[str, str]:
     body, _ = exporter.from_notebook_node(node)
     body = re.sub(r'href="([\w-]+)\.ipynb(#[^"]*)?"', r'href="\1.html"', body)
     heading = re.search(r"<h1[^>]*>(.*?)</h1>", body, re.S)
+    if not path.with_suffix(".done.json").is_file():
+        body = f"<p><b>This notebook did not run to its end.</b></p>{body}"
     return {"name": path.stem, "title": plain_text(heading[1]) if heading else path.stem, "html": body}
 
 

@@ -235,7 +235,8 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
         number.observe(restart, "value")
         return with_output([number, rollout], render)
 
-    return Interactive(build, lambda: chart(items[0], len(items[0].samples))[0])
+    first = max(1, len(items[0].samples) // 3)  # the whole tree is a figure of its own
+    return Interactive(build, lambda: chart(items[0], first)[0])
 
 
 def retitle(figure: Figure, title: str, alt: str) -> Figure:
@@ -281,7 +282,7 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
         n.value = most
         return with_output([n, index_slider("Task", len(plans))], render)
 
-    return Interactive(build, lambda: chart(most))
+    return Interactive(build, lambda: chart(min(4, most)))
 
 
 def explore_weights(
@@ -315,7 +316,7 @@ def explore_weights(
             axes.plot(cost, here[-1], color=figures.VERMILLION, marker="D", ms=13, zorder=3)
         message = ", ".join(f"{name} {value:.3g}" for name, value in zip([*terms, score_label], here))
         size = figures.STYLE["axes.titlesize"]
-        figure.suptitle(f"With these weights (red): {message}", x=0.01, ha="left", fontsize=size)
+        figure.suptitle(f"With these weights (diamond):\n{message}", x=0.01, ha="left", fontsize=size)
         return figures.with_alt(figure, f"{figure.get_label()} With these weights: {message}.")
 
     def build() -> Sequence[ipw.Widget]:

