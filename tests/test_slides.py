@@ -21,6 +21,9 @@ def executed(path: Path) -> None:
         v4.new_code_cell("secret = 1", outputs=[v4.new_output("stream", text="printed")]),
         v4.new_markdown_cell("## 1 · Tasks\n\nSome text."),
         v4.new_code_cell("plot()", outputs=[picture, table]),
+        v4.new_markdown_cell("The first of them:"),
+        v4.new_code_cell("show()", outputs=[v4.new_output("stream", text="\n".join(f"<line {i}>" for i in range(40)))]),
+        v4.new_code_cell("frame", outputs=[v4.new_output("execute_result", {"text/html": "<table><td>7</table>"})]),
         v4.new_markdown_cell("## Exercises\n\nFour."),
         v4.new_markdown_cell("### 01-1 solve me"),
     ]
@@ -33,10 +36,11 @@ def test_a_deck_has_a_slide_for_each_text_with_its_figures_and_tables(tmp_path: 
     command = ["slides", str(tmp_path / "run"), str(tmp_path / "out"), "--env", "webshop"]
     assert main(command) == 0 and "1 decks of slides" in capsys.readouterr().out
     page = (tmp_path / "out/webshop/01_environments.html").read_text(encoding="utf-8")
-    first, second, third = re.findall(r"<section>(.*?)</section>", page, re.S)
+    first, second, third, fourth = re.findall(r"<section>(.*?)</section>", page, re.S)
     assert "01 · Environments" in first and "<math" in first and "<script>alert" not in first
     assert f"data:image/png;base64,{PNG}" in third and 'alt="two &quot;bars&quot;"' in third
     assert "Some text." in second and "<td>0.5" in third
+    assert "&lt;line 0&gt;\n" in fourth and fourth.count("&lt;line") == 12 and "…</pre>" in fourth and "<td>7" in fourth
     assert not any(word in page for word in ("secret", "printed", "plot()", "solve me"))
     assert not re.search(r"""(?:src|href)=["'](?!data:)|@import|url\(""", page)
 

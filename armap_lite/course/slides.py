@@ -1,7 +1,8 @@
 """Slides for a lecture: a deck for each notebook of a finished run, one HTML file that loads nothing from the network.
 
-Each text cell is a slide, and so is each figure or diagram; code, printed output and exercises are left out. Arrow
-keys, page keys and the space bar turn the slides; the browser prints them, one on a page.
+Each text cell is a slide, and so is each figure or diagram. Code, exercises and printed output are left out, but for
+the first lines of what a text that ends in a colon announces. Arrow keys, page keys and the space bar turn the slides;
+the browser prints them, one on a page.
 """
 
 import html
@@ -11,6 +12,8 @@ import nbformat
 
 from armap_lite.display import pages
 from armap_lite.storage.store import write_atomic
+
+PRINTED = 12  # lines of an output that fit below a text
 
 
 def write_slides(run: Path, out: Path, env: str) -> int:
@@ -29,8 +32,13 @@ def write_slides(run: Path, out: Path, env: str) -> int:
                 if cell.source.startswith("## Exercise"):  # they end the deck
                     break
                 slides.append(pages.sanitize(pages.markdown(cell.source)))
+                announced = cell.source.rstrip().endswith(":")
             for output in cell.get("outputs", []) if slides else []:
                 data = output.get("data", {})
+                if announced and "text" in output:
+                    lines = output["text"].rstrip().splitlines()
+                    shown = "\n".join([*lines[:PRINTED], *["…"] * (len(lines) > PRINTED)])
+                    slides[-1] += f"<pre>{html.escape(shown)}</pre>"
                 if "text/markdown" in data:  # tables
                     slides[-1] += pages.sanitize(pages.markdown(data["text/markdown"]))
                 elif "<table" in (table := data.get("text/html", "")):  # those of pandas
@@ -38,5 +46,6 @@ def write_slides(run: Path, out: Path, env: str) -> int:
                 elif picture := data.get("image/png"):
                     alt = html.escape(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
                     slides.append(f'<img src="data:image/png;base64,{"".join(picture.split())}" alt="{alt}">')
+                    announced = False
         write_atomic(out / f"{path.stem}.html", pages.render("slides.html", title=path.stem, slides=slides))
     return len(paths)
