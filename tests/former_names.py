@@ -10,23 +10,10 @@ from typing import Any
 
 import armap_lite
 from armap_lite.reward.config import RewardConfig, TrainingConfig
+from armap_lite.storage.former_names import FORMER_NAMES
 
 # In armap_lite: former name, present name.
 MODULES = {"assets": "storage.assets", "profiles": "pipeline.profiles", "run": "pipeline.run"}
-# Settings that had another name: former name, present name.
-FORMER_NAMES = {
-    "keep": "num_layers",
-    "train": "trainable",
-    "accumulate": "accumulate_grad_batches",
-    "clip": "gradient_clip_val",
-    "centring": "center_rewards_coefficient",
-    "held_out": "val_fraction",
-    "checks": "num_validations",
-    "proposals": "num_proposals",
-    "negatives": "num_negatives",
-    "texts": "num_drafts",
-    "mirror": "swap_roles",
-}
 
 
 def with_former_names(

@@ -19,6 +19,7 @@ from armap_lite.pipeline import reproduce, results
 from armap_lite.pipeline.commands import main
 from armap_lite.pipeline.run import Run
 from armap_lite.pipeline.run_dir import STAGE_FILES
+from armap_lite.storage.former_names import FORMER_NAMES
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = "<script>alert('&\"1\"')</script>"
@@ -183,15 +184,15 @@ def test_a_folder_of_another_version_is_refused_in_one_line(format: int | None, 
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_whose_settings_had_other_names_is_refused_in_one_line(tmp_path: Path):
+def test_a_folder_whose_settings_had_other_names_goes_on(tmp_path: Path):
     run = Run("game24", "fast", tmp_path)
     run.path("trajectories.jsonl").touch()
-    file = run.path("run.json")
-    then = file.read_text(encoding="utf-8").replace("num_layers=16", "keep=16").replace("num_drafts", "texts")
-    file.write_text(then, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"was made with reward=RewardConfig\(.*keep=16.*take another folder") as error:
-        Run("game24", "fast", tmp_path)
-    assert "\n" not in str(error.value)
+    now, former = run.path("run.json").read_text(encoding="utf-8"), {new: old for old, new in FORMER_NAMES.items()}
+    then = re.sub(rf"\b({'|'.join(former)})(?=['\"]?[=:])", lambda match: former[match[1]], now)
+    assert "RewardConfig(backbone=" in then and "keep=16" in then and '"mirror"' in then
+    run.path("run.json").write_text(then, encoding="utf-8")
+    Run("game24", "fast", tmp_path)
+    assert run.path("run.json").read_text(encoding="utf-8") == now
 
 
 def test_a_setting_that_no_profile_has_is_one_clear_error(tmp_path: Path):

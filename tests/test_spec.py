@@ -99,6 +99,16 @@ def test_a_saved_identity_is_that_of_the_url_an_older_version_saved():
     assert comparable(saved) == {"policy": repr(identity(URL)), "data_llm": "None", "seed": "0"}
 
 
+def test_the_field_names_of_an_older_version_are_read():
+    old = {"mirror": "True", "texts": "1", "planners": "{'mcts': {'draws': 3, 'c': 1.0}}"}
+    now = {"swap_roles": "True", "num_drafts": "1", "planners": "{'mcts': {'num_action_samples': 3, 'c': 1.0}}"}
+    old["reward"], now["reward"] = (
+        "RewardConfig(keep=12, train='top:6')",
+        "RewardConfig(num_layers=12, trainable='top:6')",
+    )
+    assert comparable(old) == comparable(now) == now
+
+
 def test_results_name_the_model_and_what_changes_them():
     assert label(f"{URL} concurrency=4") == "m"
     assert label(f'{URL} structured=none extra={{"top_k": 5}}') == 'm extra={"top_k": 5} structured=none'

@@ -30,6 +30,7 @@ from armap_lite.pipeline.run import Run
 from armap_lite.pipeline.training_process import TrainingError
 from armap_lite.reward import training
 from armap_lite.reward.config import RewardConfig, TrainingConfig, trained_on
+from armap_lite.storage.former_names import FORMER_NAMES
 from armap_lite.storage.store import JsonlStore
 from armap_lite.trajectory import PreferencePair
 
@@ -309,6 +310,7 @@ def test_what_a_training_depends_on():
     [
         ('{"keep":', "is torn"),
         ("[]", "holds [], no JSON object"),
+        ('{"keep": 3, "num_layers": 4}', "'keep' is the former name of 'num_layers', which is there too"),
         ('{"blob": 1}', "RewardConfig has no field ['blob']; it has ['backbone', "),
         ('{"max_tokens": "x"}', "max_tokens='x': expected int"),
         ('{"max_tokens": true}', "max_tokens=True: expected int"),
@@ -349,3 +351,16 @@ def test_an_option_that_cannot_be_read_is_refused(options: list[str], said: str,
     with pytest.raises(SystemExit):
         commands.main(["train", "--pairs", "p.jsonl", "--out", "o", *options])
     assert said in capsys.readouterr().err
+
+
+def test_a_field_that_has_another_name_now_trains_nothing_anew(stage: Callable[..., bool], tmp_path: Path):
+    file = tmp_path / "run/training.json"
+    assert stage(toy_pairs(10))
+    known = json.loads(file.read_text(encoding="utf-8"))
+    former = {name: was for was, name in FORMER_NAMES.items()}
+    for kind in ("training", "reward"):
+        known["trained_on"][kind] = {former.get(k, k): value for k, value in known["trained_on"][kind].items()}
+    assert known["trained_on"]["training"]["checks"] == SHORT.num_validations
+    file.write_text(json.dumps(known), encoding="utf-8")
+    assert not stage(toy_pairs(10))
+    assert stage(toy_pairs(10), num_validations=2)

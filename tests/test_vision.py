@@ -42,6 +42,7 @@ from armap_lite.reward.data import pad
 from armap_lite.reward.model import RewardModel, RewardNetwork, build
 from armap_lite.reward.training import train
 from armap_lite.storage import assets
+from armap_lite.storage.former_names import FORMER_NAMES
 from armap_lite.storage.store import caption
 from armap_lite.trajectory import PreferencePair, Step, Task, Trajectory, transcript
 from armap_lite.vision import projector
@@ -230,7 +231,9 @@ def test_a_text_model_saved_before_there_were_pictures_loads(tmp_path: Path):
     before = RewardModel(network, tokenizer).score(["go"], [walk(None)])
     file = tmp_path / "model/reward.json"
     old = {k: v for k, v in json.loads(file.read_text(encoding="utf-8")).items() if not k.startswith("vision")}
-    assert old.keys() == {"backbone", "num_layers", "trainable", "max_tokens"}
+    former = {name: was for was, name in FORMER_NAMES.items()}
+    old = {former.get(name, name): value for name, value in old.items()}
+    assert old.keys() == {"backbone", "keep", "train", "max_tokens"}
     file.write_text(json.dumps(old), encoding="utf-8")
     assert reward.load(tmp_path / "model").score(["go"], [walk(None)]).tolist() == before.tolist()
 

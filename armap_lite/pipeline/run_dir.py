@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from armap_lite.llms import spec
+from armap_lite.storage.former_names import current_names, current_repr
 from armap_lite.storage.store import read_json, write_atomic
 
 FORMAT = 2  # of the stage files: trajectories say what a transcript keeps of them
@@ -75,6 +76,8 @@ class RunDir:
 
 
 def comparable(saved: Mapping[str, str]) -> dict[str, str]:
-    """The fields of a run.json, which hold what `repr` gives, with its LLMs by their identity."""
+    """The fields of a run.json, which hold what `repr` gives, by their present names, with its LLMs by identity."""
+    saved = current_names(saved)
+    saved |= {name: current_repr(saved[name]) for name in saved.keys() & {"planners", "reward", "training"}}
     models = {name: ast.literal_eval(saved[name]) for name in ("policy", "data_llm") if name in saved}
-    return {**saved, **{name: repr(model and spec.identity(model)) for name, model in models.items()}}
+    return saved | {name: repr(model and spec.identity(model)) for name, model in models.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite.storage import store
+from armap_lite.storage.former_names import current_names
 from armap_lite.storage.records import CheckedRecord, Record
 
 CHOICES = {"schedule": ("linear", "constant"), "monitor": ("val_accuracy", "val_loss")}
@@ -43,7 +44,7 @@ class RewardConfig(CheckedRecord):
         way_out = "train the model again, or take its folder anew from where it came"
         saved = store.read_json(file, way_out)
         try:
-            return cls.from_json(saved)
+            return cls.from_json(current_names(saved))
         except ValueError as error:
             raise ValueError(f"{file}: {error}; {way_out}") from error
 
@@ -99,7 +100,8 @@ def same_source(known: Any, mine: dict[str, Any]) -> bool:
     """Whether `known`, read from a file, equals `mine`, a `trained_on`; a field that it lacks has its default."""
     defaults = {"reward": dataclasses.asdict(RewardConfig()), "training": dataclasses.asdict(TrainingConfig())}
     known = known if isinstance(known, dict) else {}
-    return {**known, **{name: fields | (known.get(name) or {}) for name, fields in defaults.items()}} == mine
+    read = {name: fields | current_names(known.get(name) or {}) for name, fields in defaults.items()}
+    return {**known, **read} == mine
 
 
 # The JSON object in a file that training wrote.

@@ -32,6 +32,7 @@ from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, sa
 from armap_lite.reward.data import PairDataModule, split_by_task
 from armap_lite.reward.model import RewardNetwork, build
 from armap_lite.storage import folders
+from armap_lite.storage.former_names import current_names
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 from armap_lite.vision.projector import align_to_captions
@@ -295,7 +296,7 @@ def _resume_or_restart(log: Path, source: dict[str, Any], training: TrainingConf
     """
     file = log / folders.STARTED
     if file.is_file() and same_source((before := read_json(file)).get("source"), source):
-        return dataclasses.replace(training, **before["batch"])
+        return dataclasses.replace(training, **current_names(before["batch"]))
     if rank_zero_only.rank:
         return training
     if (log / "last.ckpt").is_file():
