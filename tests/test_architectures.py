@@ -19,7 +19,8 @@ from armap_lite.llms.local import LocalLM
 from armap_lite.llms.plain import Plain
 from armap_lite.reward.config import RewardConfig
 from armap_lite.reward.data import pad
-from armap_lite.reward.model import RewardModel, RewardNetwork
+from armap_lite.reward.model import RewardNetwork
+from armap_lite.reward.scorer import RewardModel
 from armap_lite.trajectory import Step, Trajectory
 
 PLAIN = {"gemma2", "bloom", "lfm2", "qwen3_next", "mamba2", "gpt_oss"}  # all others share prefixes

@@ -37,7 +37,7 @@ KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "languag
 CELLS = """
 from tests.test_widgets import *
 from tests.tiny import tiny_network, tiny_tokenizer
-from armap_lite.reward.model import RewardModel
+from armap_lite.reward.scorer import RewardModel
 reward = RewardModel(*tiny_network())
 tree = await planned("mcts", {"rollouts": 12}, reward)
 tasks = [TASK] + [puzzle(1, n, 2, n + 3, id=str(n)) for n in range(4, 12)]

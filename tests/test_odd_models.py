@@ -27,7 +27,8 @@ from armap_lite.llms.local import LocalLM
 from armap_lite.llms.plain import score_whole
 from armap_lite.reward import RewardConfig
 from armap_lite.reward.data import PairDataModule
-from armap_lite.reward.model import RewardModel, RewardNetwork, build
+from armap_lite.reward.model import RewardNetwork, build
+from armap_lite.reward.scorer import RewardModel
 from armap_lite.storage.assets import AssetError
 from armap_lite.trajectory import PreferencePair
 

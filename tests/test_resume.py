@@ -22,7 +22,7 @@ from tiny import tiny_lm, tiny_network
 
 from armap_lite import collect, envs, planners, synthesize
 from armap_lite.agent import Agent
-from armap_lite.reward.model import RewardModel
+from armap_lite.reward.scorer import RewardModel
 
 # Each run is a process of its own, forked from one that has the imports done: it starts at once and can be killed.
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -17,7 +17,8 @@ from armap_lite.llms.device import load_to
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import RewardConfig
 from armap_lite.reward.data import pad
-from armap_lite.reward.model import RewardModel, RewardNetwork, build, last_attended
+from armap_lite.reward.model import RewardNetwork, build, last_attended
+from armap_lite.reward.scorer import RewardModel
 from armap_lite.trajectory import Step, Trajectory, transcript
 from armap_lite.vision.pictures import encode
 

@@ -26,7 +26,7 @@ from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import TrainingConfig, training
 from armap_lite.reward.config import read_json
 from armap_lite.reward.data import BucketSampler, PairDataModule, split_by_task
-from armap_lite.reward.model import RewardModel
+from armap_lite.reward.scorer import RewardModel
 from armap_lite.reward.training import RewardModule, pairwise_loss, train
 from armap_lite.trajectory import PreferencePair, Step, Trajectory
 

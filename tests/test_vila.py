@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from armap_lite import reward
 from armap_lite.reward import RewardConfig
-from armap_lite.reward.model import RewardModel, build
+from armap_lite.reward.model import build
+from armap_lite.reward.scorer import RewardModel
 from armap_lite.vision.pictures import encode
 from armap_lite.vision.towers import side_by_side
 

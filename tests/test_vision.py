@@ -39,7 +39,8 @@ from armap_lite import reward
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import RewardConfig, TrainingConfig
 from armap_lite.reward.data import pad
-from armap_lite.reward.model import RewardModel, RewardNetwork, build
+from armap_lite.reward.model import RewardNetwork, build
+from armap_lite.reward.scorer import RewardModel
 from armap_lite.reward.training import train
 from armap_lite.storage import assets
 from armap_lite.storage.former_names import FORMER_NAMES

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from armap_lite.reward.config import RewardConfig, TrainingConfig
 
 if TYPE_CHECKING:
-    from armap_lite.reward.model import RewardModel
+    from armap_lite.reward.scorer import RewardModel
 
 __all__ = ["RewardConfig", "TrainingConfig", "is_finished", "load", "untrained"]
 
@@ -30,7 +30,8 @@ def load(path: Path | str, device: str = "auto", dtype: str = "auto", **options:
     Raises FileNotFoundError where `path` holds no reward model, OSError where a hub id cannot be looked up.
     """
     from armap_lite.exchange import finished
-    from armap_lite.reward.model import RewardModel, build
+    from armap_lite.reward.model import build
+    from armap_lite.reward.scorer import RewardModel
     from armap_lite.storage.assets import AssetError
 
     folder = Path(path).expanduser()
@@ -52,7 +53,8 @@ def untrained(config: RewardConfig, seed: int = 0) -> RewardModel:
     """The reward model before training: a pretrained backbone with a random head."""
     import torch
 
-    from armap_lite.reward.model import RewardModel, build
+    from armap_lite.reward.model import build
+    from armap_lite.reward.scorer import RewardModel
 
     torch.manual_seed(seed)
     return RewardModel(*build(config, dtype="auto"))

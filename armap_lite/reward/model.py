@@ -10,11 +10,9 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,14 +20,11 @@ from torch import Tensor, nn
 from armap_lite import vision
 from armap_lite.llms import layers
 from armap_lite.llms.device import load_to, say_once
-from armap_lite.llms.forest import HiddenForest
-from armap_lite.llms.plain import BothSidesError, PlainHidden, engine, mask_is_needless, score_whole
-from armap_lite.llms.tokens import LineTokenizer
+from armap_lite.llms.plain import mask_is_needless
 from armap_lite.reward.config import RewardConfig
 from armap_lite.storage import folders, low_rank
 from armap_lite.storage.assets import resolve_model
-from armap_lite.trajectory import Trajectory
-from armap_lite.vision.pictures import Tower, embed_pictures, encode
+from armap_lite.vision.pictures import Tower, embed_pictures
 from armap_lite.vision.projector import WordProjector
 
 
@@ -139,46 +134,3 @@ def build(config: RewardConfig, device: str = "auto", dtype: str = "float32") ->
         return RewardNetwork(backbone, config, tower, projector)
 
     return load_to(device, dtype, make), tokenizer
-
-
-class RewardModel:
-    """`score(instructions, trajectories) -> rewards [B]`; higher is better.
-
-    The trajectories of one task share their beginning, which is computed once (see `llms/forest.py`). Models without a
-    linear head at the last token, and models that attend to both sides, score whole texts.
-    """
-
-    def __init__(self, network: Any, tokenizer: Any, capacity: int | None = None, pack: int | None = None):
-        """`capacity`, `pack`: as in `LocalLM`."""
-        self.network: Any = network.eval().requires_grad_(False)
-        self.finished = not isinstance(network, RewardNetwork)  # then it encodes trajectories itself
-        if not self.finished:
-            self.lines = LineTokenizer(tokenizer)
-        name = f"reward model on {network.config.backbone}"
-        self.forest: Any = None  # None: whole texts are scored
-        if network.head is None:
-            return
-        try:
-            self.forest = engine(HiddenForest, PlainHidden, network.backbone, name, capacity, pack)
-        except BothSidesError:
-            kind = type(network.backbone).__name__
-            say_once(f"{name}: {kind} reads text from both sides: it scores whole texts, which is slower")
-
-    def reset(self) -> None:
-        """Forget every cached prefix."""
-        if self.forest is not None:
-            self.forest.clear()
-
-    def encode(self, instruction: str, trajectory: Trajectory) -> tuple[list[int], bool]:
-        """The token ids of a trajectory, and whether it was too long and lost its middle."""
-        if self.finished:
-            return self.network.encode(instruction, trajectory)
-        return encode(self.lines, trajectory, instruction, self.network.config.max_tokens, self.network.pictures)
-
-    def score(self, instructions: Sequence[str], trajectories: Sequence[Trajectory]) -> np.ndarray:
-        rows = [self.encode(text, trajectory)[0] for text, trajectory in zip(instructions, trajectories, strict=True)]
-        if self.forest is None:
-            return score_whole(self.network, rows)
-        ends = [self.forest.add(self.network.pooled(row) if self.finished else row) for row in rows]
-        self.forest.values(ends, self.network.head)
-        return np.array([end.value for end in ends], dtype=np.float64)

@@ -31,7 +31,7 @@ from armap_lite import collect, envs, planners, synthesize
 from armap_lite.agent import Agent
 from armap_lite.envs.base import Environment
 from armap_lite.reward.config import TrainingConfig
-from armap_lite.reward.model import RewardModel
+from armap_lite.reward.scorer import RewardModel
 from armap_lite.reward.training import train
 from armap_lite.trajectory import Observation, PreferencePair, Task, Trajectory
 
