@@ -486,7 +486,7 @@ def test_pictures_of_all_widgets_say_in_words_what_they_show(photo):
         "chosen": explore_pairs(PAIR, reward),
         "4 4 6 8": play(Game24(), TASK, reward),
         "red cup": play(Shop(), Task("t", "webshop", "test", "buy"), reward),
-        "rollout 3 of 3": explore_tree(tree),
+        "rollout 1 of 3": explore_tree(tree),
         "N = 2": explore_best_of_n([plan], golds),
         "steps 3": explore_weights([plan], {"steps": length}, golds),
     }

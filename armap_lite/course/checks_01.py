@@ -64,8 +64,9 @@ def judged(answer: Any, cases: Any) -> None:
     equal(answer(Game24(), lie), 0.0, "One that writes `left: 24` and did not get there")
     early = Game24().replay(puzzle(4, 5, 6, 10), ("6 * 4 = 24",))
     equal(answer(Game24(), early), 0.0, "One that reaches 24 with numbers left")
-    wrong = dataclasses.replace(claim, action="30 + 6 = 24")
-    sum_lie = dataclasses.replace(lie, steps=(*lie.steps[:-1], wrong))
+    right = Game24().replay(puzzle(4, 5, 6, 10), ("10 - 4 = 6", "6 * 5 = 30", "30 - 6 = 24"))
+    wrong = dataclasses.replace(right.steps[-1], action="30 + 6 = 24")
+    sum_lie = dataclasses.replace(right, steps=(*right.steps[:-1], wrong))
     equal(answer(Game24(), sum_lie), 0.0, "One whose last action miscounts")
 
 

@@ -59,7 +59,8 @@ def together(count: int, options: argparse.Namespace, scratch: Path) -> dict[str
         highest = [max(pair) for pair in zip(highest, map(memory, users), strict=True)]
         time.sleep(1)
     if failed := [i for i, user in enumerate(users) if user.returncode]:
-        raise SystemExit(f"user {failed[0]} failed:\n{(scratch / f'{count}-{failed[0]}' / 'log').read_text()[-2000:]}")
+        log = (scratch / f"{count}-{failed[0]}" / "log").read_text(encoding="utf-8")
+        raise SystemExit(f"user {failed[0]} failed:\n{log[-2000:]}")
     minutes = (time.monotonic() - start) / 60
     return {"users": count, "minutes": round(minutes, 2), "GB a user": round(max(highest) / 1e9, 2)}
 
