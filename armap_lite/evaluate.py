@@ -78,8 +78,10 @@ def families(plans: Plans) -> dict[str, str] | None:
 
 def _mean(scores: Mapping[str, float], family: Mapping[str, str] | None) -> dict[str, float]:
     """mean, ci_low and ci_high of scores by task id."""
-    strata = [family[task] for task in scores] if family else None
-    return dict(zip(("mean", "ci_low", "ci_high"), bootstrap_mean(list(scores.values()), strata=strata)))
+    tasks = sorted(scores)  # in one order, so that the same scores have the same interval wherever they are shown
+    strata = [family[task] for task in tasks] if family else None
+    interval = bootstrap_mean([scores[task] for task in tasks], strata=strata)
+    return dict(zip(("mean", "ci_low", "ci_high"), interval))
 
 
 def rows(

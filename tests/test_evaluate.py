@@ -380,6 +380,18 @@ def test_rows_carry_totals_and_count_failures(plans):
     assert [rows[p]["mean"] for p in ("random_best_of_n", "oracle_best_of_n")] == [0.5, 1]
 
 
+def test_a_weight_of_zero_has_the_interval_of_the_planners_row():
+    tasks = [f"{i * 7 % 30:02}" for i in range(30)]  # not in order
+    some = [plan("best_of_n", t, [walk(t, SOLVED)]) for t in tasks]
+    golds = {one.id: [math.sqrt(i) % 1] for i, one in enumerate(some)}
+    [row, *_] = evaluate.rows(some, golds, {"best_of_n": 1.0})
+    line = {"planner": "best_of_n", "term": "steps", "weight": 0.0, "cost": 3.0, "steps": 3}
+    lines = [{**line, "trajectory": one.answer.to_json()} for one in some]
+    [point] = evaluate.control_points(lines, some, golds, "game24", {"steps": lambda t: float(len(t.steps))})
+    assert [point["score"], point["ci_low"], point["ci_high"]] == [row["mean"], row["ci_low"], row["ci_high"]]
+    assert point["terms"] == {"steps": 3}
+
+
 def test_a_planner_without_seconds_is_an_error(plans):
     with pytest.raises(ValueError, match="no seconds for planner 'best_of_n'"):
         evaluate.rows(plans, evaluate.score_plans(plans, Game24Judge()), **RUN, seconds={"sampling": 1})

@@ -38,5 +38,6 @@ def test_rubrics_are_in_the_instructors_copies_alone(tmp_path: Path):
     for kind in ("student", "instructor"):
         assert main([kind, str(tmp_path / kind)]) == 0
         for path in sorted((tmp_path / kind).glob("*.ipynb")):
-            [question] = cells("open", notebooks.read(path))
-            assert (rubric(path.name[:2]) in question) == (kind == "instructor")
+            for tag, task in (("open", "rubric"), ("in-world", "in_world")):
+                [question] = cells(tag, notebooks.read(path))
+                assert (rubric(path.name[:2], task) in question) == (kind == "instructor")

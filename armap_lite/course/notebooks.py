@@ -150,9 +150,10 @@ def write_copies(kind: str, out: Path, env: str = "game24", seed: int = 0) -> tu
     for path, notebook in notebooks:
         shown, number = for_world(notebook, env), path.name[:2]
         made = student(shown) if kind == "student" else instructor(shown)
-        if kind == "instructor":  # the open question says how to mark it
-            for cell in tagged(made["cells"], "open").values():
-                cell["source"] += f"\n\n**Points** ({points(number)})\n\n{rubric(number)}"
+        if kind == "instructor":  # what no check marks says how to mark it
+            for tag, task in (("open", "rubric"), ("in-world", "in_world")):
+                for cell in tagged(made["cells"], tag).values():
+                    cell["source"] += f"\n\n**Points** ({points(number, task)})\n\n{rubric(number, task)}"
         copied = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
         target = out / path.name
         if kind == "student" and target.is_file() and target.read_text(encoding="utf-8") != copied:

@@ -1,4 +1,4 @@
-"""For each notebook a quiz of three questions, and how to mark its open question; the texts are in questions.json."""
+"""For each notebook a quiz of three questions, and how to mark its two open tasks; the texts are in questions.json."""
 
 import html
 import json
@@ -33,11 +33,14 @@ def quiz(number: str) -> Quiz:
     return Quiz(QUESTIONS[number]["quiz"])
 
 
-def rubric(number: str) -> str:
-    """How to mark the open question of notebook `number`, as Markdown: points, and what they are given for."""
-    return "\n".join(f"- {points}: {text}" for points, text in QUESTIONS[number]["rubric"])
+def rubric(number: str, task: str = "rubric") -> str:
+    """How to mark the open question of notebook `number`, as Markdown: points, and what they are given for.
+
+    With `task="in_world"` its task in a world.
+    """
+    return "\n".join(f"- {points}: {text}" for points, text in QUESTIONS[number][task])
 
 
-def points(number: str) -> int:
-    """What the open question of notebook `number` is worth."""
-    return sum(points for points, _ in QUESTIONS[number]["rubric"])
+def points(number: str, task: str = "rubric") -> int:
+    """What the open question of notebook `number` is worth, or that `task`."""
+    return sum(points for points, _ in QUESTIONS[number][task])

@@ -3,9 +3,11 @@
 Each run is a process of its own: episodes of training tasks side by side, with the embedded policy, until all are over
 or the model was asked `--calls` times. Both trees draw with the same seeds. In bf16 their rounding differs, and so do
 some draws: `same_first_actions` is the share of episodes that begin alike; with `--fp32` it is 1.
+`--change` runs a statement before this tree's runs, to see what another setting would do: `.` is then the other tree.
 
 git worktree add /tmp/before COMMIT
 python tests/bench/collection.py /tmp/before --env scienceworld [--runs 3] [--threads 1] [--fp32]
+python tests/bench/collection.py . --change "lm.forest.spare = 64"
 """
 
 import argparse
@@ -52,7 +54,7 @@ class Counting:
         return answers
 
 
-def measure(name: str, calls: int, threads: int, dtype: str) -> dict[str, Any]:
+def measure(name: str, calls: int, threads: int, dtype: str, change: str) -> dict[str, Any]:
     """One run, in the source tree that this process imports."""
     import torch
 
@@ -66,6 +68,7 @@ def measure(name: str, calls: int, threads: int, dtype: str) -> dict[str, Any]:
     num_tasks, samples = EPISODES[name]
     with envs.make(name) as env:
         lm = llms.load("smollm2-135m-instruct", dtype=dtype)
+        exec(change, {"torch": torch, "lm": lm, "env": env})  # noqa: S102 - what the caller wants to try
         agent, tasks = Agent(lm, env), env.draw(num_tasks, seed=7)  # type: ignore[arg-type]
         lm.choose(["warm"], [["up", "down"]])
         lm.reset()  # type: ignore[attr-defined]
@@ -100,18 +103,19 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=24)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fp32", action="store_true")
+    parser.add_argument("--change", default="")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     dtype = "float32" if options.fp32 else "auto"
     if options.measure:
-        print(json.dumps(measure(options.env, options.calls, options.threads, dtype)))
+        print(json.dumps(measure(options.env, options.calls, options.threads, dtype, options.change)))
         return
     found: dict[str, list[dict[str, Any]]] = {"before": [], "now": []}
     trees = {"before": options.other.resolve(), "now": Path(__file__).parents[2]}
     for _ in range(options.runs):
         for side, tree in trees.items():
             run = subprocess.run(
-                [sys.executable, __file__, *sys.argv[1:], "--measure"],
+                [sys.executable, __file__, *sys.argv[1:], "--measure", *(["--change", ""] if side == "before" else [])],
                 env=os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": str(options.threads)},
                 stdout=subprocess.PIPE,
                 check=True,
@@ -132,6 +136,7 @@ def main() -> None:
         "device": f"{options.threads} threads of {platform.machine()}",
         "details": {
             "env": options.env,
+            "change": options.change,
             "ratios": ratios("seconds_per_step"),
             "model_ratios": ratios("model_seconds_per_step"),
             "cpu_ratios": ratios("cpu_seconds_per_step"),
