@@ -1,4 +1,4 @@
-"""ARMAP as notebooks and one small package; README says what is where."""
+"""ARMAP as notebooks and one small package; README.md beside this file says what is where."""
 
 import atexit
 import gc

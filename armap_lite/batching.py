@@ -1,4 +1,4 @@
-"""Batches from coroutines.
+"""Gathers the model calls of many concurrent searches into batches.
 
 Coroutines await single requests. When all are blocked, pending requests are executed as batches. No timers are used,
 so batch composition, and hence floating-point results, are deterministic.

@@ -1,4 +1,4 @@
-"""The states of one task are cached; the environment is stepped or replayed only for a state that is new.
+"""One task's states, cached; the environment is stepped or replayed only for a state that is new.
 
 No environment here can save and restore. A state is identified by its action sequence. What is observed on the first
 visit is stored, so a search sees the same observation on every visit.

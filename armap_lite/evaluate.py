@@ -1,4 +1,4 @@
-"""The last stage: the judge's score of each plan, as rows of results. No other module reads the true score."""
+"""The last stage: the judge's score of each plan, as rows of results. No stage before it reads a true score."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -136,7 +136,7 @@ def choose_by(plans: Plans, golds: ByPlan, keys: ByPlan) -> dict[str, float]:
     `keys`: a number for each attempt, by plan id; attempts with equal keys share the choice.
     """
     found = {}
-    for plan in (plan for plan in plans if plan.planner == "best_of_n"):
+    for plan in sorted((plan for plan in plans if plan.planner == "best_of_n"), key=lambda plan: plan.task_id):
         highest = np.asarray(keys[plan.id]) == max(keys[plan.id])
         found[plan.task_id] = float(np.mean(np.asarray(golds[plan.id])[highest]))
     return found
