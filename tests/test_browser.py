@@ -259,14 +259,14 @@ def test_a_puzzle_is_played_by_mouse_and_keyboard_and_compared(page):
 
 def test_a_tree_grows_with_its_slider(page):
     box = widget(page, 2)
-    picture(box, "After rollout 1 of 12")
-    press(box, "Rollout", "ArrowRight", "ArrowRight")
-    picture(box, "After rollout 3 of 12")
-    keep(box, "tree-rollout-3")
-    press(box, "Rollout", "End")
-    picture(box, "After rollout 12 of 12")
+    picture(box, "After attempt 1 of 12")
+    press(box, "Attempt", "ArrowRight", "ArrowRight")
+    picture(box, "After attempt 3 of 12")
+    keep(box, "tree-attempt-3")
+    press(box, "Attempt", "End")
+    picture(box, "After attempt 12 of 12")
     sync_api.expect(box.locator("table tr").nth(1).locator("td").nth(1)).to_have_text("12")
-    keep(box, "tree-rollout-12")
+    keep(box, "tree-attempt-12")
 
 
 def test_n_is_moved_and_the_choice_with_it(page):
@@ -339,10 +339,10 @@ def test_a_reader_runs_the_notebook(browser, lab, name):
         sync_api.expect(page.get_by_text(re.compile(r"Bars of the reward of \d+ attempts")).last).to_be_visible()
     if name == "05_plan":
         tree, game = widget(page, 0), widget(page, 1)
-        press(tree, "Rollout", "Home")
-        picture(tree, "After rollout 1 of")
-        press(tree, "Rollout", "ArrowRight")
-        picture(tree, "After rollout 2 of")
+        press(tree, "Attempt", "Home")
+        picture(tree, "After attempt 1 of")
+        press(tree, "Attempt", "ArrowRight")
+        picture(tree, "After attempt 2 of")
         rows = game.locator("tr").count()
         game.get_by_role("button", name="Do it").click()
         sync_api.expect(game.locator("tr")).to_have_count(rows + 1)

@@ -187,8 +187,10 @@ def test_planner_bars_carry_their_budget():
         "oracle best of n (ceiling)"
     )
     title = axes.get_title(loc="left")  # the ceiling is no planner
-    assert title == "Highest mean: mcts, 0.500; dotted: floor and ceiling\n10 tasks, too few to conclude"
+    assert title == "Highest mean: mcts, 0.500\n10 tasks, too few to conclude; dotted: floor and ceiling"
     assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()
+    said = figures.planner_bars(rows, "Told apart: nothing").axes[0].get_title(loc="left")
+    assert said.startswith("Told apart: nothing\n10 tasks")
     pooled = figures.planner_bars([{"seeds": 2, **row("mcts", 0.5)}])
     assert [tick.get_text() for tick in pooled.axes[0].get_yticklabels()] == ["mcts"]
     with pytest.raises(ValueError, match="expected each once"):
@@ -206,7 +208,7 @@ def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
     assert len(edges) == 5 and len(axes.get_lines()) == 5 + 2
     assert max(edge.get_linewidth() for edge in edges) == pytest.approx(1 + 8 * 5 / 7)  # that to a
     assert (
-        "not drawn: 1 children never visited" in said and "7 visits, 71% through 'a', where the answer starts" in said
+        "not drawn: 1 children never visited" in said and "7 attempts, 71% through 'a', where the answer starts" in said
     )
     assert "The answer: a then a1." in figure.get_label()
     assert {"start (7)", "a (5)", "a1 (3)", "a2 (2)", "b (2)", "b1 (2)"} <= set(said)

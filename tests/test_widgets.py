@@ -411,7 +411,7 @@ def marked(tree: Any) -> tuple[str, ...]:
 def test_a_tree_grows_with_its_slider_and_only_a_search_has_one():
     plan = mcts(6)
     box = explore_tree([plan, plan]).controls
-    rollout = named(box, "Rollout")
+    rollout = named(box, "Attempt")
     assert (rollout.min, rollout.value, rollout.max) == (1, 1, 6)
     for k in (1, 4, 6):
         rollout.value = k
@@ -486,7 +486,7 @@ def test_pictures_of_all_widgets_say_in_words_what_they_show(photo):
         "chosen": explore_pairs(PAIR, reward),
         "4 4 6 8": play(Game24(), TASK, reward),
         "red cup": play(Shop(), Task("t", "webshop", "test", "buy"), reward),
-        "rollout 1 of 3": explore_tree(tree),
+        "attempt 1 of 3": explore_tree(tree),
         "N = 2": explore_best_of_n([plan], golds),
         "steps 3": explore_weights([plan], {"steps": length}, golds),
     }

@@ -25,6 +25,7 @@ from armap_lite.trajectory import Trajectory
 __all__ = ["LampsBase", "Result", "check", "puzzle", "random_trajectory", "toy_reward", "variant"]
 
 GAP = "YOUR CODE HERE"  # in the one line of a stub that the solution takes the place of
+UNSOLVED = "Not solved yet"
 SHOWN = (bool, int, float, str, list, tuple, Trajectory)  # arguments that a message shows
 
 Test = Callable[..., None]
@@ -114,10 +115,11 @@ def check(id: str, answer: Callable[[], Any], seed: int = 0) -> Result:
     except WrongAnswerError as wrong:
         why = str(wrong)
     except NotImplementedError:
-        why = f"Not solved yet. Put your own code where {GAP} is, run that cell, then this one again."
+        why = f"{UNSOLVED}. Put your own code where {GAP} is, run that cell, then this one again."
     except Exception as error:
         why = _explain(error, arguments)
-    return Result(id, 0, known.points, f"{why}\nAsked for: {known.test.__doc__}\nLook at: {known.hint}")
+    hint = "" if why.startswith(UNSOLVED) else f"\nLook at: {known.hint}"  # for those who tried
+    return Result(id, 0, known.points, f"{why}\nAsked for: {known.test.__doc__}{hint}")
 
 
 def _recorded(value: Any, arguments: list[str]) -> Any:

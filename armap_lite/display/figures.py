@@ -141,7 +141,8 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
     figure, (axes,) = panels(8, 5.2)
     edges = np.histogram_bin_edges(np.concatenate([chosen, rejected]), bins=min(40, 5 + chosen.size // 10))
     for rewards, label, colour in ((rejected, "rejected", ORANGE), (chosen, "chosen", BLUE)):
-        axes.hist(rewards, edges, alpha=0.6, color=colour, label=label)
+        axes.hist(rewards, edges, alpha=0.35, color=colour)
+        axes.hist(rewards, edges, histtype="step", color=colour, lw=2.2, label=label)
         axes.axvline(rewards.mean(), color=colour, ls="--")
     axes.set(xlabel="reward R(instruction, trajectory)", ylabel="trajectories")
     pairs = sample_size(chosen.size, "pairs")
@@ -216,8 +217,11 @@ def gap_message(floor: float, picked: float, ceiling: float, tasks: int) -> str:
 
 
 @mpl.rc_context(STYLE)
-def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Mean gold score of each planner with its interval and budget; rows of one environment and seed, or pooled."""
+def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure:
+    """Mean gold score of each planner with its interval and budget; rows of one environment and seed, or pooled.
+
+    `message`: what the differences say, for the title; else it names the highest mean.
+    """
     names = [row["planner"] for row in rows]
     if not rows or len(set(names)) < len(names):
         raise ValueError(f"planners {names}: expected each once; pool seeds first")
@@ -240,7 +244,8 @@ def planner_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     able = [row for row in rows if row["planner"] not in DERIVED] or rows
     highest = max(row["mean"] for row in able)
     best = " and ".join(row["planner"].replace("_", " ") for row in able if row["mean"] == highest)
-    axes.set_title(f"Highest mean: {best}, {highest:.3f}; dotted: floor and ceiling\n{sample_size(rows[0]['n'])}")
+    message = message or f"Highest mean: {best}, {highest:.3f}"
+    axes.set_title(f"{message}\n{sample_size(rows[0]['n'])}; dotted: floor and ceiling")
     scores = ", ".join(f"{row['planner']} {row['mean']:.3f}" for row in rows)
     return with_alt(figure, f"Bar chart of mean gold score with 95 % intervals: {scores}.")
 

@@ -56,9 +56,9 @@ def search_tree(tree: Mapping[str, Any]) -> Figure:
     """The tree of a search from left to right: width = visits, colour = value, the path of the answer outlined.
 
     `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
-    "children": [...]}. Children that were never visited are counted, not drawn. The `LABELS` most visited nodes and
-    the path of the answer carry action and visits. In a tree deeper than `LEVELS`, actions without a branch between
-    them share one edge, and what lies deeper still is left out.
+    "children": [...]}. Children that were never visited are counted, not drawn. The `LABELS` most visited nodes, the
+    path of the answer and the end with the highest value carry action and visits. In a tree deeper than `LEVELS`,
+    actions without a branch between them share one edge, and what lies deeper still is left out.
     """
     nodes, unvisited = _layout(tree)
     path, visited = [node for node, *_ in nodes if node["chosen"] and node["action"]], len(nodes)
@@ -75,6 +75,8 @@ def search_tree(tree: Mapping[str, Any]) -> Figure:
     most = max(1, tree["visits"])
     ranked = sorted((node for node, *_ in nodes), key=lambda node: (node["chosen"], node["visits"]), reverse=True)
     named = {id(node) for node in ranked[: max(LABELS, sum(node["chosen"] for node in ranked))]}
+    ends = [node for node in ranked if node["value"] is not None and not any(c["visits"] for c in node["children"])]
+    named |= {id(max(ends, key=lambda node: node["value"]))} if ends else set()
     t = np.linspace(0, 1, 30)
     for node, x, y, parent in nodes:
         colour = "#D0D0D0" if node["value"] is None else colours.to_rgba(node["value"])
@@ -92,7 +94,7 @@ def search_tree(tree: Mapping[str, Any]) -> Figure:
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
     share = f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts" if path else ""
-    message = f"{tree['visits']} visits, {share or 'no answer'}"
+    message = f"{tree['visits']} attempts, {share or 'no answer'}"
     axes.set_title(message)
     hidden = [f"{unvisited} children never visited"] if unvisited else []
     if visited > len(nodes):

@@ -45,11 +45,16 @@ class Interactive:
         return box
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
-        shown, about = self.figure()._repr_mimebundle_()
+        figure, read = self.figure(), figures.is_interactive()
+        if not read:
+            figure.supxlabel(
+                "A picture: the controls work in JupyterLab.", x=0.99, ha="right", fontsize=12, color=figures.GREY
+            )
+        shown, about = figure._repr_mimebundle_()
         shown["text/plain"] = about["image/png"]["alt"]
         # In a notebook with widget state, which papermill stores, nbconvert prefers the widget to the image, and the
         # page would show controls that move nothing. Hence no widget without a reader.
-        if figures.is_interactive():
+        if read:
             shown[WIDGET_MIME] = self.controls._repr_mimebundle_()[WIDGET_MIME]
         return shown, about
 
@@ -204,15 +209,15 @@ def reward_chart(
 
 
 def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -> Interactive:
-    """Grow the tree of MCTS plans rollout by rollout: visits, value and prior along the path of each rollout."""
+    """Grow the tree of MCTS plans: after each attempt, the attempts, value and prior of the states on its path."""
     items = [plans] if isinstance(plans, PlanResult) else list(plans)
 
     def chart(plan: PlanResult, k: int) -> tuple[Figure, dict[str, Any]]:
         tree = trees.tree_after(plan, k, gamma)
         best = max(sample.reward or 0.0 for sample in plan.samples[:k])
-        title = f"After rollout {k} of {len(plan.samples)} (outlined): highest reward so far {best:.2f}"
+        title = f"After attempt {k} of {len(plan.samples)} (outlined): highest reward so far {best:.2f}"
         actions = "; ".join(plan.samples[k - 1].trajectory.actions)
-        return retitle(trees.search_tree(tree), title, f"Search tree. {title}. Rollout {k}: {actions}."), tree
+        return retitle(trees.search_tree(tree), title, f"Search tree. {title}. Attempt {k}: {actions}."), tree
 
     def render(number: int, k: int) -> str:
         plan = items[number - 1]
@@ -221,19 +226,19 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
         while path := [child for child in node["children"] if child["chosen"]]:
             [node] = path
             rows.append([node["action"], node["visits"], float(node["value"]), float(node["prior"])])
-        got = f"<p>Rollout {k} got reward <b>{plan.samples[k - 1].reward or 0.0:.2f}</b>. Its path:</p>"
-        table = table_html(["action", "visits", "value", "prior"], rows)
+        got = f"<p>Attempt {k} got reward <b>{plan.samples[k - 1].reward or 0.0:.2f}</b>. Its path:</p>"
+        table = table_html(["action", "attempts", "value", "prior"], rows)
         return instruction_html(plan.answer.task.instruction) + image_html(figure) + got + table
 
     def build() -> Sequence[ipw.Widget]:
         number = index_slider("Task", len(items))
-        rollout = slider("Rollout", 1, len(items[0].samples), "how many rollouts the search has done")
+        attempt = slider("Attempt", 1, len(items[0].samples), "how many attempts the search has made")
 
         def restart(*_: object) -> None:
-            rollout.value, rollout.max = 1, len(items[number.value - 1].samples)
+            attempt.value, attempt.max = 1, len(items[number.value - 1].samples)
 
         number.observe(restart, "value")
-        return with_output([number, rollout], render)
+        return with_output([number, attempt], render)
 
     first = max(1, len(items[0].samples) // 3)  # the whole tree is a figure of its own
     return Interactive(build, lambda: chart(items[0], first)[0])
@@ -252,7 +257,8 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
     """
     rewards = [[sample.reward or 0.0 for sample in plan.samples] for plan in plans]
     scores = [list(golds[plan.id]) for plan in plans]
-    curve = statistics.best_of_n_curve(rewards, scores)
+    order = sorted(range(len(plans)), key=lambda i: plans[i].task_id)  # as everywhere, so that intervals agree
+    curve = statistics.best_of_n_curve([rewards[i] for i in order], [scores[i] for i in order])
     most = len(curve["n"])
 
     def chart(n: int) -> Figure:
@@ -308,7 +314,7 @@ def explore_weights(
     def chart(*weights: float) -> Figure:
         here, points = means(np.array(weights)), []
         for i, term in enumerate(terms):
-            for weight in np.linspace(0, top[i], 5):
+            for weight in top[i] * np.linspace(0, 1, 9) ** 2:  # small weights decide most
                 *cost, score = means(np.array([*weights[:i], weight, *weights[i + 1 :]]))
                 points.append({"term": term, "weight": float(f"{weight:.2g}"), "cost": cost[i], "score": score})
         figure = figures.frontier(points, len(plans), score_label=score_label)
