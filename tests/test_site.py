@@ -117,6 +117,15 @@ def test_formulas_pictures_and_folded_answers_are_shown_without_a_script(built: 
     assert "WIDGET" not in article.get_text()
 
 
+def test_a_page_shows_the_parameters_that_ran_and_not_their_defaults_as_well(tmp_path: Path):
+    default = new_code_cell('ENV = "game24"', metadata={"tags": ["parameters"]})
+    ran = new_code_cell('ENV = "webshop"', metadata={"tags": ["injected-parameters"]})
+    for cells, shown in (([default, ran], ["webshop"]), ([default], ["game24"])):
+        nbformat.write(new_notebook(cells=cells), tmp_path / "one.ipynb")
+        page = BeautifulSoup(pages.notebook(tmp_path / "one.ipynb")["html"], "html.parser").get_text()
+        assert [name for name in ("game24", "webshop") if name in page] == shown
+
+
 def test_a_hostile_title_stays_text_and_nothing_comes_from_elsewhere(built: Path):
     article = soup(built / "game24/00_first.html").select_one("article")
     assert not article.find_all(["script", "style", "iframe", "svg", "object", "embed", "form"])

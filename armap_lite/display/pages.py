@@ -77,6 +77,9 @@ def notebook(path: Path) -> dict[str, str]:
     """
     node = nbformat.read(path, as_version=4)
     node.metadata.pop("widgets", None)
+    tags = [cell.metadata.get("tags", []) for cell in node.cells]
+    if any("injected-parameters" in some for some in tags):  # these are what ran; the defaults above them did not
+        node.cells = [cell for cell, some in zip(node.cells, tags) if "parameters" not in some]
     for cell in node.cells:
         cell.outputs = [output for output in cell.get("outputs", []) if WIDGET_MIME not in output.get("data", {})]
     exporter = HTMLExporter(
