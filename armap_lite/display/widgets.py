@@ -183,9 +183,13 @@ def reward_chart(
         axes.plot(range(len(shown)), shown, color=colour, marker=mark, ms=9, ls=style, label=name)
         ends.append(f"{name} {shown[-1]:.2f}")
         for k, step in enumerate(getattr(pair, name).steps if pair and len(values) < 6 else (), 1):
+            shared = change is not None and k < change  # by both sides: named once
+            if shared and name != next(iter(rewards)):
+                continue
             above = all(values[k] >= others[k] for others in rewards.values() if k < len(others))
             text = step.action if len(step.action) < 28 else step.action[:26] + "…"
-            place = {"va": "bottom" if above else "top", "ha": "center", "color": colour, "zorder": 4}
+            place = {"va": "bottom" if above else "top", "ha": "center", "zorder": 4}
+            place["color"] = figures.GREY if shared else colour
             figures.note(axes, text, (k, values[k]), (0, 10 if above else -10), **place)
     colours = itertools.cycle((figures.GREEN, figures.ORANGE, figures.SKY, figures.GREY, figures.BLACK))
     for (name, level), colour in zip(answers.items(), colours):
@@ -193,7 +197,8 @@ def reward_chart(
     longest = max(len(values) for values in rewards.values()) - 1
     if change is not None and change <= longest:
         axes.axvline(change, color=figures.GREY, lw=1.2, ls="--", zorder=0)
-        figures.note(axes, "first difference", (change, 0), (4, 4), xycoords=("data", "axes fraction"))
+        place = {"xycoords": ("data", "axes fraction"), "va": "top", "ha": "right"}  # left of it, where curves are low
+        figures.note(axes, "first difference", (change, 1), (-4, -4), **place)
     known = [value for values in rewards.values() for value in values] + list(answers.values())
     room = 0.15 * (max(known) - min(known)) or 1.0
     axes.set(xlim=(-0.3, longest + 0.6), ylim=(min(known) - room, max(known) + room))
