@@ -69,7 +69,7 @@ def test_a_world_without_hindsight_runs_all_stages_with_a_server_that_acts_and_r
     monkeypatch.setattr(ShelvesJudge, "score", poison)
     monkeypatch.setattr(training_process, "train", train_here)
     model = tiny_folder(tmp_path / "model", layers=16)
-    sizes = {"collect_tasks": 6, "samples": 1, "dev_tasks": 1, "test_tasks": 2, "num_negatives": 1}
+    sizes = {"collect_tasks": 4, "samples": 1, "dev_tasks": 1, "test_tasks": 1, "num_negatives": 1}
     planners = {"sampling": {}, "best_of_n": {"n": 2}, "mcts": {"rollouts": 2}}
     training = TrainingConfig(batch_size=4, num_validations=1, val_fraction=0.5)
 

@@ -38,11 +38,36 @@ def test_a_deck_has_a_slide_for_each_text_with_its_figures_and_tables(tmp_path: 
     page = (tmp_path / "out/webshop/01_environments.html").read_text(encoding="utf-8")
     first, second, third, fourth = re.findall(r"<section>(.*?)</section>", page, re.S)
     assert "01 · Environments" in first and "<math" in first and "<script>alert" not in first
-    assert f"data:image/png;base64,{PNG}" in third and 'alt="two &quot;bars&quot;"' in third
-    assert "Some text." in second and "<td>0.5" in third
+    assert f"data:image/png;base64,{PNG}" in second and 'alt="two &quot;bars&quot;"' in second
+    assert "Some text." in second and "<td>0.5" in third and "<img" not in third
     assert "&lt;line 0&gt;\n" in fourth and fourth.count("&lt;line") == 12 and "…</pre>" in fourth and "<td>7" in fourth
     assert not any(word in page for word in ("secret", "printed", "plot()", "solve me"))
     assert not re.search(r"""(?:src|href)=["'](?!data:)|@import|url\(""", page)
+
+
+def test_a_cell_s_slide_type_shows_what_it_printed_or_leaves_it_out(tmp_path: Path):
+    def printing(text: str, kind: str) -> nbformat.NotebookNode:
+        outputs = [v4.new_output("stream", text=text)]
+        return v4.new_code_cell("print()", outputs=outputs, metadata={"slideshow": {"slide_type": kind}})
+
+    aside = v4.new_markdown_cell("about the code", metadata={"slideshow": {"slide_type": "skip"}})
+    long = v4.new_markdown_cell("word " * 61)
+    picture = v4.new_code_cell("plot()", outputs=[v4.new_output("display_data", {"image/png": PNG})])
+    cells = [
+        v4.new_markdown_cell("# 02"),
+        printing("shown", "fragment"),
+        aside,
+        printing("left out", "-"),
+        long,
+        picture,
+    ]
+    (tmp_path / "run/game24/notebooks").mkdir(parents=True)
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "run/game24/notebooks/02_two.ipynb")
+    assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out/game24/02_two.html").read_text(encoding="utf-8")
+    first, second, third = re.findall(r"<section>(.*?)</section>", page, re.S)
+    assert "<pre>shown</pre>" in first and "word" in second and "<img" not in second and "<img" in third
+    assert "left out" not in page and "about the code" not in page
 
 
 def test_without_a_finished_run_the_error_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture):

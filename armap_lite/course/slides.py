@@ -1,8 +1,9 @@
 """Slides for a lecture: a deck for each notebook of a finished run, one HTML file that loads nothing from the network.
 
-Each text cell is a slide, and so is each figure or diagram. Code, exercises and printed output are left out, but for
-the first lines of what a text that ends in a colon announces. Arrow keys, page keys and the space bar turn the slides;
-the browser prints them, one on a page.
+Each text cell is a slide, and so is each figure or diagram, below its text where that is short. Code and exercises are
+left out, and so is what is printed, but for the first lines where a text ends in a colon or the cell's slide type (in
+JupyterLab: Property Inspector) is "fragment"; "skip" leaves a cell out. Arrow keys, page keys and the space bar turn
+the slides; the browser prints them, one on a page.
 """
 
 import html
@@ -14,6 +15,7 @@ from armap_lite.display import pages
 from armap_lite.storage.store import write_atomic
 
 PRINTED = 12  # lines of an output that fit below a text
+SHORT = 60  # words of a text that leave room for a figure
 
 
 def write_slides(run: Path, out: Path, env: str) -> int:
@@ -28,6 +30,9 @@ def write_slides(run: Path, out: Path, env: str) -> int:
     for path in paths:
         slides: list[str] = []
         for cell in nbformat.read(path, as_version=4).cells:
+            kind = cell.metadata.get("slideshow", {}).get("slide_type")
+            if kind == "skip":
+                continue
             if cell.cell_type == "markdown":
                 if cell.source.startswith("## Exercise"):  # they end the deck
                     break
@@ -35,17 +40,27 @@ def write_slides(run: Path, out: Path, env: str) -> int:
                 announced = cell.source.rstrip().endswith(":")
             for output in cell.get("outputs", []) if slides else []:
                 data = output.get("data", {})
-                if announced and "text" in output:
+                told = ""
+                if (announced or kind == "fragment") and "text" in output:
                     lines = output["text"].rstrip().splitlines()
                     shown = "\n".join([*lines[:PRINTED], *["…"] * (len(lines) > PRINTED)])
-                    slides[-1] += f"<pre>{html.escape(shown)}</pre>"
-                if "text/markdown" in data:  # tables
-                    slides[-1] += pages.sanitize(pages.markdown(data["text/markdown"]))
+                    told = f"<pre>{html.escape(shown)}</pre>"
+                elif "text/markdown" in data:  # tables
+                    told = pages.sanitize(pages.markdown(data["text/markdown"]))
                 elif "<table" in (table := data.get("text/html", "")):  # those of pandas
-                    slides[-1] += pages.sanitize(table)
-                elif picture := data.get("image/png"):
+                    told = pages.sanitize(table)
+                if told and "<img" in slides[-1]:
+                    slides.append("")
+                slides[-1] += told
+                if not told and (picture := data.get("image/png")):
                     alt = html.escape(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
-                    slides.append(f'<img src="data:image/png;base64,{"".join(picture.split())}" alt="{alt}">')
+                    if any(tag in slides[-1] for tag in ("<pre", "<img", "<table")) or _words(slides[-1]) > SHORT:
+                        slides.append("")
+                    slides[-1] += f'<img src="data:image/png;base64,{"".join(picture.split())}" alt="{alt}">'
                     announced = False
         write_atomic(out / f"{path.stem}.html", pages.render("slides.html", title=path.stem, slides=slides))
     return len(paths)
+
+
+def _words(slide: str) -> int:
+    return len(pages.plain_text(slide).split())
