@@ -5,10 +5,12 @@ so batch composition, and hence floating-point results, are deterministic.
 """
 
 import asyncio
+import itertools
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from armap_lite.llms.base import Choice, Completion, LanguageModel
 from armap_lite.storage.store import JsonlStore
@@ -20,14 +22,17 @@ Item = TypeVar("Item")
 class Batcher:
     """Gathers single requests into the batch-first calls of a language model and a reward model.
 
-    Requests of one method with the same options form a batch. An error of a batch reaches each of its requests.
+    Requests of one method with the same options form a batch. Where the model's cache does not hold all their prompts,
+    those wait that began later. An error of a batch reaches each of its requests.
     """
 
     def __init__(self, lm: LanguageModel, reward: Any = None, max_concurrent_episodes: int = 1000):
         """Each of up to `max_concurrent_episodes` episodes runs within `async with batch.episode_slots`."""
         self.lm, self.reward = lm, reward
         self.episode_slots = asyncio.Semaphore(max_concurrent_episodes)
-        self._pending: dict[tuple[str, str], list[tuple[tuple, asyncio.Future]]] = {}
+        self._pending: dict[tuple[str, str], list[tuple[int, tuple, asyncio.Future]]] = {}
+        self._began: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # the place of each task that asked
+        self._places = itertools.count()
         self._driver: asyncio.Task | None = None
 
     async def choose(
@@ -50,7 +55,8 @@ class Batcher:
     def _request(self, method: str, arguments: tuple, **options: Any) -> asyncio.Future:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        self._pending.setdefault((method, json.dumps(options)), []).append((arguments, future))
+        request = self._began.setdefault(asyncio.current_task(), next(self._places)), arguments, future
+        self._pending.setdefault((method, json.dumps(options)), []).append(request)
         if self._driver is None or self._driver.done():
             self._driver = loop.create_task(self._drive())
         return future
@@ -64,17 +70,28 @@ class Batcher:
                 count, unchanged = now, unchanged + 1 if now == count else 0
             pending, self._pending = self._pending, {}
             for (method, options), requests in pending.items():
-                rows, futures = zip(*requests)
                 try:
-                    answers = self._execute(method, list(zip(*rows)), **json.loads(options))
+                    requests, later = self._fitting(method, requests)
+                    if later:
+                        self._pending[method, options] = later
+                    columns = list(zip(*(arguments for _, arguments, _ in requests)))
+                    answers = self._execute(method, columns, **json.loads(options))
                 except Exception as error:
-                    for future in futures:
+                    for *_, future in requests:
                         if not future.done():  # it may be cancelled
                             future.set_exception(error)
                     continue
-                for future, answer in zip(futures, answers):
+                for (*_, future), answer in zip(requests, answers):
                     if not future.done():
                         future.set_result(answer)
+
+    def _fitting(self, method: str, requests: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Those of `requests` that the model's cache holds together, of tasks that began first, and the others."""
+        if method != "choose" or not hasattr(self.lm, "fits"):
+            return requests, []
+        requests.sort(key=lambda request: request[0])
+        count = self.lm.fits([prompt for _, (prompt, *_), _ in requests])
+        return requests[:count], requests[count:]
 
     def _execute(self, method: str, columns: list[tuple], **options: Any) -> Sequence[Any]:
         """The answers to requests whose arguments are the rows of `columns`."""

@@ -80,8 +80,7 @@ def _mean(scores: Mapping[str, float], family: Mapping[str, str] | None) -> dict
     """mean, ci_low and ci_high of scores by task id."""
     tasks = sorted(scores)  # in one order, so that the same scores have the same interval wherever they are shown
     strata = [family[task] for task in tasks] if family else None
-    interval = bootstrap_mean([scores[task] for task in tasks], strata=strata)
-    return dict(zip(("mean", "ci_low", "ci_high"), interval))
+    return dict(zip(("mean", "ci_low", "ci_high"), bootstrap_mean([scores[t] for t in tasks], strata=strata)))
 
 
 def rows(

@@ -69,14 +69,14 @@ def check_same_tasks(scores: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def best_of_n_curve(
-    rewards: Sequence[Sequence[float | None]], golds: Sequence[Sequence[float]]
+    rewards: Sequence[Sequence[float | None]], golds: Sequence[Sequence[float]], strata: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
     """Score of Best-of-N for every N: exact means over all subsets of N of a task's M samples, then over tasks.
 
     `rewards`, `golds`: [tasks, M], or lists of different lengths: a task with fewer than N samples uses all it has.
     A reward of None (not scored) ranks last. Samples with the same reward share their weight evenly.
     Returns arrays [max M]: `n`, and for each of `mean` (a random sample: the floor), `selected` (the highest reward)
-    and `oracle` (the highest gold: the ceiling) also `<name>_low` and `<name>_high`.
+    and `oracle` (the highest gold: the ceiling) also `<name>_low` and `<name>_high`. `strata`: see `bootstrap_mean`.
     """
     if not len(golds) or [len(r) for r in rewards] != [len(g) for g in golds] or not all(len(g) for g in golds):
         raise ValueError(f"{len(rewards)} tasks with rewards, {len(golds)} with golds: expected as many of both, not 0")
@@ -93,7 +93,8 @@ def best_of_n_curve(
     out = {"n": np.arange(1, longest + 1)}
     for name, rows in curves.items():
         curve = np.stack(rows)  # [tasks, max M]
-        interval = _interval(curve.mean(axis=0), _resample(curve, RESAMPLES) / len(curve))
+        draws = np.clip(_resample(curve, RESAMPLES, strata=strata) / len(curve), curve.min(axis=0), curve.max(axis=0))
+        interval = _interval(curve.mean(axis=0), draws)
         out |= dict(zip((name, f"{name}_low", f"{name}_high"), interval, strict=True))
     return out
 

@@ -93,6 +93,50 @@ def test_each_asker_gets_the_answer_to_its_own_question():
     assert len(reward.scored) == 2
 
 
+class Small(ScriptedLM):
+    """A model whose cache holds prompts of so many letters in all."""
+
+    room = 10
+
+    def fits(self, prompts: list[str]) -> int:
+        held = [sum(map(len, prompts[: i + 1])) for i in range(len(prompts))]
+        return max(1, sum(letters <= self.room for letters in held))
+
+
+@pytest.mark.parametrize("room", [1, 4, 10, 1000])
+def test_where_a_cache_does_not_hold_all_who_began_first_ends_first_and_answers_are_the_same(room: int):
+    lm, ended = Small(weight=lambda prompt, choice: 1 + (len(prompt) * ord(choice)) % 5), []
+    lm.room = room
+    batch = Batcher(lm)
+
+    async def one(name: str) -> str:
+        text = await walk(batch, name, 4)
+        ended.append(name)
+        return text
+
+    async def run():
+        return await asyncio.gather(*map(one, "abcdef"))
+
+    found = play(run())
+    assert found == [play(walk(Batcher(lm), name, 4)) for name in "abcdef"]
+    for _, prompts, _ in lm.calls:
+        assert len(prompts) == 1 or sum(map(len, prompts)) <= room
+    if room < 1000:
+        assert ended == sorted(ended)
+
+
+def test_an_error_while_prompts_are_measured_reaches_all_who_wait():
+    class Broken(ScriptedLM):
+        def fits(self, prompts: list[str]) -> int:
+            raise OSError("no tokenizer")
+
+    async def run():
+        batch = Batcher(Broken())
+        return await asyncio.gather(*(walk(batch, name, 1) for name in "ab"), return_exceptions=True)
+
+    assert [str(error) for error in play(run())] == ["no tokenizer"] * 2
+
+
 def test_an_error_reaches_everyone_who_asked_and_nobody_else():
     def weight(prompt: str, choice: str) -> float:
         if "bad" in prompt:

@@ -1,5 +1,7 @@
 """The token forest: right after any eviction, and no token read twice."""
 
+import asyncio
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,12 @@ from tiny import puzzle, tiny_lm
 from torch.nn import functional
 
 from armap_lite.agent import Agent
+from armap_lite.batching import Batcher
 from armap_lite.envs.game24 import Game24
 from armap_lite.episode import Episode
 from armap_lite.llms import forest
 from armap_lite.llms.forest import LogitForest
+from armap_lite.llms.local import LocalLM
 
 LM = tiny_lm()
 LONG = 8  # tokens in a sequence of the property test
@@ -217,3 +221,29 @@ def test_a_pass_is_cut_where_that_costs_least(some):
         coarse = tree._groups(batch)
         assert len(coarse) <= 3
         assert [len(group.paths) for group in coarse] == np.diff([*(g.start for g in coarse), len(batch)]).tolist()
+
+
+def test_walks_that_the_pool_does_not_hold_together_are_not_read_anew_at_each_step():
+    async def walk(batch: Batcher, k: int) -> str:
+        text = f"Corridor {k}.\n"
+        for step in range(24):
+            [choice] = await batch.choose(text, ["open the left door", "open the right door"], 1, 1.0, 100 * k + step)
+            text += f"{choice.text}\n"
+        return text
+
+    async def walks(lm: LocalLM) -> list[str]:
+        batch = Batcher(lm)
+        return await asyncio.gather(*(walk(batch, k) for k in range(8)))
+
+    roomy, small = tiny_lm(), tiny_lm(capacity=1500)
+    assert asyncio.run(walks(small)) == asyncio.run(walks(roomy))
+    assert small.forest.tokens_computed < 1.5 * roomy.forest.tokens_computed  # else 3.6 times as many
+
+
+def test_texts_that_the_pool_does_not_hold_together_are_written_one_part_after_the_other():
+    prompts = [f"Puzzle {k}: {'8 * 4 = 32; ' * 8}" for k in range(10)]
+    roomy, small = tiny_lm(), tiny_lm(capacity=600)
+    written = [lm.generate(prompts, 2, max_tokens=12, stop="", seeds=range(10)) for lm in (roomy, small)]
+    assert written[0] == written[1]
+    assert small.forest.tokens_computed < 1.2 * roomy.forest.tokens_computed
+    assert small.fits(prompts, 24) < len(prompts) == roomy.fits(prompts, 24) and small.fits(["long " * 900]) == 1

@@ -18,7 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from armap_lite import statistics
+from armap_lite import evaluate, statistics
 from armap_lite.display import figures, trees
 from armap_lite.display.figures import WIDGET_MIME
 from armap_lite.envs.base import Term
@@ -263,7 +263,9 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
     rewards = [[sample.reward or 0.0 for sample in plan.samples] for plan in plans]
     scores = [list(golds[plan.id]) for plan in plans]
     order = sorted(range(len(plans)), key=lambda i: plans[i].task_id)  # as everywhere, so that intervals agree
-    curve = statistics.best_of_n_curve([rewards[i] for i in order], [scores[i] for i in order])
+    family = evaluate.families(plans)
+    strata = [family[plans[i].task_id] for i in order] if family else None
+    curve = statistics.best_of_n_curve([rewards[i] for i in order], [scores[i] for i in order], strata)
     most = len(curve["n"])
 
     def chart(n: int) -> Figure:

@@ -52,6 +52,24 @@ class LocalLM(LanguageModel):
         self.forest.clear()
         self._before = Node(-1, None)
 
+    def fits(self, prompts: Sequence[str], more: int = 0) -> int:
+        """How many of `prompts`, from the first on, the pool of keys and values holds together; at least one.
+
+        Each with `more` tokens behind it. With more of them side by side, each call would read all of them anew.
+        """
+        rows = [[self.lines.start, *self.lines(prompt)] for prompt in prompts]
+        room = self.forest.capacity * 3 // 4  # the rest is for choices and what is written
+        if not isinstance(self.forest, LogitForest) or sum(len(row) + more for row in rows) <= room:
+            return len(rows)
+        held: set[Node] = set()
+        for i, row in enumerate(rows):
+            new = self.forest.add(row).path(held)
+            held.update(new)
+            room -= len(new) + more
+            if i and room < 0:
+                return i
+        return len(rows)
+
     def choose(
         self,
         prompts: Sequence[str],
@@ -98,6 +116,22 @@ class LocalLM(LanguageModel):
         schema: Any = None,
     ) -> list[list[Completion]]:
         check_request(prompts, temperature, seeds)
+        out: list[list[Completion]] = []
+        while len(out) < len(prompts):
+            first = len(out)
+            end = first + self.fits(prompts[first:], n * max_tokens)
+            out += self._generate(prompts[first:end], n, max_tokens, temperature, stop, seeds and seeds[first:end])
+        return out
+
+    def _generate(
+        self,
+        prompts: Sequence[str],
+        n: int,
+        max_tokens: int,
+        temperature: float,
+        stop: str,
+        seeds: Sequence[int] | None,
+    ) -> list[list[Completion]]:
         starts = [self.forest.add([self.lines.start, *self.lines(prompt)]) for prompt in prompts]
         samples = [(i, k) for i in range(len(prompts)) for k in range(n)]
         rngs = [np.random.default_rng(None if seeds is None else [seeds[i], k]) for i, k in samples]
