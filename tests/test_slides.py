@@ -70,6 +70,20 @@ def test_a_cell_s_slide_type_shows_what_it_printed_or_leaves_it_out(tmp_path: Pa
     assert "left out" not in page and "about the code" not in page
 
 
+def test_a_heading_is_never_alone_and_a_short_aside_on_a_world_joins_the_text_before_it(tmp_path: Path):
+    aside = v4.new_markdown_cell("Short, and of one world.", metadata={"tags": ["world:game24"]})
+    long = v4.new_code_cell("p", outputs=[v4.new_output("stream", text="\n".join(["x" * 300] * 9))])
+    texts = ["# 03", "Before.\n\n## 2 · Next", "Its text:"]
+    cells = [*map(v4.new_markdown_cell, texts), long, v4.new_markdown_cell("After."), aside]
+    (tmp_path / "run/game24/notebooks").mkdir(parents=True)
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "run/game24/notebooks/03_three.ipynb")
+    assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out/game24/03_three.html").read_text(encoding="utf-8")
+    first, second, third = re.findall(r"<section>(.*?)</section>", page, re.S)
+    assert "Before." in first and "2 · Next" in second and "Its text:" in second and second.count("x" * 300) == 3
+    assert "After." in third and "Short, and of one world." in third
+
+
 def test_without_a_finished_run_the_error_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main(["slides", str(tmp_path), str(tmp_path / "out")]) == 1
     assert "first finish a run: make reproduce ENV=game24" in capsys.readouterr().err

@@ -7,6 +7,7 @@ the slides; the browser prints them, one on a page.
 """
 
 import html
+import re
 from pathlib import Path
 
 import nbformat
@@ -15,7 +16,9 @@ from armap_lite.display import pages
 from armap_lite.storage.store import write_atomic
 
 PRINTED = 12  # lines of an output that fit below a text
+WIDE = 95  # characters in a line of a slide
 SHORT = 60  # words of a text that leave room for a figure
+ASIDE = 30  # words of a text on one world that stands on the slide before it
 
 
 def write_slides(run: Path, out: Path, env: str) -> int:
@@ -36,15 +39,18 @@ def write_slides(run: Path, out: Path, env: str) -> int:
             if cell.cell_type == "markdown":
                 if cell.source.startswith("## Exercise"):  # they end the deck
                     break
-                slides.append(pages.sanitize(pages.markdown(cell.source)))
+                for part in filter(None, re.split("^(?=## )", cell.source, flags=re.M)):
+                    text = pages.sanitize(pages.markdown(part))
+                    aside = any(tag.startswith("world:") for tag in cell.metadata.get("tags", []))
+                    if not (slides and _plain(slides) and _joins(slides[-1], text, aside)):
+                        slides.append("")
+                    slides[-1] += text
                 announced = cell.source.rstrip().endswith(":")
             for output in cell.get("outputs", []) if slides else []:
                 data = output.get("data", {})
                 told = ""
                 if (announced or kind == "fragment") and "text" in output:
-                    lines = output["text"].rstrip().splitlines()
-                    shown = "\n".join([*lines[:PRINTED], *["…"] * (len(lines) > PRINTED)])
-                    told = f"<pre>{html.escape(shown)}</pre>"
+                    told = f"<pre>{html.escape(_first_lines(output['text'].rstrip(), slides[-1]))}</pre>"
                 elif "text/markdown" in data:  # tables
                     told = pages.sanitize(pages.markdown(data["text/markdown"]))
                 elif "<table" in (table := data.get("text/html", "")):  # those of pandas
@@ -54,7 +60,7 @@ def write_slides(run: Path, out: Path, env: str) -> int:
                 slides[-1] += told
                 if not told and (picture := data.get("image/png")):
                     alt = html.escape(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
-                    if any(tag in slides[-1] for tag in ("<pre", "<img", "<table")) or _words(slides[-1]) > SHORT:
+                    if not _plain(slides) or _words(slides[-1]) > SHORT:
                         slides.append("")
                     slides[-1] += f'<img src="data:image/png;base64,{"".join(picture.split())}" alt="{alt}">'
                     announced = False
@@ -64,3 +70,26 @@ def write_slides(run: Path, out: Path, env: str) -> int:
 
 def _words(slide: str) -> int:
     return len(pages.plain_text(slide).split())
+
+
+def _plain(slides: list[str]) -> bool:
+    """Whether the last slide holds nothing but text."""
+    return not any(tag in slides[-1] for tag in ("<pre", "<img", "<table"))
+
+
+def _joins(slide: str, text: str, aside: bool) -> bool:
+    """Whether `text` stands on `slide`: below a heading alone, or as a short `aside` on one world."""
+    bare = slide.startswith("<h") and "<p" not in slide
+    return bare or (aside and _words(text) < ASIDE and _words(slide) < SHORT)
+
+
+def _first_lines(text: str, slide: str) -> str:
+    """As much of `text` as fits below the text of `slide`, where long lines wrap."""
+    shown: list[str] = []
+    room = max(4, PRINTED - _words(slide) // 12)
+    for line in text.splitlines():
+        room -= 1 + max(0, len(line) - 1) // WIDE
+        if room < 0:
+            return "\n".join([*shown, "…"])
+        shown.append(line)
+    return "\n".join(shown)
