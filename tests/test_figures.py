@@ -186,10 +186,10 @@ def test_planner_bars_carry_their_budget():
     assert names[0] == "mcts\n1,234 tokens, 3 steps, 64 reward calls" and names[2].startswith(
         "oracle best of n (ceiling)"
     )
-    title = axes.get_title(loc="left")  # the ceiling is no planner
+    title = figure.get_suptitle()  # the ceiling is no planner
     assert title == "Highest mean: mcts, 0.500\n10 tasks, too few to conclude; dotted: floor and ceiling"
     assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()
-    said = figures.planner_bars(rows, "Told apart: nothing").axes[0].get_title(loc="left")
+    said = figures.planner_bars(rows, "Told apart: nothing").get_suptitle()
     assert said.startswith("Told apart: nothing\n10 tasks")
     pooled = figures.planner_bars([{"seeds": 2, **row("mcts", 0.5)}])
     assert [tick.get_text() for tick in pooled.axes[0].get_yticklabels()] == ["mcts"]

@@ -145,6 +145,7 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
         axes.hist(rewards, edges, histtype="step", color=colour, lw=2.2, label=label)
         axes.axvline(rewards.mean(), color=colour, ls="--")
     axes.set(xlabel="reward R(instruction, trajectory)", ylabel="trajectories")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     pairs = sample_size(chosen.size, "pairs")
     axes.set_title(f"The chosen trajectory gets the higher reward in {accuracy:.1%}\nof {pairs}")
     figure.legend(loc="outside lower left", ncols=2, title=f"dashed: means; mean margin {margin:.2f}", alignment="left")
@@ -245,7 +246,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
     highest = max(row["mean"] for row in able)
     best = " and ".join(row["planner"].replace("_", " ") for row in able if row["mean"] == highest)
     message = message or f"Highest mean: {best}, {highest:.3f}"
-    axes.set_title(f"{message}\n{sample_size(rows[0]['n'])}; dotted: floor and ceiling")
+    figure.suptitle(f"{message}\n{sample_size(rows[0]['n'])}; dotted: floor and ceiling", x=0.01, ha="left")
     scores = ", ".join(f"{row['planner']} {row['mean']:.3f}" for row in rows)
     return with_alt(figure, f"Bar chart of mean gold score with 95 % intervals: {scores}.")
 
