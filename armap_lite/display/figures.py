@@ -238,7 +238,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
     bound_names = {FLOOR: " (floor)", CEILING: " (ceiling)"}
     titles = [name.replace("_", " ") + bound_names.get(name, "") + _budget(row) for name, row in zip(names, rows)]
     axes.set_yticks(range(len(rows)), titles)
-    axes.set_xlim(0, 1.12 * max(row["ci_high"] for row in rows) or 1)
+    axes.set_xlim(0, 1.2 * max(row["ci_high"] for row in rows) or 1)
     axes.invert_yaxis()
     axes.set_xlabel("gold score, mean over tasks and 95 % interval")
     axes.set_ylabel("planner and its cost per task" if _budget(rows[0]) else "planner")
