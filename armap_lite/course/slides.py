@@ -50,17 +50,17 @@ def write_slides(run: Path, out: Path, env: str) -> int:
                 data = output.get("data", {})
                 told = ""
                 if (announced or kind == "fragment") and "text" in output:
-                    told = f"<pre>{html.escape(_first_lines(output['text'].rstrip(), slides[-1]))}</pre>"
+                    told = f"<pre>{html.escape(_first_lines(output['text'].rstrip()))}</pre>"
                 elif "text/markdown" in data:  # tables
                     told = pages.sanitize(pages.markdown(data["text/markdown"]))
                 elif "<table" in (table := data.get("text/html", "")):  # those of pandas
                     told = pages.sanitize(table)
-                if told and "<img" in slides[-1]:
+                if told and ("<img" in slides[-1] or ("<pre" in told and not _has_room(slides))):
                     slides.append("")
                 slides[-1] += told
                 if not told and (picture := data.get("image/png")):
                     alt = html.escape(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
-                    if not _plain(slides) or _words(slides[-1]) > SHORT:
+                    if not _has_room(slides):
                         slides.append("")
                     slides[-1] += f'<img src="data:image/png;base64,{"".join(picture.split())}" alt="{alt}">'
                     announced = False
@@ -70,6 +70,10 @@ def write_slides(run: Path, out: Path, env: str) -> int:
 
 def _words(slide: str) -> int:
     return len(pages.plain_text(slide).split())
+
+
+def _has_room(slides: list[str]) -> bool:
+    return _plain(slides) and _words(slides[-1]) <= SHORT
 
 
 def _plain(slides: list[str]) -> bool:
@@ -83,10 +87,10 @@ def _joins(slide: str, text: str, aside: bool) -> bool:
     return bare or (aside and _words(text) < ASIDE and _words(slide) < SHORT)
 
 
-def _first_lines(text: str, slide: str) -> str:
-    """As much of `text` as fits below the text of `slide`, where long lines wrap."""
+def _first_lines(text: str) -> str:
+    """As much of `text` as fits below a short text, where long lines wrap."""
     shown: list[str] = []
-    room = max(4, PRINTED - _words(slide) // 12)
+    room = PRINTED
     for line in text.splitlines():
         room -= 1 + max(0, len(line) - 1) // WIDE
         if room < 0:

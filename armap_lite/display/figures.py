@@ -185,13 +185,18 @@ def best_of_n(curve: Mapping[str, ArrayLike], tasks: int) -> Figure:
     n = np.asarray(curve["n"])
     figure, (axes,) = panels(8, 5.6)
     lines = (
-        ("oracle", "best of the N (ceiling)", GREEN, "--"),  # dashes on top: seen where the choice reaches it, too
+        ("oracle", "best of the N (ceiling)", BLACK, "--"),  # dashes on top: seen where the choice reaches it, too
         ("selected", "chosen by the reward model", BLUE, "-"),
         ("mean", "random pick (floor)", ORANGE, "-"),
     )
     for name, text, colour, dash in lines:
         axes.fill_between(n, curve[f"{name}_low"], curve[f"{name}_high"], color=colour, alpha=0.15, lw=0)
-        style = {"color": colour, "ls": dash, "zorder": 3 if dash == "--" else 2}
+        style = {
+            "color": colour,
+            "ls": dash,
+            "zorder": 3 if dash == "--" else 2,
+            "lw": 5 if name == "selected" else 2.2,
+        }
         axes.plot(n, curve[name], label=text, marker="o" if len(n) == 1 else None, **style)
     ticks = sorted({*(2**i for i in range(int(math.log2(n[-1])) + 1)), int(n[-1])})
     axes.set_xscale("log", base=2)

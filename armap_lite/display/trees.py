@@ -52,13 +52,14 @@ def _unvisited(drawn: dict[str, Any], parent: Node | None = None) -> Node:
 
 
 @mpl.rc_context(STYLE)
-def search_tree(tree: Mapping[str, Any]) -> Figure:
+def search_tree(tree: Mapping[str, Any], span: tuple[float, float] | None = None) -> Figure:
     """The tree of a search from left to right: width = visits, colour = value, the path of the answer outlined.
 
     `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
     "children": [...]}. Children that were never visited are counted, not drawn. The `LABELS` most visited nodes, the
     path of the answer and the end with the highest value carry action and visits. In a tree deeper than `LEVELS`,
-    actions without a branch between them share one edge, and what lies deeper still is left out.
+    actions without a branch between them share one edge, and what lies deeper still is left out. `span`: the values
+    that the colours cover; None: those of this tree.
     """
     nodes, unvisited = _layout(tree)
     path, visited = [node for node, *_ in nodes if node["chosen"] and node["action"]], len(nodes)
@@ -66,7 +67,7 @@ def search_tree(tree: Mapping[str, Any]) -> Figure:
         nodes, _ = _layout({**tree, "children": [*map(_merge_chains, tree["children"])]})
         visited, nodes = len(nodes), [placed for placed in nodes if placed[1] <= LEVELS]
     values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
-    low, high = min(values), max(values)
+    low, high = span or (min(values), max(values))
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
     depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
     width = min(16.0, max(8.0, 3 + 2.5 * depth))

@@ -222,7 +222,9 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
         best = max(sample.reward or 0.0 for sample in plan.samples[:k])
         title = f"After attempt {k} of {len(plan.samples)} (outlined): highest reward so far {best:.2f}"
         actions = "; ".join(plan.samples[k - 1].trajectory.actions)
-        return retitle(trees.search_tree(tree), title, f"Search tree. {title}. Attempt {k}: {actions}."), tree
+        rewards = [sample.reward or 0.0 for sample in plan.samples]  # one colour for a value, whatever k is
+        figure = trees.search_tree(tree, (min(rewards), max(rewards)))
+        return retitle(figure, title, f"Search tree. {title}. Attempt {k}: {actions}."), tree
 
     def render(number: int, k: int) -> str:
         plan = items[number - 1]
