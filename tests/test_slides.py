@@ -47,7 +47,7 @@ def test_a_deck_has_a_slide_for_each_text_with_its_figures_and_tables(tmp_path: 
 
 def test_a_cell_s_slide_type_shows_what_it_printed_or_leaves_it_out(tmp_path: Path):
     def printing(text: str, kind: str) -> nbformat.NotebookNode:
-        outputs = [v4.new_output("stream", text=text)]
+        outputs = [v4.new_output("stream", text=part) for part in text.partition(" ")]
         return v4.new_code_cell("print()", outputs=outputs, metadata={"slideshow": {"slide_type": kind}})
 
     aside = v4.new_markdown_cell("about the code", metadata={"slideshow": {"slide_type": "skip"}})
@@ -55,7 +55,7 @@ def test_a_cell_s_slide_type_shows_what_it_printed_or_leaves_it_out(tmp_path: Pa
     picture = v4.new_code_cell("plot()", outputs=[v4.new_output("display_data", {"image/png": PNG})])
     cells = [
         v4.new_markdown_cell("# 02"),
-        printing("shown", "fragment"),
+        printing("shown at once", "fragment"),
         aside,
         printing("left out", "-"),
         long,
@@ -66,7 +66,7 @@ def test_a_cell_s_slide_type_shows_what_it_printed_or_leaves_it_out(tmp_path: Pa
     assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
     page = (tmp_path / "out/game24/02_two.html").read_text(encoding="utf-8")
     first, second, third = re.findall(r"<section>(.*?)</section>", page, re.S)
-    assert "<pre>shown</pre>" in first and "word" in second and "<img" not in second and "<img" in third
+    assert "<pre>shown at once</pre>" in first and "word" in second and "<img" not in second and "<img" in third
     assert "left out" not in page and "about the code" not in page
 
 

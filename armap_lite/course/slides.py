@@ -46,11 +46,13 @@ def write_slides(run: Path, out: Path, env: str) -> int:
                         slides.append("")
                     slides[-1] += text
                 announced = cell.source.rstrip().endswith(":")
-            for output in cell.get("outputs", []) if slides else []:
+            outputs = cell.get("outputs", []) if slides else []
+            printed = "".join(output.get("text", "") for output in outputs).rstrip()
+            for output in outputs:
                 data = output.get("data", {})
                 told = ""
-                if (announced or kind == "fragment") and "text" in output:
-                    told = f"<pre>{html.escape(_first_lines(output['text'].rstrip()))}</pre>"
+                if (announced or kind == "fragment") and "text" in output and printed:
+                    told, printed = f"<pre>{html.escape(_first_lines(printed))}</pre>", ""  # all of a cell at once
                 elif "text/markdown" in data:  # tables
                     told = pages.sanitize(pages.markdown(data["text/markdown"]))
                 elif "<table" in (table := data.get("text/html", "")):  # those of pandas
