@@ -53,7 +53,7 @@ class LocalLM(LanguageModel):
         self._before = Node(-1, None)
 
     def fits(self, prompts: Sequence[str], more: int = 0) -> int:
-        """How many of `prompts`, from the first on, the pool of keys and values holds together; at least one.
+        """How many of `prompts`, from the first on, three quarters of the pool hold together; at least one.
 
         Each with `more` tokens behind it. With more of them side by side, each call would read all of them anew.
         """
@@ -120,7 +120,8 @@ class LocalLM(LanguageModel):
         while len(out) < len(prompts):
             first = len(out)
             end = first + self.fits(prompts[first:], n * max_tokens)
-            out += self._generate(prompts[first:end], n, max_tokens, temperature, stop, seeds and seeds[first:end])
+            own = None if seeds is None else seeds[first:end]
+            out += self._generate(prompts[first:end], n, max_tokens, temperature, stop, own)
         return out
 
     def _generate(
