@@ -9,7 +9,7 @@
 # make slides [ENV=webshop] [OUT=runs/fast]   a deck for each notebook of a finished run, under build/slides
 # make grade [FOLDER=handed_in] [CSV=grades.csv]   points for every notebook in a folder, by exercise
 # make clean   remove what was installed and cached; results under runs/ and copies under build/ stay
-# Needs Python 3.10-3.14 and nothing else; name another than python3 with PYTHON=python3.12.
+# Needs Python 3.10-3.13 (3.14: not tested); name another than python3 with PYTHON=python3.12.
 
 # Plain assignments: a variable of the shell that happens to have one of these names (ENV often does) changes nothing.
 PYTHON := python3

@@ -202,8 +202,48 @@ def test_a_setting_that_no_profile_has_is_one_clear_error(tmp_path: Path):
 
 
 def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: Path):
-    Run("game24", "fast", tmp_path, policy="./a_typo")
-    assert "a_typo" not in Run("game24", "fast", tmp_path, seed=3).path("run.json").read_text(encoding="utf-8")
+    (Run("game24", "fast", tmp_path, policy="a-typo").path("notebooks")).mkdir()  # of a notebook that failed
+    assert "a-typo" not in Run("game24", "fast", tmp_path, seed=3).path("run.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ({"policy": "/nowhere/model.gguf"}, "/nowhere/model.gguf does not exist; give an asset"),
+        ({"policy": "./a_typo"}, "./a_typo does not exist"),
+        ({"data_llm": "http://localhost:9/v1#m scoring=guess"}, "unknown scoring 'guess'"),
+        ({"data_llm": "http://localhost:9/v1#m retries=-1"}, "retries is -1"),
+        ({"reward": "/nowhere/model"}, "/nowhere/model does not exist"),
+        ({"reward": "http://localhost:9/v1#m"}, "a reward model runs on this machine, not at http://localhost:9/v1#m"),
+    ],
+)
+def test_a_model_that_cannot_be_is_reported_before_any_work(models: dict[str, str], message: str, tmp_path: Path):
+    with pytest.raises((ValueError, RuntimeError, OSError), match=re.escape(message)):
+        Run("game24", "fast", tmp_path, **models)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--policy", 'http://localhost:9/v1#m extra={"a":}'], "which is no valid JSON"),
+        (["--ray", "num_cpus"], "'num_cpus' is not RESOURCE=AMOUNT, as in num_cpus=4"),
+        (["--ray", "num_cpus=many"], "'num_cpus=many' is not RESOURCE=AMOUNT"),
+    ],
+)
+def test_an_option_that_cannot_be_read_says_what_is_expected(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    with pytest.raises(SystemExit):
+        call(tmp_path, *arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_the_report_of_one_world_s_folder_names_that_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "game24").mkdir()
+    (tmp_path / "game24/evaluation.json").write_text("{}", encoding="utf-8")
+    assert main(["report", str(tmp_path / "game24")]) == 1
+    assert f"is the folder of one world; give the run's, {tmp_path}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -289,7 +329,10 @@ def test_the_real_command_ends_with_status_1_and_one_line():
     command = [sys.executable, "-m", "armap_lite", "reproduce", "--env", "chess"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr == "error: environment 'chess' is not known; there is game24, scienceworld, webshop\n"
+    assert (
+        ran.stderr
+        == "error: environment 'chess' is not known; there is game24, scienceworld, webshop; notebook 08 adds one\n"
+    )
 
 
 def test_no_notebooks_is_an_error(notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -355,6 +398,7 @@ def test_a_server_that_has_moved_is_no_reason_to_run_a_notebook_again(notebooks:
     assert log.read_text(encoding="utf-8") == f"{spec % (1, 5)} other device=cpu\n"
     assert call(out, "--policy", spec % (2, 5), "--data-llm", "other", "--only", "00_first") == 0
     assert len(log.read_text(encoding="utf-8").splitlines()) == 1
+    (out / "game24/trajectories.jsonl").touch()
     assert call(out, "--policy", spec % (2, 6), "--data-llm", "other", "--only", "00_first") == 1  # another run
 
 

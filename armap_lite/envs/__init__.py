@@ -55,7 +55,9 @@ def check_options(name: str, options: dict[str, Any]) -> None:
 def lookup(name: str) -> tuple[type[Environment], type[Judge]]:
     """The classes registered as `name`. Raises ValueError for a name that is not known."""
     if name not in ENVIRONMENTS:
-        raise ValueError(f"environment {name!r} is not known; there is {', '.join(sorted(ENVIRONMENTS))}")
+        raise ValueError(
+            f"environment {name!r} is not known; there is {', '.join(sorted(ENVIRONMENTS))}; notebook 08 adds one"
+        )
     return ENVIRONMENTS[name]
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from armap_lite.envs.base import SimulatorError
 from armap_lite.envs.gymnasium import ContractError, GymnasiumEnvironment, GymnasiumJudge
+from armap_lite.storage.assets import how_to_install
 
 
 def address(url: str) -> str:
@@ -36,7 +37,7 @@ class Session:
         try:
             from websockets.sync.client import connect
         except ImportError as error:
-            raise SimulatorError("an OpenEnv server needs `pip install 'armap-lite[openenv]'`") from error
+            raise SimulatorError(f"an OpenEnv server needs an extra: {how_to_install('openenv')}") from error
 
         self.url, _, query = address(url).partition("?")  # messages have no query: it may hold a token
         socket = re.sub("^http", "ws", self.url) + "/ws" + f"?{query}" * bool(query)

@@ -65,13 +65,15 @@ def is_url(source: str) -> bool:
 def check(spec: str, reward: bool = False, **more: Any) -> tuple[str, dict[str, Any]]:
     """`parse_spec(spec)`, with `more` for what it leaves open; `reward`: it names the backbone of a reward model.
 
-    Raises TypeError for an unknown option, and ValueError for a key in it or where no model is named.
+    Raises TypeError for an unknown option, and ValueError for a key in it, a URL of a reward model or no model.
     A key would be written into the files of a run, so neither URL nor options may hold one.
     """
     source, options = parse_spec(spec)
     if not source:
         raise ValueError("no model is named; give an asset's name, a Hugging Face id, a folder, a GGUF file or a URL")
     options = more | options
+    if reward and is_url(source):
+        raise ValueError(f"a reward model runs on this machine, not at {source}; give a folder or a Hugging Face id")
     if is_url(source):
         refuse_keys(source, options.get("extra"), options.get("api_key_env", "OPENAI_API_KEY"))
     kind, known = ("a model behind a URL", SERVER_OPTIONS) if is_url(source) else ("a local model", LOCAL_OPTIONS)

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     debug = argparse.ArgumentParser(add_help=False)
     debug.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser = argparse.ArgumentParser(prog="armap_lite", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m armap_lite", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
@@ -73,14 +73,20 @@ def _absolute(spec: str) -> str:
     """A model's spec with an absolute path, if it names a file or folder: the notebooks have another working folder."""
     from armap_lite.llms.spec import parse_spec
 
-    source, _ = parse_spec(spec)
+    try:
+        source, _ = parse_spec(spec)
+    except ValueError as error:  # argparse shows the text of its own error only
+        raise argparse.ArgumentTypeError(str(error)) from error
     path = Path(source).expanduser()
     return str(path.resolve()) + spec.strip()[len(source) :] if source and path.exists() else spec
 
 
 def _resource(text: str) -> tuple[str, float]:
     name, _, amount = text.partition("=")
-    return name, float(amount)
+    try:
+        return name, float(amount)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not RESOURCE=AMOUNT, as in num_cpus=4") from None
 
 
 def _reproduce(options: argparse.Namespace) -> None:

@@ -150,6 +150,8 @@ def gather(out: Path) -> Path:
     """Write `results.json` and `report.html` from what the notebooks left under `out`. Returns the report's path."""
     found = [out / name / "evaluation.json" for name in envs.ENVIRONMENTS]
     parts = [results.read_part(file) for file in found if file.is_file()]
+    if not parts and (out / "evaluation.json").is_file():
+        raise ValueError(f"{out} is the folder of one world; give the run's, {out.parent}")
     if not parts:
         raise ValueError(f"{out} holds no evaluation yet; run 'python -m armap_lite reproduce --out {out}' first")
     columns = {key: [row for part in parts for row in part[key]] for key in results.LISTS}

@@ -26,6 +26,7 @@ from armap_lite.llms.base import LanguageModel
 from armap_lite.pipeline import evaluation, profiles, training_process
 from armap_lite.pipeline.run_dir import RunDir
 from armap_lite.planners.base import PlanResult
+from armap_lite.storage.assets import check_path
 from armap_lite.storage.store import read_json, write_atomic
 from armap_lite.trajectory import PreferencePair, Task, Trajectory
 
@@ -61,13 +62,17 @@ class Run(RunDir):
         self.reward_options: dict[str, Any] = {}  # how the reward model is loaded
         if reward is not None:
             reward, self.reward_options = spec.check(reward, reward=True)
+            check_path(reward)
             settings = dataclasses.replace(settings, reward=dataclasses.replace(settings.reward, backbone=reward))
         options = {**settings.env_options, **envs.user_options(env)}
         envs.check_options(env, options)
         planners.check(settings.planners)
-        spec.check(settings.policy)
-        if settings.data_llm is not None:
-            spec.check(settings.data_llm)
+        for model in filter(None, (settings.policy, settings.data_llm)):
+            source, _ = spec.check(model)
+            if not spec.is_url(source):
+                check_path(source)
+            elif "#" in source:  # checks the options' values; no request is sent
+                llms.load(model)
         # A reader's own files, instructions or reward model are not judged by the model that the kit ships.
         own = envs.PATH_OPTIONS & options.keys() or reward is not None or settings.data_llm is not None
         self.settings = dataclasses.replace(settings, env_options=options, reference=settings.reference and not own)

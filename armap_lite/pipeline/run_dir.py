@@ -34,10 +34,11 @@ class RunDir:
         """
         ours = comparable({name: repr(value) for name, value in {"format": FORMAT, **configuration}.items()})
         file, way_out = self.path("run.json"), "take another folder (RUN_DIR in a notebook, OUT with make), or delete "
-        if not file.is_file() and (found := [name for name in STAGE_FILES if self.path(name).exists()]):
+        found = [name for name in STAGE_FILES if self.path(name).exists()]
+        if found and not file.is_file():
             said = f"{self.folder} holds {found[0]}, but no run.json that says how it was made"
             raise ValueError(f"{said}; {way_out}{found[0]}")
-        if file.is_file() and any(other != file for other in self.folder.iterdir()):
+        if found:
             saved = read_json(file, f"{way_out}the one it is in")
             try:
                 noted = comparable(saved)

@@ -21,12 +21,13 @@ from armap_lite import collect, synthesize
 from armap_lite.exchange import preferences
 from armap_lite.pipeline.run import Run
 from armap_lite.pipeline.run_dir import COUNTER_FILES
+from armap_lite.storage.assets import how_to_install
 from armap_lite.storage.store import JsonlStore, read_jsonl, write_atomic
 
 try:
     import ray
 except ImportError as error:
-    raise ImportError(f"spreading a run needs Ray ({error}); pip install 'armap-lite[scale]'") from error
+    raise ImportError(f"spreading a run needs Ray ({error}); {how_to_install('scale')}") from error
 
 REWARD = ("training.json", "reward_model/reward.json", "reward_model/weights.safetensors")
 FILES = {  # stage -> the file that it writes, and those that it reads

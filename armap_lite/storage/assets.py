@@ -110,10 +110,22 @@ def resolve_model(spec: str) -> str:
         if path.suffix != ".gguf":
             raise AssetError(f"the file {spec} is not a .gguf; give a GGUF file or the folder that holds the model")
         return str(converted(path))
-    if path.suffix == ".gguf" or spec.startswith((".", "/", "~")) or spec.count("/") > 1:
-        known = ", ".join(ASSETS)
-        raise AssetError(f"{spec} does not exist; give an asset ({known}), a hub id, a folder or a GGUF file")
+    check_path(spec)
     return spec
+
+
+def how_to_install(extra: str) -> str:
+    """The command that adds an extra of this package to the Python that runs."""
+    return f"{sys.executable} -m pip install -e '.[{extra}]' in the project's folder"
+
+
+def check_path(spec: str) -> None:
+    """Raise AssetError where `spec` is a path, not the name of a model, and nothing is there."""
+    path = Path(spec).expanduser()
+    is_path = path.suffix == ".gguf" or spec.startswith((".", "/", "~")) or spec.count("/") > 1
+    if is_path and not path.exists():
+        known = ", ".join(name for name, asset in ASSETS.items() if asset.member.endswith(".gguf"))
+        raise AssetError(f"{spec} does not exist; give an asset ({known}), a hub id, a folder or a GGUF file")
 
 
 def describe() -> str:

@@ -28,7 +28,7 @@ from armap_lite.envs.scienceworld import data, goals
 from armap_lite.envs.scienceworld.continuations import plan
 from armap_lite.envs.scienceworld.data import DATA, MAX_STEPS
 from armap_lite.envs.scienceworld.java import Simulators
-from armap_lite.storage.assets import cache_dir
+from armap_lite.storage.assets import cache_dir, how_to_install
 from armap_lite.storage.store import write_memo
 from armap_lite.trajectory import Observation, Task, Trajectory
 
@@ -88,7 +88,7 @@ class ScienceWorld(Environment):
         try:
             self.version = metadata.version("scienceworld")
         except metadata.PackageNotFoundError:
-            raise RuntimeError("ScienceWorld is not installed: pip install 'armap-lite[scienceworld]'") from None
+            raise RuntimeError(f"ScienceWorld is not installed: {how_to_install('scienceworld')}") from None
         self._owner, self._key, self.max_concurrent_episodes = True, object(), simulators
         self._pool = Simulators(heap_mb, simulators)
         self._forget()

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from armap_lite.storage.assets import how_to_install
+
 # The simulator lists objects by their identity hashes, which differ in each replay and with the load of the machine;
 # with them, the names in its actions differ. With one hash for all, objects stand in the order in which they were
 # made: of 96 episodes of all families, replayed in the same JVM and in another, 96 have the same texts and actions.
@@ -46,8 +48,8 @@ def find_java(heap_mb: int = 512) -> str:
         refused.append(f"{java}: {(answer.strip().splitlines() or ['no answer'])[-1]}")
     raise RuntimeError(
         f"a Java runtime of version 17 or later that starts with a heap of {heap_mb} MB is needed; none found "
-        f"({'; '.join(refused) or 'nothing called java'}): pip install 'armap-lite[scienceworld]', set JAVA_HOME, or "
-        "change heap_mb"
+        f"({'; '.join(refused) or 'nothing called java'}): set JAVA_HOME, change heap_mb, or "
+        + how_to_install("scienceworld")
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from armap_lite.rng import derive_seed
+from armap_lite.storage.assets import how_to_install
 from armap_lite.storage.store import read_json
 
 MAX_RESULTS, PRODUCTS_PER_PAGE = 50, 10  # products that a search finds, and those shown on one page
@@ -189,9 +190,8 @@ def require(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ModuleNotFoundError(
-            f"WebShop needs a package that is not there ({error}); 'pip install armap-lite[webshop]'"
-        ) from error
+        way_out = how_to_install("webshop")
+        raise ModuleNotFoundError(f"WebShop needs a package that is not there ({error}); {way_out}") from error
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from typing import Any
 from armap_lite.envs.base import Judge
 from armap_lite.envs.webshop.engine import WORDS, Product, Shop, load
 from armap_lite.envs.webshop.goals import attributes, goals
+from armap_lite.storage.assets import how_to_install
 from armap_lite.trajectory import Trajectory
 
 COLOURS = sorted(WORDS["colours"])  # an option that contains one stands for it; the alphabet decides between several
@@ -81,7 +82,7 @@ def _tagger() -> Any:
         return spacy.load(SPACY_MODEL, exclude=["parser", "ner", "lemmatizer", "senter"])
     except (ImportError, OSError) as error:
         raise ModuleNotFoundError(
-            f"WebShop's reward needs spaCy and {SPACY_MODEL} ({error}); 'pip install armap-lite[webshop]' brings both"
+            f"WebShop's reward needs spaCy and {SPACY_MODEL} ({error}); {how_to_install('webshop')}"
         ) from error
 
 
