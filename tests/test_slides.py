@@ -17,7 +17,9 @@ def executed(path: Path) -> None:
     picture = v4.new_output("display_data", {"image/png": PNG}, metadata={"image/png": {"alt": 'two "bars"'}})
     table = v4.new_output("execute_result", {"text/markdown": "| mean |\n|---|\n| 0.5 |"}, execution_count=2)
     cells = [
-        v4.new_markdown_cell("# 01 · Environments\n\n<script>alert(1)</script>\n\n$x^2$"),
+        v4.new_markdown_cell(
+            "# 01 · Environments\n\n- *Time:* 1\n- *What you need:* a laptop\n\n<script>alert(1)</script>\n\n$x^2$"
+        ),
         v4.new_code_cell("secret = 1", outputs=[v4.new_output("stream", text="printed")]),
         v4.new_markdown_cell("## 1 · Tasks\n\nSome text."),
         v4.new_code_cell("plot()", outputs=[picture, table]),
@@ -36,11 +38,18 @@ def test_a_deck_has_a_slide_for_each_text_with_its_figures_and_tables(tmp_path: 
     command = ["slides", str(tmp_path / "run"), str(tmp_path / "out"), "--env", "webshop"]
     assert main(command) == 0 and "1 decks of slides" in capsys.readouterr().out
     page = (tmp_path / "out/webshop/01_environments.html").read_text(encoding="utf-8")
-    first, second, third, fourth = re.findall(r"<section>(.*?)</section>", page, re.S)
-    assert "01 · Environments" in first and "<math" in first and "<script>alert" not in first
+    first, second, third, fourth, fifth, sixth = re.findall(r"<section>(.*?)</section>", page, re.S)
+    assert (
+        "01 · Environments" in first and "<math" in first and "<script>alert" not in first and "a laptop" not in first
+    )
     assert f"data:image/png;base64,{PNG}" in second and 'alt="two &quot;bars&quot;"' in second
-    assert "Some text." in second and "<td>0.5" in third and "<img" not in third
-    assert "&lt;line 0&gt;\n" in fourth and fourth.count("&lt;line") == 12 and "…</pre>" in fourth and "<td>7" in fourth
+    assert "Some text." in second and "<td>0.5" in third and "<img" not in third and "The first of them:" in fourth
+    lines = [re.findall(r"&lt;line (\d+)&gt;", slide) for slide in (fourth, fifth, sixth)]
+    assert lines == [[], [str(i) for i in range(20)], [str(i) for i in range(20, 40)]] and "<td>7" in sixth
+    assert (
+        all("<header>1 · Tasks</header>" in slide for slide in (third, fourth, fifth, sixth))
+        and "<header" not in second
+    )
     assert not any(word in page for word in ("secret", "printed", "plot()", "solve me"))
     assert not re.search(r"""(?:src|href)=["'](?!data:)|@import|url\(""", page)
 
@@ -79,9 +88,44 @@ def test_a_heading_is_never_alone_and_a_short_aside_on_a_world_joins_the_text_be
     nbformat.write(v4.new_notebook(cells=cells), tmp_path / "run/game24/notebooks/03_three.ipynb")
     assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
     page = (tmp_path / "out/game24/03_three.html").read_text(encoding="utf-8")
-    first, second, third = re.findall(r"<section>(.*?)</section>", page, re.S)
-    assert "Before." in first and "2 · Next" in second and "Its text:" in second and second.count("x" * 300) == 3
-    assert "After." in third and "Short, and of one world." in third
+    first, second, third, fourth, fifth = re.findall(r"<section>(.*?)</section>", page, re.S)
+    assert "Before." in first and "2 · Next" in second and "Its text:" in second
+    assert (third.count("x" * 300), fourth.count("x" * 300)) == (5, 4)
+    assert "After." in fifth and "Short, and of one world." in fifth
+
+
+def test_what_a_text_announces_is_shown_though_a_text_on_one_world_stands_between(tmp_path: Path):
+    cells = [
+        v4.new_markdown_cell("# 05\n\nIts order:"),
+        v4.new_markdown_cell("In this world, all.", metadata={"tags": ["world:game24"]}),
+        v4.new_code_cell("p", outputs=[v4.new_output("stream", text="1, 2, 3")]),
+    ]
+    (tmp_path / "run/game24/notebooks").mkdir(parents=True)
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "run/game24/notebooks/05_five.ipynb")
+    assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    assert "<pre>1, 2, 3</pre>" in (tmp_path / "out/game24/05_five.html").read_text(encoding="utf-8")
+
+
+def test_the_lecture_has_the_slides_of_the_cells_that_are_tagged(tmp_path: Path):
+    rows = "".join(f"<tr><td>row {i}</td></tr>" for i in range(40))
+    table = v4.new_output("execute_result", {"text/html": f"<table>{rows}</table>"})
+    lecture = {"tags": ["lecture"]}
+    (tmp_path / "run/game24/notebooks").mkdir(parents=True)
+    for name in ("00_a", "01_b"):
+        cells = [
+            v4.new_markdown_cell("# Title\n\nWords."),
+            v4.new_markdown_cell(f"## 1 · Of {name}\n\nWords.", metadata=lecture),
+            v4.new_markdown_cell("## 2 · Not this\n\nWords."),
+            v4.new_code_cell("t", outputs=[table], metadata=lecture if name == "01_b" else {}),
+        ]
+        nbformat.write(v4.new_notebook(cells=cells), tmp_path / f"run/game24/notebooks/{name}.ipynb")
+    assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out/game24/lecture.html").read_text(encoding="utf-8")
+    slides = re.findall(r"<section>(.*?)</section>", page, re.S)
+    assert ["1 · Of 00_a" in slides[0], "1 · Of 01_b" in slides[1], "2 · Not this" in slides[2]] == [True] * 3
+    assert (
+        len(slides) == 3 and slides[2].count("<tr") == 16 and "… 25 more rows" in slides[2] and "</table>" in slides[2]
+    )
 
 
 def test_without_a_finished_run_the_error_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture):
