@@ -261,7 +261,7 @@ def test_no_two_nodes_of_a_tree_share_a_place():
     assert np.diff(rows).min() >= 1  # leaves do not crowd
 
 
-def test_the_frontier_has_a_panel_for_each_term_and_a_line_for_each_planner():
+def test_the_frontier_has_a_column_for_each_term_and_a_row_for_each_planner():
     points = [
         {"planner": planner, "term": term, "weight": w, "score": 0.7 - w / 10, "cost": start - w}
         for planner in ("mcts", "best_of_n")
@@ -270,9 +270,9 @@ def test_the_frontier_has_a_panel_for_each_term_and_a_line_for_each_planner():
     ]
     figure = figures.frontier(points, 20)
     drawn = [[list(line[0].get_xdata()) for line in axes.containers] for axes in figure.axes]
-    assert drawn == [[[4, 3.5, 3]] * 2, [[90, 89.5, 89]] * 2]
+    assert drawn == [[[4, 3.5, 3]], [[90, 89.5, 89]]] * 2
     said = texts(figure)
-    assert {"λ = 0", "λ = 1", "actions\n(mean per task)", "price\n(mean per task)"} <= set(said)
+    assert {"λ = 0", "λ = 1", "actions (mean per task)", "price (mean per task)", "mcts\ngold score"} <= set(said)
     assert "λ = 0.5" not in said, "only the ends are named"
     assert "Gold score against cost, one point for each λ\n20 tasks, too few to conclude" in said
     assert "best_of_n, λ 0 → 1: gold score 0.7 → 0.6, price 90 → 89" in figure.get_label()
@@ -281,7 +281,7 @@ def test_the_frontier_has_a_panel_for_each_term_and_a_line_for_each_planner():
 def test_the_frontier_shows_the_interval_where_it_is_known():
     points = [{"weight": w, "score": 0.5, "cost": 2 - w, "term": "divisions", "steps": 3.0} for w in (0, 1)]
     [axes] = figures.frontier([{**point, "ci_low": 0.4, "ci_high": 0.7} for point in points], 100).axes
-    assert axes.get_xlabel() == "divisions\n(mean per task)"
+    assert axes.get_xlabel() == "divisions (mean per task)"
     [interval] = axes.collections
     assert interval.get_segments()[0][:, 1] == pytest.approx([0.4, 0.7])
     with pytest.raises(ValueError, match="0 points"):

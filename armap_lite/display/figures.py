@@ -39,7 +39,7 @@ STYLE: dict[Any, Any] = {
 }
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
-ENOUGH = {"tasks": 60}  # fewer (of anything else, 100) are no sample to conclude from, and titles say so
+ENOUGH = {"tasks": 60}  # fewer (of anything else, 30) are no sample to conclude from, and titles say so
 TEXT_OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
 
 
@@ -92,7 +92,7 @@ def panels(width: float, height: float, columns: int = 1, **grid: Any) -> tuple[
 
 def sample_size(n: int, unit: str = "tasks") -> str:
     """`n` and its unit for a title, with a warning if it is too small for a conclusion."""
-    return f"{n:,} {unit}{'' if n >= ENOUGH.get(unit, 100) else ', too few to conclude'}"
+    return f"{n:,} {unit}{'' if n >= ENOUGH.get(unit, 30) else ', too few to conclude'}"
 
 
 def note(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float] = (0, 0), **style: Any) -> None:
@@ -159,13 +159,13 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
 
     `random_pick`: gold score of a random attempt. `shipped`: the place that another reward model would have chosen.
     """
-    figure, (axes,) = panels(9.5, 1.9 + 0.36 * len(samples))
+    figure, (axes,) = panels(10.5, 1.9 + 0.36 * len(samples))
     names, rewards, golds = zip(*samples)
     top = max(golds) or 1  # none is green if all are worth nothing
     bars = axes.barh(range(len(names)), rewards, color=[GREEN if gold == top else ORANGE for gold in golds])
     axes.bar_label(bars, [f"{g:.2g}{'  ★' * (i == shipped)}" for i, g in enumerate(golds)], padding=3, fontsize=12)
     axes.margins(x=0.3)
-    axes.set_yticks(range(len(names)), [f"…{n[-49:]}" if len(n) > 50 else n for n in names], fontsize=12)
+    axes.set_yticks(range(len(names)), [f"…{n[-63:]}" if len(n) > 64 else n for n in names], fontsize=12)
     axes.invert_yaxis()
     axes.set_xlabel("reward")
     axes.barh(0, 0, color=GREEN, label=f"the judge says {top:.2g}")
@@ -240,8 +240,9 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
         note(axes, f"{mean:.3f}", (row["ci_high"], place), (6, 0), va="center")
         if row["planner"] in (FLOOR, CEILING):
             axes.axvline(mean, color=GREY, lw=1.2, ls=":", zorder=0)
-    bound_names = {FLOOR: " (floor)", CEILING: " (ceiling)"}
-    titles = [name.replace("_", " ") + bound_names.get(name, "") + _budget(row) for name, row in zip(names, rows)]
+    called = {"own_best_of_n": "best of n by this run's model"}
+    called |= {FLOOR: "random best of n (floor)", CEILING: "oracle best of n (ceiling)"}
+    titles = [called.get(name, name.replace("_", " ")) + _budget(row) for name, row in zip(names, rows)]
     axes.set_yticks(range(len(rows)), titles)
     axes.set_xlim(0, 1.2 * max(row["ci_high"] for row in rows) or 1)
     axes.invert_yaxis()
@@ -266,7 +267,7 @@ def _budget(row: Mapping[str, Any]) -> str:
 
 @mpl.rc_context(STYLE)
 def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: str = "gold score") -> Figure:
-    """Score against cost under a customised reward, means over `tasks`: a panel per term, a line per planner.
+    """Score against cost under a customised reward, means over `tasks`: a column per term, a row per planner.
 
     `points`: {"weight": λ, "term": name, "cost": mean per task, "score": mean over tasks}; optional "planner", and
     "ci_low" and "ci_high", the interval of the score. One point per λ; the smallest and the largest are named.
@@ -274,27 +275,27 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
     if not points:
         raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
     terms, planners = (list(dict.fromkeys(point.get(key, "") for point in points)) for key in ("term", "planner"))
-    figure, all_axes = panels(2.5 + 4.5 * len(terms), 5.2, len(terms), sharey=True)
+    figure = NotebookFigure(figsize=(2.5 + 4.5 * len(terms), 1.6 + 3.1 * len(planners)), layout="constrained")
+    grid = figure.subplots(len(planners), len(terms), squeeze=False, sharex="col", sharey="row")
     changes = []
-    for axes, term in zip(all_axes, terms):
-        for planner, (colour, mark) in zip(planners, itertools.cycle(zip((BLUE, VERMILLION, GREEN), "oXs"))):
-            group = [point for point in points if (point["term"], point.get("planner", "")) == (term, planner)]
-            if not group:
-                continue
-            group.sort(key=lambda point: point["weight"])
-            cost, score = ([point[key] for point in group] for key in ("cost", "score"))
-            ends = [[abs(p.get(end, p["score"]) - p["score"]) for p in group] for end in ("ci_low", "ci_high")]
-            style = {"color": colour, "marker": mark, "ms": 8, "elinewidth": 1, "capsize": 3, "label": planner}
-            axes.errorbar(cost, score, ends if np.any(ends) else None, **style)
-            for k in sorted({0, len(group) - 1}):
-                note(axes, f"λ = {group[k]['weight']:g}", (cost[k], score[k]), (8, 8 - 22 * bool(k)), color=colour)
+    for (row, planner), (column, term) in itertools.product(enumerate(planners), enumerate(terms)):
+        axes, colour = grid[row, column], (BLUE, VERMILLION, GREEN)[row % 3]
+        group = [point for point in points if (point["term"], point.get("planner", "")) == (term, planner)]
+        group.sort(key=lambda point: point["weight"])
+        cost, score = ([point[key] for point in group] for key in ("cost", "score"))
+        ends = [[abs(p.get(end, p["score"]) - p["score"]) for p in group] for end in ("ci_low", "ci_high")]
+        style = {"color": colour, "marker": "oXs"[row % 3], "ms": 8, "elinewidth": 1, "capsize": 3}
+        axes.errorbar(cost, score, ends if np.any(ends) else None, **style)
+        for k in sorted({0, len(group) - 1} if group else ()):
+            place = (-8, -18) if k else (8, 8)
+            side = {"color": colour, "ha": "right" if k else "left"}
+            note(axes, f"λ = {group[k]['weight']:g}", (cost[k], score[k]), place, **side)
+        if group:
             moved = f"{score_label} {score[0]:.3g} → {score[-1]:.3g}, {term} {cost[0]:.3g} → {cost[-1]:.3g}"
             changes.append(f"{planner and planner + ', '}λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {moved}")
-        axes.set_xlabel(f"{term}\n(mean per task)")
-        axes.margins(0.15, 0.2)  # room for the labels
-    all_axes[0].set_ylabel(f"{score_label} (mean over tasks)")
-    if any(planners):
-        figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=len(planners))
+        axes.margins(0.26, 0.25)  # room for the labels
+        axes.set_ylabel(f"{planner}\n{score_label}".strip() if column == 0 else "")
+        axes.set_xlabel(f"{term} (mean per task)" if row == len(planners) - 1 else "")
     label = score_label.capitalize()
     figure.suptitle(f"{label} against cost, one point for each λ\n{sample_size(tasks)}", x=0.01, ha="left")
     return with_alt(figure, f"{label} against {' and '.join(terms)}. {'. '.join(changes)}.")

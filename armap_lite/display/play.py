@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from armap_lite.display import figures, widgets
+from armap_lite.display.tables import in_a_line
 from armap_lite.display.widgets import Interactive, escape
 from armap_lite.envs.base import Environment
 from armap_lite.envs.page import Part
@@ -98,7 +99,7 @@ class PlaySession:
             self.answers.value = "<p>There are no plans for this task yet.</p>"
             return
         levels = {name: self.reward_of(answer) for name, answer in found.items()}
-        rows = [(name, self.reward_of(t), "; ".join(t.actions)) for name, t in {"you": mine, **found}.items()]
+        rows = [(name, self.reward_of(t), in_a_line(t, 150)) for name, t in {"you": mine, **found}.items()]
         rows.sort(key=lambda row: -row[1])
         self.score.value = widgets.image_html(widgets.reward_chart(self._mine(), answers=levels))
         you = [i for i, row in enumerate(rows) if row[0] == "you"]

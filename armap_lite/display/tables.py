@@ -1,7 +1,9 @@
-"""Result rows as Markdown."""
+"""Result rows as Markdown, and trajectories in a line."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from armap_lite.trajectory import Trajectory, transcript
 
 COLUMNS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "env": ("env", lambda row: row["env"]),
@@ -15,6 +17,13 @@ COLUMNS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "reward_calls": ("reward calls / task", lambda row: f"{row['reward_calls'] / row['n']:,.1f}"),
     "seconds": ("seconds", lambda row: f"{row['seconds']:,.0f}"),
 }
+
+
+def in_a_line(trajectory: Trajectory, most: int = 100) -> str:
+    """What the models read from the first action on; a longer text loses its middle: how it ended matters most."""
+    lines = transcript(trajectory).splitlines()
+    text = "; ".join(lines[1 + (trajectory.show == "always") :])
+    return text if len(text) <= most else f"{text[: most // 3]} … {text[3 + most // 3 - most :]}"
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -109,8 +109,8 @@ def _label_node(axes: Axes, node: Mapping[str, Any], at: Point, letters: int) ->
     """Write action and visits of `node`: beside a leaf, above other nodes."""
     name, wide = node["action"] or "start", max(8, letters - 4)
     more = [f"+{node['more']} action{'s' * (node['more'] > 1)}"] if node.get("more") else []
-    words = textwrap.wrap(name, wide, max_lines=1 if more else 2, placeholder="…", break_long_words=False)
-    words = [f"{name[: wide - 1]}…"] if words == ["…"] else words  # the first word alone is too long
+    words = textwrap.wrap(name, wide, max_lines=2, placeholder="…", break_long_words=False)
+    words = [word if len(word) <= wide else f"{word[: wide - 1]}…" for word in words]
     leaf = not any(child["visits"] for child in node["children"])
     offset, place = ((9, 0), {"va": "center"}) if leaf else ((0, 8), {"ha": "center"})
     note(axes, "\n".join([*words, *more]) + f" ({node['visits']})", at, offset, fontsize=12, zorder=4, **place)

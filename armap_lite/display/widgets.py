@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from armap_lite import evaluate, statistics
 from armap_lite.display import figures, trees
 from armap_lite.display.figures import WIDGET_MIME
+from armap_lite.display.tables import in_a_line
 from armap_lite.envs.base import Term
 from armap_lite.planners.base import PlanResult
 from armap_lite.trajectory import PreferencePair, Trajectory
@@ -127,7 +128,8 @@ def explore_pairs(pairs: PreferencePair | Sequence[PreferencePair], reward: Any)
 
     def render(number: int, step: int) -> str:
         pair, lines = items[number - 1], rewards(number - 1)
-        return _pair_html(pair, lines, step) + image_html(reward_chart(lines, at=step, change=pair.changed_at + 1))
+        chart = image_html(reward_chart(lines, at=step, change=pair.changed_at + 1))
+        return instruction_html(pair.instruction) + chart + _pair_html(pair, lines, step)
 
     def build() -> Sequence[ipw.Widget]:
         number = index_slider("Pair", len(items))
@@ -151,13 +153,15 @@ def _pair_html(pair: PreferencePair, rewards: Mapping[str, Sequence[float]], k: 
     for i, steps in enumerate(itertools.zip_longest(pair.chosen.steps[:k], pair.rejected.steps[:k]), 1):
         rows.append([f"{i} {'=' if steps[0] == steps[1] else '≠'}"])
         for step, values in zip(steps, rewards.values()):
-            rows[-1] += [f"{step.action}  →  {step.observation}", values[i]] if step else ["", ""]
+            rows[-1] += (
+                [f"{step.action}  →  {textwrap.shorten(step.observation, 160)}", values[i]] if step else ["", ""]
+            )
     marked = [i for i, row in enumerate(rows) if "≠" in str(row[0])]
     sides = {"chosen": pair.chosen, "rejected": pair.rejected}
     seen = {name: [t.picture, *(step.picture for step in t.steps[:k])][-1] for name, t in sides.items()}
     pictures = "".join(f"{name}: {image_html(path, f'what {name} shows')} " for name, path in seen.items() if path)
     table = table_html(["step", "chosen", "reward", "rejected", "reward"], rows, marked)
-    return f"{instruction_html(pair.instruction)}{table}<p>{pictures}</p>"
+    return f"{table}<p>{pictures}</p>"
 
 
 @mpl.rc_context(figures.STYLE)
@@ -286,7 +290,7 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
         for i, sample in enumerate(plan.samples[:n]):
             best = gold[i] == gold.max() and (n == 1 or gold.max() > gold.min())  # among equals there is no best
             pickers = " and ".join(["reward model"] * (i == pick) + ["oracle"] * bool(best))
-            rows.append([i + 1, "; ".join(sample.trajectory.actions), float(reward[i]), float(gold[i]), pickers])
+            rows.append([i + 1, in_a_line(sample.trajectory, 150), float(reward[i]), float(gold[i]), pickers])
         heads = ["sample", "actions", "reward", "gold score", "picked by"]
         about = f"<p>The first {n} samples of this task. A random pick scores {gold.mean():.2f} on average.</p>"
         drawn, asked = image_html(chart(n)), instruction_html(plan.answer.task.instruction)
