@@ -9,6 +9,8 @@ majority  the attempt that was drawn most often
 judge     an LLM that is shown two attempts, blind and in both orders, which one does what the instruction asks; the
           winner meets the next one, and an undecided comparison keeps the earlier one (--judge SPEC)
 NAME      another reward model (--reward NAME=FOLDER …), e.g. that of another world
+last      the shipped reward model, which may also choose any other last action of an attempt that ends it (--last), as
+          `expand_terminal_siblings` lets MCTS do; also compared with the answers of MCTS, where PLANS has them
 
 Equal ones share the choice. Then Best-of-N for N = 1, 2, 4, …: learned reward and score of what the reward chooses.
 Last line: JSON, ratio = score chosen by the learned reward to that of a random pick.
@@ -26,6 +28,7 @@ from typing import Any
 from armap_lite import envs, evaluate, llms, planners, reward, statistics
 from armap_lite.batching import Batcher
 from armap_lite.envs.hindsight import LLMHindsight
+from armap_lite.episode import Episode
 from armap_lite.evaluate import ByPlan
 from armap_lite.pipeline import evaluation, profiles, results
 from armap_lite.planners import PlanResult
@@ -65,6 +68,18 @@ async def by_judge(spec: str, env: Any, plans: Sequence[PlanResult], counts: Cou
     return found
 
 
+def with_last_actions(env: Any, plan: PlanResult) -> list[Any]:
+    """The attempts, and each with any other last action that ends it."""
+    episode, found = Episode(env, plan.answer.task), {s.trajectory.actions: s.trajectory for s in plan.samples}
+    for actions in list(found):
+        state = episode.start()
+        for action in actions[:-1]:
+            state = episode.step(state, action)
+        ends = [episode.step(state, action) for action in state.admissible]
+        found |= {end.trajectory.actions: end.trajectory for end in ends if end.over and not end.trajectory.failure}
+    return list(found.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plans", type=Path)
@@ -73,8 +88,10 @@ def main() -> None:
     parser.add_argument("--n", type=int, help="only the first attempts, for the ways; the curve has all")
     parser.add_argument("--judge", help="an LLM, e.g. smollm2-135m-instruct")
     parser.add_argument("--reward", nargs="*", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--last", action="store_true")
     options = parser.parse_args()
-    plans = [plan for plan in planners.load(options.plans) if plan.planner == "best_of_n"]
+    loaded = list(planners.load(options.plans))
+    plans = [plan for plan in loaded if plan.planner == "best_of_n"]
     family, settings = evaluate.families(plans), profiles.get(options.profile, options.env).env_options
     strata = [family[plan.task_id] for plan in plans] if family else None
     with contextlib.closing(envs.make_judge(options.env, **settings)) as judge:
@@ -94,6 +111,24 @@ def main() -> None:
         ways[name] = evaluation.rewards_of_attempts(fewer, reward.load(folder))
 
     picked, table = {name: evaluate.choose_by(fewer, golds, keys) for name, keys in ways.items()}, {}
+    if options.last:
+        model, calls, found = reward.load(envs.reward_model(options.env)), [], {}
+        with (
+            envs.make(options.env, **settings) as env,
+            contextlib.closing(envs.make_judge(options.env, **settings)) as judge,
+        ):
+            for plan in fewer:
+                ends = with_last_actions(env, plan)
+                rewards = model.score([plan.answer.task.instruction] * len(ends), ends)
+                model.reset()
+                found[plan.task_id] = judge.score(ends[int(rewards.argmax())])
+                calls.append(len(ends))
+            searched = [plan for plan in loaded if plan.planner == "mcts"]
+            mcts = {plan.task_id: judge.score(plan.answer) for plan in searched}
+        picked["last"], ways["last"] = found, ways["reward"]
+        print(f"last: {sum(calls) / len(calls):.1f} reward calls a task")
+        if mcts.keys() >= found.keys():
+            print("last - mcts:", statistics.paired_difference(found, {k: mcts[k] for k in found}, strata=strata))
     for name, scores in picked.items():
         mean, low, high = statistics.bootstrap_mean(list(scores.values()), strata=strata)
         gain = statistics.paired_difference(scores, picked["random"], strata=strata)
