@@ -122,7 +122,7 @@ def test_the_lecture_has_the_slides_of_the_cells_that_are_tagged(tmp_path: Path)
     assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
     page = (tmp_path / "out/game24/lecture.html").read_text(encoding="utf-8")
     slides = re.findall(r"<section>(.*?)</section>", page, re.S)
-    assert ["1 · Of 00_a" in slides[0], "1 · Of 01_b" in slides[1], "2 · Not this" in slides[2]] == [True] * 3
+    assert ["00 · Of 00_a" in slides[0], "01 · Of 01_b" in slides[1], "01 · Not this" in slides[2]] == [True] * 3
     assert (
         len(slides) == 3 and slides[2].count("<tr") == 16 and "… 25 more rows" in slides[2] and "</table>" in slides[2]
     )

@@ -2,6 +2,7 @@
 
 import html
 import json
+import random
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -19,7 +20,10 @@ class Quiz:
         page = ""
         for number, one in enumerate(self.questions, 1):
             page += f"<p><b>{number}. {html.escape(one['question'])}</b></p>"
-            for text, right, why in one["options"]:
+            options = random.Random(one["question"]).sample(
+                one["options"], len(one["options"])
+            )  # always the same order
+            for text, right, why in options:
                 explained = f"{'✓' if right else '✗'} {html.escape(why)}"
                 page += f"<details><summary>{html.escape(text)}</summary><p>{explained}</p></details>"
         return page

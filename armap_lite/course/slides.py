@@ -36,10 +36,15 @@ def write_slides(run: Path, out: Path, env: str) -> int:
     decks = {path.stem: Deck(nbformat.read(path, as_version=4)) for path in paths}
     for name, deck in decks.items():
         _write(out, name, deck.slides)
-    lecture = [deck.slides[i] for deck in decks.values() for i in sorted(deck.lecture)]
+    lecture = [_renumbered(deck.slides[i], name[:2]) for name, deck in decks.items() for i in sorted(deck.lecture)]
     if lecture:
         _write(out, "lecture", lecture)
     return len(decks) + bool(lecture)
+
+
+def _renumbered(slide: str, notebook: str) -> str:
+    """`slide` with the number of its notebook in place of its section's, as sections of many notebooks follow."""
+    return re.sub(r"(<h2[^>]*>|<header>)\d+ · ", rf"\g<1>{notebook} · ", slide, count=1)
 
 
 def _write(out: Path, name: str, slides: list[str]) -> None:
@@ -55,6 +60,7 @@ class Deck:
         self._section = ""  # the heading that further slides of a section repeat
         announced = False
         for cell in notebook.cells:
+            before = len(self.slides)
             kind, tags = cell.metadata.get("slideshow", {}).get("slide_type"), cell.metadata.get("tags", [])
             if kind == "skip":
                 continue
@@ -73,7 +79,7 @@ class Deck:
                 for output in cell.outputs:
                     announced = not self._add_output(output) and announced
             if "lecture" in tags and self.slides:
-                self.lecture.add(len(self.slides) - 1)
+                self.lecture.update(range(min(before, len(self.slides) - 1), len(self.slides)))
 
     def _new(self) -> None:
         self.slides.append(f"<header>{self._section}</header>" if self._section else "")
@@ -139,12 +145,13 @@ def _lines(text: str) -> int:
 
 
 def _portions(text: str) -> Iterator[list[str]]:
-    """The lines of `text`, as many at a time as fit on a slide."""
+    """The lines of `text`, as many at a time as fit on a slide, up to an empty line where there is one."""
     portion: list[str] = []
     for line in text.splitlines():
         if portion and _lines("\n".join([*portion, line])) > ALONE:
-            yield portion
-            portion = []
+            whole = max((i for i, one in enumerate(portion) if not one.strip()), default=0) or len(portion)
+            yield portion[:whole]
+            portion = portion[whole:]
         portion.append(line)
     yield portion
 

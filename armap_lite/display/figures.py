@@ -162,14 +162,20 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
     figure, (axes,) = panels(10.5, 1.9 + 0.36 * len(samples))
     names, rewards, golds = zip(*samples)
     top = max(golds) or 1  # none is green if all are worth nothing
-    bars = axes.barh(range(len(names)), rewards, color=[GREEN if gold == top else ORANGE for gold in golds])
+    low = min(rewards) - 0.06 * (max(rewards) - min(rewards) or 1)  # from here, so that the longest is the best liked
+    bars = axes.barh(
+        range(len(names)),
+        np.subtract(rewards, low),
+        left=low,
+        color=[GREEN if gold == top else ORANGE for gold in golds],
+    )
     axes.bar_label(bars, [f"{g:.2g}{'  ★' * (i == shipped)}" for i, g in enumerate(golds)], padding=3, fontsize=12)
     axes.margins(x=0.3)
     axes.set_yticks(range(len(names)), [f"…{n[-63:]}" if len(n) > 64 else n for n in names], fontsize=12)
     axes.invert_yaxis()
     axes.set_xlabel("reward")
     axes.barh(0, 0, color=GREEN, label=f"the judge says {top:.2g}")
-    axes.barh(0, 0, color=ORANGE, label="less")
+    axes.barh(0, 0, color=ORANGE, label=f"less than {top:.2g}")
     scores = f"The highest reward: a true score of {golds[0]:.2f}. A random attempt: {random_pick:.2f}"
     figure.suptitle(scores, x=0.01, ha="left")
     if shipped is not None:
@@ -201,7 +207,11 @@ def best_of_n(curve: Mapping[str, ArrayLike], tasks: int) -> Figure:
     ticks = sorted({*(2**i for i in range(int(math.log2(n[-1])) + 1)), int(n[-1])})
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set(xlim=(0.9, n[-1] * 1.1), xlabel="N, samples per task", ylabel="gold score (mean and 95 % interval)")
+    axes.set(
+        xlim=(0.9, n[-1] * 1.1),
+        xlabel="N, samples per task (doubled at each tick)",
+        ylabel="gold score (mean and 95 % interval)",
+    )
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside lower left")  # below, where no curve can run into it
     floor, picked, ceiling = (float(np.asarray(curve[name])[-1]) for name in ("mean", "selected", "oracle"))
@@ -294,6 +304,7 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
             moved = f"{score_label} {score[0]:.3g} → {score[-1]:.3g}, {term} {cost[0]:.3g} → {cost[-1]:.3g}"
             changes.append(f"{planner and planner + ', '}λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {moved}")
         axes.margins(0.26, 0.25)  # room for the labels
+        axes.set_xlim(left=max(0, axes.get_xlim()[0]) if group and min(cost) >= 0 else None)
         axes.set_ylabel(f"{planner}\n{score_label}".strip() if column == 0 else "")
         axes.set_xlabel(f"{term} (mean per task)" if row == len(planners) - 1 else "")
     label = score_label.capitalize()

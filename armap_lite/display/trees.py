@@ -90,7 +90,7 @@ def search_tree(tree: Mapping[str, Any], span: tuple[float, float] | None = None
         edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
         axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
         if id(node) in named:
-            _label_node(axes, node, (x, y), letters)
+            _label_node(axes, node, (x, y), letters, 8 + 4 * node["visits"] / most)
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
@@ -105,14 +105,14 @@ def search_tree(tree: Mapping[str, Any], span: tuple[float, float] | None = None
     return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")
 
 
-def _label_node(axes: Axes, node: Mapping[str, Any], at: Point, letters: int) -> None:
-    """Write action and visits of `node`: beside a leaf, above other nodes."""
+def _label_node(axes: Axes, node: Mapping[str, Any], at: Point, letters: int, above: float) -> None:
+    """Write action and visits of `node`: beside a leaf, `above` other nodes by so many points."""
     name, wide = node["action"] or "start", max(8, letters - 4)
     more = [f"+{node['more']} action{'s' * (node['more'] > 1)}"] if node.get("more") else []
     words = textwrap.wrap(name, wide, max_lines=2, placeholder="…", break_long_words=False)
     words = [word if len(word) <= wide else f"{word[: wide - 1]}…" for word in words]
     leaf = not any(child["visits"] for child in node["children"])
-    offset, place = ((9, 0), {"va": "center"}) if leaf else ((0, 8), {"ha": "center"})
+    offset, place = ((9, 0), {"va": "center"}) if leaf else ((0, above), {"ha": "center"})
     note(axes, "\n".join([*words, *more]) + f" ({node['visits']})", at, offset, fontsize=12, zorder=4, **place)
 
 
