@@ -6,7 +6,8 @@ mcts      tasks side by side, and one after the other, where each call reads its
           behind it (as llm-reasoners' search asks a language model)
 
 Both sides search with the same seeds in fp32; `same` is the share of equal answers, `apart` the largest difference of
-a reward. The slow side does every so manieth (`--every`) task only. Ratios are of work done per second, by the clock
+a reward. The slow side does every so manieth (`--every`) task only. `--capacity` and `--pack`: other settings of both
+models' engines. Ratios are of work done per second, by the clock
 and per CPU second of this process (without Java's). The reward model is the one that the kit ships.
 
 python tests/bench/one_at_a_time.py [--env webshop] [--tasks 8] [--every 8] [--rollouts 4] [--attempts 48] [--runs 3]
@@ -117,9 +118,12 @@ def main() -> None:
     parser.add_argument("--scored", type=int, default=2)
     parser.add_argument("--attempts", type=int, default=48)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--capacity", type=int)
+    parser.add_argument("--pack", type=int)
     options = parser.parse_args()
-    model = reward.load(envs.reward_model(options.env), dtype="float32")
-    lm = llms.load("smollm2-135m-instruct", dtype="float32")
+    engine = {name: getattr(options, name) for name in ("capacity", "pack") if getattr(options, name)}
+    model = reward.load(envs.reward_model(options.env), dtype="float32", **engine)
+    lm = llms.load("smollm2-135m-instruct", dtype="float32", **engine)
     lm.choose(["warm"], [["up", "down"]])
     with envs.make(options.env) as env:
         runs = [compare(options, env, lm, model) for _ in range(options.runs)]
