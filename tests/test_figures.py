@@ -58,6 +58,8 @@ EDGE: dict[str, Any] = {
     "bars, all zero": lambda: figures.planner_bars([row("sampling", 0), row("mcts", 0)]),
     "bars, only the floor": lambda: figures.planner_bars([row("random_best_of_n", 0.1)]),
     "bars, one task": lambda: figures.planner_bars([{**row("mcts", 1.0), "ci_low": 1.0, "ci_high": 1.0, "n": 1}]),
+    "differences": lambda: figures.differences([difference(0.1, 0.05, 0.15, 0.01), difference(0.1, 0.05, 0.2, 0.06)]),
+    "rewards and scores": lambda: figures.rewards_and_scores({"best_of_n": ([1, 2, -3], [1, 0, 1]), "mcts": ([], [])}),
     "attempts": lambda: figures.attempts([("a, b", 1.2, 0.25), ("c " * 40, -0.3, 0.83)], 0.6, shipped=1),
     "attempts, one, worth nothing": lambda: figures.attempts([("a", 0.0, 0.0)], 0.0),
     "tree": lambda: trees.search_tree(TREE),
@@ -74,6 +76,11 @@ EDGE: dict[str, Any] = {
     "reward network with pictures": lambda: diagrams.reward_network(pictures=True),
     "uct": diagrams.uct_tree,
 }
+
+
+def difference(mean: float, low: float, high: float, p_value: float) -> dict[str, Any]:
+    named = {"planner": "own_best_of_n", "versus": "greedy", "n": 60}
+    return {**named, "difference": mean, "ci_low": low, "ci_high": high, "p_value": p_value}
 
 
 def deep(depth: int) -> dict[str, Any]:
@@ -265,12 +272,15 @@ def test_the_frontier_has_a_column_for_each_term_and_a_row_for_each_planner():
     points = [
         {"planner": planner, "term": term, "weight": w, "score": 0.7 - w / 10, "cost": start - w}
         for planner in ("mcts", "best_of_n")
-        for term, start in (("actions", 4), ("price", 90))
+        for term, start in (("actions", 4 + 5 * (planner == "best_of_n")), ("price", 90))
         for w in (1, 0, 0.5)
     ]
     figure = figures.frontier(points, 20)
     drawn = [[list(line[0].get_xdata()) for line in axes.containers] for axes in figure.axes]
-    assert drawn == [[[4, 3.5, 3]], [[90, 89.5, 89]]] * 2
+    assert drawn == [[[4, 3.5, 3]], [[90, 89.5, 89]], [[9, 8.5, 8]], [[90, 89.5, 89]]]
+    for axes, costs in zip(figure.axes, drawn, strict=True):
+        low, high = axes.get_xlim()
+        assert 0 <= low < min(costs[0]) and max(costs[0]) < high, "every point can be seen"
     said = texts(figure)
     assert {"λ = 0", "λ = 1", "actions (mean per task)", "price (mean per task)", "mcts\ngold score"} <= set(said)
     assert "λ = 0.5" not in said, "only the ends are named"
@@ -286,6 +296,18 @@ def test_the_frontier_shows_the_interval_where_it_is_known():
     assert interval.get_segments()[0][:, 1] == pytest.approx([0.4, 0.7])
     with pytest.raises(ValueError, match="0 points"):
         figures.frontier([], 1)
+
+
+def test_a_difference_is_told_from_0_by_its_interval_and_its_p_value():
+    figure = EDGE["differences"]()
+    assert "1 of 2 differences can be told from 0 (blue)\n60 tasks" in texts(figure)
+    assert "best of n by this run's model − greedy" in texts(figure) and "+0.100, p = 0.0600" in texts(figure)
+
+
+def test_answers_above_0_are_counted_with_those_that_have_a_full_score():
+    said = texts(EDGE["rewards and scores"]())
+    assert "best of n:\n1 of 2 answers above 0 have a full score" in said
+    assert "mcts:\n0 of 0 answers above 0 have a full score" in said
 
 
 def test_of_attempts_that_are_all_worth_nothing_none_is_green():

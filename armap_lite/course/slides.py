@@ -74,9 +74,11 @@ class Deck:
                 announced = announced or cell.source.rstrip().endswith(":")
             elif self.slides:
                 printed = "".join(output.get("text", "") for output in cell.outputs).rstrip()
-                if printed and (announced or kind == "fragment"):
-                    self._add_printed(printed)
+                shown = announced or kind == "fragment"
                 for output in cell.outputs:
+                    if shown and printed and "text" in output:  # all of a cell at once
+                        self._add_printed(printed)
+                        printed = ""
                     announced = not self._add_output(output) and announced
             if "lecture" in tags and self.slides:
                 self.lecture.update(range(min(before, len(self.slides) - 1), len(self.slides)))

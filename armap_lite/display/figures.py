@@ -250,9 +250,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
         note(axes, f"{mean:.3f}", (row["ci_high"], place), (6, 0), va="center")
         if row["planner"] in (FLOOR, CEILING):
             axes.axvline(mean, color=GREY, lw=1.2, ls=":", zorder=0)
-    called = {"own_best_of_n": "best of n by this run's model"}
-    called |= {FLOOR: "random best of n (floor)", CEILING: "oracle best of n (ceiling)"}
-    titles = [called.get(name, name.replace("_", " ")) + _budget(row) for name, row in zip(names, rows)]
+    titles = [_called(name) + _budget(row) for name, row in zip(names, rows)]
     axes.set_yticks(range(len(rows)), titles)
     axes.set_xlim(0, 1.2 * max(row["ci_high"] for row in rows) or 1)
     axes.invert_yaxis()
@@ -265,6 +263,54 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
     figure.suptitle(f"{message}\n{sample_size(rows[0]['n'])}; dotted: floor and ceiling", x=0.01, ha="left")
     scores = ", ".join(f"{row['planner']} {row['mean']:.3f}" for row in rows)
     return with_alt(figure, f"Bar chart of mean gold score with 95 % intervals: {scores}.")
+
+
+def _called(planner: str) -> str:
+    bounds = {FLOOR: "random best of n (floor)", CEILING: "oracle best of n (ceiling)"}
+    return {"own_best_of_n": "best of n by this run's model", **bounds}.get(planner, planner.replace("_", " "))
+
+
+@mpl.rc_context(STYLE)
+def differences(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Mean difference by task of each pair of planners with its interval and p-value; those told from 0 in blue.
+
+    `rows`: {"planner", "versus", "difference", "ci_low", "ci_high", "p_value", "n"}, as `evaluate.differences` gives.
+    """
+    figure, (axes,) = panels(10, 1.6 + 0.42 * len(rows))
+    told = [not row["ci_low"] <= 0 <= row["ci_high"] and row["p_value"] < 0.05 for row in rows]
+    for place, (row, sure) in enumerate(zip(rows, told)):
+        mean, ends = row["difference"], [[row["difference"] - row["ci_low"]], [row["ci_high"] - row["difference"]]]
+        axes.errorbar(mean, place, xerr=np.maximum(ends, 0), color=BLUE if sure else GREY, marker="o", ms=8, capsize=4)
+        label = f"{mean:+.3f}, p = {row['p_value']:.4f}"
+        note(axes, label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=12)
+    axes.axvline(0, color=BLACK, lw=1.2, zorder=0)
+    names = [f"{_called(row['planner'])} − {_called(row['versus'])}" for row in rows]
+    axes.set_yticks(range(len(rows)), [name.replace("random best of n (floor)", "floor") for name in names])
+    axes.invert_yaxis()
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel("difference of gold scores, mean over tasks and 95 % interval")
+    title = f"{sum(told)} of {len(rows)} differences can be told from 0 (blue)\n{sample_size(rows[0]['n'])}"
+    figure.suptitle(title, x=0.01, ha="left")
+    said = "; ".join(f"{row['planner']} - {row['versus']} {row['difference']:+.3f}" for row in rows)
+    return with_alt(figure, f"Differences of gold scores with 95 % intervals: {said}.")
+
+
+@mpl.rc_context(STYLE)
+def rewards_and_scores(answers: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+    """Reward and gold score of every answer, [tasks] each, for each planner; full scores are green."""
+    figure, columns = panels(2 + 4.5 * len(answers), 4.6, len(answers), sharex=True, sharey=True)
+    counts = []
+    for axes, (planner, (rewards, golds)) in zip(columns, answers.items()):
+        reward, gold = np.asarray(rewards, dtype=float), np.asarray(golds, dtype=float)
+        spread = np.random.default_rng(0).uniform(-0.04, 0.04, len(gold))
+        axes.scatter(reward, gold + spread, 36, color=[GREEN if g == 1 else ORANGE for g in gold], alpha=0.7)
+        axes.axvline(0, color=GREY, lw=1.2, ls="--")
+        counts.append(f"{(gold[reward > 0] == 1).sum()} of {(reward > 0).sum()} answers above 0 have a full score")
+        axes.set_title(f"{_called(planner)}:\n{counts[-1]}")
+        axes.set(xlabel="learned reward of the answer", ylim=(-0.08, 1.08))
+    columns[0].set_ylabel("gold score (spread a little)")
+    said = "; ".join(f"{name}: {count}" for name, count in zip(answers, counts))
+    return with_alt(figure, f"A dot for each answer, gold score against learned reward. {said}.")
 
 
 def _budget(row: Mapping[str, Any]) -> str:
@@ -304,9 +350,11 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
             moved = f"{score_label} {score[0]:.3g} → {score[-1]:.3g}, {term} {cost[0]:.3g} → {cost[-1]:.3g}"
             changes.append(f"{planner and planner + ', '}λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {moved}")
         axes.margins(0.26, 0.25)  # room for the labels
-        axes.set_xlim(left=max(0, axes.get_xlim()[0]) if group and min(cost) >= 0 else None)
         axes.set_ylabel(f"{planner}\n{score_label}".strip() if column == 0 else "")
         axes.set_xlabel(f"{term} (mean per task)" if row == len(planners) - 1 else "")
+    for axes, term in zip(grid[0], terms):  # once they are all drawn, as the panels of a column share their limits
+        if min((point["cost"] for point in points if point["term"] == term), default=-1) >= 0:
+            axes.set_xlim(left=max(0, axes.get_xlim()[0]))
     label = score_label.capitalize()
     figure.suptitle(f"{label} against cost, one point for each λ\n{sample_size(tasks)}", x=0.01, ha="left")
     return with_alt(figure, f"{label} against {' and '.join(terms)}. {'. '.join(changes)}.")
