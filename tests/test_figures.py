@@ -49,6 +49,7 @@ EDGE: dict[str, Any] = {
     "curves, nothing held out": lambda: figures.learning_curves([{"step": 1, "train_loss": 0.7}]),
     "curves, empty": lambda: figures.learning_curves([]),
     "histogram": lambda: figures.reward_histogram([1, 2, 3], [0, 1, 4]),
+    "histogram, of two tasks": lambda: figures.reward_histogram([1, 2, 3], [0, 1, 4], 2),
     "histogram, all equal": lambda: figures.reward_histogram([1.0] * 5, [1.0] * 5),
     "histogram, one pair": lambda: figures.reward_histogram([1.0], [0.0]),
     "best of n": lambda: figures.best_of_n(curve([[1, 2, 3], [3, 2, 1]], [[0, 0, 1], [1, 0, 0]]), 2),

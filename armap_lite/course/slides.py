@@ -72,7 +72,7 @@ class Deck:
                 if not any(tag.startswith("world:") for tag in tags):  # what such a cell adds announces nothing
                     announced = False
                 announced = announced or cell.source.rstrip().endswith(":")
-            elif self.slides:
+            elif cell.cell_type == "code" and self.slides:
                 printed = "".join(output.get("text", "") for output in cell.outputs).rstrip()
                 shown = announced or kind == "fragment"
                 for output in cell.outputs:

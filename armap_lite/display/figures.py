@@ -132,8 +132,8 @@ def _series(metrics: Sequence[Mapping[str, Any]], column: str) -> tuple[np.ndarr
 
 
 @mpl.rc_context(STYLE)
-def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
-    """Rewards of the chosen and of the rejected trajectories of the same pairs, [pairs] each."""
+def reward_histogram(chosen: ArrayLike, rejected: ArrayLike, tasks: int = 0) -> Figure:
+    """Rewards of the chosen and of the rejected trajectories of the same pairs, [pairs] each, of so many `tasks`."""
     chosen, rejected = np.asarray(chosen, dtype=float), np.asarray(rejected, dtype=float)
     if chosen.shape != rejected.shape or not chosen.size:
         raise ValueError(f"{chosen.size} chosen, {rejected.size} rejected rewards; expected one of each per pair")
@@ -146,7 +146,7 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike) -> Figure:
         axes.axvline(rewards.mean(), color=colour, ls="--")
     axes.set(xlabel="reward R(instruction, trajectory)", ylabel="trajectories")
     axes.yaxis.get_major_locator().set_params(integer=True)
-    pairs = sample_size(chosen.size, "pairs")
+    pairs = f"{chosen.size:,} pairs of {tasks} tasks" if tasks else sample_size(chosen.size, "pairs")
     axes.set_title(f"The chosen trajectory gets the higher reward in {accuracy:.1%}\nof {pairs}")
     figure.legend(loc="outside lower left", ncols=2, title=f"dashed: means; mean margin {margin:.2f}", alignment="left")
     text = f"Two histograms of rewards: chosen, mean {chosen.mean():.2f}; rejected, mean {rejected.mean():.2f}."

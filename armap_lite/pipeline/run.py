@@ -67,7 +67,7 @@ class Run(RunDir):
         options = {**settings.env_options, **envs.user_options(env)}
         envs.check_options(env, options)
         planners.check(settings.planners)
-        for model in filter(None, (settings.policy, settings.data_llm)):
+        for model in (settings.policy, *([] if settings.data_llm is None else [settings.data_llm])):
             source, _ = spec.check(model)
             if not spec.is_url(source):
                 check_path(source)
