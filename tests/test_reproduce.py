@@ -202,8 +202,22 @@ def test_a_setting_that_no_profile_has_is_one_clear_error(tmp_path: Path):
 
 
 def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(tmp_path: Path):
-    (Run("game24", "fast", tmp_path, policy="a-typo").path("notebooks")).mkdir()  # of a notebook that failed
+    run = Run("game24", "fast", tmp_path, policy="a-typo")
+    Run("game24", "fast", run.path("start_here"), policy="a-typo")
+    run.path("notebooks").mkdir()
+    run.path("notebooks/00_start_here.ipynb").touch()  # of a notebook that failed
     assert "a-typo" not in Run("game24", "fast", tmp_path, seed=3).path("run.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "left", ["trajectories.jsonl.parts/0-4.jsonl", "answers.json", "start_here/game24/pairs.jsonl"]
+)
+def test_what_an_interrupted_run_left_belongs_to_its_settings(left: str, tmp_path: Path):
+    file = Run("game24", "fast", tmp_path).path(left)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    with pytest.raises(ValueError, match="was made with seed=0"):
+        Run("game24", "fast", tmp_path, seed=3)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def executed(path: Path) -> None:
             "# 01 · Environments\n\n- *Time:* 1\n- *What you need:* a laptop\n\n<script>alert(1)</script>\n\n$x^2$"
         ),
         v4.new_code_cell("secret = 1", outputs=[v4.new_output("stream", text="printed")]),
-        v4.new_markdown_cell("## 1 · Tasks\n\nSome text."),
+        v4.new_markdown_cell("## 1 · Tasks `<b>`\n\nSome text."),
         v4.new_code_cell("plot()", outputs=[picture, table]),
         v4.new_markdown_cell("The first of them:"),
         v4.new_code_cell("show()", outputs=[v4.new_output("stream", text="\n".join(f"<line {i}>" for i in range(40)))]),
@@ -47,7 +47,7 @@ def test_a_deck_has_a_slide_for_each_text_with_its_figures_and_tables(tmp_path: 
     lines = [re.findall(r"&lt;line (\d+)&gt;", slide) for slide in (fourth, fifth, sixth)]
     assert lines == [[], [str(i) for i in range(20)], [str(i) for i in range(20, 40)]] and "<td>7" in sixth
     assert (
-        all("<header>1 · Tasks</header>" in slide for slide in (third, fourth, fifth, sixth))
+        all("<header>1 · Tasks &lt;b&gt;</header>" in slide for slide in (third, fourth, fifth, sixth))
         and "<header" not in second
     )
     assert not any(word in page for word in ("secret", "printed", "plot()", "solve me"))

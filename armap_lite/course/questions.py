@@ -20,9 +20,8 @@ class Quiz:
         page = ""
         for number, one in enumerate(self.questions, 1):
             page += f"<p><b>{number}. {html.escape(one['question'])}</b></p>"
-            options = random.Random(one["question"]).sample(
-                one["options"], len(one["options"])
-            )  # always the same order
+            # Shuffled, so that the place tells nothing, and always in the same order.
+            options = random.Random(one["question"]).sample(one["options"], len(one["options"]))
             for text, right, why in options:
                 explained = f"{'✓' if right else '✗'} {html.escape(why)}"
                 page += f"<details><summary>{html.escape(text)}</summary><p>{explained}</p></details>"

@@ -84,7 +84,7 @@ class Deck:
                 self.lecture.update(range(min(before, len(self.slides) - 1), len(self.slides)))
 
     def _new(self) -> None:
-        self.slides.append(f"<header>{self._section}</header>" if self._section else "")
+        self.slides.append(f"<header>{html.escape(self._section)}</header>" if self._section else "")
 
     def _add_text(self, text: str) -> None:
         heading = re.match(r"<h[12][^>]*>(.*?)</h[12]>", text, re.S)

@@ -38,7 +38,9 @@ class RunDir:
         if found and not file.is_file():
             said = f"{self.folder} holds {found[0]}, but no run.json that says how it was made"
             raise ValueError(f"{said}; {way_out}{found[0]}")
-        if found:
+        # A notebook that failed before its stage made anything leaves its copy, and a run.json within `start_here`.
+        left = (p for p in self.folder.rglob("*") if p.is_file() and p.name != file.name)
+        if file.is_file() and any(path.relative_to(self.folder).parts[0] != "notebooks" for path in left):
             saved = read_json(file, f"{way_out}the one it is in")
             try:
                 noted = comparable(saved)

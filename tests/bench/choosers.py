@@ -125,14 +125,14 @@ def main() -> None:
                 calls.append(len(ends))
             searched = [plan for plan in loaded if plan.planner == "mcts"]
             mcts = {plan.task_id: judge.score(plan.answer) for plan in searched}
-        picked["last"], ways["last"] = found, ways["reward"]
+        picked["last"] = found
         print(f"last: {sum(calls) / len(calls):.1f} reward calls a task")
         if mcts.keys() >= found.keys():
             print("last - mcts:", statistics.paired_difference(found, {k: mcts[k] for k in found}, strata=strata))
     for name, scores in picked.items():
         mean, low, high = statistics.bootstrap_mean(list(scores.values()), strata=strata)
         gain = statistics.paired_difference(scores, picked["random"], strata=strata)
-        order = evaluate.order_of_attempts(fewer, golds, ways[name])
+        order = evaluate.order_of_attempts(fewer, golds, ways[name]) if name in ways else {"order_accuracy": None}
         table[name] = {"mean": mean, "ci_low": low, "ci_high": high, "gain": gain, "order": order}
         said = f"{name:10} {mean:.3f} [{low:.3f}, {high:.3f}]   - random {gain['difference']:+.3f} "
         print(said + f"[{gain['ci_low']:.3f}, {gain['ci_high']:.3f}]   order {order['order_accuracy']}")
