@@ -9,7 +9,12 @@ COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
 
 
 class Shelf:
-    """Three jars in an order that the seed decides; a step moves along the shelf or takes the jar that stands there."""
+    """Three jars in an order that the seed decides; a step moves along the shelf or takes the jar that stands there.
+
+    With `noise`, no two resets in a row show the same jar, whatever the seed.
+    """
+
+    resets = 0
 
     def __init__(self, render_mode: str | None = None, noise: bool = False):
         self.render_mode, self.noise = render_mode, noise
@@ -19,6 +24,9 @@ class Shelf:
     def reset(self, *, seed: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         rng = random.Random(None if self.noise else seed)
         self.jars = rng.sample(sorted(COLOURS), 3)
+        if self.noise:
+            Shelf.resets += 1
+            self.jars = [sorted(COLOURS)[(Shelf.resets + k) % 3] for k in range(3)]
         self.wanted, self.at, self.held = rng.choice(self.jars), 1, ""
         return self.seen(), {}
 
