@@ -1,5 +1,6 @@
 """Slides: a deck for each executed notebook, with its figures, without code or exercises, loading nothing."""
 
+import base64
 import re
 from pathlib import Path
 
@@ -10,6 +11,21 @@ from nbformat import v4
 from armap_lite.course.__main__ import main
 
 PNG = "iVBORw0KGgo="
+
+
+def sized(width: int, height: int) -> str:
+    """The start of a PNG of this size, in base64."""
+    start = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return base64.b64encode(start).decode()
+
+
+def slides(folder: Path, cells: list[nbformat.NotebookNode], name: str = "02_two") -> list[str]:
+    """The slides of one notebook of these cells."""
+    (folder / "run/game24/notebooks").mkdir(parents=True)
+    nbformat.write(v4.new_notebook(cells=cells), folder / f"run/game24/notebooks/{name}.ipynb")
+    assert main(["slides", str(folder / "run"), str(folder / "out")]) == 0
+    page = (folder / f"out/game24/{name}.html").read_text(encoding="utf-8")
+    return re.findall(r"<section>(.*?)</section>", page, re.S)
 
 
 def executed(path: Path) -> None:
@@ -38,18 +54,16 @@ def test_a_deck_has_a_slide_for_each_text_with_its_figures_and_tables(tmp_path: 
     command = ["slides", str(tmp_path / "run"), str(tmp_path / "out"), "--env", "webshop"]
     assert main(command) == 0 and "1 decks of slides" in capsys.readouterr().out
     page = (tmp_path / "out/webshop/01_environments.html").read_text(encoding="utf-8")
-    first, second, third, fourth, fifth, sixth = re.findall(r"<section>(.*?)</section>", page, re.S)
+    first, second, third, fourth, fifth = re.findall(r"<section>(.*?)</section>", page, re.S)
     assert (
         "01 · Environments" in first and "<math" in first and "<script>alert" not in first and "a laptop" not in first
     )
     assert f"data:image/png;base64,{PNG}" in second and 'alt="two &quot;bars&quot;"' in second
-    assert "Some text." in second and "<td>0.5" in third and "<img" not in third and "The first of them:" in fourth
-    lines = [re.findall(r"&lt;line (\d+)&gt;", slide) for slide in (fourth, fifth, sixth)]
-    assert lines == [[], [str(i) for i in range(20)], [str(i) for i in range(20, 40)]] and "<td>7" in sixth
-    assert (
-        all("<header>1 · Tasks &lt;b&gt;</header>" in slide for slide in (third, fourth, fifth, sixth))
-        and "<header" not in second
-    )
+    assert "Some text." in second and "<td>0.5" in third and "The first of them:" in third
+    lines = [re.findall(r"&lt;line (\d+)&gt;", slide) for slide in (third, fourth, fifth)]
+    assert lines == [[], [str(i) for i in range(20)], [str(i) for i in range(20, 40)]] and "<td>7" in fifth
+    rest = (third, fourth, fifth)
+    assert all("<header>1 · Tasks &lt;b&gt;</header>" in slide for slide in rest) and "<header" not in second
     assert not any(word in page for word in ("secret", "printed", "plot()", "solve me"))
     assert not re.search(r"""(?:src|href)=["'](?!data:)|@import|url\(""", page)
 
@@ -70,13 +84,34 @@ def test_a_cell_s_slide_type_shows_what_it_printed_or_leaves_it_out(tmp_path: Pa
         long,
         picture,
     ]
-    (tmp_path / "run/game24/notebooks").mkdir(parents=True)
-    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "run/game24/notebooks/02_two.ipynb")
-    assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
-    page = (tmp_path / "out/game24/02_two.html").read_text(encoding="utf-8")
-    first, second, third = re.findall(r"<section>(.*?)</section>", page, re.S)
-    assert "<pre>shown at once</pre>" in first and "word" in second and "<img" not in second and "<img" in third
-    assert "left out" not in page and "about the code" not in page
+    first, second = slides(tmp_path, cells)
+    assert "<pre>shown at once</pre>" in first and "word" in second and "<img" in second
+    assert not any(text in first + second for text in ("left out", "about the code"))
+
+
+def test_a_slide_holds_what_fits_and_an_output_stands_with_the_text_that_announces_it(tmp_path: Path):
+    def cell(kind: str, lines: int) -> nbformat.NotebookNode:
+        outputs = [v4.new_output("stream", text="\n".join(["line"] * lines))]
+        return v4.new_code_cell("p", outputs=outputs, metadata={"slideshow": {"slide_type": kind}})
+
+    def picture(width: int, height: int) -> nbformat.NotebookNode:
+        return v4.new_code_cell("f", outputs=[v4.new_output("display_data", {"image/png": sized(width, height)})])
+
+    long = "word " * 60
+    cells = [
+        v4.new_markdown_cell("# 02\n\n" + long),
+        cell("fragment", 4),
+        v4.new_markdown_cell("It announces a picture."),
+        picture(1000, 400),
+        v4.new_markdown_cell("## 2 · Beside\n\n" + long[:150]),
+        picture(800, 700),
+        v4.new_markdown_cell("After it."),
+        cell("subslide", 3),
+    ]
+    first, second, third, fourth, fifth = slides(tmp_path, cells)
+    assert "line" in first and "announces" not in first and "announces" in second and "<img" in second
+    assert 'class="beside"' in third and "beside" not in second and "After it" not in third
+    assert "After it" in fourth and "line" in fifth
 
 
 def test_a_heading_is_never_alone_and_a_short_aside_on_a_world_joins_the_text_before_it(tmp_path: Path):
@@ -84,14 +119,10 @@ def test_a_heading_is_never_alone_and_a_short_aside_on_a_world_joins_the_text_be
     long = v4.new_code_cell("p", outputs=[v4.new_output("stream", text="\n".join(["x" * 300] * 9))])
     texts = ["# 03", "Before.\n\n## 2 · Next", "Its text:"]
     cells = [*map(v4.new_markdown_cell, texts), long, v4.new_markdown_cell("After."), aside]
-    (tmp_path / "run/game24/notebooks").mkdir(parents=True)
-    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "run/game24/notebooks/03_three.ipynb")
-    assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
-    page = (tmp_path / "out/game24/03_three.html").read_text(encoding="utf-8")
-    first, second, third, fourth, fifth = re.findall(r"<section>(.*?)</section>", page, re.S)
+    first, second, third, fourth = slides(tmp_path, cells)
     assert "Before." in first and "2 · Next" in second and "Its text:" in second
     assert (third.count("x" * 300), fourth.count("x" * 300)) == (5, 4)
-    assert "After." in fifth and "Short, and of one world." in fifth
+    assert "After." in fourth and "Short, and of one world." in fourth
 
 
 def test_what_a_text_announces_is_shown_though_a_text_on_one_world_stands_between(tmp_path: Path):

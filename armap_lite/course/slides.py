@@ -1,26 +1,32 @@
 """Slides for a lecture: a deck for each notebook of a finished run, one HTML file that loads nothing from the network.
 
-Each text cell is a slide, and so is each figure or diagram, below its text where that is short. Code and exercises are
-left out, and so is what is printed, except where a text ends in a colon or the cell's slide type (in JupyterLab:
-Property Inspector) is "fragment"; "skip" leaves a cell out. The slides of cells tagged `lecture` also make a deck of
-their own. Arrow keys, page keys and the space bar turn the slides; the browser prints them, one on a page.
+Texts, figures and diagrams of a section follow each other, as many on a slide as fit. Code and exercises are left out,
+and so is what is printed, except where a text ends in a colon or the cell's slide type (in JupyterLab: Property
+Inspector) is "fragment", or "subslide" for a slide of its own; "skip" leaves a cell out. Cells tagged `lecture` also
+make a deck of their own. Arrow keys, page keys and the space bar turn the slides; the browser prints them, one on a
+page.
 """
 
+import base64
 import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 
 from armap_lite.display import pages
 from armap_lite.storage.store import write_atomic
 
-PRINTED, ALONE = 12, 20  # lines of an output that fit below a text, and on a slide of their own
-ROWS, BELOW = 16, 5  # rows of a table; those that fit below a text
-WIDE = 95  # characters in a line of a slide
-SHORT = 60  # words of a text that leave room for a figure
-ASIDE = 30  # words of a text that stands on the slide before it
+# Heights are in lines of text; the sizes are those of templates/slides.html.
+HEIGHT, FIGURE = 18.0, 11.5  # of a slide, and what a figure may need of it
+TEXT, WIDE = 75, 95  # characters in a line of text, and in one of what is printed
+SMALL = 0.8  # size of what is printed and of tables
+SHORT = 5  # lines of a text that a figure of any form stands below
+ALONE = 20  # lines of an output that fit on a slide
+ROWS = 16  # rows of a table
+WIDTH, TALL = 30.0, 1.6  # of a figure, in lines; one of a smaller ratio of width to height stands beside its text
 PREPARATION = re.compile(r"^- \*(?:What you need|Time):\*.*\n?", re.M)  # in a title cell, for who runs the notebook
 
 
@@ -33,13 +39,14 @@ def write_slides(run: Path, out: Path, env: str) -> int:
     paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
         raise ValueError(f"no executed notebooks in {folder}; first finish a run: make reproduce ENV={env}")
-    decks = {path.stem: Deck(nbformat.read(path, as_version=4)) for path in paths}
-    for name, deck in decks.items():
-        _write(out, name, deck.slides)
-    lecture = [_renumbered(deck.slides[i], name[:2]) for name, deck in decks.items() for i in sorted(deck.lecture)]
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    for name, notebook in notebooks.items():
+        _write(out, name, Deck(notebook).slides)
+    lectures = {name[:2]: Deck(notebook, "lecture").slides for name, notebook in notebooks.items()}
+    lecture = [_renumbered(slide, number) for number, slides in lectures.items() for slide in slides]
     if lecture:
         _write(out, "lecture", lecture)
-    return len(decks) + bool(lecture)
+    return len(notebooks) + bool(lecture)
 
 
 def _renumbered(slide: str, notebook: str) -> str:
@@ -51,61 +58,76 @@ def _write(out: Path, name: str, slides: list[str]) -> None:
     write_atomic(out / f"{name}.html", pages.render("slides.html", title=name, slides=slides))
 
 
-class Deck:
-    """`slides` of a notebook, as HTML, and the positions of those that belong into the `lecture`."""
+class Item(NamedTuple):
+    """A part of a slide: its kind, its HTML, and about how many lines of text it takes."""
 
-    def __init__(self, notebook: nbformat.NotebookNode):
-        self.slides: list[str] = []
-        self.lecture: set[int] = set()
+    kind: str
+    html: str
+    height: float
+
+
+class Deck:
+    """`slides` of a notebook, as HTML; with `only`, of the cells that have this tag."""
+
+    def __init__(self, notebook: nbformat.NotebookNode, only: str = ""):
+        self._slides: list[list[Item]] = []
+        self._apart = False  # whether another section has begun since
         self._section = ""  # the heading that further slides of a section repeat
         announced = False
         for cell in notebook.cells:
-            before = len(self.slides)
             kind, tags = cell.metadata.get("slideshow", {}).get("slide_type"), cell.metadata.get("tags", [])
             if kind == "skip":
                 continue
+            shown = not only or only in tags
             if cell.cell_type == "markdown":
                 if cell.source.startswith("## Exercise"):  # they end the deck
                     break
                 for part in filter(None, re.split("^(?=## )", PREPARATION.sub("", cell.source), flags=re.M)):
-                    self._add_text(pages.sanitize(pages.markdown(part)))
+                    self._add_text(pages.sanitize(pages.markdown(part)), shown)
                 if not any(tag.startswith("world:") for tag in tags):  # what such a cell adds announces nothing
                     announced = False
                 announced = announced or cell.source.rstrip().endswith(":")
-            elif cell.cell_type == "code" and self.slides:
+            elif cell.cell_type == "code" and shown and (only or self._slides):
                 printed = "".join(output.get("text", "") for output in cell.outputs).rstrip()
-                shown = announced or kind == "fragment"
                 for output in cell.outputs:
-                    if shown and printed and "text" in output:  # all of a cell at once
-                        self._add_printed(printed)
+                    if (
+                        (announced or kind in ("fragment", "subslide")) and printed and "text" in output
+                    ):  # all of a cell at once
+                        self._add_printed(printed, apart=kind == "subslide")
                         printed = ""
                     announced = not self._add_output(output) and announced
-            if "lecture" in tags and self.slides:
-                self.lecture.update(range(min(before, len(self.slides) - 1), len(self.slides)))
 
-    def _new(self) -> None:
-        self.slides.append(f"<header>{html.escape(self._section)}</header>" if self._section else "")
+    @property
+    def slides(self) -> list[str]:
+        return [_rendered(items) for items in self._slides]
 
-    def _add_text(self, text: str) -> None:
+    def _add(self, item: Item, apart: bool = False) -> None:
+        """Put `item` on the last slide if there is room, else, or where `apart`, on a new one, with the text before."""
+        last = self._slides[-1] if self._slides else []
+        apart, self._apart = apart or self._apart, False
+        if last and not apart and _fit([*last, item]):
+            last.append(item)
+            return
+        new = [Item("header", f"<header>{html.escape(self._section)}</header>", 0)] if self._section else []
+        if not apart and len(last) - (last[:1] == new) > 1 and last[-1].kind == "text" and _fit([last[-1], item]):
+            new.append(last.pop())
+        self._slides.append([*new, item])
+
+    def _add_text(self, text: str, shown: bool) -> None:
         heading = re.match(r"<h[12][^>]*>(.*?)</h[12]>", text, re.S)
-        bare = bool(self.slides) and "<h" in self.slides[-1] and "<p" not in self.slides[-1]  # a heading alone
-        aside = bool(self.slides) and not heading and _words(text) < ASIDE and _words(self.slides[-1]) < SHORT
-        joins = (bare or aside) and _plain(self.slides[-1])
         if heading:
             self._section = ""
-        if not joins:
-            self._new()
-        self.slides[-1] += text
+        if shown:
+            self._add(Item("heading" if heading else "text", text, _height(text)), apart=heading is not None)
         if heading:
-            self._section = pages.plain_text(heading[1])
+            self._section, self._apart = pages.plain_text(heading[1]), not shown
 
-    def _add_printed(self, text: str) -> None:
-        """Below the text if all of it fits there, else on slides of its own."""
-        below = self._has_room() and _lines(text) <= PRINTED
-        for lines in [text.splitlines()] if below else _portions(text):
-            if not below:
-                self._new()
-            self.slides[-1] += f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+    def _add_printed(self, text: str, apart: bool) -> None:
+        """All of it on one slide where that is possible, else a paragraph after the other."""
+        for lines in [text.splitlines()] if _lines(text) <= ALONE else _portions(text):
+            printed = f"<pre>{html.escape(chr(10).join(lines))}</pre>"
+            self._add(Item("printed", printed, _height(printed)), apart)
+            apart = False
 
     def _add_output(self, output: nbformat.NotebookNode) -> bool:
         """Add a table or a figure; returns whether it was a figure."""
@@ -116,29 +138,51 @@ class Deck:
             table = data["text/html"]
         if table:
             table = _first_rows(pages.sanitize(table))
-            long = table.count("<tr") > BELOW and _words(self.slides[-1]) > BELOW
-            if "<img" in self.slides[-1] or long:
-                self._new()
-            self.slides[-1] += table
-        elif picture := data.get("image/png"):
+            self._add(Item("table", table, _height(table)))
+        elif picture := "".join(data.get("image/png", "").split()):
             alt = html.escape(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
-            if not self._has_room():
-                self._new()
-            self.slides[-1] += f'<img src="data:image/png;base64,{"".join(picture.split())}" alt="{alt}">'
+            ratio = _ratio(picture)
+            kind = "tall" if ratio < TALL else "wide"
+            figure = f'<img class="{kind}" src="data:image/png;base64,{picture}" alt="{alt}">'
+            self._add(Item(kind, figure, min(WIDTH / ratio, FIGURE)))
             return True
         return False
 
-    def _has_room(self) -> bool:
-        return _plain(self.slides[-1]) and _words(self.slides[-1]) <= SHORT
+
+def _rendered(items: list[Item]) -> str:
+    """A tall figure stands beside its text unless that is short."""
+    texts = sum(item.height for item in items if item.kind in ("heading", "text"))
+    return "".join(item.html for item in items).replace('class="tall"', f'class="{"beside" if texts > SHORT else ""}"')
 
 
-def _words(slide: str) -> int:
-    return len(pages.plain_text(slide).split())
+def _fit(items: list[Item]) -> bool:
+    """Whether `items` fit on one slide. Beside a tall figure there are texts alone."""
+    kinds = [item.kind for item in items]
+    if "tall" in kinds:
+        texts = sum(2 * item.height for item in items if item.kind in ("heading", "text"))
+        return kinds[-1] == "tall" and not {"wide", "printed", "table", "tall"} & {*kinds[:-1]} and texts < HEIGHT + 2
+    return sum(item.height for item in items) <= HEIGHT
 
 
-def _plain(slide: str) -> bool:
-    """Whether `slide` holds nothing but text."""
-    return not any(tag in slide for tag in ("<pre", "<img", "<table"))
+def _height(text: str) -> float:
+    """About how many lines of text this HTML takes."""
+    lines = 0.0
+    for printed in re.findall("<pre.*?</pre>", text, re.S):
+        lines += SMALL * (_lines(html.unescape(re.sub("<.*?>", "", printed))) + 1)
+    lines += SMALL * 1.3 * text.count("<tr") + 2 * text.count('display="block"')
+    rest = re.sub(r"<(pre|table).*?</\1>|<header.*?</header>", "", text, flags=re.S)
+    for tag, block in re.findall(r"<(p|li|h[1-6])[^>]*>(.*?)</\1>", rest, re.S):
+        said = pages.plain_text(block)
+        size, space = (2, 1.5) if tag in ("h1", "h2") else (1, 0.3 if tag == "li" else 1)
+        lines += size * (1 + len(said) * size // TEXT) + space
+    return lines
+
+
+def _ratio(picture: str) -> float:
+    """Width over height of a PNG in base64; of anything else, that of a wide figure."""
+    start = base64.b64decode(picture[:32])
+    width, height = int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")
+    return width / height if height else TALL
 
 
 def _lines(text: str) -> int:
@@ -147,14 +191,14 @@ def _lines(text: str) -> int:
 
 
 def _portions(text: str) -> Iterator[list[str]]:
-    """The lines of `text`, as many at a time as fit on a slide, up to an empty line where there is one."""
+    """The paragraphs of `text` as lines, short ones with the next; one that is longer than a slide in parts."""
     portion: list[str] = []
     for line in text.splitlines():
-        if portion and _lines("\n".join([*portion, line])) > ALONE:
-            whole = max((i for i, one in enumerate(portion) if not one.strip()), default=0) or len(portion)
-            yield portion[:whole]
-            portion = portion[whole:]
-        portion.append(line)
+        ended = not line.strip() and len(portion) >= SHORT
+        if portion and (ended or _lines("\n".join([*portion, line])) > ALONE):
+            yield portion
+            portion = []
+        portion += [line] if portion or line.strip() else []
     yield portion
 
 
