@@ -312,5 +312,5 @@ def test_answers_above_0_are_counted_with_those_that_have_a_full_score():
 
 
 def test_of_attempts_that_are_all_worth_nothing_none_is_green():
-    [bars] = [c for c in figures.attempts([("a", 1.0, 0.0), ("b", 0.5, 0.0)], 0.0).axes[0].containers if len(c) == 2]
-    assert {to_hex(bar.get_facecolor()) for bar in bars} == {figures.ORANGE.lower()}
+    [dots] = figures.attempts([("a", 1.0, 0.0), ("b", 0.5, 0.0)], 0.0).axes[0].collections
+    assert {to_hex(colour) for colour in dots.get_facecolor()} == {figures.ORANGE.lower()}

@@ -22,7 +22,7 @@ from armap_lite.trajectory import Trajectory
 # The first 16 hexadecimal digits of sha256.
 PINNED = {
     "game24": {"trajectories": "68f591acf3ca5c7c", "pairs": "ebc9cfd87e8ab4a9", "plans": "c4fa9cb65ff8be8c"},
-    "scienceworld": {"trajectories": "d3ccd2dd0e81fbf5", "pairs": "0361f1113ce33fd3", "plans": "26f1554e0d7d1f3e"},
+    "scienceworld": {"trajectories": "d3ccd2dd0e81fbf5", "pairs": "c1d53eb28d6946a3", "plans": "26f1554e0d7d1f3e"},
     "webshop": {"trajectories": "5b7fb00c091494b6", "pairs": "b32b29e737fe434d", "plans": "a56774c6f1df7a6a"},
 }
 OPTIONS = {"scienceworld": {"families": ("lifespan-longest-lived", "lifespan-shortest-lived"), "simulators": 4}}

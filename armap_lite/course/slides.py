@@ -67,10 +67,11 @@ class Item(NamedTuple):
 
 
 class Deck:
-    """`slides` of a notebook, as HTML; with `only`, of the cells that have this tag."""
+    """`slides` of a notebook, as HTML; with `only`, of the cells that have this tag, and sections may share a slide."""
 
     def __init__(self, notebook: nbformat.NotebookNode, only: str = ""):
         self._slides: list[list[Item]] = []
+        self._only = only
         self._apart = False  # whether another section has begun since
         self._section = ""  # the heading that further slides of a section repeat
         announced = False
@@ -109,8 +110,9 @@ class Deck:
             last.append(item)
             return
         new = [Item("header", f"<header>{html.escape(self._section)}</header>", 0)] if self._section else []
-        if not apart and len(last) - (last[:1] == new) > 1 and last[-1].kind == "text" and _fit([last[-1], item]):
-            new.append(last.pop())
+        rest = [one for one in last if one.kind != "header"]
+        if not apart and item.kind not in ("heading", "text") and len(rest) > 1 and _fit([last[-1], item]):
+            new = [*new, last.pop()] if last[-1].kind == "text" else [last.pop()] if last[-1].kind == "heading" else new
         self._slides.append([*new, item])
 
     def _add_text(self, text: str, shown: bool) -> None:
@@ -118,7 +120,10 @@ class Deck:
         if heading:
             self._section = ""
         if shown:
-            self._add(Item("heading" if heading else "text", text, _height(text)), apart=heading is not None)
+            self._add(
+                Item("heading" if heading else "text", text, _height(text)),
+                apart=heading is not None and not self._only,
+            )
         if heading:
             self._section, self._apart = pages.plain_text(heading[1]), not shown
 
@@ -173,7 +178,7 @@ def _height(text: str) -> float:
     rest = re.sub(r"<(pre|table).*?</\1>|<header.*?</header>", "", text, flags=re.S)
     for tag, block in re.findall(r"<(p|li|h[1-6])[^>]*>(.*?)</\1>", rest, re.S):
         said = pages.plain_text(block)
-        size, space = (2, 1.5) if tag in ("h1", "h2") else (1, 0.3 if tag == "li" else 1)
+        size, space = (1.5, 1.8) if tag in ("h1", "h2") else (1, 0.3 if tag == "li" else 1)
         lines += size * (1 + len(said) * size // TEXT) + space
     return lines
 

@@ -90,7 +90,7 @@ def uct_tree(c: float = 1.0) -> Figure:
         said.append(f"{child.action} {good:.2f} + {new:.2f} = {good + new:.2f}")
         text = f"{child.action}:  n = {child.visits},  p = {child.prior}\n{good:.2f} + {new:.2f} = {good + new:.2f}"
         boxes[child.action] = (2.1 + 4.1 * i, 2.2, text, "GREEN" if child is best else "SKY")
-    boxes["a, d"] = (2.1, 0.6, "d:  n = 1", "SKY")
+    boxes["a, d"] = (2.1, 0.6, "d:  n = 2", "SKY")
     arrows = [("root", child.action, "") for child in root.children] + [("a", "a, d", "")]
     figure, axes = _boxes((12.4, 4.4), boxes, arrows)
     rule = "it was good + it is hardly known = score\nGreen: the highest score, hence next"

@@ -155,34 +155,31 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike, tasks: int = 0) -> 
 
 @mpl.rc_context(STYLE)
 def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, shipped: int | None = None) -> Figure:
-    """A bar for the reward of each (name, reward, gold score), the best gold score in green; the highest reward first.
+    """A dot for the reward of each (name, reward, gold score), the best gold score in green; the highest reward first.
 
     `random_pick`: gold score of a random attempt. `shipped`: the place that another reward model would have chosen.
     """
     figure, (axes,) = panels(10.5, 1.9 + 0.36 * len(samples))
     names, rewards, golds = zip(*samples)
     top = max(golds) or 1  # none is green if all are worth nothing
-    low = min(rewards) - 0.06 * (max(rewards) - min(rewards) or 1)  # from here, so that the longest is the best liked
-    bars = axes.barh(
-        range(len(names)),
-        np.subtract(rewards, low),
-        left=low,
-        color=[GREEN if gold == top else ORANGE for gold in golds],
-    )
-    axes.bar_label(bars, [f"{g:.2g}{'  ★' * (i == shipped)}" for i, g in enumerate(golds)], padding=3, fontsize=12)
-    axes.margins(x=0.3)
-    axes.set_yticks(range(len(names)), [f"…{n[-63:]}" if len(n) > 64 else n for n in names], fontsize=12)
+    places, colours = range(len(names)), [GREEN if gold == top else ORANGE for gold in golds]
+    axes.scatter(rewards, places, 130, color=colours)  # dots: a reward has no zero from which a bar could grow
+    for i, (reward, gold) in enumerate(zip(rewards, golds)):
+        note(axes, f"{gold:.2g}{'  ★' * (i == shipped)}", (reward, i), (10, 0), va="center", fontsize=12)
+    axes.margins(x=0.15)
+    axes.grid(axis="y", lw=0.6, alpha=0.5)
+    axes.set_yticks(places, [f"…{n[-63:]}" if len(n) > 64 else n for n in names], fontsize=12)
     axes.invert_yaxis()
     axes.set_xlabel("reward")
-    axes.barh(0, 0, color=GREEN, label=f"the judge says {top:.2g}")
-    axes.barh(0, 0, color=ORANGE, label=f"less than {top:.2g}")
+    axes.plot([], [], "o", color=GREEN, ms=10, label=f"the judge says {top:.2g}")
+    axes.plot([], [], "o", color=ORANGE, ms=10, label=f"less than {top:.2g}")
     scores = f"The highest reward: a true score of {golds[0]:.2f}. A random attempt: {random_pick:.2f}"
     figure.suptitle(scores, x=0.01, ha="left")
     if shipped is not None:
         axes.plot([], [], "k*", ms=9, label=f"chosen by the shipped model: {golds[shipped]:.2g}")
         scores += f". What the shipped model chose: {golds[shipped]:.2f}"
     figure.legend(loc="outside lower left", ncols=3)
-    return with_alt(figure, f"Bars of the reward of {len(names)} attempts, coloured by the judge. {scores}.")
+    return with_alt(figure, f"Dots: the reward of {len(names)} attempts, coloured by the judge. {scores}.")
 
 
 @mpl.rc_context(STYLE)
@@ -302,13 +299,13 @@ def rewards_and_scores(answers: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Fi
     counts = []
     for axes, (planner, (rewards, golds)) in zip(columns, answers.items()):
         reward, gold = np.asarray(rewards, dtype=float), np.asarray(golds, dtype=float)
-        spread = np.random.default_rng(0).uniform(-0.04, 0.04, len(gold))
+        spread = np.random.default_rng(0).uniform(-0.01, 0.01, len(gold))
         axes.scatter(reward, gold + spread, 36, color=[GREEN if g == 1 else ORANGE for g in gold], alpha=0.7)
         axes.axvline(0, color=GREY, lw=1.2, ls="--")
         counts.append(f"{(gold[reward > 0] == 1).sum()} of {(reward > 0).sum()} answers above 0 have a full score")
         axes.set_title(f"{_called(planner)}:\n{counts[-1]}")
         axes.set(xlabel="learned reward of the answer", ylim=(-0.08, 1.08))
-    columns[0].set_ylabel("gold score (spread a little)")
+    columns[0].set_ylabel("gold score")
     said = "; ".join(f"{name}: {count}" for name, count in zip(answers, counts))
     return with_alt(figure, f"A dot for each answer, gold score against learned reward. {said}.")
 

@@ -15,7 +15,6 @@ COLUMNS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "llm_tokens": ("LLM tokens / task", lambda row: f"{row['llm_tokens'] / row['n']:,.0f}"),
     "env_steps": ("env steps / task", lambda row: f"{row['env_steps'] / row['n']:,.1f}"),
     "reward_calls": ("reward calls / task", lambda row: f"{row['reward_calls'] / row['n']:,.1f}"),
-    "seconds": ("seconds", lambda row: f"{row['seconds']:,.0f}"),
 }
 
 
@@ -23,7 +22,10 @@ def in_a_line(trajectory: Trajectory, most: int = 100) -> str:
     """What the models read from the first action on; a longer text loses its middle: how it ended matters most."""
     lines = transcript(trajectory).splitlines()
     text = "; ".join(lines[1 + (trajectory.show == "always") :])
-    return text if len(text) <= most else f"{text[: most // 3]} … {text[3 + most // 3 - most :]}"
+    if len(text) <= most:
+        return text
+    start, end = text[: most // 3], text[3 + most // 3 - most :]
+    return f"{start.rpartition(' ')[0] or start} … {end.partition(' ')[2] or end}"  # whole words, where there are any
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -201,8 +201,9 @@ def reward_chart(
     longest = max(len(values) for values in rewards.values()) - 1
     if change is not None and change <= longest:
         axes.axvline(change, color=figures.GREY, lw=1.2, ls="--", zorder=0)
-        where: Any = {"xycoords": ("data", "axes fraction"), "va": "top", "ha": "right"}  # left, where curves are low
-        figures.note(axes, "first difference", (change, 1), (-4, -4), **where)
+        left = change > 1  # there, if there is room, as curves are low
+        where: Any = {"xycoords": ("data", "axes fraction"), "va": "top", "ha": "right" if left else "left"}
+        figures.note(axes, "first difference", (change, 1), (-4 if left else 4, -4), **where)
     known = [value for values in rewards.values() for value in values] + list(answers.values())
     room = 0.15 * (max(known) - min(known)) or 1.0
     axes.set(xlim=(-0.3, longest + 0.6), ylim=(min(known) - room, max(known) + room))

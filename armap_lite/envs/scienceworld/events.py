@@ -14,7 +14,7 @@ REFUSED = re.compile(r"No known action|Ambiguous request|It's not clear|.*\bcan'
 
 
 class Event(NamedTuple):
-    """Something that the agent did. `room`: where, or for a carried thing the room in which it was found."""
+    """Something that the agent did. `room`: where, or for a carried thing the room in which it was found, if any."""
 
     verb: str  # one of those in RESPONSES
     thing: str
@@ -39,7 +39,7 @@ class EventLog(NamedTuple):
 def read(trajectory: Trajectory) -> EventLog:
     """The events of `trajectory`, from its actions and from what the simulator answered."""
     log = EventLog([], [(-1, trajectory.start)])
-    found: dict[str, str] = {}  # carried thing: the room in which it was found
+    found = {"orange": ""}  # carried thing: the room in which it was found; an agent starts with an orange
     inside: dict[str, str] = {}  # container: its content, as far as known
     room = there[1] if (there := ROOM.match(trajectory.start)) else "hallway"
     for at, step in enumerate(trajectory.steps):
@@ -58,7 +58,7 @@ def read(trajectory: Trajectory) -> EventLog:
             if held := re.match(r"focus on substance (?:in|on) (.+)", action):
                 inside[held[1]] = thing
         elif verb == "take":
-            home = found.setdefault(thing, room)
+            home = found[thing] = found.get(thing) or room
         elif verb == "put":
             found.pop(thing, None)
             inside[into] = thing

@@ -30,7 +30,7 @@ def achieved(trajectory: Trajectory) -> Goal:
         priority = DATA["goals"][goal["do"]]["priority"] + ("into" in goal)
         return as_asked, as_asked and goal.keys() == asked.keys(), priority
 
-    reached = [goal for goal in candidates(log, asked) if is_reached(log, goal)]
+    reached = [goal for goal in candidates(log, asked) if goal.get("at") != "" and is_reached(log, goal)]
     if not reached:
         return {}
     best = max(map(rank, reached))
