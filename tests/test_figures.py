@@ -9,6 +9,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
@@ -17,6 +19,7 @@ from matplotlib.text import Text
 
 from armap_lite import statistics
 from armap_lite.display import diagrams, figures, trees
+from armap_lite.display.tables import cut
 
 LOG = [{"step": str(i), "train_loss": str(0.7 - i / 100), "train_accuracy": "0.75", "val_loss": ""} for i in range(9)]
 LOG += [{"step": "4", "val_loss": "0.5", "val_accuracy": "0.8"}, {"step": 8, "val_loss": 0.4, "val_accuracy": 0.9}]
@@ -245,6 +248,11 @@ def branching(depth: int) -> dict[str, Any]:
     return node("x", 2**depth, *(branching(depth - 1) for _ in range(2 if depth else 0)))
 
 
+def test_an_action_has_the_name_that_is_given_for_it():
+    said = texts(trees.search_tree(node(None, 2, node("click[7]", 2, chosen=True)), names={"click[7]": "Red mug"}))
+    assert "Red mug (2)" in said and not any(text.startswith("click") for text in said)
+
+
 def test_a_name_of_one_long_word_keeps_its_beginning():
     ends = [node(f"{i}", 1, node("e", 1, node("f", 1, node("g", 1)))) for i in range(2)]
     long = node("search[lightweight_watering_cans_of_zinc]", 2, node("b", 2, *ends))
@@ -314,3 +322,14 @@ def test_answers_above_0_are_counted_with_those_that_have_a_full_score():
 def test_of_attempts_that_are_all_worth_nothing_none_is_green():
     [dots] = figures.attempts([("a", 1.0, 0.0), ("b", 0.5, 0.0)], 0.0).axes[0].collections
     assert {to_hex(colour) for colour in dots.get_facecolor()} == {figures.ORANGE.lower()}
+
+
+@given(st.lists(st.text(alphabet="abc", min_size=1, max_size=9), max_size=20), st.integers(9, 50))
+def test_a_long_text_loses_its_middle_and_no_part_of_a_word(words: list[str], most: int):
+    text = " ".join(words)
+    short = cut(text, most)
+    assert len(short) <= most and (short == text or " … " in short)
+    if short != text:
+        start, end = short.split(" … ")
+        assert text.startswith(start) and text.endswith(end)
+        assert " " not in text[: most // 3] or text[len(start)] == " "

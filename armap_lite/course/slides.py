@@ -51,7 +51,7 @@ def write_slides(run: Path, out: Path, env: str) -> int:
 
 def _renumbered(slide: str, notebook: str) -> str:
     """`slide` with the number of its notebook in place of its section's, as sections of many notebooks follow."""
-    return re.sub(r"(<h2[^>]*>|<header>)\d+ · ", rf"\g<1>{notebook} · ", slide, count=1)
+    return re.sub(r"(<h2[^>]*>|<header>)\d+ · ", rf"\g<1>{notebook} · ", slide)
 
 
 def _write(out: Path, name: str, slides: list[str]) -> None:

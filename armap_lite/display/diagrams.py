@@ -93,7 +93,7 @@ def uct_tree(c: float = 1.0) -> Figure:
     boxes["a, d"] = (2.1, 0.6, "d:  n = 2", "SKY")
     arrows = [("root", child.action, "") for child in root.children] + [("a", "a, d", "")]
     figure, axes = _boxes((12.4, 4.4), boxes, arrows)
-    rule = "it was good + it is hardly known = score\nGreen: the highest score, hence next"
+    rule = f"it was good + it is hardly known = score (c = {c:g}, K = 3)\nGreen: the highest score, hence next"
     note(axes, rule, (3.8, 0.6), va="center", color=GREY, fontsize=15)
     text = f"A tree of five nodes: a start with children a, b and c; a has a child d. Scores: {', '.join(said)}."
     return with_alt(figure, f"{text} Next is {best.action}.")

@@ -22,10 +22,15 @@ def in_a_line(trajectory: Trajectory, most: int = 100) -> str:
     """What the models read from the first action on; a longer text loses its middle: how it ended matters most."""
     lines = transcript(trajectory).splitlines()
     text = "; ".join(lines[1 + (trajectory.show == "always") :])
+    return cut(text, most)
+
+
+def cut(text: str, most: int) -> str:
+    """`text` without its middle where it has more than `most` characters; whole words, where there are any."""
     if len(text) <= most:
         return text
     start, end = text[: most // 3], text[3 + most // 3 - most :]
-    return f"{start.rpartition(' ')[0] or start} … {end.partition(' ')[2] or end}"  # whole words, where there are any
+    return f"{start.rpartition(' ')[0] or start} … {end.partition(' ')[2] or end}"
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> str:

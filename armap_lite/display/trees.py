@@ -52,14 +52,16 @@ def _unvisited(drawn: dict[str, Any], parent: Node | None = None) -> Node:
 
 
 @mpl.rc_context(STYLE)
-def search_tree(tree: Mapping[str, Any], span: tuple[float, float] | None = None) -> Figure:
+def search_tree(
+    tree: Mapping[str, Any], span: tuple[float, float] | None = None, names: Mapping[str, str] | None = None
+) -> Figure:
     """The tree of a search from left to right: width = visits, colour = value, the path of the answer outlined.
 
     `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
     "children": [...]}. Children that were never visited are counted, not drawn. The `LABELS` most visited nodes, the
     path of the answer and the end with the highest value carry action and visits. In a tree deeper than `LEVELS`,
     actions without a branch between them share one edge, and what lies deeper still is left out. `span`: the values
-    that the colours cover; None: those of this tree.
+    that the colours cover; None: those of this tree. `names`: what to write for an action that says little.
     """
     nodes, unvisited = _layout(tree)
     path, visited = [node for node, *_ in nodes if node["chosen"] and node["action"]], len(nodes)
@@ -90,7 +92,13 @@ def search_tree(tree: Mapping[str, Any], span: tuple[float, float] | None = None
         edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
         axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
         if id(node) in named:
-            _label_node(axes, node, (x, y), letters, 8 + 4 * node["visits"] / most)
+            _label_node(
+                axes,
+                {**node, "action": (names or {}).get(node["action"], node["action"])},
+                (x, y),
+                letters,
+                8 + 4 * node["visits"] / most,
+            )
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)

@@ -218,7 +218,9 @@ def reward_chart(
     return figures.with_alt(figure, f"{instruction} {text}".lstrip())
 
 
-def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -> Interactive:
+def explore_tree(
+    plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0, names: Mapping[str, str] | None = None
+) -> Interactive:
     """Grow the tree of MCTS plans: after each attempt, the attempts, value and prior of the states on its path."""
     items = [plans] if isinstance(plans, PlanResult) else list(plans)
 
@@ -228,7 +230,7 @@ def explore_tree(plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0) -
         title = f"After attempt {k} of {len(plan.samples)} (outlined): highest reward so far {best:.2f}"
         actions = "; ".join(plan.samples[k - 1].trajectory.actions)
         rewards = [sample.reward or 0.0 for sample in plan.samples]  # one colour for a value, whatever k is
-        figure = trees.search_tree(tree, (min(rewards), max(rewards)))
+        figure = trees.search_tree(tree, (min(rewards), max(rewards)), names)
         return retitle(figure, title, f"Search tree. {title}. Attempt {k}: {actions}."), tree
 
     def render(number: int, k: int) -> str:
