@@ -158,6 +158,7 @@ def test_what_was_asked_for_may_have_been_done_at_any_time():
     assert satisfied(carried, {"do": "find", "thing": "non-living thing", "at": "kitchen"})
     assert not satisfied(carried, {"do": "find", "thing": "non-living thing", "at": "foundry"})
     assert achieved(told("You teleport to the outside.", look)) == {}, "carried from the start: found in no room"
+    assert achieved(told("You teleport to the bathroom.", "You focus on the orange box.")), "another thing"
     moved = {"do": "find", "thing": "non-living thing", "into": "blue box", "room": "kitchen"}
     assert satisfied(told(look, put), moved) and not satisfied(told(put, look), moved), "first look"
     assert not satisfied(told(put), moved) and not satisfied(told(), moved)

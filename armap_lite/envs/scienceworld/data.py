@@ -23,9 +23,9 @@ LIQUID = re.compile(r"\b(?:juice|milk|mercury|water)$")  # at room temperature; 
 
 
 def same_thing(moved: str, focused: str) -> bool:
-    """Whether both names mean one thing: a "dove egg" is moved as "the dove", but an "orange seed" is no "orange"."""
+    """Whether both names mean one thing: a "dove egg" is moved as "the dove", but an "orange box" is no "orange"."""
     rest = re.sub(rf"\b{re.escape(moved)}\b", "", focused, count=1)
-    return rest != focused and not re.search(r"\b(?:paint|seed|seedling|tree|plant|flower)\b", rest)
+    return rest != focused and not re.search(r"\b(?:box|juice|paint|seed|seedling|tree|plant|flower)\b", rest)
 
 
 def kind(name: str, broad: bool = False) -> str:
