@@ -501,7 +501,7 @@ def test_table(plans):
     head, line, *body = results_table(rows).splitlines()
     assert "seed" not in head and "LLM tokens / task" in head and len(body) == 4
     assert line.count("|") == head.count("|") == body[0].count("|")
-    assert body[1].startswith("| `best_of_n` | 0.500 [0.000, 1.000] | 2 | 150 | 5.0 | 1.5 | 20 |")
+    assert body[1].startswith("| `best_of_n` | 0.500 [0.000, 1.000] | 2 | 150 | 5.0 | 1.5 |")
     assert "| seed |" in results_table([*rows, {**rows[0], "seed": 4}])
     pooled = results_table([{"planner": "mcts", "mean": 0.5, "ci_low": 0.5, "ci_high": 0.5, "n": 1, "seeds": 2}])
     assert pooled.splitlines()[-1] == "| `mcts` | 0.500 [0.500, 0.500] | 1 | 2 |"
