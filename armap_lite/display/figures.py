@@ -305,7 +305,7 @@ def rewards_and_scores(answers: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Fi
         counts.append(f"{(gold[reward > 0] == 1).sum()} of {(reward > 0).sum()} answers above 0 have a full score")
         axes.set_title(f"{_called(planner)}:\n{counts[-1]}")
         axes.set(xlabel="learned reward of the answer", ylim=(-0.08, 1.08))
-    columns[0].set_ylabel("gold score")
+    columns[0].set_ylabel("gold score (spread by 0.01)")
     said = "; ".join(f"{name}: {count}" for name, count in zip(answers, counts))
     return with_alt(figure, f"A dot for each answer, gold score against learned reward. {said}.")
 

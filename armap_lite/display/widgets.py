@@ -221,7 +221,10 @@ def reward_chart(
 def explore_tree(
     plans: PlanResult | Sequence[PlanResult], gamma: float = 1.0, names: Mapping[str, str] | None = None
 ) -> Interactive:
-    """Grow the tree of MCTS plans: after each attempt, the attempts, value and prior of the states on its path."""
+    """Grow the tree of MCTS plans: after each attempt, the attempts, value and prior of the states on its path.
+
+    `names`: what to write for an action that says little.
+    """
     items = [plans] if isinstance(plans, PlanResult) else list(plans)
 
     def chart(plan: PlanResult, k: int) -> tuple[Figure, dict[str, Any]]:
