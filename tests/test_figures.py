@@ -1,5 +1,6 @@
 """Figures: they say what their data say, carry alternative text, and stand edge data without a warning."""
 
+import itertools
 import math
 import re
 import warnings
@@ -63,7 +64,9 @@ EDGE: dict[str, Any] = {
     "bars, only the floor": lambda: figures.planner_bars([row("random_best_of_n", 0.1)]),
     "bars, one task": lambda: figures.planner_bars([{**row("mcts", 1.0), "ci_low": 1.0, "ci_high": 1.0, "n": 1}]),
     "differences": lambda: figures.differences([difference(0.1, 0.05, 0.15, 0.01), difference(0.1, 0.05, 0.2, 0.06)]),
-    "rewards and scores": lambda: figures.rewards_and_scores({"best_of_n": ([1, 2, -3], [1, 0, 1]), "mcts": ([], [])}),
+    "rewards and scores": lambda: figures.rewards_and_scores(
+        {"best_of_n": ([1, 2, -3], [1, 0, 1], 3), "mcts": ([], [], 0)}
+    ),
     "attempts": lambda: figures.attempts([("a, b", 1.2, 0.25), ("c " * 40, -0.3, 0.83)], 0.6, shipped=1),
     "attempts, one, worth nothing": lambda: figures.attempts([("a", 0.0, 0.0)], 0.0),
     "tree": lambda: trees.search_tree(TREE),
@@ -232,7 +235,7 @@ def test_in_a_deep_tree_a_run_of_actions_without_a_branch_is_one_edge():
     run = node("a", 4, node("b", 4, end, node("never", 0), chosen=True), chosen=True)
     figure = trees.search_tree(node(None, 4, run, chosen=True))
     said = set(texts(figure))
-    assert {"start (4)", "a\n+2 actions (4)", "d (1)", "e\n+3 actions (3)"} <= said
+    assert {"start (4)", "a +2 (4)", "d (1)", "e +3 (3)"} <= said
     assert len(figure.axes[0].findobj(PathCollection)) == 4 and "not drawn: 1 children never visited" in said
     assert figure.get_label().endswith("The answer: a then b then c then e then f then g then h.")
 
@@ -257,20 +260,40 @@ def test_a_name_of_one_long_word_keeps_its_beginning():
     ends = [node(f"{i}", 1, node("e", 1, node("f", 1, node("g", 1)))) for i in range(2)]
     long = node("search[lightweight_watering_cans_of_zinc]", 2, node("b", 2, *ends))
     said = texts(trees.search_tree(node(None, 2, long)))
-    assert any(re.match(r"search\[\w+…\n\+1 action \(2\)", text) for text in said), said
+    assert any(re.match(r"search\[\w+… \+1 \(2\)", text) for text in said), said
 
 
-def test_only_the_most_visited_nodes_and_the_answer_are_named():
-    many = [node(f"move {i}", i + 2) for i in range(50)]
-    figure = trees.search_tree(node(None, 1500, node("rare", 1, chosen=True), *many, chosen=True))
-    names = {text.split(" (")[0] for text in texts(figure) if text.endswith(")") and text != "value (reward)"}
-    assert names == {"start", "rare", *(f"move {i}" for i in range(40, 50))}
+def test_where_labels_would_meet_the_answer_is_named_and_the_more_visited_node():
+    ends = [node(f"end {i}", i + 1, node(f"below {i}", i + 1)) for i in range(trees.ENDS)]
+    ends[3]["chosen"] = True
+    figure = trees.search_tree(node(None, 300, *ends, chosen=True))
+    labels = [label for label in figure.axes[0].texts if label.get_text().startswith("end")]
+    assert {f"end {trees.ENDS - 1} ({trees.ENDS})", "end 3 (4)"} <= {label.get_text() for label in labels}
+    figure.canvas.draw()
+    boxes = sorted((box.y0, box.y1) for box in (label.get_window_extent() for label in labels))
+    assert all(high <= low + 1 for (_, high), (low, _) in itertools.pairwise(boxes))
 
 
-def test_no_two_nodes_of_a_tree_share_a_place():
-    def wide(depth: int) -> dict[str, Any]:
-        return node("x", 3**depth, *(wide(depth - 1) for _ in range(3 if depth else 0)))
+def wide(depth: int) -> dict[str, Any]:
+    return node("x", 3**depth, *(wide(depth - 1) for _ in range(3 if depth else 0)))
 
+
+def test_of_many_ends_the_answer_the_best_and_the_most_visited_are_drawn():
+    ends = [node(f"end {i}", 2 if i % 2 else 1, value=i / 100) for i in range(80)]
+    ends[0]["chosen"] = True
+    ends[2]["value"] = 5.0
+    figure = trees.search_tree(node(None, 120, node("x", 120, *ends, chosen=True), chosen=True))
+    points = [tuple(p.get_offsets()[0]) for p in figure.axes[0].findobj(PathCollection)]
+    assert sum(x == 2 for x, _ in points) == trees.ENDS
+    said = texts(figure)
+    assert f"not drawn: {80 - trees.ENDS} nodes visited less" in said
+    assert {"end 0 (1)", "end 2 (1)", "end 79 (2)"} <= set(said)
+    visited_twice = [text for text in said if text.endswith("(2)")]
+    assert visited_twice and all(int(text.split()[1]) > 79 - 2 * trees.ENDS for text in visited_twice)
+
+
+def test_no_two_nodes_of_a_tree_share_a_place(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trees, "ENDS", 27)
     points = [tuple(p.get_offsets()[0]) for p in trees.search_tree(wide(3)).axes[0].findobj(PathCollection)]
     assert len(points) == len(set(points)) == 40
     rows = sorted(y for x, y in points if x == 3)
@@ -313,10 +336,10 @@ def test_a_difference_is_told_from_0_by_its_interval_and_its_p_value():
     assert "best of n by this run's model − greedy" in texts(figure) and "+0.100, p = 0.0600" in texts(figure)
 
 
-def test_answers_above_0_are_counted_with_those_that_have_a_full_score():
+def test_full_scores_are_counted_where_some_attempt_has_one_and_where_the_answer_has():
     said = texts(EDGE["rewards and scores"]())
-    assert "best of n:\n1 of 2 answers above 0 have a full score" in said
-    assert "mcts:\n0 of 0 answers above 0 have a full score" in said
+    assert "best of n: a full score\nfound on 3 of 3 tasks, chosen on 2" in said
+    assert "mcts: a full score\nfound on 0 of 0 tasks, chosen on 0" in said
 
 
 def test_of_attempts_that_are_all_worth_nothing_none_is_green():

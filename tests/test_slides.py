@@ -25,7 +25,7 @@ def slides(folder: Path, cells: list[nbformat.NotebookNode], name: str = "02_two
     nbformat.write(v4.new_notebook(cells=cells), folder / f"run/game24/notebooks/{name}.ipynb")
     assert main(["slides", str(folder / "run"), str(folder / "out")]) == 0
     page = (folder / f"out/game24/{name}.html").read_text(encoding="utf-8")
-    return re.findall(r"<section>(.*?)</section>", page, re.S)
+    return re.findall(r"<section[^>]*>(.*?)</section>", page, re.S)
 
 
 def executed(path: Path) -> None:
@@ -54,12 +54,12 @@ def test_a_deck_has_a_slide_for_each_text_with_its_figures_and_tables(tmp_path: 
     command = ["slides", str(tmp_path / "run"), str(tmp_path / "out"), "--env", "webshop"]
     assert main(command) == 0 and "1 decks of slides" in capsys.readouterr().out
     page = (tmp_path / "out/webshop/01_environments.html").read_text(encoding="utf-8")
-    first, second, third, fourth, fifth = re.findall(r"<section>(.*?)</section>", page, re.S)
+    first, second, third, fourth, fifth = re.findall(r"<section[^>]*>(.*?)</section>", page, re.S)
     assert (
         "01 · Environments" in first and "<math" in first and "<script>alert" not in first and "a laptop" not in first
     )
     assert f"data:image/png;base64,{PNG}" in second and 'alt="two &quot;bars&quot;"' in second
-    assert "Some text." in second and "<td>0.5" in third and "The first of them:" in third
+    assert "Some text." in second and "<td>0.5" in third and "The first of them:" in fourth
     lines = [re.findall(r"&lt;line (\d+)&gt;", slide) for slide in (third, fourth, fifth)]
     assert lines == [[], [str(i) for i in range(20)], [str(i) for i in range(20, 40)]] and "<td>7" in fifth
     rest = (third, fourth, fifth)
@@ -110,7 +110,8 @@ def test_a_slide_holds_what_fits_and_an_output_stands_with_the_text_that_announc
     ]
     first, second, third, fourth, fifth = slides(tmp_path, cells)
     assert "line" in first and "announces" not in first and "announces" in second and "<img" in second
-    assert 'class="beside"' in third and "beside" not in second and "After it" not in third
+    beside = '<div class="text">'
+    assert beside in third and beside not in second and "After it" not in third
     assert "After it" in fourth and "line" in fifth
 
 
@@ -144,7 +145,7 @@ def test_the_lecture_has_the_slides_of_the_cells_that_are_tagged(tmp_path: Path)
     (tmp_path / "run/game24/notebooks").mkdir(parents=True)
     for name in ("00_a", "01_b"):
         cells = [
-            v4.new_markdown_cell("# Title\n\nWords."),
+            v4.new_markdown_cell("# Title\n\nWords.", metadata=lecture if name == "00_a" else {}),
             v4.new_markdown_cell(f"## 1 · Of {name}\n\nWords.", metadata=lecture),
             v4.new_markdown_cell("## 2 · Not this\n\nWords."),
             v4.new_code_cell("t", outputs=[table], metadata=lecture if name == "01_b" else {}),
@@ -152,8 +153,9 @@ def test_the_lecture_has_the_slides_of_the_cells_that_are_tagged(tmp_path: Path)
         nbformat.write(v4.new_notebook(cells=cells), tmp_path / f"run/game24/notebooks/{name}.ipynb")
     assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
     page = (tmp_path / "out/game24/lecture.html").read_text(encoding="utf-8")
-    slides = re.findall(r"<section>(.*?)</section>", page, re.S)
+    slides = re.findall(r"<section[^>]*>(.*?)</section>", page, re.S)
     assert ["00 · Of 00_a" in slides[0], "01 · Of 01_b" in slides[1], "01 · Not this" in slides[2]] == [True] * 3
+    assert "ARMAP" in slides[0] and "Title" not in slides[0]  # the lecture's title is not that of a notebook
     assert (
         len(slides) == 3 and slides[2].count("<tr") == 16 and "… 25 more rows" in slides[2] and "</table>" in slides[2]
     )
@@ -162,3 +164,20 @@ def test_the_lecture_has_the_slides_of_the_cells_that_are_tagged(tmp_path: Path)
 def test_without_a_finished_run_the_error_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main(["slides", str(tmp_path), str(tmp_path / "out")]) == 1
     assert "first finish a run: make reproduce ENV=game24" in capsys.readouterr().err
+
+
+def test_a_heading_of_a_section_left_out_is_shown_once_and_not_alone(tmp_path: Path):
+    long = v4.new_output("stream", text="\n".join(["x" * 90] * 12))
+    tags = {"tags": ["lecture"]}
+    cells = [
+        v4.new_markdown_cell("## 3 · Left out\n\nWords."),
+        v4.new_markdown_cell("word " * 90, metadata=tags),
+        v4.new_code_cell("p", outputs=[long], metadata=tags | {"slideshow": {"slide_type": "fragment"}}),
+    ]
+    (tmp_path / "run/game24/notebooks").mkdir(parents=True)
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "run/game24/notebooks/03_three.ipynb")
+    assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out/game24/lecture.html").read_text(encoding="utf-8")
+    first, second = re.findall(r"<section[^>]*>(.*?)</section>", page, re.S)
+    assert "<h2>03 · Left out</h2>" in first and "word word" in first
+    assert "<header>03 · Left out</header>" in second and "xxx" in second

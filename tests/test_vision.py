@@ -36,6 +36,7 @@ from transformers import (
 )
 
 from armap_lite import reward
+from armap_lite.display.tables import read_text
 from armap_lite.llms.tokens import LineTokenizer
 from armap_lite.reward import RewardConfig, TrainingConfig
 from armap_lite.reward.data import pad
@@ -203,6 +204,24 @@ def test_a_picture_is_kept_whole_or_not_at_all(network: RewardNetwork, album: li
                 first = ids[i]
                 assert pictures.within(first) == 0 and ids[i : i + 4] == list(range(first, first + 4))
                 i += 4
+
+
+@given(shortest)
+@settings(max_examples=10)
+def test_what_is_read_of_a_text_is_shown_with_its_cut_and_its_pictures(siglip: str, album: list[str], drawn: tuple):
+    start, shown = drawn
+    trajectory = walk(*(None if i is None else album[i] for i in shown), start=None if start is None else album[start])
+    whole = transcript(trajectory, "go")
+    for most in (16, 500):
+        text = read_text(
+            RewardModel(network_with(transformer(siglip, 4), max_tokens=most), TOKENIZER), "go", trajectory
+        )
+        head, cut, tail = text.partition(" […] ")
+        if cut:
+            assert whole.startswith(head.partition(" [picture] ")[0].rstrip("\ufffd")) and head.startswith("go")
+            assert tail.endswith("[picture]") == bool(trajectory.pictures and trajectory.steps[-1].picture)
+        assert text == whole or cut
+    assert read_text(None, "go", trajectory) == whole
 
 
 def test_pictures_that_would_never_fit_are_refused(siglip: str):

@@ -77,7 +77,7 @@ def uct(answer: Any) -> None:
 
 @exercise("05-4")
 def carried(answer: Any) -> None:
-    """`carry_up(leaf, reward, gamma)`: each node from leaf to root counts a visit and keeps its highest value"""
+    """`carry_up(leaf, reward, gamma)`: each node from leaf to root counts a visit, its value is the mean reward"""
     for gamma in (1.0, 0.9, 0.5):
         root = Node()
         left, right = (Node(parent=root) for _ in range(2))
@@ -86,10 +86,10 @@ def carried(answer: Any) -> None:
             answer(leaf, reward, gamma)
         visits = [node.visits for node in (*leaves, left, right, root)]
         equal(visits, [1, 1, 2, 2, 2, 4], "Visits of 3 leaves (the third one twice), 2 parents, root")
-        equal([n.value for n in leaves], [1.0, -2.0, 3.0], "Values of the leaves, after rewards 1, -2, and 3 then -9")
+        equal([n.value for n in leaves], [1.0, -2.0, -3.0], "Values of the leaves, after rewards 1, -2, and 3 then -9")
         parents = (left.value, right.value)
-        equal(parents, (gamma, 3 * gamma), f"gamma = {gamma}: the parents, one discount up (the maximum)")
-        equal(root.value, 3 * gamma**2, f"gamma = {gamma}: the root, two discounts up")
+        equal(parents, (-gamma / 2, -3 * gamma), f"gamma = {gamma}: the parents, one discount up (the mean)")
+        equal(root.value, -7 * gamma**2 / 4, f"gamma = {gamma}: the root, two discounts up")
 
 
 @exercise("05-5")

@@ -26,7 +26,10 @@ SMALL = 0.8  # size of what is printed and of tables
 SHORT = 5  # lines of a text that a figure of any form stands below
 ALONE = 20  # lines of an output that fit on a slide
 ROWS = 16  # rows of a table
-WIDTH, TALL = 30.0, 1.6  # of a figure, in lines; one of a smaller ratio of width to height stands beside its text
+WIDTH, TALL = 30.0, 1.6  # of a figure, in lines; one of a smaller ratio of width to height does not stand below a text
+NARROW = 2.2, 60  # ratio of a figure that may stand beside a text; characters of a printed line there
+COLUMN = 1.95  # a text takes so many times its height where something stands beside it
+SIZES = {"large": 1.3, "larger": 1.15}  # of the text of a slide that has room for it
 PREPARATION = re.compile(r"^- \*(?:What you need|Time):\*.*\n?", re.M)  # in a title cell, for who runs the notebook
 
 
@@ -45,6 +48,8 @@ def write_slides(run: Path, out: Path, env: str) -> int:
     lectures = {name[:2]: Deck(notebook, "lecture").slides for name, notebook in notebooks.items()}
     lecture = [_renumbered(slide, number) for number, slides in lectures.items() for slide in slides]
     if lecture:
+        title = "ARMAP: learn a reward from your own attempts"
+        lecture[0] = re.sub("(<h1[^>]*>).*?</h1>", rf"\g<1>{title}</h1>", lecture[0], flags=re.S)
         _write(out, "lecture", lecture)
     return len(notebooks) + bool(lecture)
 
@@ -59,11 +64,12 @@ def _write(out: Path, name: str, slides: list[str]) -> None:
 
 
 class Item(NamedTuple):
-    """A part of a slide: its kind, its HTML, and about how many lines of text it takes."""
+    """A part of a slide: its kind, its HTML, about how many lines of text it takes, and if it may stand beside one."""
 
     kind: str
     html: str
     height: float
+    narrow: bool = False
 
 
 class Deck:
@@ -74,6 +80,7 @@ class Deck:
         self._only = only
         self._apart = False  # whether another section has begun since
         self._section = ""  # the heading that further slides of a section repeat
+        self._named = False  # whether a slide has it
         announced = False
         for cell in notebook.cells:
             kind, tags = cell.metadata.get("slideshow", {}).get("slide_type"), cell.metadata.get("tags", [])
@@ -106,12 +113,16 @@ class Deck:
         """Put `item` on the last slide if there is room, else, or where `apart`, on a new one, with the text before."""
         last = self._slides[-1] if self._slides else []
         apart, self._apart = apart or self._apart, False
-        if last and not apart and _fit([*last, item]):
+        if last and not apart and _layout([*last, item]):
             last.append(item)
             return
-        new = [Item("header", f"<header>{html.escape(self._section)}</header>", 0)] if self._section else []
-        rest = [one for one in last if one.kind != "header"]
-        if not apart and item.kind not in ("heading", "text") and len(rest) > 1 and _fit([last[-1], item]):
+        new = []
+        if self._section:
+            tag, kind, height = ("header", "header", 0.0) if self._named else ("h2", "heading", 3.3)
+            new = [Item(kind, f"<{tag}>{html.escape(self._section)}</{tag}>", height)]
+        self._named = True
+        before = [one for one in last[:-1] if one.kind not in ("header", "heading")]
+        if before and not apart and item.kind not in ("heading", "text") and _layout([last[-1], item]):
             new = [*new, last.pop()] if last[-1].kind == "text" else [last.pop()] if last[-1].kind == "heading" else new
         self._slides.append([*new, item])
 
@@ -125,13 +136,14 @@ class Deck:
                 apart=heading is not None and not self._only,
             )
         if heading:
-            self._section, self._apart = pages.plain_text(heading[1]), not shown
+            self._section, self._apart, self._named = pages.plain_text(heading[1]), not shown, shown
 
     def _add_printed(self, text: str, apart: bool) -> None:
         """All of it on one slide where that is possible, else a paragraph after the other."""
         for lines in [text.splitlines()] if _lines(text) <= ALONE else _portions(text):
             printed = f"<pre>{html.escape(chr(10).join(lines))}</pre>"
-            self._add(Item("printed", printed, _height(printed)), apart)
+            narrow = sum(1 + len(line) // NARROW[1] for line in lines) <= ALONE
+            self._add(Item("printed", printed, _height(printed), narrow), apart)
             apart = False
 
     def _add_output(self, output: nbformat.NotebookNode) -> bool:
@@ -147,26 +159,39 @@ class Deck:
         elif picture := "".join(data.get("image/png", "").split()):
             alt = html.escape(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
             ratio = _ratio(picture)
+            figure = f'<img src="data:image/png;base64,{picture}" alt="{alt}">'
             kind = "tall" if ratio < TALL else "wide"
-            figure = f'<img class="{kind}" src="data:image/png;base64,{picture}" alt="{alt}">'
-            self._add(Item(kind, figure, min(WIDTH / ratio, FIGURE)))
+            self._add(Item(kind, figure, min(WIDTH / ratio, FIGURE), ratio < NARROW[0]))
             return True
         return False
 
 
 def _rendered(items: list[Item]) -> str:
-    """A tall figure stands beside its text unless that is short."""
+    """The slide of these items: its class says how they are laid out."""
+    parts, how = [item.html for item in items], _layout(items) or "stacked"
+    if how == "beside":
+        parts = [*(item.html for item in items if item.kind == "header"), '<div class="text">']
+        parts += [item.html for item in items[:-1] if item.kind != "header"]
+        parts += ["</div>", items[-1].html]
+    elif not {"wide", "tall", "table"} & {item.kind for item in items}:
+        printed = max(
+            (len(line) for item in items if item.kind == "printed" for line in item.html.splitlines()), default=0
+        )
+        height = sum(item.height for item in items)
+        how = next((name for name, size in SIZES.items() if height * size < HEIGHT and printed * size < WIDE), how)
+    return f'<section class="{how}">{"".join(parts)}</section>'
+
+
+def _layout(items: list[Item]) -> str:
+    """ "stacked", or "beside" where the last item stands right of the texts, or "" where they do not fit on a slide."""
     texts = sum(item.height for item in items if item.kind in ("heading", "text"))
-    return "".join(item.html for item in items).replace('class="tall"', f'class="{"beside" if texts > SHORT else ""}"')
-
-
-def _fit(items: list[Item]) -> bool:
-    """Whether `items` fit on one slide. Beside a tall figure there are texts alone."""
-    kinds = [item.kind for item in items]
-    if "tall" in kinds:
-        texts = sum(2 * item.height for item in items if item.kind in ("heading", "text"))
-        return kinds[-1] == "tall" and not {"wide", "printed", "table", "tall"} & {*kinds[:-1]} and texts < HEIGHT + 2
-    return sum(item.height for item in items) <= HEIGHT
+    others = [item for item in items if item.kind not in ("header", "heading", "text")]
+    beside = len(others) == 1 and items[-1] is others[0] and items[-1].narrow and COLUMN * texts <= HEIGHT
+    if "tall" in [item.kind for item in others]:
+        stacked = len(others) == 1 and items[-1] is others[0] and texts <= SHORT
+    else:
+        stacked = sum(item.height for item in items) <= HEIGHT
+    return "stacked" if stacked else "beside" if beside else ""
 
 
 def _height(text: str) -> float:

@@ -238,7 +238,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
     names = [row["planner"] for row in rows]
     if not rows or len(set(names)) < len(names):
         raise ValueError(f"planners {names}: expected each once; pool seeds first")
-    figure, (axes,) = panels(9.5, 1.6 + 0.75 * len(rows))
+    figure, (axes,) = panels(9.5, 1.6 + 0.62 * len(rows))
     for place, row in enumerate(rows):
         mean, bound = row["mean"], row["planner"] in DERIVED
         ends = np.maximum([[mean - row["ci_low"]], [row["ci_high"] - mean]], 0)
@@ -249,7 +249,9 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
             axes.axvline(mean, color=GREY, lw=1.2, ls=":", zorder=0)
     titles = [_called(name) + _budget(row) for name, row in zip(names, rows)]
     axes.set_yticks(range(len(rows)), titles)
-    axes.set_xlim(0, 1.2 * max(row["ci_high"] for row in rows) or 1)
+    top = max(row["ci_high"] for row in rows)
+    axes.set_xlim(0, 1.2 * top or 1)
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= max(top, 1)])  # beyond, there is room for labels
     axes.invert_yaxis()
     axes.set_xlabel("gold score, mean over tasks and 95 % interval")
     axes.set_ylabel("planner and its cost per task" if _budget(rows[0]) else "planner")
@@ -293,17 +295,20 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def rewards_and_scores(answers: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
-    """Reward and gold score of every answer, [tasks] each, for each planner; full scores are green."""
+def rewards_and_scores(answers: Mapping[str, tuple[ArrayLike, ArrayLike, int]]) -> Figure:
+    """Reward and gold score of every answer, [tasks] each, for each planner; full scores are green.
+
+    The third entry of each: on how many tasks some attempt has a full score.
+    """
     figure, columns = panels(2 + 4.5 * len(answers), 4.6, len(answers), sharex=True, sharey=True)
     counts = []
-    for axes, (planner, (rewards, golds)) in zip(columns, answers.items()):
+    for axes, (planner, (rewards, golds, found)) in zip(columns, answers.items()):
         reward, gold = np.asarray(rewards, dtype=float), np.asarray(golds, dtype=float)
         spread = np.random.default_rng(0).uniform(-0.01, 0.01, len(gold))
         axes.scatter(reward, gold + spread, 36, color=[GREEN if g == 1 else ORANGE for g in gold], alpha=0.7)
         axes.axvline(0, color=GREY, lw=1.2, ls="--")
-        counts.append(f"{(gold[reward > 0] == 1).sum()} of {(reward > 0).sum()} answers above 0 have a full score")
-        axes.set_title(f"{_called(planner)}:\n{counts[-1]}")
+        counts.append(f"a full score found on {found} of {len(gold)} tasks, chosen on {(gold == 1).sum()}")
+        axes.set_title(f"{_called(planner)}: a full score\n{counts[-1].removeprefix('a full score ')}")
         axes.set(xlabel="learned reward of the answer", ylim=(-0.08, 1.08))
     columns[0].set_ylabel("gold score (spread by 0.01)")
     said = "; ".join(f"{name}: {count}" for name, count in zip(answers, counts))

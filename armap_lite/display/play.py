@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as ipw
@@ -32,7 +32,13 @@ def play(env: Environment, tasks: Task | Sequence[Task], reward: Any, plans: Seq
     several = [tasks] if isinstance(tasks, Task) else list(tasks)
     env = env.fork()
     first = Episode(env, several[0])
-    return Interactive(lambda: [PlaySession(env, several, reward, plans).box], lambda: first_observation(first))
+    answers = {p.planner: p.answer for p in plans if p.task_id == several[0].id}
+
+    def picture() -> Figure:
+        scored = reward.score([several[0].instruction] * len(answers), list(answers.values())) if answers else []
+        return first_observation(first, dict(zip(answers, map(float, scored))))
+
+    return Interactive(lambda: [PlaySession(env, several, reward, plans).box], picture)
 
 
 class PlaySession:
@@ -190,8 +196,8 @@ def filter_actions(actions: Sequence[str], words: str) -> list[str]:
 
 
 @mpl.rc_context(figures.STYLE)
-def first_observation(episode: Episode) -> Figure:
-    """The first page of a task as a figure."""
+def first_observation(episode: Episode, planners: Mapping[str, float]) -> Figure:
+    """The first page of a task as a figure, beside it the rewards of the `planners`' answers, to beat."""
     state = episode.start()
     trajectory, actions = state.trajectory, state.admissible
     page = episode.env.page(trajectory, actions)
@@ -199,14 +205,28 @@ def first_observation(episode: Episode) -> Figure:
     seen = [trajectory.start] if page is None else [" ".join(filter(None, part)) for part in parts]
     some = f"{len(actions)} actions: {'; '.join(actions[:6])}{' …' * (len(actions) > 6)}"
     paragraphs = [trajectory.task.instruction, *filter(None, seen), some]
-    width = 46 if trajectory.picture else 92
-    lines = [line for text in paragraphs for line in textwrap.wrap(text, width, max_lines=5, placeholder=" …")]
-    height = max(1 + 0.3 * len(lines), 4 if trajectory.picture else 0)
-    figure = figures.NotebookFigure(figsize=(9.5, height))
-    figure.text(0.02, 1 - 0.15 / height, "Be the agent: what would you do first?", va="top", weight="bold")
-    figure.text(0.02, 1 - 0.6 / height, "\n".join(lines), va="top", linespacing=1.5)
+    beside = bool(planners or trajectory.picture)
+    lines = [textwrap.fill(text, 52 if beside else 92, max_lines=6, placeholder=" …") for text in paragraphs]
+    height = max(1 + 0.28 * ("\n".join(lines).count("\n") + 1.5 * len(lines)), 4.2 if beside else 0)
+    figure = figures.NotebookFigure(figsize=(10.5, height))
+    figure.text(0.02, 1 - 0.15 / height, "Be the agent: what would you do first?", va="top", weight="bold", fontsize=14)
+    figure.text(0.02, 1 - 0.6 / height, "\n\n".join(lines), va="top", linespacing=1.35)
     if trajectory.picture:
-        axes = figure.add_axes((0.56, 0.05, 0.42, 0.85))
+        axes = figure.add_axes((0.66, 0.5, 0.32, 0.45) if planners else (0.6, 0.05, 0.38, 0.85))
         axes.imshow(imread(trajectory.picture))
         axes.set_axis_off()
+    if planners:
+        axes = figure.add_axes((0.71, 0.2, 0.27, 0.25 if trajectory.picture else 0.62))
+        ranked = sorted(planners.items(), key=lambda one: -one[1])
+        names, rewards = zip(*ranked)
+        axes.scatter(rewards, range(len(names)), 130, color=figures.BLUE)
+        axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+        axes.margins(0.15)
+        axes.invert_yaxis()
+        axes.grid(axis="y", lw=0.6, alpha=0.5)
+        axes.locator_params(axis="x", nbins=4)
+        axes.set(xlabel="reward", title="To beat: the planners' answers")
+        paragraphs.append(
+            "Rewards of the planners: " + ", ".join(f"{name} {value:.2f}" for name, value in ranked) + "."
+        )
     return figures.with_alt(figure, f"The first observation of a task to play by hand. {' '.join(paragraphs)}")

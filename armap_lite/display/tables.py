@@ -1,9 +1,11 @@
 """Result rows as Markdown, and trajectories in a line."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from armap_lite.trajectory import Trajectory, transcript
+from armap_lite.vision.pictures import encode
 
 COLUMNS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "env": ("env", lambda row: row["env"]),
@@ -31,6 +33,25 @@ def cut(text: str, most: int) -> str:
         return text
     start, end = text[: most // 3], text[3 + most // 3 - most :]
     return f"{start.rpartition(' ')[0] or start} … {end.partition(' ')[2] or end}"
+
+
+def read_text(reward: Any, instruction: str, trajectory: Trajectory) -> str:
+    """What the `RewardModel` reads of a trajectory: without its middle (`[…]`) where that is too long.
+
+    All of it where there is no model, and for a finished one, which has a template of its own.
+    """
+    if reward is None or reward.finished or not reward.encode(instruction, trajectory)[1]:
+        return transcript(trajectory, instruction)
+    ids, _ = reward.encode(instruction, trajectory)
+    pictures, words = reward.network.pictures, reward.lines.tokenizer
+    whole, _ = encode(reward.lines, trajectory, instruction, 10**9, pictures)
+    kept = next((k for k, (one, other) in enumerate(zip(ids, whole)) if one != other), len(ids))
+
+    def text(tokens: Iterable[int]) -> Iterator[str]:
+        for seen, some in itertools.groupby(tokens, lambda token: bool(pictures) and token >= pictures.vocabulary):
+            yield " [picture] " if seen else words.decode([*some], skip_special_tokens=True)
+
+    return f"{''.join(text(ids[:kept]))} […] {''.join(text(ids[kept:]))}".strip()
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -17,8 +17,8 @@ from armap_lite.display.figures import BLACK, GREY, STYLE, VERMILLION, note, pan
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import Node, backward, to_dict
 
-LEVELS = 4  # of a tree are drawn, so that labels can be read
-LABELS = 12  # nodes that carry action and visits, besides the path of the answer
+LEVELS, ENDS = 4, 22  # levels of a tree and ends of its branches that are drawn, so that labels can be read
+LINE = 15.0  # points from one line of a label to the next
 Point = tuple[float, float]
 
 
@@ -58,28 +58,27 @@ def search_tree(
     """The tree of a search from left to right: width = visits, colour = value, the path of the answer outlined.
 
     `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
-    "children": [...]}. Children that were never visited are counted, not drawn. The `LABELS` most visited nodes, the
-    path of the answer and the end with the highest value carry action and visits. In a tree deeper than `LEVELS`,
-    actions without a branch between them share one edge, and what lies deeper still is left out. `span`: the values
-    that the colours cover; None: those of this tree. `names`: what to write for an action that says little.
+    "children": [...]}. Children that were never visited are counted, not drawn. Nodes carry action and visits, where
+    two labels would meet the answer or the more visited one. In a tree deeper than `LEVELS`,
+    actions without a branch between them share one edge, and what lies deeper still is left out; of more than `ENDS`
+    ends the most visited are drawn, and of these the best. `span`: the values that the colours cover; None: those of
+    this tree. `names`: what to write for an action that says little.
     """
     nodes, unvisited = _layout(tree)
-    path, visited = [node for node, *_ in nodes if node["chosen"] and node["action"]], len(nodes)
+    path = [node for node, *_ in nodes if node["chosen"] and node["action"]]
     if max(x for _, x, *_ in nodes) > LEVELS:
-        nodes, _ = _layout({**tree, "children": [*map(_merge_chains, tree["children"])]})
-        visited, nodes = len(nodes), [placed for placed in nodes if placed[1] <= LEVELS]
+        tree = {**tree, "children": [*map(_merge_chains, tree["children"])]}
+        nodes, _ = _layout(tree)
+    visited, below = len(nodes), sum(x > LEVELS for _, x, *_ in nodes)
+    nodes, _ = _layout(_thinned(tree))
     values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
     low, high = span or (min(values), max(values))
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
     depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
     width = min(16.0, max(8.0, 3 + 2.5 * depth))
     letters = int(8.5 * width / (depth + 1.5))  # fit into one column of the tree at 12 points
-    figure, (axes,) = panels(width, min(9, 2 + 0.4 * leaves))
+    figure, (axes,) = panels(width, min(max(6.6, width / 1.7), 2 + 0.4 * leaves))
     most = max(1, tree["visits"])
-    ranked = sorted((node for node, *_ in nodes), key=lambda node: (node["chosen"], node["visits"]), reverse=True)
-    named = {id(node) for node in ranked[: max(LABELS, sum(node["chosen"] for node in ranked))]}
-    ends = [node for node in ranked if node["value"] is not None and not any(c["visits"] for c in node["children"])]
-    named |= {id(max(ends, key=lambda node: node["value"]))} if ends else set()
     t = np.linspace(0, 1, 30)
     for node, x, y, parent in nodes:
         colour = "#D0D0D0" if node["value"] is None else colours.to_rgba(node["value"])
@@ -91,37 +90,76 @@ def search_tree(
             axes.plot(line, bend, color=colour, lw=thick, zorder=2, solid_capstyle="round")
         edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
         axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
-        if id(node) in named:
-            _label_node(
-                axes,
-                {**node, "action": (names or {}).get(node["action"], node["action"])},
-                (x, y),
-                letters,
-                8 + 4 * node["visits"] / most,
-            )
+    row = 0.85 * 72 * figure.get_figheight() / (leaves + 0.7)  # its height in points
+    taken: dict[float, list[Point]] = {}
+    for node, x, y, _ in sorted(nodes, key=lambda placed: _rank(placed[0]), reverse=True):
+        shown = {**node, "action": (names or {}).get(node["action"], node["action"])}
+        _label_node(axes, shown, (x, y), letters, 8 + 4 * node["visits"] / most, row, taken.setdefault(x, []))
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
     share = f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts" if path else ""
     message = f"{tree['visits']} attempts, {share or 'no answer'}"
     axes.set_title(message)
-    hidden = [f"{unvisited} children never visited"] if unvisited else []
-    if visited > len(nodes):
-        hidden.append(f"{visited - len(nodes)} nodes below level {LEVELS}")
+    counts = {"children never visited": unvisited, f"nodes below level {LEVELS}": below}
+    counts["nodes visited less"] = visited - below - len(nodes)
+    hidden = [f"{number} {what}" for what, number in counts.items() if number]
     axes.annotate(f"not drawn: {', '.join(hidden)}" if hidden else "", (0, 0), xycoords="axes fraction", color=GREY)
     steps = " then ".join(node["action"] for node in path) or "none"
     return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")
 
 
-def _label_node(axes: Axes, node: Mapping[str, Any], at: Point, letters: int, above: float) -> None:
-    """Write action and visits of `node`: beside a leaf, `above` other nodes by so many points."""
+def _rank(node: Mapping[str, Any]) -> tuple[bool, int, float]:
+    """What is drawn and named first: the answer, then the most visited, then the best."""
+    return node["chosen"], node["visits"], -math.inf if node["value"] is None else node["value"]
+
+
+def _thinned(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree` to level `LEVELS` and with `ENDS` ends: the answer, the highest value, then by visits and by value."""
+    found: list[tuple[Mapping[str, Any], ...]] = []  # each node, after those above it
+
+    def walk(*way: Mapping[str, Any]) -> None:
+        found.append(way)
+        for child in way[-1]["children"] if len(way) <= LEVELS else ():
+            if child["visits"] or child["chosen"]:
+                walk(*way, child)
+
+    walk(tree)
+    best = max((way[-1]["value"] for way in found if way[-1]["value"] is not None), default=None)
+    drawn, branching, ends = {id(tree)}, set(), 1
+    for way in sorted(found, key=lambda way: (way[-1]["value"] == best, *_rank(way[-1])), reverse=True):
+        new = [node for node in way if id(node) not in drawn]
+        if new and (ends := ends + (id(way[-len(new) - 1]) in branching)) > ENDS:
+            break
+        drawn |= {id(node) for node in new}
+        branching |= {id(node) for node in way[:-1]}
+
+    def copy(node: Mapping[str, Any]) -> dict[str, Any]:
+        return {**node, "children": [copy(child) for child in node["children"] if id(child) in drawn]}
+
+    return copy(tree)
+
+
+def _label_node(
+    axes: Axes, node: Mapping[str, Any], at: Point, letters: int, above: float, row: float, taken: list[Point]
+) -> None:
+    """Write action and visits of `node`: beside an end, `above` other nodes by so many points; not over another label.
+
+    `row`: height of a row in points. `taken`: the heights of the column, from and to, where labels already stand.
+    """
     name, wide = node["action"] or "start", max(8, letters - 4)
-    more = [f"+{node['more']} action{'s' * (node['more'] > 1)}"] if node.get("more") else []
-    words = textwrap.wrap(name, wide, max_lines=2, placeholder="…", break_long_words=False)
+    end = not any(child["visits"] for child in node["children"])
+    more = f" +{node['more']}" if node.get("more") else ""
+    words = textwrap.wrap(
+        name, wide, max_lines=1 if end and row < 2 * LINE else 2, placeholder="…", break_long_words=False
+    )
     words = [word if len(word) <= wide else f"{word[: wide - 1]}…" for word in words]
-    leaf = not any(child["visits"] for child in node["children"])
-    offset, place = ((9, 0), {"va": "center"}) if leaf else ((0, above), {"ha": "center"})
-    note(axes, "\n".join([*words, *more]) + f" ({node['visits']})", at, offset, fontsize=12, zorder=4, **place)
+    offset, place = ((9, 0), {"va": "center"}) if end else ((0, above), {"ha": "center"})
+    low = -at[1] * row + (-LINE / 2 if end else above)
+    high = low + LINE * len(words)
+    if all(high <= other_low or low >= other_high for other_low, other_high in taken):
+        taken.append((low, high))
+        note(axes, "\n".join(words) + f"{more} ({node['visits']})", at, offset, fontsize=12, zorder=4, **place)
 
 
 def _merge_chains(node: Mapping[str, Any]) -> dict[str, Any]:

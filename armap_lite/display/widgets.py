@@ -307,7 +307,17 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
         n.value = most
         return with_output([n, index_slider("Task", len(plans))], render)
 
-    return Interactive(build, lambda: chart(min(4, most)))
+    def one_task() -> Figure:  # the curve over all tasks is a figure of its own
+        names = [in_a_line(sample.trajectory, 64) for sample in plans[0].samples]
+        ranked = sorted(zip(names, rewards[0], scores[0]), key=lambda one: -one[1])
+        figure = figures.attempts(list(dict.fromkeys(ranked)), float(np.mean(scores[0])))
+        asked = textwrap.shorten(plans[0].answer.task.instruction, 100, placeholder=" …")
+        found = f"picked {ranked[0][2]:.2f}, best {max(scores[0]):.2f}, random {np.mean(scores[0]):.2f}"
+        title = f"{asked}\nN = {len(names)}: {found}"
+        figure.suptitle(title, x=0.01, ha="left")
+        return figures.with_alt(figure, f"{title} {figure.get_label()}")
+
+    return Interactive(build, one_task)
 
 
 def explore_weights(
@@ -353,4 +363,4 @@ def explore_weights(
             sliders.append(one)
         return with_output(sliders, lambda *weights: image_html(chart(*weights)))
 
-    return Interactive(build, lambda: chart(*[0.0] * len(terms)))
+    return Interactive(build, lambda: chart(*top / 16))  # where the diamond has moved a little
