@@ -222,7 +222,7 @@ def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
     assert len(edges) == 5 and len(axes.get_lines()) == 5 + 2
     assert max(edge.get_linewidth() for edge in edges) == pytest.approx(1 + 8 * 5 / 7)  # that to a
     assert (
-        "not drawn: 1 children never visited" in said and "7 attempts, 71% through 'a', where the answer starts" in said
+        "not drawn: 1 children never visited" in said and "7 attempts, 71% begin with 'a', as the answer does" in said
     )
     assert "The answer: a then a1." in figure.get_label()
     assert {"start (7)", "a (5)", "a1 (3)", "a2 (2)", "b (2)", "b1 (2)"} <= set(said)
@@ -286,7 +286,7 @@ def test_of_many_ends_the_answer_the_best_and_the_most_visited_are_drawn():
     points = [tuple(p.get_offsets()[0]) for p in figure.axes[0].findobj(PathCollection)]
     assert sum(x == 2 for x, _ in points) == trees.ENDS
     said = texts(figure)
-    assert f"not drawn: {80 - trees.ENDS} nodes visited less" in said
+    assert f"not drawn: {80 - trees.ENDS} less visited nodes" in said
     assert {"end 0 (1)", "end 2 (1)", "end 79 (2)"} <= set(said)
     visited_twice = [text for text in said if text.endswith("(2)")]
     assert visited_twice and all(int(text.split()[1]) > 79 - 2 * trees.ENDS for text in visited_twice)

@@ -17,7 +17,7 @@ from armap_lite.display.figures import BLACK, GREY, STYLE, VERMILLION, note, pan
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import Node, backward, to_dict
 
-LEVELS, ENDS = 4, 22  # levels of a tree and ends of its branches that are drawn, so that labels can be read
+LEVELS, ENDS = 4, 16  # levels of a tree and ends of its branches that are drawn, so that labels can be read
 LINE = 15.0  # points from one line of a label to the next
 Point = tuple[float, float]
 
@@ -94,15 +94,16 @@ def search_tree(
     taken: dict[float, list[Point]] = {}
     for node, x, y, _ in sorted(nodes, key=lambda placed: _rank(placed[0]), reverse=True):
         shown = {**node, "action": (names or {}).get(node["action"], node["action"])}
-        _label_node(axes, shown, (x, y), letters, 8 + 4 * node["visits"] / most, row, taken.setdefault(x, []))
+        _label_node(axes, shown, (x, y), letters, 6 + 5 * node["visits"] / most, row, taken.setdefault(x, []))
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
-    share = f"{path[0]['visits'] / most:.0%} through {path[0]['action']!r}, where the answer starts" if path else ""
+    first = (names or {}).get(path[0]["action"], path[0]["action"]) if path else ""
+    share = f"{path[0]['visits'] / most:.0%} begin with {first!r}, as the answer does" if path else ""
     message = f"{tree['visits']} attempts, {share or 'no answer'}"
     axes.set_title(message)
     counts = {"children never visited": unvisited, f"nodes below level {LEVELS}": below}
-    counts["nodes visited less"] = visited - below - len(nodes)
+    counts["less visited nodes"] = visited - below - len(nodes)
     hidden = [f"{number} {what}" for what, number in counts.items() if number]
     axes.annotate(f"not drawn: {', '.join(hidden)}" if hidden else "", (0, 0), xycoords="axes fraction", color=GREY)
     steps = " then ".join(node["action"] for node in path) or "none"
@@ -129,8 +130,10 @@ def _thinned(tree: Mapping[str, Any]) -> dict[str, Any]:
     drawn, branching, ends = {id(tree)}, set(), 1
     for way in sorted(found, key=lambda way: (way[-1]["value"] == best, *_rank(way[-1])), reverse=True):
         new = [node for node in way if id(node) not in drawn]
-        if new and (ends := ends + (id(way[-len(new) - 1]) in branching)) > ENDS:
-            break
+        more = bool(new) and id(way[-len(new) - 1]) in branching  # else the first child of a node that was an end
+        if ends + more > ENDS:
+            continue
+        ends += more
         drawn |= {id(node) for node in new}
         branching |= {id(node) for node in way[:-1]}
 
