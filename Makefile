@@ -79,7 +79,7 @@ grade: .venv/installed
 # The stamp begins as `installing`: where that is still there, an installation was cut off, and is not trusted.
 .venv/installed: pyproject.toml
 	@$(call arg,$(PYTHON)) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 15) else \
-	    "%s is Python %d.%d; armap-lite needs 3.10 to 3.14: name one, as in make PYTHON=python3.12" % (sys.executable, *v))'
+	    "%s is Python %d.%d; armap-lite needs 3.10 to 3.13 (3.14: not tested): name one, as in make PYTHON=python3.12" % (sys.executable, *v))'
 	if [ -e .venv/installing ]; then rm -rf .venv; fi
 	mkdir -p .venv && touch .venv/installing
 	$(call arg,$(PYTHON)) -m venv .venv

@@ -154,10 +154,10 @@ def test_the_lecture_has_the_slides_of_the_cells_that_are_tagged(tmp_path: Path)
     assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
     page = (tmp_path / "out/game24/lecture.html").read_text(encoding="utf-8")
     slides = re.findall(r"<section[^>]*>(.*?)</section>", page, re.S)
-    assert ["00 · Of 00_a" in slides[0], "01 · Of 01_b" in slides[1], "01 · Not this" in slides[2]] == [True] * 3
+    assert ["00 · Of 00_a" in slides[1], "01 · Of 01_b" in slides[2], "01 · Not this" in slides[3]] == [True] * 3
     assert "ARMAP" in slides[0] and "Title" not in slides[0]  # the lecture's title is not that of a notebook
     assert (
-        len(slides) == 3 and slides[2].count("<tr") == 16 and "… 25 more rows" in slides[2] and "</table>" in slides[2]
+        len(slides) == 4 and slides[3].count("<tr") == 16 and "… 25 more rows" in slides[3] and "</table>" in slides[3]
     )
 
 

@@ -22,6 +22,7 @@ class Quiz:
             page += f"<p><b>{number}. {html.escape(one['question'])}</b></p>"
             # Shuffled, so that the place tells nothing, and always in the same order.
             options = random.Random(one["question"]).sample(one["options"], len(one["options"]))
+            options.sort(key=lambda option: option[0].startswith(("neither", "none", "Neither", "None")))  # these last
             for text, right, why in options:
                 explained = f"{'✓' if right else '✗'} {html.escape(why)}"
                 page += f"<details><summary>{html.escape(text)}</summary><p>{explained}</p></details>"

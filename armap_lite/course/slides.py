@@ -73,7 +73,7 @@ class Item(NamedTuple):
 
 
 class Deck:
-    """`slides` of a notebook, as HTML; with `only`, of the cells that have this tag, and sections may share a slide."""
+    """`slides` of a notebook, as HTML; with `only`, of the cells that have this tag."""
 
     def __init__(self, notebook: nbformat.NotebookNode, only: str = ""):
         self._slides: list[list[Item]] = []
@@ -103,7 +103,7 @@ class Deck:
                     ):  # all of a cell at once
                         self._add_printed(printed, apart=kind == "subslide")
                         printed = ""
-                    announced = not self._add_output(output) and announced
+                    announced = not self._add_output(output, apart=kind == "subslide") and announced
 
     @property
     def slides(self) -> list[str]:
@@ -131,10 +131,7 @@ class Deck:
         if heading:
             self._section = ""
         if shown:
-            self._add(
-                Item("heading" if heading else "text", text, _height(text)),
-                apart=heading is not None and not self._only,
-            )
+            self._add(Item("heading" if heading else "text", text, _height(text)), apart=heading is not None)
         if heading:
             self._section, self._apart, self._named = pages.plain_text(heading[1]), not shown, shown
 
@@ -146,8 +143,8 @@ class Deck:
             self._add(Item("printed", printed, _height(printed), narrow), apart)
             apart = False
 
-    def _add_output(self, output: nbformat.NotebookNode) -> bool:
-        """Add a table or a figure; returns whether it was a figure."""
+    def _add_output(self, output: nbformat.NotebookNode, apart: bool) -> bool:
+        """Add a table or a figure, or, where `apart`, a slide with it; returns whether it was a figure."""
         data, table = output.get("data", {}), ""
         if "text/markdown" in data:
             table = pages.markdown(data["text/markdown"])
@@ -161,7 +158,7 @@ class Deck:
             ratio = _ratio(picture)
             figure = f'<img src="data:image/png;base64,{picture}" alt="{alt}">'
             kind = "tall" if ratio < TALL else "wide"
-            self._add(Item(kind, figure, min(WIDTH / ratio, FIGURE), ratio < NARROW[0]))
+            self._add(Item(kind, figure, min(WIDTH / ratio, FIGURE), ratio < NARROW[0]), apart)
             return True
         return False
 

@@ -79,7 +79,7 @@ def uct_tree(c: float = 1.0) -> Figure:
     root = Node("", 1.0, visits=3)
     root.children = [
         Node(action, prior, root, visits=n, value=v)
-        for action, prior, n, v in (("a", 0.5, 2, 1.0), ("b", 0.3, 1, 0.2), ("c", 0.2, 0, -np.inf))
+        for action, prior, n, v in (("a", 0.25, 2, 1.0), ("b", 0.25, 1, 0.2), ("c", 0.5, 0, -np.inf))
     ]
     best = select(root, c, 0.0, 1.0)
     boxes = {"root": (6.2, 3.9, f"start:  N = {root.visits}", "BLUE")}

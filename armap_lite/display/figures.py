@@ -101,11 +101,11 @@ def note(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float]
 
 
 @mpl.rc_context(STYLE)
-def learning_curves(metrics: Sequence[Mapping[str, Any]], val_pairs: int = 0) -> Figure:
+def learning_curves(metrics: Sequence[Mapping[str, Any]], val_pairs: int = 0, val_tasks: int = 0) -> Figure:
     """Loss and pair accuracy over training steps, from the rows that Lightning's CSVLogger wrote.
 
     Columns: step, train_loss, train_accuracy, val_loss, val_accuracy; cells may be missing, empty or NaN.
-    `val_pairs`: how many pairs the held-out tasks have, if known.
+    `val_pairs`, `val_tasks`: how many pairs the held-out tasks have, and how many of these there are, if known.
     """
     figure, (left, right) = panels(10, 4.4, columns=2)
     for axes, name, level in ((left, "loss", math.log(2)), (right, "accuracy", 0.5)):
@@ -118,8 +118,9 @@ def learning_curves(metrics: Sequence[Mapping[str, Any]], val_pairs: int = 0) ->
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     steps, accuracy = _series(metrics, "val_accuracy")
     last = f"{accuracy[-1]:.3f} after {steps[-1] + 1:,.0f} steps" if len(accuracy) else "not measured yet"
-    last = f"{accuracy.max():.3f} at best, {last}" if len(accuracy) > 1 else last
-    sample = f"\n{sample_size(val_pairs, 'held-out pairs')}" if val_pairs else ""
+    last = f"{accuracy.max():.3f} at best, {last}" if len(accuracy) > 1 and accuracy.max() > accuracy[-1] else last
+    of = f" of {val_tasks} task{'s' * (val_tasks != 1)}" if val_tasks else ""
+    sample = f"\n{sample_size(val_pairs, f'held-out pairs{of}')}" if val_pairs else ""
     figure.suptitle(f"Pair accuracy on held-out tasks: {last}{sample}", x=0.01, ha="left")
     return with_alt(figure, f"Two line charts over training steps, loss and pair accuracy. Held-out accuracy: {last}.")
 
@@ -132,8 +133,13 @@ def _series(metrics: Sequence[Mapping[str, Any]], column: str) -> tuple[np.ndarr
 
 
 @mpl.rc_context(STYLE)
-def reward_histogram(chosen: ArrayLike, rejected: ArrayLike, tasks: int = 0) -> Figure:
-    """Rewards of the chosen and of the rejected trajectories of the same pairs, [pairs] each, of so many `tasks`."""
+def reward_histogram(
+    chosen: ArrayLike, rejected: ArrayLike, tasks: int = 0, mirrored: ArrayLike | None = None
+) -> Figure:
+    """Rewards of the chosen and of the rejected trajectories of the same pairs, [pairs] each, of so many `tasks`.
+
+    `mirrored`: which pairs have a mirror, [pairs]; the title then says how many of these are right.
+    """
     chosen, rejected = np.asarray(chosen, dtype=float), np.asarray(rejected, dtype=float)
     if chosen.shape != rejected.shape or not chosen.size:
         raise ValueError(f"{chosen.size} chosen, {rejected.size} rejected rewards; expected one of each per pair")
@@ -147,7 +153,9 @@ def reward_histogram(chosen: ArrayLike, rejected: ArrayLike, tasks: int = 0) -> 
     axes.set(xlabel="reward R(instruction, trajectory)", ylabel="trajectories")
     axes.yaxis.get_major_locator().set_params(integer=True)
     pairs = f"{chosen.size:,} pairs of {tasks} tasks" if tasks else sample_size(chosen.size, "pairs")
-    axes.set_title(f"The chosen trajectory gets the higher reward in {accuracy:.1%}\nof {pairs}")
+    strict = np.zeros(0) if mirrored is None else (chosen > rejected)[np.asarray(mirrored, dtype=bool)]
+    also = f", in {strict.mean():.1%} of the {strict.size} with a mirror" if strict.size else ""
+    axes.set_title(f"The chosen trajectory gets the higher reward in {accuracy:.1%}\nof {pairs}{also}")
     figure.legend(loc="outside lower left", ncols=2, title=f"dashed: means; mean margin {margin:.2f}", alignment="left")
     text = f"Two histograms of rewards: chosen, mean {chosen.mean():.2f}; rejected, mean {rejected.mean():.2f}."
     return with_alt(figure, f"{text} Pair accuracy {accuracy:.3f}.")
@@ -306,7 +314,6 @@ def rewards_and_scores(answers: Mapping[str, tuple[ArrayLike, ArrayLike, int]]) 
         reward, gold = np.asarray(rewards, dtype=float), np.asarray(golds, dtype=float)
         spread = np.random.default_rng(0).uniform(-0.01, 0.01, len(gold))
         axes.scatter(reward, gold + spread, 36, color=[GREEN if g == 1 else ORANGE for g in gold], alpha=0.7)
-        axes.axvline(0, color=GREY, lw=1.2, ls="--")
         counts.append(f"a full score found on {found} of {len(gold)} tasks, chosen on {(gold == 1).sum()}")
         axes.set_title(f"{_called(planner)}: a full score\n{counts[-1].removeprefix('a full score ')}")
         axes.set(xlabel="learned reward of the answer", ylim=(-0.08, 1.08))
@@ -334,7 +341,7 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
         raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
     terms, planners = (list(dict.fromkeys(point.get(key, "") for point in points)) for key in ("term", "planner"))
     figure = NotebookFigure(figsize=(2.5 + 4.5 * len(terms), 1.6 + 3.1 * len(planners)), layout="constrained")
-    grid = figure.subplots(len(planners), len(terms), squeeze=False, sharex="col", sharey="row")
+    grid = figure.subplots(len(planners), len(terms), squeeze=False, sharex="col", sharey=True)
     changes = []
     for (row, planner), (column, term) in itertools.product(enumerate(planners), enumerate(terms)):
         axes, colour = grid[row, column], (BLUE, VERMILLION, GREEN)[row % 3]
@@ -345,14 +352,14 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
         style = {"color": colour, "marker": "oXs"[row % 3], "ms": 8, "elinewidth": 1, "capsize": 3}
         axes.errorbar(cost, score, ends if np.any(ends) else None, **style)
         for k in sorted({0, len(group) - 1} if group else ()):
-            place = (-8, -18) if k else (8, 8)
-            side = {"color": colour, "ha": "right" if k else "left"}
-            note(axes, f"λ = {group[k]['weight']:g}", (cost[k], score[k]), place, **side)
+            note(
+                axes, f"λ = {group[k]['weight']:g}", (cost[k], score[k]), (8, -18 if k else 8), color=colour, ha="left"
+            )
         if group:
             moved = f"{score_label} {score[0]:.3g} → {score[-1]:.3g}, {term} {cost[0]:.3g} → {cost[-1]:.3g}"
             changes.append(f"{planner and planner + ', '}λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {moved}")
         axes.margins(0.26, 0.25)  # room for the labels
-        axes.set_ylabel(f"{planner}\n{score_label}".strip() if column == 0 else "")
+        axes.set_ylabel(f"{_called(planner)}\n{score_label}".strip() if column == 0 else "")
         axes.set_xlabel(f"{term} (mean per task)" if row == len(planners) - 1 else "")
     for axes, term in zip(grid[0], terms):  # once they are all drawn, as the panels of a column share their limits
         if min((point["cost"] for point in points if point["term"] == term), default=-1) >= 0:

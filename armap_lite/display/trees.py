@@ -14,6 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from armap_lite.display.figures import BLACK, GREY, STYLE, VERMILLION, note, panels, with_alt
+from armap_lite.display.tables import cut
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import Node, backward, to_dict
 
@@ -103,7 +104,7 @@ def search_tree(
     message = f"{tree['visits']} attempts, {share or 'no answer'}"
     axes.set_title(message)
     counts = {"children never visited": unvisited, f"nodes below level {LEVELS}": below}
-    counts["less visited nodes"] = visited - below - len(nodes)
+    counts["other nodes"] = visited - below - len(nodes)
     hidden = [f"{number} {what}" for what, number in counts.items() if number]
     axes.annotate(f"not drawn: {', '.join(hidden)}" if hidden else "", (0, 0), xycoords="axes fraction", color=GREY)
     steps = " then ".join(node["action"] for node in path) or "none"
@@ -153,9 +154,9 @@ def _label_node(
     name, wide = node["action"] or "start", max(8, letters - 4)
     end = not any(child["visits"] for child in node["children"])
     more = f" +{node['more']}" if node.get("more") else ""
-    words = textwrap.wrap(
-        name, wide, max_lines=1 if end and row < 2 * LINE else 2, placeholder="…", break_long_words=False
-    )
+    lines = 1 if end and row < 2 * LINE else 2
+    name = cut(name, lines * wide - 4) if " " in name else name  # how it ends tells it from its siblings
+    words = textwrap.wrap(name, wide, max_lines=lines, placeholder="…", break_long_words=False)
     words = [word if len(word) <= wide else f"{word[: wide - 1]}…" for word in words]
     offset, place = ((9, 0), {"va": "center"}) if end else ((0, above), {"ha": "center"})
     low = -at[1] * row + (-LINE / 2 if end else above)

@@ -21,11 +21,17 @@ from matplotlib.figure import Figure
 from armap_lite import evaluate, statistics
 from armap_lite.display import figures, trees
 from armap_lite.display.figures import WIDGET_MIME
-from armap_lite.display.tables import in_a_line
+from armap_lite.display.tables import cut, in_a_line
 from armap_lite.envs.base import Term
 from armap_lite.planners.base import PlanResult
 from armap_lite.trajectory import PreferencePair, Trajectory
 
+PLANNER_COLOURS = {
+    "mcts": figures.GREEN,
+    "best_of_n": figures.ORANGE,
+    "reflexion": figures.SKY,
+    "greedy": figures.BLACK,
+}
 CSS = (Path(__file__).parent / "templates" / "widgets.css").read_text(encoding="utf-8")
 
 
@@ -112,8 +118,13 @@ def with_output(controls: Sequence[ipw.Widget], render: Callable[..., str]) -> l
     return [*controls, output]
 
 
-def explore_pairs(pairs: PreferencePair | Sequence[PreferencePair], reward: Any) -> Interactive:
-    """Step through preference pairs: chosen beside rejected, differences marked, the reward after every step."""
+def explore_pairs(
+    pairs: PreferencePair | Sequence[PreferencePair], reward: Any, names: Mapping[str, str] | None = None
+) -> Interactive:
+    """Step through preference pairs: chosen beside rejected, differences marked, the reward after every step.
+
+    `names`: what to write in the figure for an action that says little.
+    """
     items = [pairs] if isinstance(pairs, PreferencePair) else list(pairs)
 
     @functools.cache
@@ -144,7 +155,8 @@ def explore_pairs(pairs: PreferencePair | Sequence[PreferencePair], reward: Any)
         start_at_the_change()
         return with_output([number, step], render)
 
-    return Interactive(build, lambda: reward_chart(rewards(0), change=items[0].changed_at + 1, pair=items[0]))
+    whole = {"change": items[0].changed_at + 1, "pair": items[0], "names": names}
+    return Interactive(build, lambda: reward_chart(rewards(0), **whole))
 
 
 def _pair_html(pair: PreferencePair, rewards: Mapping[str, Sequence[float]], k: int) -> str:
@@ -172,10 +184,12 @@ def reward_chart(
     change: int | None = None,
     answers: Mapping[str, float] | None = None,
     pair: PreferencePair | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Figure:
     """Reward after every step, a line for each trajectory, up to step `at`; `change`: the first step that differs.
 
-    `answers`: planner -> reward of its answer, drawn as a level. `pair`: its actions label the points.
+    `answers`: planner -> reward of its answer, drawn as a level. `pair`: its actions label the points, under their
+    `names` if they have any.
     """
     answers = answers or {}
     size = (9.5, 5.2) if pair else (9.5, 3.8) if len(rewards) > 1 else (5.6, 4.4 + 0.25 * len(answers))
@@ -191,13 +205,18 @@ def reward_chart(
             if shared and name != next(iter(rewards)):
                 continue
             above = all(values[k] >= others[k] for others in rewards.values() if k < len(others))
-            text = step.action if len(step.action) < 28 else step.action[:26] + "…"
+            text = cut((names or {}).get(step.action, step.action), 28)
             place = {"va": "bottom" if above else "top", "ha": "center", "zorder": 4}
             place["color"] = figures.GREY if shared else colour
             figures.note(axes, text, (k, values[k]), (0, 10 if above else -10), **place)
-    colours = itertools.cycle((figures.GREEN, figures.ORANGE, figures.SKY, figures.GREY, figures.BLACK))
-    for (name, level), colour in zip(answers.items(), colours):
-        axes.axhline(level, color=colour, lw=1.8, ls=":", label=f"{name.replace('_', ' ')} {level:.2f}")
+    for name, level in answers.items():
+        axes.axhline(
+            level,
+            color=PLANNER_COLOURS.get(name, figures.GREY),
+            lw=1.8,
+            ls=":",
+            label=f"{name.replace('_', ' ')} {level:.2f}",
+        )
     longest = max(len(values) for values in rewards.values()) - 1
     if change is not None and change <= longest:
         axes.axvline(change, color=figures.GREY, lw=1.2, ls="--", zorder=0)
@@ -340,6 +359,10 @@ def explore_weights(
         picks = [int((reward - weights @ cost).argmax()) for reward, cost in zip(rewards, costs)]
         return np.mean([[*c[:, k], s[k]] for c, s, k in zip(costs, scores, picks)], axis=0)
 
+    corners = np.array([means(top * np.array(ends)) for ends in itertools.product((0, 0.05, 0.3, 1), repeat=len(top))])
+    low, high = corners.min(0), corners.max(0)
+    room = np.where(high > low, 0.15 * (high - low), 0.5)  # the axes stay while the sliders move
+
     def chart(*weights: float) -> Figure:
         here, points = means(np.array(weights)), []
         for i, term in enumerate(terms):
@@ -349,6 +372,8 @@ def explore_weights(
         figure = figures.frontier(points, len(plans), score_label=score_label)
         for axes, cost in zip(figure.axes, here):
             axes.plot(cost, here[-1], color=figures.VERMILLION, marker="D", ms=13, zorder=3)
+        for i, axes in enumerate(figure.axes):
+            axes.set(xlim=(low[i] - room[i], high[i] + 2 * room[i]), ylim=(low[-1] - room[-1], high[-1] + room[-1]))
         message = ", ".join(f"{name} {value:.3g}" for name, value in zip([*terms, score_label], here))
         size = figures.STYLE["axes.titlesize"]
         figure.suptitle(f"With these weights (diamond):\n{message}", x=0.01, ha="left", fontsize=size)

@@ -79,14 +79,16 @@ class Run(RunDir):
         self.name, self.profile, self.seed = env, profile, seed
         super().__init__(Path(run_dir or f"runs/{profile}") / env)
         self.item_slice = slice(None)  # the part of each stage's items that is done here: see scale.py
-        version = getattr(envs.lookup(env)[0], "version", None)  # None: it is that of a package
+        world: Any = envs.lookup(env)[0]
+        version = getattr(world, "version", None)  # None: it is that of a package
         configuration = {"env": env, "profile": profile, "seed": seed, "version": version, **vars(self.settings)}
+        configuration["hindsight_version"] = getattr(world, "hindsight_version", 1)
         del configuration["engine"]  # results do not depend on it
         configuration["reward_options"] = " ".join(spec.meaning(self.reward_options))
         if self._shipped:  # another version of the kit may ship another one
             weights = (self._shipped / "weights.safetensors").read_bytes()
             configuration["reference"] = hashlib.sha256(weights).hexdigest()
-        self.claim(configuration, {**vars(profiles.Profile()), "reward_options": ""})
+        self.claim(configuration, {**vars(profiles.Profile()), "reward_options": "", "hindsight_version": 1})
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: everything but what that process has to load itself."""

@@ -79,6 +79,7 @@ class ScienceWorld(Environment):
     decoding = "token"
     guide = "Do the task in the house, one action in each line."
     hindsight = ScienceWorldHindsight()
+    hindsight_version = 2  # what code reads has changed: pairs of an earlier version do not mix with these
     look_back_examples = tuple(example(**one) for one in DATA["look_back_examples"])
 
     def __init__(self, families: Sequence[str] | None = None, heap_mb: int = 512, simulators: int = 16):

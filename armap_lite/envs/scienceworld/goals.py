@@ -125,7 +125,10 @@ def _did(log: EventLog, goal: Goal) -> bool:
 
 
 def _found(log: EventLog, goal: Goal) -> bool:
-    """Focused on in the right room; or moved into the right container later, a plant also with its pot."""
+    """Focused on in the right room; or moved into the right container later, a plant also with its pot.
+
+    The benchmark gives a full score for that only where the agent focused on this thing alone.
+    """
 
     def moved(event: Event, put: Event) -> bool:  # the action names the content of the pot
         potted = "pot" in put.thing and kind(event.thing) == "plant" and f"containing {event.thing}" in put.action
@@ -134,7 +137,8 @@ def _found(log: EventLog, goal: Goal) -> bool:
     fitting = [e for e in log.of("focus") if goal["thing"] in _names(e.thing)]
     if "into" not in goal:
         return any(e.room == goal["at"] for e in fitting)
-    return any(moved(e, put) for e in fitting for put in log.of("put", after=e.at))
+    alone = len({e.thing for e in log.of("focus")}) == 1
+    return alone and any(moved(e, put) for e in fitting for put in log.of("put", after=e.at))
 
 
 def _changed(log: EventLog, goal: Goal) -> bool:
