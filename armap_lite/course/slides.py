@@ -2,9 +2,9 @@
 
 Texts, figures and diagrams of a section follow each other, as many on a slide as fit. Code and exercises are left out,
 and so is what is printed, except where a text ends in a colon or the cell's slide type (in JupyterLab: Property
-Inspector) is "fragment", or "subslide" for a slide of its own; "skip" leaves a cell out. Cells tagged `lecture` also
-make a deck of their own. Arrow keys, page keys and the space bar turn the slides; the browser prints them, one on a
-page.
+Inspector) is "fragment", or "subslide" for a slide of its own; "slide" gives a figure one, and "skip" leaves a cell
+out. Cells tagged `lecture` also make a deck of their own. Arrow keys, page keys and the space bar turn the slides; the
+browser prints them, one on a page.
 """
 
 import base64
@@ -103,7 +103,7 @@ class Deck:
                     ):  # all of a cell at once
                         self._add_printed(printed, apart=kind == "subslide")
                         printed = ""
-                    announced = not self._add_output(output, apart=kind == "subslide") and announced
+                    announced = not self._add_output(output, apart=kind in ("slide", "subslide")) and announced
 
     @property
     def slides(self) -> list[str]:
@@ -171,11 +171,10 @@ def _rendered(items: list[Item]) -> str:
         parts += [item.html for item in items[:-1] if item.kind != "header"]
         parts += ["</div>", items[-1].html]
     elif not {"wide", "tall", "table"} & {item.kind for item in items}:
-        printed = max(
-            (len(line) for item in items if item.kind == "printed" for line in item.html.splitlines()), default=0
-        )
+        printed = [text for item in items for text in re.findall("<pre.*?</pre>", item.html, re.S)]
+        widest = max((len(pages.plain_text(line)) for text in printed for line in text.splitlines()), default=0)
         height = sum(item.height for item in items)
-        how = next((name for name, size in SIZES.items() if height * size < HEIGHT and printed * size < WIDE), how)
+        how = next((name for name, size in SIZES.items() if height * size < HEIGHT and widest * size < WIDE - 4), how)
     return f'<section class="{how}">{"".join(parts)}</section>'
 
 

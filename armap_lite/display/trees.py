@@ -19,7 +19,7 @@ from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import Node, backward, to_dict
 
 LEVELS, ENDS = 4, 16  # levels of a tree and ends of its branches that are drawn, so that labels can be read
-LINE = 15.0  # points from one line of a label to the next
+LINE, MARK = 14.0, 4.0  # points from one line of a label to the next; half the size of a node
 Point = tuple[float, float]
 
 
@@ -92,10 +92,12 @@ def search_tree(
         edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
         axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
     row = 0.85 * 72 * figure.get_figheight() / (leaves + 0.7)  # its height in points
-    taken: dict[float, list[Point]] = {}
+    taken: dict[float, list[Point]] = {}  # by column: from and to which height there is a node or a label
+    for _, x, y, _ in nodes:
+        taken.setdefault(x, []).append((-y * row - MARK, -y * row + MARK))
     for node, x, y, _ in sorted(nodes, key=lambda placed: _rank(placed[0]), reverse=True):
         shown = {**node, "action": (names or {}).get(node["action"], node["action"])}
-        _label_node(axes, shown, (x, y), letters, 6 + 5 * node["visits"] / most, row, taken.setdefault(x, []))
+        _label_node(axes, shown, (x, y), letters, 5 + 5 * node["visits"] / most, row, taken[x])
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
@@ -149,21 +151,23 @@ def _label_node(
 ) -> None:
     """Write action and visits of `node`: beside an end, `above` other nodes by so many points; not over another label.
 
-    `row`: height of a row in points. `taken`: the heights of the column, from and to, where labels already stand.
+    `row`: height of a row in points. `taken`: the heights of the column, from and to, that are taken.
     """
     name, wide = node["action"] or "start", max(8, letters - 4)
     end = not any(child["visits"] for child in node["children"])
     more = f" +{node['more']}" if node.get("more") else ""
-    lines = 1 if end and row < 2 * LINE else 2
-    name = cut(name, lines * wide - 4) if " " in name else name  # how it ends tells it from its siblings
-    words = textwrap.wrap(name, wide, max_lines=lines, placeholder="…", break_long_words=False)
-    words = [word if len(word) <= wide else f"{word[: wide - 1]}…" for word in words]
     offset, place = ((9, 0), {"va": "center"}) if end else ((0, above), {"ha": "center"})
-    low = -at[1] * row + (-LINE / 2 if end else above)
-    high = low + LINE * len(words)
-    if all(high <= other_low or low >= other_high for other_low, other_high in taken):
-        taken.append((low, high))
-        note(axes, "\n".join(words) + f"{more} ({node['visits']})", at, offset, fontsize=12, zorder=4, **place)
+    own = (-at[1] * row - MARK, -at[1] * row + MARK)
+    for lines in (2, 1):
+        whole = cut(name, 2 * wide - 4) if lines == 2 and " " in name else name  # its end tells it from others
+        words = textwrap.wrap(whole, wide, max_lines=lines, placeholder="…", break_long_words=False)
+        words = [word if len(word) <= wide else f"{word[: wide - 1]}…" for word in words]
+        low = -at[1] * row + (-LINE * len(words) / 2 if end else above)
+        high = low + LINE * len(words)
+        if all(high <= from_ or low >= to for from_, to in taken if (from_, to) != own):
+            taken.append((low, high))
+            note(axes, "\n".join(words) + f"{more} ({node['visits']})", at, offset, fontsize=12, zorder=4, **place)
+            return
 
 
 def _merge_chains(node: Mapping[str, Any]) -> dict[str, Any]:
