@@ -14,6 +14,7 @@ import pytest
 from bs4 import BeautifulSoup
 from shop import make_shop
 
+from armap_lite import envs
 from armap_lite.display.cells import notebook_paths
 from armap_lite.pipeline import reproduce, results
 from armap_lite.pipeline.commands import main
@@ -304,7 +305,7 @@ def test_a_run_json_that_cannot_be_read_is_one_clear_error(content: str, fault: 
     assert run.path("run.json").read_text(encoding="utf-8") == content
 
 
-@pytest.mark.parametrize("name", ["hindsight", "env_options", "reward_options", "control_weights"])
+@pytest.mark.parametrize("name", ["hindsight", "hindsight_version", "env_options", "reward_options", "control_weights"])
 def test_a_setting_that_an_earlier_version_did_not_have_counts_as_its_default(name: str, tmp_path: Path):
     run = Run("game24", "fast", tmp_path)
     run.path("trajectories.jsonl").touch()
@@ -312,6 +313,13 @@ def test_a_setting_that_an_earlier_version_did_not_have_counts_as_its_default(na
     run.path("run.json").write_text(json.dumps({k: v for k, v in now.items() if k != name}), encoding="utf-8")
     Run("game24", "fast", tmp_path)
     assert json.loads(run.path("run.json").read_text(encoding="utf-8")) == now
+
+
+def test_pairs_of_another_reading_are_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    Run("game24", "fast", tmp_path).path("pairs.jsonl").touch()
+    monkeypatch.setattr(envs.lookup("game24")[0], "hindsight_version", 2, raising=False)
+    with pytest.raises(ValueError, match="was made with hindsight_version=1; take another folder"):
+        Run("game24", "fast", tmp_path)
 
 
 @pytest.mark.parametrize(("name", "change"), [("hindsight", {"hindsight": "llm"}), ("version", {})])
