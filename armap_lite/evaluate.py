@@ -130,12 +130,12 @@ def order_of_attempts(plans: Plans, golds: ByPlan, own: ByPlan | None = None) ->
 
 
 def choose_by(plans: Plans, golds: ByPlan, keys: ByPlan) -> dict[str, float]:
-    """Gold score by task id, if of Best-of-N's attempts the one with the highest key were the answer.
+    """Gold score by task id, if of a planner's attempts the one with the highest key were the answer.
 
-    `keys`: a number for each attempt, by plan id; attempts with equal keys share the choice.
+    `keys`: a number for each attempt, by plan id (plans without are left out); those with equal keys share the choice.
     """
     found = {}
-    for plan in sorted((plan for plan in plans if plan.planner == "best_of_n"), key=lambda plan: plan.task_id):
+    for plan in sorted((plan for plan in plans if plan.id in keys), key=lambda plan: plan.task_id):
         highest = np.asarray(keys[plan.id]) == max(keys[plan.id])
         found[plan.task_id] = float(np.mean(np.asarray(golds[plan.id])[highest]))
     return found

@@ -102,6 +102,8 @@ def test_another_key_chooses_among_the_attempts_of_best_of_n_and_equal_ones_shar
     some = [plan for plan in plans if plan.planner == "best_of_n"]
     assert evaluate.choose_by(plans, golds, {p.id: [1, 0] for p in some}) == {"b": 0, "a": 1}
     assert evaluate.choose_by(plans, golds, {p.id: [-2, -1] for p in some}) == {"b": 1, "a": 0}
+    single = [plan for plan in plans if plan.planner == "sampling"]  # of any planner
+    assert evaluate.choose_by(plans, golds, {p.id: [0] for p in single}) == {p.task_id: golds[p.id][0] for p in single}
     floor = evaluate.choose_by(plans, golds, {p.id: [0, 0] for p in some})
     assert floor == evaluate.task_scores(plans, golds)["random_best_of_n"] == {"b": 0.5, "a": 0.5}
 

@@ -341,7 +341,7 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
         raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
     terms, planners = (list(dict.fromkeys(point.get(key, "") for point in points)) for key in ("term", "planner"))
     figure = NotebookFigure(figsize=(2.5 + 4.5 * len(terms), 1.6 + 3.1 * len(planners)), layout="constrained")
-    grid = figure.subplots(len(planners), len(terms), squeeze=False, sharex="col", sharey=True)
+    grid = figure.subplots(len(planners), len(terms), squeeze=False, sharex="col")
     changes = []
     for (row, planner), (column, term) in itertools.product(enumerate(planners), enumerate(terms)):
         axes, colour = grid[row, column], (BLUE, VERMILLION, GREEN)[row % 3]
@@ -364,6 +364,9 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
     for axes, term in zip(grid[0], terms):  # once they are all drawn, as the panels of a column share their limits
         if min((point["cost"] for point in points if point["term"] == term), default=-1) >= 0:
             axes.set_xlim(left=max(0, axes.get_xlim()[0]))
+    middles = [(sum(axes.get_ylim()) / 2, np.ptp(axes.get_ylim()) / 2) for axes in grid.flat]
+    for axes, (middle, _) in zip(grid.flat, middles):  # ranges of one size, so that slopes can be compared
+        axes.set_ylim(middle - max(half for _, half in middles), middle + max(half for _, half in middles))
     label = score_label.capitalize()
     figure.suptitle(f"{label} against cost, one point for each λ\n{sample_size(tasks)}", x=0.01, ha="left")
     return with_alt(figure, f"{label} against {' and '.join(terms)}. {'. '.join(changes)}.")

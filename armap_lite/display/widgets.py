@@ -388,4 +388,4 @@ def explore_weights(
             sliders.append(one)
         return with_output(sliders, lambda *weights: image_html(chart(*weights)))
 
-    return Interactive(build, lambda: chart(*top / 16))  # where the diamond has moved a little
+    return Interactive(build, lambda: chart(top[0] / 16, *[0.0] * (len(terms) - 1)))  # the diamond has moved a little
