@@ -20,7 +20,8 @@ from matplotlib.text import Text
 
 from armap_lite import statistics
 from armap_lite.display import diagrams, figures, trees
-from armap_lite.display.tables import cut
+from armap_lite.display.tables import cut, page_names, side_by_side
+from armap_lite.trajectory import Step, Task, Trajectory
 
 LOG = [{"step": str(i), "train_loss": str(0.7 - i / 100), "train_accuracy": "0.75", "val_loss": ""} for i in range(9)]
 LOG += [{"step": "4", "val_loss": "0.5", "val_accuracy": "0.8"}, {"step": 8, "val_loss": 0.4, "val_accuracy": 0.9}]
@@ -354,3 +355,20 @@ def test_a_long_text_loses_its_middle_and_no_part_of_a_word(words: list[str], mo
         start, end = short.split(" … ")
         assert text.startswith(start) and text.endswith(end)
         assert " " not in text[: most // 3] or text[len(start)] == " "
+
+
+def walked(*steps: tuple[str, str]) -> Trajectory:
+    task = Task("t", "webshop", "test", "buy")
+    return Trajectory(task, "start", tuple(Step(*step) for step in steps))
+
+
+def test_two_trajectories_stand_side_by_side_from_before_their_first_difference():
+    one = walked(*((name, "") for name in ("a", "b", "c")))
+    other = walked(*((name, "") for name in ("a", "b", "d", "e")))
+    lines = [line.split() for line in side_by_side(one, other, ("A", "B")).splitlines()]
+    assert lines == [["A", "B"], ["…", "…"], ["=", "b", "b"], ["≠", "c", "d"], ["≠", "e"]]
+
+
+def test_an_action_that_opens_a_page_has_its_title():
+    walk = walked(("search[mug]", "Page 1"), ("click[7]", "Red Mug [SEP] Price: $3"), ("click[buy now]", "Thanks"))
+    assert page_names([walk]) == {"click[7]": "Red Mug"}

@@ -162,6 +162,10 @@ def test_what_was_asked_for_may_have_been_done_at_any_time():
     moved = {"do": "find", "thing": "non-living thing", "into": "blue box", "room": "kitchen"}
     assert satisfied(told(look, put), moved) and not satisfied(told(put, look), moved), "first look"
     assert not satisfied(told(put), moved) and not satisfied(told(), moved)
+    for other in ("You focus on the axe.", "You focus on the orange box."):  # before, between or after
+        for steps in ((other, look, put), (look, other, put), (look, put, other)):
+            assert not satisfied(told(*steps), moved), "one thing alone"
+    assert satisfied(told(look, look, put), moved)
     assert not any("into" in goal for goal in ways(told(put, look)) if goal["do"] == "find")
 
 

@@ -77,7 +77,6 @@ class Deck:
 
     def __init__(self, notebook: nbformat.NotebookNode, only: str = ""):
         self._slides: list[list[Item]] = []
-        self._only = only
         self._apart = False  # whether another section has begun since
         self._section = ""  # the heading that further slides of a section repeat
         self._named = False  # whether a slide has it

@@ -1,6 +1,7 @@
 """Result rows as Markdown, and trajectories in a line."""
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,25 @@ def cut(text: str, most: int) -> str:
         return text
     start, end = text[: most // 3], text[3 + most // 3 - most :]
     return f"{start.rpartition(' ')[0] or start} … {end.partition(' ')[2] or end}"
+
+
+def side_by_side(one: Trajectory, other: Trajectory, names: tuple[str, str]) -> str:
+    """Two trajectories' actions in two columns, from before the first difference on; many lose their middle."""
+    both = itertools.zip_longest(one.steps, other.steps)
+    rows = [[step.action[:34] if step else "" for step in steps] for steps in both]
+    start = max(0, next((i for i, (a, b) in enumerate(rows) if a != b), 0) - 1)
+    rows = [["…", "…"]] * bool(start) + rows[start:]
+    rows = rows if len(rows) <= 6 else [*rows[:3], ["…", "…"], *rows[-2:]]
+    marks = [" " if a == b == "…" else "=" if a == b else "≠" for a, b in rows]
+    lines = [f"     {names[0]:36} {names[1]}", *(f"  {mark}  {a:36} {b}" for mark, (a, b) in zip(marks, rows))]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def page_names(trajectories: Iterable[Trajectory]) -> dict[str, str]:
+    """Action -> the title of the page that it opens, in a shop, where an action is a number."""
+    title = re.compile(r"(.+?) \[SEP\] Price: ")
+    steps = (step for trajectory in trajectories for step in trajectory.steps)
+    return {step.action: found[1] for step in steps if (found := title.match(step.observation))}
 
 
 def read_text(reward: Any, instruction: str, trajectory: Trajectory) -> str:
