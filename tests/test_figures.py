@@ -20,8 +20,8 @@ from matplotlib.text import Text
 
 from armap_lite import statistics
 from armap_lite.display import diagrams, figures, trees
-from armap_lite.display.tables import cut, page_names, side_by_side
-from armap_lite.trajectory import Step, Task, Trajectory
+from armap_lite.display.tables import cut, ending, on_one_line, page_names, side_by_side
+from armap_lite.trajectory import Step, Task, Trajectory, transcript
 
 LOG = [{"step": str(i), "train_loss": str(0.7 - i / 100), "train_accuracy": "0.75", "val_loss": ""} for i in range(9)]
 LOG += [{"step": "4", "val_loss": "0.5", "val_accuracy": "0.8"}, {"step": 8, "val_loss": 0.4, "val_accuracy": 0.9}]
@@ -147,9 +147,18 @@ def test_learning_curves_skip_missing_cells():
     train, held_out, _ = loss.get_lines()
     assert len(train.get_xdata()) == 9 and list(held_out.get_ydata()) == [0.5, 0.4]
     assert list(accuracy.get_lines()[1].get_xdata()) == [4, 8]
-    assert "Pair accuracy on held-out tasks: 0.900 after 9 steps" in texts(figure)
-    title = "Pair accuracy on held-out tasks: 0.900 after 9 steps\n12 held-out pairs, too few to conclude"
+    assert "Pair accuracy on held-out tasks: 0.900 after 9 of 9 steps" in texts(figure)
+    title = "Pair accuracy on held-out tasks: 0.900 after 9 of 9 steps\n12 held-out pairs, too few to conclude"
     assert title in texts(figures.learning_curves(LOG, 12))
+
+
+def test_learning_curves_ring_the_weights_that_were_kept():
+    log = [{"step": step, "val_loss": loss, "val_accuracy": 1 - loss} for step, loss in ((4, 0.5), (8, 0.2), (12, 0.4))]
+    figure = figures.learning_curves(log, kept_loss=0.2 + 1e-9)
+    rings = [line for axes in figure.axes for line in axes.get_lines() if line.get_label() == "weights that are kept"]
+    assert [(*ring.get_xdata(), *ring.get_ydata()) for ring in rings] == [(8, 0.2), (8, 0.8)]
+    assert "0.800 in the kept weights, after 9 of 13 steps" in figure.get_suptitle()
+    assert "not measured yet" in figures.learning_curves([], kept_loss=0.2).get_suptitle()
 
 
 def test_histogram_counts_every_trajectory_once():
@@ -234,7 +243,7 @@ def test_in_a_deep_tree_a_run_of_actions_without_a_branch_is_one_edge():
     run = node("a", 4, node("b", 4, end, node("never", 0), chosen=True), chosen=True)
     figure = trees.search_tree(node(None, 4, run, chosen=True))
     said = set(texts(figure))
-    assert {"start (4)", "a +2 (4)", "d (1)", "e +3 (3)"} <= said
+    assert {"start (4)", "a\n… c (4)", "d (1)", "e\n… h (3)"} <= said
     assert len(figure.axes[0].findobj(PathCollection)) == 4 and "not drawn: 1 children never visited" in said
     assert figure.get_label().endswith("The answer: a then b then c then e then f then g then h.")
 
@@ -259,7 +268,16 @@ def test_a_name_of_one_long_word_keeps_its_beginning():
     ends = [node(f"{i}", 1, node("e", 1, node("f", 1, node("g", 1)))) for i in range(2)]
     long = node("search[lightweight_watering_cans_of_zinc]", 2, node("b", 2, *ends))
     said = texts(trees.search_tree(node(None, 2, long)))
-    assert any(re.match(r"search\[\w+… \+1 \(2\)", text) for text in said), said
+    assert any(re.match(r"search\[\w+…\n→ b \(2\)", text) for text in said), said
+
+
+def test_the_answer_is_followed_to_its_end_below_what_is_drawn():
+    """The last action decides, so the label of the deepest node that is drawn says it."""
+    deeper = node("end", 1, chosen=True)
+    for level in range(trees.LEVELS + 3):
+        deeper = node(f"step {level}", 2, deeper, node(f"other {level}", 1), chosen=True)
+    said = texts(trees.search_tree(node(None, 2, deeper, chosen=True)))
+    assert any(text.endswith("… end (2)") for text in said), said
 
 
 def test_where_labels_would_meet_the_answer_is_named_and_the_more_visited_node():
@@ -341,7 +359,13 @@ def test_full_scores_are_counted_where_some_attempt_has_one_and_where_the_answer
     assert "mcts: a full score\nfound on 0 of 0 tasks, chosen on 0" in said
 
 
-def test_of_attempts_that_are_all_worth_nothing_none_is_green():
+def test_the_best_attempt_is_green_only_where_it_has_a_full_score():
+    for golds, best in (((0.5, 1.0), figures.GREEN), ((0.5, 0.83), figures.BLUE)):
+        [dots] = figures.attempts([("a", 1.0, golds[0]), ("b", 0.5, golds[1])], 0.0).axes[0].collections
+        assert [to_hex(colour) for colour in dots.get_facecolor()] == [figures.ORANGE.lower(), best.lower()]
+
+
+def test_of_attempts_that_are_all_worth_nothing_none_stands_out():
     [dots] = figures.attempts([("a", 1.0, 0.0), ("b", 0.5, 0.0)], 0.0).axes[0].collections
     assert {to_hex(colour) for colour in dots.get_facecolor()} == {figures.ORANGE.lower()}
 
@@ -367,6 +391,14 @@ def test_two_trajectories_stand_side_by_side_from_before_their_first_difference(
     other = walked(*((name, "") for name in ("a", "b", "d", "e")))
     lines = [line.split() for line in side_by_side(one, other, ("A", "B")).splitlines()]
     assert lines == [["A", "B"], ["…", "…"], ["=", "b", "b"], ["≠", "c", "d"], ["≠", "e"]]
+
+
+@given(st.lists(st.text(alphabet="abc|", min_size=1, max_size=9), min_size=1, max_size=30), st.integers(12, 60))
+def test_of_a_long_observation_the_end_remains(words: list[str], most: int):
+    walk = walked(("look", "begin"), ("buy", " [SEP] ".join(words)))
+    short, whole = ending(walk, most), on_one_line(walk.steps[-1].observation)
+    assert whole == " | ".join(words) and transcript(walk).splitlines()[-1] == whole  # as the models read it
+    assert len(short) <= most and (short == whole or (short.startswith("… ") and whole.endswith(short[2:])))
 
 
 def test_an_action_that_opens_a_page_has_its_title():

@@ -101,24 +101,37 @@ def note(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float]
 
 
 @mpl.rc_context(STYLE)
-def learning_curves(metrics: Sequence[Mapping[str, Any]], val_pairs: int = 0, val_tasks: int = 0) -> Figure:
+def learning_curves(
+    metrics: Sequence[Mapping[str, Any]], val_pairs: int = 0, val_tasks: int = 0, kept_loss: float | None = None
+) -> Figure:
     """Loss and pair accuracy over training steps, from the rows that Lightning's CSVLogger wrote.
 
     Columns: step, train_loss, train_accuracy, val_loss, val_accuracy; cells may be missing, empty or NaN.
     `val_pairs`, `val_tasks`: how many pairs the held-out tasks have, and how many of these there are, if known.
+    `kept_loss`: the held-out loss of the weights that were kept, which are ringed; None: the last ones.
     """
+    losses = _series(metrics, "val_loss")[1]
+    kept = -1 if kept_loss is None or not losses.size else int(np.abs(losses - kept_loss).argmin())
     figure, (left, right) = panels(10, 4.4, columns=2)
     for axes, name, level in ((left, "loss", math.log(2)), (right, "accuracy", 0.5)):
         axes.plot(*_series(metrics, f"train_{name}"), label="training batch", color=SKY, lw=1.5)
-        axes.plot(*_series(metrics, f"val_{name}"), label="held-out tasks", color=BLUE, marker="o")
+        steps, values = _series(metrics, f"val_{name}")
+        axes.plot(steps, values, label="held-out tasks", color=BLUE, marker="o")
+        if kept_loss is not None and -len(steps) <= kept < len(steps):
+            axes.plot(
+                steps[kept], values[kept], "o", ms=15, mfc="none", mec=BLACK, mew=2, label="weights that are kept"
+            )
         axes.axhline(level, color=GREY, lw=1.2, ls="--")
         note(axes, "chance", (1, level), (-4, 4), xycoords=("axes fraction", "data"), color=GREY, ha="right")
         axes.set(xlabel="training step", ylabel={"loss": "pairwise loss", "accuracy": "pair accuracy"}[name])
-    right.set_ylim(top=1.03)
-    figure.legend(*right.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    right.set_ylim(top=1.04)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     steps, accuracy = _series(metrics, "val_accuracy")
-    last = f"{accuracy[-1]:.3f} after {steps[-1] + 1:,.0f} steps" if len(accuracy) else "not measured yet"
-    last = f"{accuracy.max():.3f} at best, {last}" if len(accuracy) > 1 and accuracy.max() > accuracy[-1] else last
+    if len(accuracy):
+        when = "" if kept_loss is None else "in the kept weights, "
+        last = f"{accuracy[kept]:.3f} {when}after {steps[kept] + 1:,.0f} of {steps[-1] + 1:,.0f} steps"
+    else:
+        last = "not measured yet"
     of = f" of {val_tasks} task{'s' * (val_tasks != 1)}" if val_tasks else ""
     sample = f"\n{sample_size(val_pairs, f'held-out pairs{of}')}" if val_pairs else ""
     figure.suptitle(f"Pair accuracy on held-out tasks: {last}{sample}", x=0.01, ha="left")
@@ -163,14 +176,17 @@ def reward_histogram(
 
 @mpl.rc_context(STYLE)
 def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, shipped: int | None = None) -> Figure:
-    """A dot for the reward of each (name, reward, gold score), the best gold score in green; the highest reward first.
+    """A dot for the reward of each (name, reward, gold score), the highest reward first; full scores are green.
+
+    Where there is none, the best gold score is blue.
 
     `random_pick`: gold score of a random attempt. `shipped`: the place that another reward model would have chosen.
     """
     figure, (axes,) = panels(10.5, 1.9 + 0.36 * len(samples))
     names, rewards, golds = zip(*samples)
-    top = max(golds) or 1  # none is green if all are worth nothing
-    places, colours = range(len(names)), [GREEN if gold == top else ORANGE for gold in golds]
+    top = max(golds) or 1  # none stands out if all are worth nothing
+    best = GREEN if top == 1 else BLUE
+    places, colours = range(len(names)), [best if gold == top else ORANGE for gold in golds]
     axes.scatter(rewards, places, 130, color=colours)  # dots: a reward has no zero from which a bar could grow
     for i, (reward, gold) in enumerate(zip(rewards, golds)):
         note(axes, f"{gold:.2g}{'  ★' * (i == shipped)}", (reward, i), (10, 0), va="center", fontsize=12)
@@ -179,8 +195,9 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
     axes.set_yticks(places, [f"…{n[-63:]}" if len(n) > 64 else n for n in names], fontsize=12)
     axes.invert_yaxis()
     axes.set_xlabel("reward")
-    axes.plot([], [], "o", color=GREEN, ms=10, label=f"the judge says {top:.2g}")
-    axes.plot([], [], "o", color=ORANGE, ms=10, label=f"less than {top:.2g}")
+    said = f"the judge says {top:.2g}{': done' if top == 1 else ', the best there was'}"
+    for colour, label in ((best, said), (ORANGE, f"less than {top:.2g}")):
+        axes.plot([], [], "o", color=colour, ms=10, label=label)
     scores = f"The highest reward: a true score of {golds[0]:.2f}. A random attempt: {random_pick:.2f}"
     figure.suptitle(scores, x=0.01, ha="left")
     if shipped is not None:
@@ -352,9 +369,9 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
         style = {"color": colour, "marker": "oXs"[row % 3], "ms": 8, "elinewidth": 1, "capsize": 3}
         axes.errorbar(cost, score, ends if np.any(ends) else None, **style)
         for k in sorted({0, len(group) - 1} if group else ()):
-            note(
-                axes, f"λ = {group[k]['weight']:g}", (cost[k], score[k]), (8, -18 if k else 8), color=colour, ha="left"
-            )
+            down = k and score[k] <= score[k - 1]  # away from the line, which leads to the right
+            label = f"λ = {group[k]['weight']:g}"
+            note(axes, label, (cost[k], score[k]), (8, -18 if down else 8), color=colour, ha="left")
         if group:
             moved = f"{score_label} {score[0]:.3g} → {score[-1]:.3g}, {term} {cost[0]:.3g} → {cost[-1]:.3g}"
             changes.append(f"{planner and planner + ', '}λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {moved}")

@@ -28,6 +28,17 @@ def in_a_line(trajectory: Trajectory, most: int = 100) -> str:
     return cut(text, most)
 
 
+def on_one_line(observation: str) -> str:
+    """An observation as the models read it."""
+    return " ".join(observation.split()).replace(" [SEP] ", " | ")
+
+
+def ending(trajectory: Trajectory, most: int = 90) -> str:
+    """What was seen last, on one line; a longer text loses its beginning: a page ends with what was chosen on it."""
+    text = on_one_line(trajectory.steps[-1].observation if trajectory.steps else trajectory.start)
+    return text if len(text) <= most else f"… {text[2 - most :].partition(' ')[2]}"
+
+
 def cut(text: str, most: int) -> str:
     """`text` without its middle where it has more than `most` characters; whole words, where there are any."""
     if len(text) <= most:

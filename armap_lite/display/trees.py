@@ -14,11 +14,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from armap_lite.display.figures import BLACK, GREY, STYLE, VERMILLION, note, panels, with_alt
-from armap_lite.display.tables import cut
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import Node, backward, to_dict
 
-LEVELS, ENDS = 4, 16  # levels of a tree and ends of its branches that are drawn, so that labels can be read
+LEVELS, ENDS = 4, 14  # levels of a tree and ends of its branches that are drawn, so that labels can be read
 LINE, MARK = 14.0, 4.0  # points from one line of a label to the next; half the size of a node
 Point = tuple[float, float]
 
@@ -61,8 +60,9 @@ def search_tree(
     `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
     "children": [...]}. Children that were never visited are counted, not drawn. Nodes carry action and visits, where
     two labels would meet the answer or the more visited one. In a tree deeper than `LEVELS`,
-    actions without a branch between them share one edge, and what lies deeper still is left out; of more than `ENDS`
-    ends the most visited are drawn, and of these the best. `span`: the values that the colours cover; None: those of
+    actions without a branch between them share one edge, named by the first and the last of them, and what lies deeper
+    still is left out, but for the end of the answer; of more than `ENDS` ends the most visited are drawn, and of these
+    the best. `span`: the values that the colours cover; None: those of
     this tree. `names`: what to write for an action that says little.
     """
     nodes, unvisited = _layout(tree)
@@ -76,7 +76,7 @@ def search_tree(
     low, high = span or (min(values), max(values))
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
     depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
-    width = min(16.0, max(8.0, 3 + 2.5 * depth))
+    width = min(14.0, max(8.0, 3 + 2.5 * depth))
     letters = int(8.5 * width / (depth + 1.5))  # fit into one column of the tree at 12 points
     figure, (axes,) = panels(width, min(max(6.6, width / 1.7), 2 + 0.4 * leaves))
     most = max(1, tree["visits"])
@@ -96,7 +96,7 @@ def search_tree(
     for _, x, y, _ in nodes:
         taken.setdefault(x, []).append((-y * row - MARK, -y * row + MARK))
     for node, x, y, _ in sorted(nodes, key=lambda placed: _rank(placed[0]), reverse=True):
-        shown = {**node, "action": (names or {}).get(node["action"], node["action"])}
+        shown = {**node, **{key: (names or {}).get(node[key], node[key]) for key in ("action", "last") if key in node}}
         _label_node(axes, shown, (x, y), letters, 5 + 5 * node["visits"] / most, row, taken[x])
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
     axes.set_axis_off()
@@ -140,10 +140,20 @@ def _thinned(tree: Mapping[str, Any]) -> dict[str, Any]:
         drawn |= {id(node) for node in new}
         branching |= {id(node) for node in way[:-1]}
 
-    def copy(node: Mapping[str, Any]) -> dict[str, Any]:
-        return {**node, "children": [copy(child) for child in node["children"] if id(child) in drawn]}
+    def copy(node: Mapping[str, Any], level: int = 0) -> dict[str, Any]:
+        kept = [copy(child, level + 1) for child in node["children"] if id(child) in drawn]
+        answer = _answer_below(node) if level == LEVELS and node["chosen"] else {}
+        return {**node, **answer, "children": kept}
 
     return copy(tree)
+
+
+def _answer_below(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The last action of the answer and how many there are below `node`, for the label of `node`."""
+    more, last = node.get("more", 0), node.get("last", node["action"])
+    while following := next((child for child in node["children"] if child["chosen"]), None):
+        node, more, last = following, more + 1 + following.get("more", 0), following.get("last", following["action"])
+    return {"more": more, "last": last}
 
 
 def _label_node(
@@ -155,23 +165,33 @@ def _label_node(
     """
     name, wide = node["action"] or "start", max(8, letters - 4)
     end = not any(child["visits"] for child in node["children"])
-    more = f" +{node['more']}" if node.get("more") else ""
+    last = f"{'→' if node['more'] == 1 else '…'} {node['last']}" if node.get("more") else ""
     offset, place = ((9, 0), {"va": "center"}) if end else ((0, above), {"ha": "center"})
     own = (-at[1] * row - MARK, -at[1] * row + MARK)
-    for lines in (2, 1):
-        whole = cut(name, 2 * wide - 4) if lines == 2 and " " in name else name  # its end tells it from others
-        words = textwrap.wrap(whole, wide, max_lines=lines, placeholder="…", break_long_words=False)
-        words = [word if len(word) <= wide else f"{word[: wide - 1]}…" for word in words]
+    main = last if last and end else name  # a branch begins with its first action, and the last one decides
+    for parts in ([(name, 2), (last, 2)], [(main, 2)] if end else [(name, 1), (last, 1)], [(main, 1)]):
+        words = [line for text, lines in parts if text for line in _wrapped(text, wide, lines)]
         low = -at[1] * row + (-LINE * len(words) / 2 if end else above)
         high = low + LINE * len(words)
         if all(high <= from_ or low >= to for from_, to in taken if (from_, to) != own):
             taken.append((low, high))
-            note(axes, "\n".join(words) + f"{more} ({node['visits']})", at, offset, fontsize=12, zorder=4, **place)
+            note(axes, "\n".join(words) + f" ({node['visits']})", at, offset, fontsize=12, zorder=4, **place)
             return
 
 
+def _wrapped(text: str, wide: int, lines: int) -> list[str]:
+    """`text` in so many lines of at most `wide` letters; of a long one the first and the last words remain."""
+    words, most = text.split(" "), lines * (wide - 2 * (lines > 1))
+    start = 2 if words[0] in ("→", "…") else 1
+    if len(text) > most:
+        shorter = (" ".join([*words[:start], "…", *words[k:]]) for k in range(start + 1, len(words)))
+        text = next((short for short in shorter if len(short) <= most), f"… {words[-1]}" if words[1:] else text)
+    found = textwrap.wrap(text, wide, max_lines=lines, placeholder="…", break_long_words=False)
+    return [line if len(line) <= wide else f"{line[: wide - 1]}…" for line in found]
+
+
 def _merge_chains(node: Mapping[str, Any]) -> dict[str, Any]:
-    """`node` and its descendants, each chain without a branch merged into its end, under the name of its beginning."""
+    """`node` and its descendants, each chain without a branch merged into its end, with the names of both."""
     last, aside, more = node, [], 0
     while True:
         seen = [child for child in last["children"] if child["visits"] or child["chosen"]]
@@ -179,7 +199,8 @@ def _merge_chains(node: Mapping[str, Any]) -> dict[str, Any]:
             break
         aside += [child for child in last["children"] if child is not seen[0]]
         last, more = seen[0], more + 1
-    return {**last, "action": node["action"], "more": more, "children": [*map(_merge_chains, last["children"]), *aside]}
+    named = {"action": node["action"], "last": last["action"], "more": more}
+    return {**last, **named, "children": [*map(_merge_chains, last["children"]), *aside]}
 
 
 def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], float, float, Point | None]], int]:
