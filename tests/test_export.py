@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import puzzle, tiny_folder, tiny_tokenizer
+from tiny import WORLDS, puzzle, tiny_folder, tiny_tokenizer
 from tokenizers import Regex, pre_tokenizers, trainers
 from transformers import (
     AutoModelForSequenceClassification,
@@ -108,7 +108,7 @@ def test_padded_batches_score_as_the_kit_does(config: dict, backbone: str, tmp_p
     assert found.tolist() == pytest.approx(expected[:3], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", list(envs.ENVIRONMENTS))
+@pytest.mark.parametrize("name", WORLDS)
 def test_each_world_in_a_process_without_the_kit(name: str, backbone: str, tmp_path: Path):
     if name == "scienceworld":
         pytest.importorskip("scienceworld", reason="the simulator is an extra")
@@ -145,6 +145,7 @@ def alone(folder: Path, limit: int, texts: list[str]) -> list[float]:
     return json.loads(run.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -252,6 +253,7 @@ def pair(i: int) -> PreferencePair:
     return PreferencePair(f"p{i}", f"d{i}", "obtain 24", good, bad, "plain", 0)
 
 
+@pytest.mark.slow
 def test_the_card_s_figures_come_from_the_run(backbone: str, tmp_path: Path):
     run = tmp_path / "game24"
     saved(run / "reward_model", backbone=backbone, num_layers=2, trainable="lora:4", max_tokens=100)

@@ -126,7 +126,7 @@ def test_a_notebook_shows_a_figure_once_with_its_alternative_text():
 
 def test_a_reader_of_jupyterlab_which_drops_that_text_gets_it_below_the_figure(monkeypatch):
     shown: list[dict] = []
-    monkeypatch.setattr(figures, "is_interactive", lambda: True)
+    monkeypatch.setattr("armap_lite.display.canvas.is_interactive", lambda: True)
     monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
     done = DisplayFormatter().format(figures.with_alt(EDGE["bars"](), "2 bars, one < the other"))
     assert done == ({}, {})  # so that IPython shows nothing more
@@ -146,7 +146,7 @@ def test_learning_curves_skip_missing_cells():
     loss, accuracy = figure.axes
     train, held_out, _ = loss.get_lines()
     assert len(train.get_xdata()) == 9 and list(held_out.get_ydata()) == [0.5, 0.4]
-    assert list(accuracy.get_lines()[1].get_xdata()) == [4, 8]
+    assert list(accuracy.get_lines()[1].get_xdata()) == [5, 9]
     assert "Pair accuracy on held-out tasks: 0.900 after 9 of 9 steps" in texts(figure)
     title = "Pair accuracy on held-out tasks: 0.900 after 9 of 9 steps\n12 held-out pairs, too few to conclude"
     assert title in texts(figures.learning_curves(LOG, 12))
@@ -156,7 +156,7 @@ def test_learning_curves_ring_the_weights_that_were_kept():
     log = [{"step": step, "val_loss": loss, "val_accuracy": 1 - loss} for step, loss in ((4, 0.5), (8, 0.2), (12, 0.4))]
     figure = figures.learning_curves(log, kept_loss=0.2 + 1e-9)
     rings = [line for axes in figure.axes for line in axes.get_lines() if line.get_label() == "weights that are kept"]
-    assert [(*ring.get_xdata(), *ring.get_ydata()) for ring in rings] == [(8, 0.2), (8, 0.8)]
+    assert [(*ring.get_xdata(), *ring.get_ydata()) for ring in rings] == [(9, 0.2), (9, 0.8)]  # counted from 1
     assert "0.800 in the kept weights, after 9 of 13 steps" in figure.get_suptitle()
     assert "not measured yet" in figures.learning_curves([], kept_loss=0.2).get_suptitle()
 
@@ -228,7 +228,7 @@ def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
     assert sum(tuple(point.get_edgecolor()[0]) == vermillion for point in nodes) == 3  # root, a, a1
     edges = [line for line in axes.get_lines() if line.get_color() != figures.VERMILLION]
     assert len(edges) == 5 and len(axes.get_lines()) == 5 + 2
-    assert max(edge.get_linewidth() for edge in edges) == pytest.approx(1 + 8 * 5 / 7)  # that to a
+    assert max(edge.get_linewidth() for edge in edges) == pytest.approx(2.5 + 8 * 5 / 7)  # that to a
     assert (
         "not drawn: 1 children never visited" in said and "7 attempts, 71% begin with 'a', as the answer does" in said
     )
@@ -243,7 +243,7 @@ def test_in_a_deep_tree_a_run_of_actions_without_a_branch_is_one_edge():
     run = node("a", 4, node("b", 4, end, node("never", 0), chosen=True), chosen=True)
     figure = trees.search_tree(node(None, 4, run, chosen=True))
     said = set(texts(figure))
-    assert {"start (4)", "a\n… c (4)", "d (1)", "e\n… h (3)"} <= said
+    assert {"start (4)", "a\n… c (4)", "d: 0.0", "e\n… h (3)"} <= said
     assert len(figure.axes[0].findobj(PathCollection)) == 4 and "not drawn: 1 children never visited" in said
     assert figure.get_label().endswith("The answer: a then b then c then e then f then g then h.")
 
@@ -304,7 +304,7 @@ def test_of_many_ends_the_answer_the_best_and_the_most_visited_are_drawn():
     assert sum(x == 2 for x, _ in points) == trees.ENDS
     said = texts(figure)
     assert f"not drawn: {80 - trees.ENDS} other nodes" in said
-    assert {"end 0 (1)", "end 2 (1)", "end 79 (2)"} <= set(said)
+    assert {"end 0: 0.0", "end 2: 5.0", "end 79 (2)"} <= set(said)
     visited_twice = [text for text in said if text.endswith("(2)")]
     assert visited_twice and all(int(text.split()[1]) > 79 - 2 * trees.ENDS for text in visited_twice)
 
@@ -349,20 +349,38 @@ def test_the_frontier_shows_the_interval_where_it_is_known():
 
 def test_a_difference_is_told_from_0_by_its_interval_and_its_p_value():
     figure = EDGE["differences"]()
-    assert "1 of 2 differences can be told from 0 (blue)\n60 tasks" in texts(figure)
+    assert "1 of 2 differences can be told from 0 (blue)\n60 tasks; corrected for 2 comparisons (Holm)" in texts(figure)
     assert "best of n by this run's model − greedy" in texts(figure) and "+0.100, p = 0.0600" in texts(figure)
+
+
+def test_many_differences_are_corrected_for_their_number():
+    rows = [difference(0.1, 0.05, 0.15, p) for p in (0.03, 0.01, 0.03)]  # Holm: 3 * 0.01 is below 0.05, 2 * 0.03 is not
+    figure = figures.differences(rows)
+    assert figure.get_suptitle().startswith("1 of 3 differences")
+    colours = [line.get_color() for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    assert colours == [figures.GREY, figures.BLUE, figures.GREY]
 
 
 def test_full_scores_are_counted_where_some_attempt_has_one_and_where_the_answer_has():
     said = texts(EDGE["rewards and scores"]())
-    assert "best of n: a full score\nfound on 3 of 3 tasks, chosen on 2" in said
-    assert "mcts: a full score\nfound on 0 of 0 tasks, chosen on 0" in said
+    assert "best of n: full scores\nfound on 3 tasks, chosen on 2" in said
+    assert "mcts: full scores\nfound on 0 tasks, chosen on 0" in said
 
 
 def test_the_best_attempt_is_green_only_where_it_has_a_full_score():
     for golds, best in (((0.5, 1.0), figures.GREEN), ((0.5, 0.83), figures.BLUE)):
         [dots] = figures.attempts([("a", 1.0, golds[0]), ("b", 0.5, golds[1])], 0.0).axes[0].collections
         assert [to_hex(colour) for colour in dots.get_facecolor()] == [figures.ORANGE.lower(), best.lower()]
+
+
+def test_of_many_attempts_the_highest_rewards_are_drawn_the_best_and_what_the_shipped_model_chose():
+    many = [(f"attempt {k}", -float(k), float(k == 17)) for k in range(20)]
+    figure = figures.attempts(many, 0.05, shipped=15)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == [f"attempt {k}" for k in (*range(figures.MOST), 15, 17)]
+    [dots] = figure.axes[0].collections
+    assert [to_hex(c) for c in dots.get_facecolor()].index(figures.GREEN.lower()) == names.index("attempt 17")
+    assert any("★" in text for text in texts(figure)) and "8 more attempts" in figure.get_label()
 
 
 def test_of_attempts_that_are_all_worth_nothing_none_stands_out():

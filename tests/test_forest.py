@@ -50,6 +50,7 @@ def walk(node):
         yield from walk(child)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(rounds, st.integers(1, 8))
 def test_with_room_each_token_is_read_once(asked, pack):

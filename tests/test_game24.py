@@ -46,6 +46,7 @@ def walk(data, task: Task) -> Trajectory:
 # Arithmetic and grammar
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(rough, st.data())
 def test_every_admissible_action_does_what_it_says_exactly(numbers, data):
@@ -61,6 +62,7 @@ def test_every_admissible_action_does_what_it_says_exactly(numbers, data):
     assert "Nothing" not in after.text
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(rough, st.data())
 def test_a_step_is_taken_exactly_where_its_numbers_are_left_and_its_result_is_right(numbers, data):
@@ -126,6 +128,7 @@ def test_text_that_is_no_step_changes_nothing_and_says_so(action, tmp_path, monk
     assert len(after.text) < 5000 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.text(max_size=30) | st.text("0123456789+-*/= ()left:", max_size=20))
 def test_any_text_at_all_is_survived(action):
@@ -164,6 +167,7 @@ def test_the_splits_are_disjoint_and_the_test_split_is_that_of_the_paper():
         ENV.tasks("all")
 
 
+@pytest.mark.slow
 def test_every_puzzle_is_solved_by_admissible_actions_alone():
     known: dict[tuple[Fraction, ...], bool] = {}
 

@@ -43,6 +43,7 @@ def alive(pid: int) -> bool:
     return not stat.is_file() or stat.read_text(encoding="utf-8").split(") ")[1][0] != "Z"
 
 
+@pytest.mark.slow
 def test_a_perfect_an_empty_a_crashing_and_an_endless_notebook_get_the_right_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ):
@@ -90,6 +91,7 @@ def test_a_perfect_an_empty_a_crashing_and_an_endless_notebook_get_the_right_row
     assert not alive(int(pid.read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow
 def test_hand_ins_as_they_come(tmp_path: Path):
     """As archives, browsers and other editors leave them."""
     solved = notebooks.read(next(copies("instructor").glob("06_*")))
@@ -166,6 +168,7 @@ def test_cells_are_played_where_there_are_no_timers(tmp_path: Path):
     assert noted[1] == {"error": "ZeroDivisionError in a cell at the start"} and noted[-1] == {"end": True}
 
 
+@pytest.mark.slow
 def test_where_there_are_no_process_groups_a_hand_in_is_ended_by_the_system_s_own_command(tmp_path, monkeypatch):
     (tmp_path / "taskkill").write_text(f"#!/bin/sh\necho $@ > '{tmp_path}/asked'", encoding="utf-8")
     (tmp_path / "taskkill").chmod(0o755)

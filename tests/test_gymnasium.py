@@ -260,6 +260,7 @@ def test_a_simulator_that_breaks_is_a_failure_of_the_episode_and_not_used_again(
     assert SimulatorError.__mro__[1] is RuntimeError
 
 
+@pytest.mark.slow
 def test_stages_one_to_five_run_while_any_reading_of_a_reward_raises(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setitem(envs.ENVIRONMENTS, "shelves", (Shelves, ShelvesJudge))
     before = Shelf.step

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from tiny import ScriptedLM, puzzle, tiny_folder, train_here
+from tiny import WORLDS, ScriptedLM, puzzle, tiny_folder, train_here
 
 import armap_lite
 from armap_lite import envs
@@ -33,7 +33,7 @@ def poison(*args, **kwargs):
 SHORT = ("lifespan-longest-lived", "lifespan-shortest-lived")  # of ten steps
 
 
-@pytest.mark.parametrize("env", envs.ENVIRONMENTS)
+@pytest.mark.parametrize("env", WORLDS)
 def test_stages_one_to_five_pass_with_a_judge_that_raises_and_the_evaluation_does_not(env, tmp_path, monkeypatch):
     """Published pairs were ranked by the environment's own reward."""
     if env == "scienceworld":

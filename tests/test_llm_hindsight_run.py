@@ -58,6 +58,7 @@ class JudgeAskedError(AssertionError):
     """Somebody asked for the true score."""
 
 
+@pytest.mark.slow
 def test_a_world_without_hindsight_runs_all_stages_with_a_server_that_acts_and_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -103,6 +103,7 @@ def test_the_command_writes_a_model_and_its_card(backbone: str, tmp_path: Path, 
     assert reward.load(out).score(TEXTS, WALKS).shape == (3,)
 
 
+@pytest.mark.slow
 def test_a_run_plans_with_the_shipped_model_and_shows_its_own(
     backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -90,6 +90,7 @@ def test_commands_work_in_a_locale_without_utf_8(tmp_path: Path):
 # Systems
 
 
+@pytest.mark.slow
 def test_no_module_needs_posix(tmp_path: Path):
     """Windows has neither these modules nor these names; what is imported only when it is used is a test's own."""
     code = f"""

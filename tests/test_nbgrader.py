@@ -16,6 +16,8 @@ from armap_lite.course import GAP, find, notebooks
 from armap_lite.course.__main__ import main
 from armap_lite.storage.store import write_atomic
 
+pytestmark = pytest.mark.slow
+
 ASSIGNMENT = "06_control"
 POINTS = {id: find(id).points for id in notebooks.tagged(BOOKS["06"]["cells"], "exercise")}
 

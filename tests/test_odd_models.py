@@ -161,6 +161,7 @@ def test_each_prompt_needs_its_seed():
         lm.generate(["Use\n"] * 2, seeds=[1])
 
 
+@pytest.mark.slow
 def test_without_a_stop_a_text_goes_on():
     lm = tiny_lm()
     [[endless]], [[line]] = (lm.generate(["Use\n"], max_tokens=40, stop=stop, seeds=[5]) for stop in ("", "\n"))

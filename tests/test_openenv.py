@@ -175,6 +175,7 @@ def test_a_full_server_is_said_to_be_full():
         Session(url).close()
 
 
+@pytest.mark.slow
 def test_stages_one_to_five_run_while_any_reading_of_a_reward_raises(
     server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

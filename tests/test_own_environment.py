@@ -123,6 +123,7 @@ def test_the_simulators_reward_agrees_with_what_was_asked_for(game: Any):
     judge.close()
 
 
+@pytest.mark.slow
 def test_every_stage_and_every_planner_runs_on_it(game: Any, tmp_path: Path):
     sizes = {"collect_tasks": 4, "samples": 3, "num_proposals": 1, "dev_tasks": 2, "test_tasks": 2}
     planners = {"sampling": {}, "greedy": {}, "best_of_n": {"n": 2}, "reflexion": {"trials": 2}}

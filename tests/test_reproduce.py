@@ -347,6 +347,7 @@ def test_weights_of_a_term_that_the_world_does_not_have_are_refused_with_the_wor
         _ = run.train_tasks
 
 
+@pytest.mark.slow
 def test_the_real_command_ends_with_status_1_and_one_line():
     command = [sys.executable, "-m", "armap_lite", "reproduce", "--env", "chess"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
@@ -424,6 +425,7 @@ def test_a_server_that_has_moved_is_no_reason_to_run_a_notebook_again(notebooks:
     assert call(out, "--policy", spec % (2, 6), "--data-llm", "other", "--only", "00_first") == 1  # another run
 
 
+@pytest.mark.slow
 def test_notebooks_run_until_one_fails_and_go_on_from_there(
     notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
@@ -467,6 +469,7 @@ def test_notebooks_run_until_one_fails_and_go_on_from_there(
     )  # what changed, and what is not there
 
 
+@pytest.mark.slow
 def test_what_follows_from_other_pairs_or_another_model_is_run_again(notebooks: Path, tmp_path: Path):
     run, log = tmp_path / "out/game24", tmp_path / "log"
     run.mkdir(parents=True)

@@ -108,6 +108,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_killed_ten_times_a_run_ends_with_the_same_bytes(whole: Path, tmp_path: Path):
     sizes = [data.count(b"\n") for data in lines(whole)]
     assert len(sizes) == 3 and min(sizes) >= 40
@@ -147,6 +148,7 @@ def test_the_stages_make_something_to_lose(whole: Path):
     assert len({s.reward for p in plans for s in p.samples if s.reward is not None}) > 40
 
 
+@pytest.mark.slow
 def test_training_killed_three_times_ends_with_the_same_weights(tmp_path: Path):
     with started(training, tmp_path / "whole/model") as process:
         process.join()

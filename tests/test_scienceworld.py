@@ -59,6 +59,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_tasks_are_read_where_the_cache_cannot_be_written(env, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("ARMAP_CACHE", str(tmp_path / "file/no-folder"))
@@ -95,6 +96,7 @@ def every_family():
         yield env
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(MAX_STEPS)), st.integers(0, 1000))
 def test_a_replay_is_the_first_run_again_here_and_in_another_virtual_machine(every_family, judge, family, seed):
@@ -114,6 +116,7 @@ def test_a_replay_is_the_first_run_again_here_and_in_another_virtual_machine(eve
     assert trajectory.done == first[-1][0].done
 
 
+@pytest.mark.slow
 def test_the_worked_examples_reach_the_full_score(env, judge):
     for task, actions in env.examples():
         state = (episode := Episode(env.fork(), task)).start()
@@ -232,6 +235,7 @@ def test_an_episode_ends_at_its_own_limit(env):
     assert state.over and not state.trajectory.done
 
 
+@pytest.mark.slow
 def test_a_killed_virtual_machine_is_replaced_and_the_episode_goes_on(env):
     trial = env.fork()
     episode = Episode(trial, env.tasks("train")[0])
@@ -244,6 +248,7 @@ def test_a_killed_virtual_machine_is_replaced_and_the_episode_goes_on(env):
     assert env._pool._process.pid != before and not state.trajectory.failure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["step", "getValidActionObjectCombinationsJSON", "load"])
 def test_a_virtual_machine_that_dies_in_the_middle_of_a_call_loses_nothing(env, monkeypatch, method):
     trial = env.fork()
@@ -267,6 +272,7 @@ def test_a_virtual_machine_that_dies_in_the_middle_of_a_call_loses_nothing(env, 
     assert trial._pool._process.pid != killed[0]
 
 
+@pytest.mark.slow
 def test_a_virtual_machine_killed_while_trajectories_are_collected_costs_none_of_them(env, tmp_path):
     class Killer(ScriptedLM):
         def choose(self, prompts, *args, **kwargs):
@@ -305,6 +311,7 @@ def test_leaving_the_context_ends_the_virtual_machine_also_by_an_exception(tmp_p
     assert not list(tmp_path.iterdir()), "nothing is left in the working folder"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_however_the_process_ends_no_virtual_machine_stays(how):
     code = (
@@ -361,6 +368,7 @@ def test_a_negative_is_executed_and_ends_differently(env):
     assert [s.observation for s in again.steps] == [s.observation for s in other.steps]
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, len(FEW) - 1), st.integers(0, 1000))
 def test_a_trajectory_fulfils_the_instruction_made_of_it(env, family, seed):

@@ -80,6 +80,7 @@ def test_steps_in_another_order_do_not_fulfil_it():
             assert not satisfied(dataclasses.replace(good, steps=steps), goal), family
 
 
+@pytest.mark.slow
 def test_the_recorded_paths_are_those_of_the_simulator(live):
     for family in ("find-animal", "chemistry-mix-paint-tertiary-color"):
         for known in GOLD[family]:
@@ -366,6 +367,7 @@ def test_a_fitting_thing_that_was_focused_on_is_brought_where_the_task_wants_it(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "kinds"),
     [

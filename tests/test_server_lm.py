@@ -85,6 +85,7 @@ def test_every_choice_with_its_estimated_probability(lm):
     assert [c.logprob for c in row] == [-math.inf, 0.0, -math.inf]
 
 
+@pytest.mark.slow
 def test_by_chat_a_way_to_restrict_answers_is_found_as_well(url):
     lm = ServerLM(url, "smol", endpoint="chat", concurrency=2)
     [draws] = lm.choose(["Which move?"], [STEPS], 2, seeds=[1])
@@ -148,6 +149,7 @@ def test_match(answer, found):
     assert match(answer, ["go north", "go south", "1 + 2 = 13"]) == found
 
 
+@pytest.mark.slow
 def test_load_by_name_runs_here():
     lm = llms.load("smollm2-135m-instruct", device="cpu", dtype="float32", capacity=64)
     assert (lm.name, lm.model.dtype) == ("smollm2-135m-instruct", torch.float32)

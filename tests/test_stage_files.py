@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ScriptedReward, tiny_lm
+from tiny import WORLDS, ScriptedReward, tiny_lm
 
 from armap_lite import collect, envs, planners, synthesize
 from armap_lite.agent import Agent
@@ -83,7 +83,7 @@ def digest(file: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-@pytest.mark.parametrize("name", envs.ENVIRONMENTS)
+@pytest.mark.parametrize("name", WORLDS)
 def test_the_stage_files_of_tiny_models_are_the_known_ones(name, tmp_path, monkeypatch):
     if name == "scienceworld":
         pytest.importorskip("scienceworld", reason="the simulator is an extra")

@@ -350,6 +350,7 @@ def contradicts(text: str) -> bool:
     return sorted(numbers) != [1, 4, 8, 8, 40] or goal is None or odd is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.lists(drafts, min_size=1, max_size=3))
 @example(["Use the numbers 1 4 8 8 to obtain 24.", "Reach 40 from 8 8 4 1."])
@@ -409,6 +410,7 @@ def test_the_same_seed_gives_the_same_file(whole, tmp_path):
     assert (tmp_path / "other.jsonl").read_bytes() != whole[0]
 
 
+@pytest.mark.slow
 def test_a_run_broken_off_anywhere_ends_as_if_it_had_not_been(whole, tmp_path):
     data, counts = whole
     for cut in cuts(data, random.Random(1), 3):

@@ -86,6 +86,7 @@ Path("metrics.json").write_text(json.dumps(metrics))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_started_from_a_notebook_return_real_metrics(
     config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -113,6 +114,7 @@ def test_two_processes_started_from_a_notebook_return_real_metrics(
     assert not trainings(Path("model"))
 
 
+@pytest.mark.slow
 def test_a_killed_process_gives_one_error_and_the_next_goes_on(config: RewardConfig, tmp_path: Path):
     file, out = stage_file(tmp_path, toy_pairs(10)), tmp_path / "model"
     caught: list[TrainingError] = []
@@ -145,6 +147,7 @@ def test_a_killed_process_gives_one_error_and_the_next_goes_on(config: RewardCon
     assert int(first.split(",")[header.split(",").index("step")]) >= done > 0
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_says_why_in_one_line(config: RewardConfig, tmp_path: Path, capsys: pytest.CaptureFixture):
     file, deeper = stage_file(tmp_path, toy_pairs(10)), dataclasses.replace(config, num_layers=9)
     why = r"^training failed: num_layers=9, but the backbone has 3 layers.* \[exit status 1\]$"
@@ -153,6 +156,7 @@ def test_a_process_that_fails_says_why_in_one_line(config: RewardConfig, tmp_pat
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_it(config: RewardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     out = tmp_path / "model"
 
@@ -168,6 +172,7 @@ def test_an_interrupt_ends_it(config: RewardConfig, tmp_path: Path, monkeypatch:
     assert not trainings(out) and time.monotonic() - start < 100
 
 
+@pytest.mark.slow
 def test_all_its_ranks_end_with_a_parent_that_is_killed(config: RewardConfig, tmp_path: Path):
     file, out = stage_file(tmp_path, toy_pairs(10)), tmp_path / "model"
     both = dataclasses.replace(SLOW, devices=2)

@@ -389,6 +389,7 @@ Path(f"metrics-{{rank}}.json").write_text(json.dumps(metrics))
 DDP = dataclasses.replace(CONFIG, devices=2)
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_one_model_that_of_one_process_with_the_double_batch(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(TWO_PROCESSES.format(tests=str(ROOT / "tests"), root=str(ROOT)), encoding="utf-8")

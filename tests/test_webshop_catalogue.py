@@ -259,6 +259,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
+@pytest.mark.slow
 def test_another_process_makes_the_same_bytes_and_another_seed_another_shop(small, tmp_path):
     here = contents(catalogue.build(3))
     code = "from armap_lite.envs.webshop.builtin import catalogue as c\nc.KINDS = c.KINDS[10:11]; print(c.build(3))"
@@ -268,6 +269,7 @@ def test_another_process_makes_the_same_bytes_and_another_seed_another_shop(smal
     assert contents(catalogue.build(4))["items_shuffle.json"] != here["items_shuffle.json"]
 
 
+@pytest.mark.slow
 def test_a_damaged_shop_is_made_again_and_a_sound_one_is_not(small, tmp_path, monkeypatch):
     folder = catalogue.build()
     whole, made = contents(folder), folder.stat().st_ino

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel, PreTrainedTokenizerFast
 
+from armap_lite import envs
 from armap_lite.envs.base import SimulatorError
 from armap_lite.envs.game24 import Game24, instruction
 from armap_lite.llms.base import Choice, Completion, LanguageModel
@@ -19,6 +21,7 @@ from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json
 from armap_lite.reward.model import RewardNetwork
 from armap_lite.trajectory import Observation, Task, Trajectory
 
+WORLDS = [pytest.param(name, marks=[pytest.mark.slow] * (name != "game24")) for name in envs.ENVIRONMENTS]
 TEXT = [
     "Use the numbers 1 4 8 8 to obtain 36.\n8 * 4 = 32\n8 / 2 = 4\n12 - 8 = 4\n3 + 3 = 6\n6 * 4 = 24\n",
     Game24.guide + "\n",

@@ -23,7 +23,7 @@ from armap_lite.storage.store import write_atomic
 HEIGHT, FIGURE = 18.0, 11.5  # of a slide, and what a figure may need of it
 TEXT, WIDE = 75, 95  # characters in a line of text, and in one of what is printed
 SMALL = 0.8  # size of what is printed and of tables
-SHORT = 5  # lines of a text that a figure of any form stands below
+SHORT = 5.5  # lines of heading and text that a figure of any form stands below
 ALONE = 20  # lines of an output that fit on a slide
 ROWS = 16  # rows of a table
 WIDTH, TALL = 30.0, 1.6  # of a figure, in lines; one of a smaller ratio of width to height does not stand below a text
@@ -169,6 +169,11 @@ def _rendered(items: list[Item]) -> str:
         parts = [*(item.html for item in items if item.kind == "header"), '<div class="text">']
         parts += [item.html for item in items[:-1] if item.kind != "header"]
         parts += ["</div>", items[-1].html]
+        if items[-1].kind == "printed":
+            lines = [pages.plain_text(line) for line in items[-1].html.splitlines()]
+            widest, height = max(map(len, lines)), SMALL * (1 + len(lines))
+            sizes = (name for name, size in SIZES.items() if widest * size < NARROW[1] and height * size < HEIGHT - 2)
+            how = f"beside {next(sizes, '')}".strip()
     elif not {"wide", "tall", "table"} & {item.kind for item in items}:
         printed = [text for item in items for text in re.findall("<pre.*?</pre>", item.html, re.S)]
         widest = max((len(pages.plain_text(line)) for text in printed for line in text.splitlines()), default=0)

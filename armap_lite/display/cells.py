@@ -53,7 +53,7 @@ def world_style(env: str) -> str:
 
 def show_world(env: str) -> None:
     """Hide the cells of other worlds than `env` in the notebook that a reader has open; elsewhere do nothing."""
-    from armap_lite.display.figures import is_interactive
+    from armap_lite.display.canvas import is_interactive
 
     if is_interactive():
         display(HTML(world_style(env)))

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from armap_lite.display import figures
-from armap_lite.display.figures import BLUE, GREY, ORANGE, STYLE, note, panels, with_alt
+from armap_lite.display.canvas import BLUE, GREY, ORANGE, STYLE, note, panels, with_alt
 from armap_lite.planners.mcts import Node, select
 
 DRAWINGS = json.loads((Path(__file__).parent / "drawings.json").read_text(encoding="utf-8"))
@@ -93,7 +93,10 @@ def uct_tree(c: float = 1.0) -> Figure:
     boxes["a, d"] = (2.1, 0.6, "d:  n = 2", "SKY")
     arrows = [("root", child.action, "") for child in root.children] + [("a", "a, d", "")]
     figure, axes = _boxes((12.4, 4.4), boxes, arrows)
-    rule = f"it was good + it is hardly known = score (c = {c:g}, K = 3)\nGreen: the highest score, hence next"
+    fewer = f"with c = 0.2: {select(root, 0.2, 0.0, 1.0).action}"
+    rule = (
+        f"it was good + it is hardly known = score (c = {c:g}, K = 3)\nGreen: the highest score, hence next ({fewer})"
+    )
     note(axes, rule, (3.8, 0.6), va="center", color=GREY, fontsize=15)
     text = f"A tree of five nodes: a start with children a, b and c; a has a child d. Scores: {', '.join(said)}."
     return with_alt(figure, f"{text} Next is {best.action}.")
@@ -113,6 +116,6 @@ def over_optimisation() -> Figure:
     note(axes, "true score", (2.7, 0.73), (0, 12), color=BLUE)
     note(axes, "from here on, a higher reward\nis a lower true score", (top, 0.1), (8, 0), color=GREY)
     axes.set(xlabel="how hard the reward is optimised", ylabel="mean (schematic)", xticks=[], yticks=[])
-    axes.set_title("Selection finds good answers first, then the reward model's mistakes")
+    axes.set_title("A sketch: selection finds good answers first, then the reward model's mistakes")
     text = "The learned reward keeps rising with optimisation; the true score rises, peaks and falls."
     return with_alt(figure, f"Schematic line chart. {text}")

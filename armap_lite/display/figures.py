@@ -1,12 +1,5 @@
-"""Figures: plain data in, a matplotlib Figure out, with its message as title and alternative text as label.
+"""Figures: plain data in, a matplotlib Figure out, with its message as title and alternative text as label."""
 
-The colours of Okabe and Ito and the map cividis suit colour-blind readers. pyplot is not used: a figure belongs to its
-caller and is freed with it.
-"""
-
-import base64
-import html
-import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -14,90 +7,34 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from IPython import display, get_ipython
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from matplotlib.image import imread
 from numpy.typing import ArrayLike
 
+from armap_lite.display.canvas import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    STYLE,
+    VERMILLION,
+    NotebookFigure,
+    note,
+    panels,
+    with_alt,
+)
 from armap_lite.evaluate import CEILING, DERIVED, FLOOR
 from armap_lite.statistics import gap_closed
 
-BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
-GREY = "#666666"  # dark enough to be read on white
-STYLE: dict[Any, Any] = {
-    "font.size": 13,
-    "axes.titlesize": 14,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "lines.linewidth": 2.2,
-    "savefig.dpi": 120,
-    "text.parse_math": False,  # an action may hold a $
-}
-
-WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+MOST = 10  # attempts in a figure
 ENOUGH = {"tasks": 60}  # fewer (of anything else, 30) are no sample to conclude from, and titles say so
-TEXT_OUTLINE = [withStroke(linewidth=3, foreground="white")]  # keeps text readable across a line
-
-
-def png(figure: Figure) -> bytes:
-    """`figure` as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=STYLE["savefig.dpi"])
-    return buffer.getvalue()
-
-
-def png_uri(data: bytes) -> str:
-    """The bytes of a PNG file as a data URI."""
-    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
-
-
-class NotebookFigure(Figure):
-    """A figure that a notebook displays once, with its label as alternative text."""
-
-    def _ipython_display_(self) -> None:
-        """Display the figure and its alternative text, folded, below it: JupyterLab drops that of the image."""
-        if not is_interactive():
-            raise NotImplementedError  # IPython then uses the bundle below
-        bundle, about = self._repr_mimebundle_()
-        alt = str(self.get_label())
-        folded = f"<details><summary>This figure in words</summary>{html.escape(alt)}</details>"
-        display.display(bundle, metadata=about, raw=True)
-        display.display({"text/html": folded, "text/plain": alt}, raw=True)
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, bytes], dict[str, dict[str, str]]]:
-        return {"image/png": png(self)}, {"image/png": {"alt": str(self.get_label())}}
-
-
-def is_interactive() -> bool:
-    """Whether a reader uses this kernel: JupyterLab can ask for input, papermill cannot."""
-    kernel = getattr(get_ipython(), "kernel", None)
-    return bool(kernel and kernel.get_parent().get("content", {}).get("allow_stdin"))
-
-
-def with_alt(figure: Figure, text: str) -> Figure:
-    """`figure` with `text` as its alternative text (its label)."""
-    figure.set_label(text)
-    return figure
-
-
-def panels(width: float, height: float, columns: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of `width` x `height` inches and its axes, side by side."""
-    figure = NotebookFigure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False, **grid).flat)
 
 
 def sample_size(n: int, unit: str = "tasks") -> str:
     """`n` and its unit for a title, with a warning if it is too small for a conclusion."""
     return f"{n:,} {unit}{'' if n >= ENOUGH.get(unit, 30) else ', too few to conclude'}"
-
-
-def note(axes: Axes, text: str, at: tuple[Any, Any], offset: tuple[float, float] = (0, 0), **style: Any) -> None:
-    """Write `text` at the point `at`, moved by `offset` points, with a white outline that keeps it readable."""
-    axes.annotate(text, at, offset, textcoords="offset points", path_effects=TEXT_OUTLINE, **style)
 
 
 @mpl.rc_context(STYLE)
@@ -129,7 +66,7 @@ def learning_curves(
     steps, accuracy = _series(metrics, "val_accuracy")
     if len(accuracy):
         when = "" if kept_loss is None else "in the kept weights, "
-        last = f"{accuracy[kept]:.3f} {when}after {steps[kept] + 1:,.0f} of {steps[-1] + 1:,.0f} steps"
+        last = f"{accuracy[kept]:.3f} {when}after {steps[kept]:,.0f} of {steps[-1]:,.0f} steps"
     else:
         last = "not measured yet"
     of = f" of {val_tasks} task{'s' * (val_tasks != 1)}" if val_tasks else ""
@@ -139,10 +76,10 @@ def learning_curves(
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of the rows that have `column`."""
+    """Steps, counted from 1, and values of the rows that have `column`."""
     cells = [(float(row["step"]), float(row[column])) for row in metrics if row.get(column) not in (None, "")]
     steps, values = np.array(cells, dtype=float).reshape(-1, 2).T
-    return steps[~np.isnan(values)], values[~np.isnan(values)]
+    return steps[~np.isnan(values)] + 1, values[~np.isnan(values)]
 
 
 @mpl.rc_context(STYLE)
@@ -178,12 +115,17 @@ def reward_histogram(
 def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, shipped: int | None = None) -> Figure:
     """A dot for the reward of each (name, reward, gold score), the highest reward first; full scores are green.
 
-    Where there is none, the best gold score is blue.
+    Where there is none, the best gold score is blue. Of more than `MOST` attempts the last are left out, but for the
+    best and the `shipped` one.
 
     `random_pick`: gold score of a random attempt. `shipped`: the place that another reward model would have chosen.
     """
-    figure, (axes,) = panels(10.5, 1.9 + 0.36 * len(samples))
-    names, rewards, golds = zip(*samples)
+    every = [gold for *_, gold in samples]
+    kept = {k for k in range(len(samples)) if k < MOST or k in (shipped, every.index(max(every)))}
+    names, rewards, golds = zip(*(sample for k, sample in enumerate(samples) if k in kept))
+    hidden = f" ({len(samples) - len(kept)} more attempts have lower ones)" if len(kept) < len(samples) else ""
+    figure, (axes,) = panels(10.5, 1.9 + 0.4 * len(names))
+    shipped = None if shipped is None else sorted(kept).index(shipped)
     top = max(golds) or 1  # none stands out if all are worth nothing
     best = GREEN if top == 1 else BLUE
     places, colours = range(len(names)), [best if gold == top else ORANGE for gold in golds]
@@ -194,17 +136,32 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
     axes.grid(axis="y", lw=0.6, alpha=0.5)
     axes.set_yticks(places, [f"…{n[-63:]}" if len(n) > 64 else n for n in names], fontsize=12)
     axes.invert_yaxis()
-    axes.set_xlabel("reward")
+    axes.set_xlabel(f"reward{hidden}")
     said = f"the judge says {top:.2g}{': done' if top == 1 else ', the best there was'}"
     for colour, label in ((best, said), (ORANGE, f"less than {top:.2g}")):
         axes.plot([], [], "o", color=colour, ms=10, label=label)
-    scores = f"The highest reward: a true score of {golds[0]:.2f}. A random attempt: {random_pick:.2f}"
+    scores = (
+        f"The highest reward: true score {golds[0]:.2f}; the best {max(golds):.2f}, a random attempt {random_pick:.2f}"
+    )
     figure.suptitle(scores, x=0.01, ha="left")
     if shipped is not None:
         axes.plot([], [], "k*", ms=9, label=f"chosen by the shipped model: {golds[shipped]:.2g}")
         scores += f". What the shipped model chose: {golds[shipped]:.2f}"
     figure.legend(loc="outside lower left", ncols=3)
-    return with_alt(figure, f"Dots: the reward of {len(names)} attempts, coloured by the judge. {scores}.")
+    return with_alt(figure, f"Dots: the reward of {len(names)} attempts{hidden}, coloured by the judge. {scores}.")
+
+
+@mpl.rc_context(STYLE)
+def last_pictures(trajectories: Mapping[str, Any]) -> Figure | None:
+    """The last picture that each named `Trajectory` has, side by side; None where one has none."""
+    seen = {name: [step.picture for step in t.steps if step.picture] for name, t in trajectories.items()}
+    if not seen or not all(seen.values()):
+        return None
+    figure, columns = panels(3.4 * len(seen), 3.6, columns=len(seen))
+    for axes, (name, pictures) in zip(columns, seen.items()):
+        axes.imshow(imread(pictures[-1]))
+        axes.set(title=name, xticks=[], yticks=[])
+    return with_alt(figure, f"The last pictures seen: {', '.join(seen)}.")
 
 
 @mpl.rc_context(STYLE)
@@ -279,7 +236,6 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
     axes.set_xticks([tick for tick in axes.get_xticks() if tick <= max(top, 1)])  # beyond, there is room for labels
     axes.invert_yaxis()
     axes.set_xlabel("gold score, mean over tasks and 95 % interval")
-    axes.set_ylabel("planner and its cost per task" if _budget(rows[0]) else "planner")
     able = [row for row in rows if row["planner"] not in DERIVED] or rows
     highest = max(row["mean"] for row in able)
     best = " and ".join(row["planner"].replace("_", " ") for row in able if row["mean"] == highest)
@@ -298,10 +254,14 @@ def _called(planner: str) -> str:
 def differences(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Mean difference by task of each pair of planners with its interval and p-value; those told from 0 in blue.
 
+    That is where the interval excludes 0 and p is below 0.05 after Holm's correction for so many rows.
     `rows`: {"planner", "versus", "difference", "ci_low", "ci_high", "p_value", "n"}, as `evaluate.differences` gives.
     """
     figure, (axes,) = panels(10, 1.6 + 0.42 * len(rows))
-    told = [not row["ci_low"] <= 0 <= row["ci_high"] and row["p_value"] < 0.05 for row in rows]
+    ranked = sorted(range(len(rows)), key=lambda k: rows[k]["p_value"])
+    small = itertools.takewhile(lambda k: rows[k]["p_value"] * (len(rows) - ranked.index(k)) < 0.05, ranked)
+    apart = {k for k in small if not rows[k]["ci_low"] <= 0 <= rows[k]["ci_high"]}
+    told = [k in apart for k in range(len(rows))]
     for place, (row, sure) in enumerate(zip(rows, told)):
         mean, ends = row["difference"], [[row["difference"] - row["ci_low"]], [row["ci_high"] - row["difference"]]]
         axes.errorbar(mean, place, xerr=np.maximum(ends, 0), color=BLUE if sure else GREY, marker="o", ms=8, capsize=4)
@@ -313,7 +273,8 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("difference of gold scores, mean over tasks and 95 % interval")
-    title = f"{sum(told)} of {len(rows)} differences can be told from 0 (blue)\n{sample_size(rows[0]['n'])}"
+    title = f"{sum(told)} of {len(rows)} differences can be told from 0 (blue)"
+    title += f"\n{sample_size(rows[0]['n'])}; corrected for {len(rows)} comparisons (Holm)"
     figure.suptitle(title, x=0.01, ha="left")
     said = "; ".join(f"{row['planner']} - {row['versus']} {row['difference']:+.3f}" for row in rows)
     return with_alt(figure, f"Differences of gold scores with 95 % intervals: {said}.")
@@ -331,8 +292,8 @@ def rewards_and_scores(answers: Mapping[str, tuple[ArrayLike, ArrayLike, int]]) 
         reward, gold = np.asarray(rewards, dtype=float), np.asarray(golds, dtype=float)
         spread = np.random.default_rng(0).uniform(-0.01, 0.01, len(gold))
         axes.scatter(reward, gold + spread, 36, color=[GREEN if g == 1 else ORANGE for g in gold], alpha=0.7)
-        counts.append(f"a full score found on {found} of {len(gold)} tasks, chosen on {(gold == 1).sum()}")
-        axes.set_title(f"{_called(planner)}: a full score\n{counts[-1].removeprefix('a full score ')}")
+        counts.append(f"of {found} tasks with a full score among the attempts, chosen on {(gold == 1).sum()}")
+        axes.set_title(f"{_called(planner)}: full scores\nfound on {found} tasks, chosen on {(gold == 1).sum()}")
         axes.set(xlabel="learned reward of the answer", ylim=(-0.08, 1.08))
     columns[0].set_ylabel("gold score (spread by 0.01)")
     said = "; ".join(f"{name}: {count}" for name, count in zip(answers, counts))
@@ -369,9 +330,11 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
         style = {"color": colour, "marker": "oXs"[row % 3], "ms": 8, "elinewidth": 1, "capsize": 3}
         axes.errorbar(cost, score, ends if np.any(ends) else None, **style)
         for k in sorted({0, len(group) - 1} if group else ()):
-            down = k and score[k] <= score[k - 1]  # away from the line, which leads to the right
             label = f"λ = {group[k]['weight']:g}"
-            note(axes, label, (cost[k], score[k]), (8, -18 if down else 8), color=colour, ha="left")
+            if k:  # left of the last point, as the line leads to the right
+                note(axes, label, (cost[k], score[k]), (-9, 0), color=colour, ha="right", va="center")
+            else:
+                note(axes, label, (cost[k], score[k]), (8, 8), color=colour, ha="left")
         if group:
             moved = f"{score_label} {score[0]:.3g} → {score[-1]:.3g}, {term} {cost[0]:.3g} → {cost[-1]:.3g}"
             changes.append(f"{planner and planner + ', '}λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {moved}")
@@ -381,9 +344,12 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
     for axes, term in zip(grid[0], terms):  # once they are all drawn, as the panels of a column share their limits
         if min((point["cost"] for point in points if point["term"] == term), default=-1) >= 0:
             axes.set_xlim(left=max(0, axes.get_xlim()[0]))
-    middles = [(sum(axes.get_ylim()) / 2, np.ptp(axes.get_ylim()) / 2) for axes in grid.flat]
-    for axes, (middle, _) in zip(grid.flat, middles):  # ranges of one size, so that slopes can be compared
-        axes.set_ylim(middle - max(half for _, half in middles), middle + max(half for _, half in middles))
+    spans = [np.array([axes.get_ylim() for axes in row]) for row in grid]
+    ranges = [(span.min(), span.max()) for span in spans]
+    half = max(high - low for low, high in ranges) / 2
+    for row, (low, high) in zip(grid, ranges):  # one for a planner, all of one size, so that slopes can be compared
+        for axes in row:
+            axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
     label = score_label.capitalize()
     figure.suptitle(f"{label} against cost, one point for each λ\n{sample_size(tasks)}", x=0.01, ha="left")
     return with_alt(figure, f"{label} against {' and '.join(terms)}. {'. '.join(changes)}.")

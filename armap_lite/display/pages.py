@@ -16,7 +16,7 @@ from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from armap_lite.display.figures import WIDGET_MIME
+from armap_lite.display.canvas import WIDGET_MIME
 
 TEMPLATES = Path(__file__).parent / "templates"
 TAGS = frozenset((TEMPLATES / "allowed_tags.txt").read_text(encoding="utf-8").split())

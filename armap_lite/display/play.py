@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from armap_lite.display import figures, widgets
+from armap_lite.display import canvas, widgets
 from armap_lite.display.tables import in_a_line
 from armap_lite.display.widgets import Interactive, escape
 from armap_lite.envs.base import Environment
@@ -105,11 +105,12 @@ class PlaySession:
             self.answers.value = "<p>There are no plans for this task yet.</p>"
             return
         levels = {name: self.reward_of(answer) for name, answer in found.items()}
-        rows = [(name, self.reward_of(t), in_a_line(t, 150)) for name, t in {"you": mine, **found}.items()]
-        rows.sort(key=lambda row: -row[1])
+        you = "you" if self.path[-1].over else "you, not finished"  # a guess, beside finished answers
+        rows = [(name, self.reward_of(t), in_a_line(t, 150)) for name, t in {you: mine, **found}.items()]
+        rows.sort(key=lambda row: (row[0] == "you, not finished", -row[1]))
         self.score.value = widgets.image_html(widgets.reward_chart(self._mine(), answers=levels))
-        you = [i for i, row in enumerate(rows) if row[0] == "you"]
-        self.answers.value = widgets.table_html(["player", "reward", "actions"], rows, you)
+        marked = [i for i, row in enumerate(rows) if row[0] == you]
+        self.answers.value = widgets.table_html(["player", "reward", "actions"], rows, marked)
 
     def _mine(self) -> dict[str, list[float]]:
         return {"you": [self.reward_of(state.trajectory) for state in self.path]}
@@ -195,7 +196,7 @@ def filter_actions(actions: Sequence[str], words: str) -> list[str]:
     return sorted(found, key=lambda action: not action.lower().startswith(typed))
 
 
-@mpl.rc_context(figures.STYLE)
+@mpl.rc_context(canvas.STYLE)
 def first_observation(episode: Episode, planners: Mapping[str, float]) -> Figure:
     """The first page of a task as a figure, beside it the rewards of the `planners`' answers, to beat."""
     state = episode.start()
@@ -208,7 +209,7 @@ def first_observation(episode: Episode, planners: Mapping[str, float]) -> Figure
     beside = bool(planners or trajectory.picture)
     lines = [textwrap.fill(text, 52 if beside else 92, max_lines=6, placeholder=" …") for text in paragraphs]
     height = max(1 + 0.28 * ("\n".join(lines).count("\n") + 1.5 * len(lines)), 4.2 if beside else 0)
-    figure = figures.NotebookFigure(figsize=(10.5, height))
+    figure = canvas.NotebookFigure(figsize=(10.5, height))
     figure.text(0.02, 1 - 0.15 / height, "Be the agent: what would you do first?", va="top", weight="bold", fontsize=14)
     figure.text(0.02, 1 - 0.6 / height, "\n\n".join(lines), va="top", linespacing=1.35)
     if trajectory.picture:
@@ -219,7 +220,7 @@ def first_observation(episode: Episode, planners: Mapping[str, float]) -> Figure
         axes = figure.add_axes((0.71, 0.2, 0.27, 0.25 if trajectory.picture else 0.62))
         ranked = sorted(planners.items(), key=lambda one: -one[1])
         names, rewards = zip(*ranked)
-        axes.scatter(rewards, range(len(names)), 130, color=figures.BLUE)
+        axes.scatter(rewards, range(len(names)), 130, color=canvas.BLUE)
         axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
         axes.margins(0.15)
         axes.invert_yaxis()
@@ -229,4 +230,4 @@ def first_observation(episode: Episode, planners: Mapping[str, float]) -> Figure
         paragraphs.append(
             "Rewards of the planners: " + ", ".join(f"{name} {value:.2f}" for name, value in ranked) + "."
         )
-    return figures.with_alt(figure, f"The first observation of a task to play by hand. {' '.join(paragraphs)}")
+    return canvas.with_alt(figure, f"The first observation of a task to play by hand. {' '.join(paragraphs)}")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from armap_lite import synthesize
-from armap_lite.display import figures, pages
+from armap_lite.display import pages
+from armap_lite.display.canvas import png_uri
 from armap_lite.display.tables import results_table
 from armap_lite.llms.answers import invalid_action_summary
 from armap_lite.storage import folders
@@ -77,7 +78,7 @@ def _figure(path: Path) -> dict[str, str]:
     """The PNG `path`, with the alternative text that lies beside it."""
     title, text = path.stem.replace("_", " "), path.with_suffix(".txt")
     alt = text.read_text(encoding="utf-8") if text.is_file() else title
-    return {"title": title, "alt": alt, "uri": figures.png_uri(path.read_bytes())}
+    return {"title": title, "alt": alt, "uri": png_uri(path.read_bytes())}
 
 
 def hindsight_counts(pairs: Path) -> Mapping[str, int]:

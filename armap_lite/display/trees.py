@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from armap_lite.display.figures import BLACK, GREY, STYLE, VERMILLION, note, panels, with_alt
+from armap_lite.display.canvas import BLACK, GREY, STYLE, VERMILLION, note, panels, with_alt
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import Node, backward, to_dict
 
@@ -58,11 +58,11 @@ def search_tree(
     """The tree of a search from left to right: width = visits, colour = value, the path of the answer outlined.
 
     `tree`: nested {"action": str | None, "visits": int, "value": float | None, "prior": float, "chosen": bool,
-    "children": [...]}. Children that were never visited are counted, not drawn. Nodes carry action and visits, where
-    two labels would meet the answer or the more visited one. In a tree deeper than `LEVELS`,
-    actions without a branch between them share one edge, named by the first and the last of them, and what lies deeper
-    still is left out, but for the end of the answer; of more than `ENDS` ends the most visited are drawn, and of these
-    the best. `span`: the values that the colours cover; None: those of
+    "children": [...]}. Children that were never visited are counted, not drawn. Nodes carry action and visits, the ends
+    of one attempt its value; where two labels would meet, the answer or the more visited one. In a tree deeper than
+    `LEVELS`, actions without a branch between them share one edge, named by the first and the last of them, and what
+    lies deeper still is left out, but for the end of the answer; of more than `ENDS` ends the most visited are drawn,
+    and of these the best. `span`: the values that the colours cover; None: those of
     this tree. `names`: what to write for an action that says little.
     """
     nodes, unvisited = _layout(tree)
@@ -85,7 +85,7 @@ def search_tree(
         colour = "#D0D0D0" if node["value"] is None else colours.to_rgba(node["value"])
         if parent:
             line, bend = parent[0] + (x - parent[0]) * t, parent[1] + (y - parent[1]) * t * t * (3 - 2 * t)
-            thick = 1 + 8 * node["visits"] / most
+            thick = (2.5 if node["chosen"] else 1) + 8 * node["visits"] / most
             if node["chosen"]:
                 axes.plot(line, bend, color=VERMILLION, lw=thick + 4, zorder=1, solid_capstyle="round")
             axes.plot(line, bend, color=colour, lw=thick, zorder=2, solid_capstyle="round")
@@ -175,7 +175,9 @@ def _label_node(
         high = low + LINE * len(words)
         if all(high <= from_ or low >= to for from_, to in taken if (from_, to) != own):
             taken.append((low, high))
-            note(axes, "\n".join(words) + f" ({node['visits']})", at, offset, fontsize=12, zorder=4, **place)
+            once = end and node["visits"] == 1 and node["value"] is not None
+            said = f": {node['value']:.1f}" if once else f" ({node['visits']})"
+            note(axes, "\n".join(words) + said, at, offset, fontsize=12, zorder=4, **place)
             return
 
 

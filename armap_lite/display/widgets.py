@@ -19,18 +19,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from armap_lite import evaluate, statistics
-from armap_lite.display import figures, trees
-from armap_lite.display.figures import WIDGET_MIME
+from armap_lite.display import canvas, figures, trees
 from armap_lite.display.tables import cut, in_a_line
 from armap_lite.envs.base import Term
 from armap_lite.planners.base import PlanResult
 from armap_lite.trajectory import PreferencePair, Trajectory
 
 PLANNER_COLOURS = {
-    "mcts": figures.GREEN,
-    "best_of_n": figures.ORANGE,
-    "reflexion": figures.SKY,
-    "greedy": figures.BLACK,
+    "mcts": canvas.GREEN,
+    "best_of_n": canvas.ORANGE,
+    "reflexion": canvas.SKY,
+    "greedy": canvas.BLACK,
 }
 CSS = (Path(__file__).parent / "templates" / "widgets.css").read_text(encoding="utf-8")
 
@@ -52,27 +51,27 @@ class Interactive:
         return box
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
-        figure, read = self.figure(), figures.is_interactive()
+        figure, read = self.figure(), canvas.is_interactive()
         if not read:
             figure.supxlabel(
-                "A picture: the controls work in JupyterLab.", x=0.99, ha="right", fontsize=12, color=figures.GREY
+                "A picture: the controls work in JupyterLab.", x=0.99, ha="right", fontsize=12, color=canvas.GREY
             )
         shown, about = figure._repr_mimebundle_()
         shown["text/plain"] = about["image/png"]["alt"]
         # In a notebook with widget state, which papermill stores, nbconvert prefers the widget to the image, and the
         # page would show controls that move nothing. Hence no widget without a reader.
         if read:
-            shown[WIDGET_MIME] = self.controls._repr_mimebundle_()[WIDGET_MIME]
+            shown[canvas.WIDGET_MIME] = self.controls._repr_mimebundle_()[canvas.WIDGET_MIME]
         return shown, about
 
 
 def image_html(source: Figure | Path | str, alt: str = "") -> str:
     """A figure, with its own alternative text, or the PNG file at a path, as a self-contained `<img>`."""
     if isinstance(source, Figure):
-        data, alt, height = figures.png(source), str(source.get_label()), "none"
+        data, alt, height = canvas.png(source), str(source.get_label()), "none"
     else:
         data, height = Path(source).read_bytes(), "240px"
-    return f'<img src="{figures.png_uri(data)}" alt="{escape(alt)}" style="max-height:{height}">'
+    return f'<img src="{canvas.png_uri(data)}" alt="{escape(alt)}" style="max-height:{height}">'
 
 
 def table_html(head: Sequence[str], rows: Sequence[Sequence[object]], marked: Sequence[int] = ()) -> str:
@@ -176,7 +175,7 @@ def _pair_html(pair: PreferencePair, rewards: Mapping[str, Sequence[float]], k: 
     return f"{table}<p>{pictures}</p>"
 
 
-@mpl.rc_context(figures.STYLE)
+@mpl.rc_context(canvas.STYLE)
 def reward_chart(
     rewards: Mapping[str, Sequence[float]],
     *,
@@ -193,9 +192,9 @@ def reward_chart(
     """
     answers = answers or {}
     size = (9.5, 5.2) if pair else (9.5, 3.8) if len(rewards) > 1 else (5.6, 4.4 + 0.25 * len(answers))
-    figure, (axes,) = figures.panels(*size)
+    figure, (axes,) = canvas.panels(*size)
     ends = []
-    looks = ((figures.BLUE, "o", "-"), (figures.VERMILLION, "X", "--"))
+    looks = ((canvas.BLUE, "o", "-"), (canvas.VERMILLION, "X", "--"))
     for (name, values), (colour, mark, style) in zip(rewards.items(), looks):
         shown = values[: len(values) if at is None else at + 1]
         axes.plot(range(len(shown)), shown, color=colour, marker=mark, ms=9, ls=style, label=name)
@@ -207,22 +206,22 @@ def reward_chart(
             above = all(values[k] >= others[k] for others in rewards.values() if k < len(others))
             text = cut((names or {}).get(step.action, step.action), 28)
             place = {"va": "bottom" if above else "top", "ha": "center", "zorder": 4}
-            place["color"] = figures.GREY if shared else colour
-            figures.note(axes, text, (k, values[k]), (0, 10 if above else -10), **place)
+            place["color"] = canvas.GREY if shared else colour
+            canvas.note(axes, text, (k, values[k]), (0, 10 if above else -10), **place)
     for name, level in answers.items():
         axes.axhline(
             level,
-            color=PLANNER_COLOURS.get(name, figures.GREY),
+            color=PLANNER_COLOURS.get(name, canvas.GREY),
             lw=1.8,
             ls=":",
             label=f"{name.replace('_', ' ')} {level:.2f}",
         )
     longest = max(len(values) for values in rewards.values()) - 1
     if change is not None and change <= longest:
-        axes.axvline(change, color=figures.GREY, lw=1.2, ls="--", zorder=0)
+        axes.axvline(change, color=canvas.GREY, lw=1.2, ls="--", zorder=0)
         left = change > 1  # there, if there is room, as curves are low
         where: Any = {"xycoords": ("data", "axes fraction"), "va": "top", "ha": "right" if left else "left"}
-        figures.note(axes, "first difference", (change, 1), (-4 if left else 4, -4), **where)
+        canvas.note(axes, "first difference", (change, 1), (-4 if left else 4, -4), **where)
     known = [value for values in rewards.values() for value in values] + list(answers.values())
     room = 0.15 * (max(known) - min(known)) or 1.0
     axes.set(xlim=(-0.3, longest + 0.6), ylim=(min(known) - room, max(known) + room))
@@ -234,7 +233,7 @@ def reward_chart(
     figure.legend(loc="outside lower left" if len(rewards) == 1 else "outside right")
     levels = "; ".join(f"{name} {level:.2f}" for name, level in answers.items())
     text = f"Line chart of the reward after every step. {title}.{f' Planners: {levels}.' if levels else ''}"
-    return figures.with_alt(figure, f"{instruction} {text}".lstrip())
+    return canvas.with_alt(figure, f"{instruction} {text}".lstrip())
 
 
 def explore_tree(
@@ -282,8 +281,8 @@ def explore_tree(
 
 def retitle(figure: Figure, title: str, alt: str) -> Figure:
     """`figure` with another title and alternative text."""
-    figure.axes[0].set_title(title, loc="left", fontsize=figures.STYLE["axes.titlesize"])
-    return figures.with_alt(figure, alt)
+    figure.axes[0].set_title(title, loc="left", fontsize=canvas.STYLE["axes.titlesize"])
+    return canvas.with_alt(figure, alt)
 
 
 def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[float]]) -> Interactive:
@@ -301,8 +300,9 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
 
     def chart(n: int) -> Figure:
         figure = figures.best_of_n(curve, len(plans))
+        figure.set_size_inches(8, 4)  # the table below stays in sight
         floor, picked, ceiling = (float(curve[name][n - 1]) for name in ("mean", "selected", "oracle"))
-        figure.axes[0].axvline(n, color=figures.BLACK, lw=1.6, ls="--")
+        figure.axes[0].axvline(n, color=canvas.BLACK, lw=1.6, ls="--")
         found = f"random {floor:.3f}, reward model {picked:.3f}, oracle {ceiling:.3f}"
         title = f"N = {n}: {found}\n{figures.sample_size(len(plans))}"
         return retitle(figure, title, f"{figure.get_label()} {title}.")
@@ -334,7 +334,7 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
         found = f"picked {ranked[0][2]:.2f}, best {max(scores[0]):.2f}, random {np.mean(scores[0]):.2f}"
         title = f"{asked}\nN = {len(names)}: {found}"
         figure.suptitle(title, x=0.01, ha="left")
-        return figures.with_alt(figure, f"{title} {figure.get_label()}")
+        return canvas.with_alt(figure, f"{title} {figure.get_label()}")
 
     return Interactive(build, one_task)
 
@@ -371,13 +371,13 @@ def explore_weights(
                 points.append({"term": term, "weight": float(f"{weight:.2g}"), "cost": cost[i], "score": score})
         figure = figures.frontier(points, len(plans), score_label=score_label)
         for axes, cost in zip(figure.axes, here):
-            axes.plot(cost, here[-1], color=figures.VERMILLION, marker="D", ms=13, zorder=3)
+            axes.plot(cost, here[-1], color=canvas.VERMILLION, marker="D", ms=13, zorder=3)
         for i, axes in enumerate(figure.axes):
             axes.set(xlim=(low[i] - room[i], high[i] + 2 * room[i]), ylim=(low[-1] - room[-1], high[-1] + room[-1]))
         message = ", ".join(f"{name} {value:.3g}" for name, value in zip([*terms, score_label], here))
-        size = figures.STYLE["axes.titlesize"]
+        size = canvas.STYLE["axes.titlesize"]
         figure.suptitle(f"With these weights (diamond):\n{message}", x=0.01, ha="left", fontsize=size)
-        return figures.with_alt(figure, f"{figure.get_label()} With these weights: {message}.")
+        return canvas.with_alt(figure, f"{figure.get_label()} With these weights: {message}.")
 
     def build() -> Sequence[ipw.Widget]:
         sliders = []

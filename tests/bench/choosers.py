@@ -6,8 +6,8 @@ attempts with its interval over tasks, and the paired difference to a random pic
 reward    the learned reward that was asked when the plans were made
 code      what the world's code reads: an attempt that satisfies the task's own instruction, any of them
 majority  the attempt that was drawn most often
-judge     an LLM that is shown two attempts, blind and in both orders, which one does what the instruction asks; the
-          winner meets the next one, and an undecided comparison keeps the earlier one (--judge SPEC)
+judge     an LLM that is shown two attempts, blind and in both orders, which one does what the instruction asks; what
+          it prefers by log-probability, averaged over the orders, meets the next one (--judge SPEC)
 NAME      another reward model (--reward NAME=FOLDER …), e.g. that of another world
 last      the shipped reward model, which may also choose any other last action of an attempt that ends it (--last), as
           `expand_terminal_siblings` lets MCTS do; also compared with the answers of MCTS, where PLANS has them
@@ -27,11 +27,13 @@ from typing import Any
 
 from armap_lite import envs, evaluate, llms, planners, reward, statistics
 from armap_lite.batching import Batcher
+from armap_lite.envs import prompts
 from armap_lite.envs.hindsight import LLMHindsight
 from armap_lite.episode import Episode
 from armap_lite.evaluate import ByPlan
 from armap_lite.pipeline import evaluation, profiles, results
 from armap_lite.planners import PlanResult
+from armap_lite.trajectory import Trajectory
 
 
 def by_code(env: Any, plans: Sequence[PlanResult]) -> ByPlan:
@@ -49,15 +51,20 @@ def by_majority(plans: Sequence[PlanResult]) -> ByPlan:
 
 async def by_judge(spec: str, env: Any, plans: Sequence[PlanResult], counts: Counter[str]) -> ByPlan:
     lm = llms.load(spec)
-    batch, reader = Batcher(lm), LLMHindsight(env.look_back_examples)
+    batch = Batcher(lm)
+
+    async def lead(text: str, one: Trajectory, other: Trajectory) -> float:
+        asked = [prompts.comparison(text, a, b, LLMHindsight.max_chars) for a, b in ((one, other), (other, one))]
+        answers = await asyncio.gather(*(batch.choose(prompt, prompts.PAIR, None, 1.0, 0) for prompt in asked))
+        first, second = (a.logprob - b.logprob for a, b in answers)
+        counts["the same side in both orders" if (first > 0) == (second < 0) else "the same letter in both"] += 1
+        return float(first - second)
 
     async def best(plan: PlanResult) -> list[float]:
         seen = list({sample.trajectory.actions: sample.trajectory for sample in plan.samples}.values())
         kept = seen[0]
         for other in seen[1:]:
-            verdict = await reader.prefers(batch, plan.answer.task.instruction, kept, other, 0)
-            counts[{True: "kept", False: "replaced", None: "undecided"}[verdict]] += 1
-            kept = other if verdict is False else kept
+            kept = kept if await lead(plan.answer.task.instruction, kept, other) >= 0 else other
         return [float(sample.trajectory.actions == kept.actions) for sample in plan.samples]
 
     found: dict[str, list[float]] = {}

@@ -188,15 +188,15 @@ def main() -> None:
 def draw(details: dict[str, Any], file: Path) -> None:
     import matplotlib as mpl
 
-    from armap_lite.display import figures
+    from armap_lite.display import canvas
 
-    with mpl.rc_context(figures.STYLE):
-        figure = figures.NotebookFigure(figsize=(12, 5), layout="constrained")
+    with mpl.rc_context(canvas.STYLE):
+        figure = canvas.NotebookFigure(figsize=(12, 5), layout="constrained")
         left, right = figure.subplots(1, 2)
         for name, row in details.items():
             left.plot(TIMES, [s / row["seconds"][0] for s in row["seconds"]], marker="o", label=name)
             right.plot(TIMES, row["megabytes"], marker="o")
-        left.plot(TIMES, TIMES, color=figures.GREY, ls="--", label="linear")
+        left.plot(TIMES, TIMES, color=canvas.GREY, ls="--", label="linear")
         left.set(xlabel="times the work", ylabel="times the CPU seconds", xscale="log", yscale="log")
         right.set(xlabel="times the work", ylabel="MB added", xscale="log")
         for axes in (left, right):
