@@ -147,7 +147,7 @@ def test_learning_curves_skip_missing_cells():
     train, held_out, _ = loss.get_lines()
     assert len(train.get_xdata()) == 9 and list(held_out.get_ydata()) == [0.5, 0.4]
     assert list(accuracy.get_lines()[1].get_xdata()) == [5, 9]
-    assert "Pair accuracy on held-out tasks: 0.900 after 9 of 9 steps" in texts(figure)
+    assert "Pair accuracy on held-out tasks: 0.900 after 9 of 10 steps" in texts(figure)
     title = "Pair accuracy on held-out tasks: 0.900 after 9 of 9 steps\n12 held-out pairs, too few to conclude"
     assert title in texts(figures.learning_curves(LOG, 12))
 
@@ -229,11 +229,10 @@ def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
     edges = [line for line in axes.get_lines() if line.get_color() != figures.VERMILLION]
     assert len(edges) == 5 and len(axes.get_lines()) == 5 + 2
     assert max(edge.get_linewidth() for edge in edges) == pytest.approx(2.5 + 8 * 5 / 7)  # that to a
-    assert (
-        "not drawn: 1 children never visited" in said and "7 attempts, 71% begin with 'a', as the answer does" in said
-    )
+    assert any("not drawn: 1 children never visited" in text for text in said)
+    assert "7 attempts, 71% begin with 'a', as the answer does" in said
     assert "The answer: a then a1." in figure.get_label()
-    assert {"start (7)", "a (5)", "a1 (3)", "a2 (2)", "b (2)", "b1 (2)"} <= set(said)
+    assert {"start (7)", "a (5)", "a1: 2.0", "a2 (2)", "b (2)", "b1 (2)"} <= set(said)
 
 
 def test_in_a_deep_tree_a_run_of_actions_without_a_branch_is_one_edge():
@@ -243,8 +242,9 @@ def test_in_a_deep_tree_a_run_of_actions_without_a_branch_is_one_edge():
     run = node("a", 4, node("b", 4, end, node("never", 0), chosen=True), chosen=True)
     figure = trees.search_tree(node(None, 4, run, chosen=True))
     said = set(texts(figure))
-    assert {"start (4)", "a\n… c (4)", "d: 0.0", "e\n… h (3)"} <= said
-    assert len(figure.axes[0].findobj(PathCollection)) == 4 and "not drawn: 1 children never visited" in said
+    assert {"start (4)", "a\n… c (4)", "d: 0.0", "e\n… h: 0.0"} <= said
+    assert len(figure.axes[0].findobj(PathCollection)) == 4
+    assert any("not drawn: 1 children never visited" in text for text in said)
     assert figure.get_label().endswith("The answer: a then b then c then e then f then g then h.")
 
 
@@ -252,7 +252,8 @@ def test_what_lies_deeper_than_can_be_read_is_counted():
     figure = trees.search_tree(node(None, 9, branching(6)))
     points = [tuple(p.get_offsets()[0]) for p in figure.axes[0].findobj(PathCollection)]
     assert max(x for x, _ in points) == trees.LEVELS
-    assert f"not drawn: {2**7 - 2**trees.LEVELS} nodes below level {trees.LEVELS}" in texts(figure)
+    hidden = f"not drawn: {2**7 - 2**trees.LEVELS} nodes below level {trees.LEVELS}"
+    assert any(hidden in text for text in texts(figure))
 
 
 def branching(depth: int) -> dict[str, Any]:
@@ -261,7 +262,7 @@ def branching(depth: int) -> dict[str, Any]:
 
 def test_an_action_has_the_name_that_is_given_for_it():
     said = texts(trees.search_tree(node(None, 2, node("click[7]", 2, chosen=True)), names={"click[7]": "Red mug"}))
-    assert "Red mug (2)" in said and not any(text.startswith("click") for text in said)
+    assert "Red mug: 0.0" in said and not any(text.startswith("click") for text in said)
 
 
 def test_a_name_of_one_long_word_keeps_its_beginning():
@@ -277,7 +278,7 @@ def test_the_answer_is_followed_to_its_end_below_what_is_drawn():
     for level in range(trees.LEVELS + 3):
         deeper = node(f"step {level}", 2, deeper, node(f"other {level}", 1), chosen=True)
     said = texts(trees.search_tree(node(None, 2, deeper, chosen=True)))
-    assert any(text.endswith("… end (2)") for text in said), said
+    assert any(text.endswith("… end: 0.0") for text in said), said
 
 
 def test_where_labels_would_meet_the_answer_is_named_and_the_more_visited_node():
@@ -303,7 +304,7 @@ def test_of_many_ends_the_answer_the_best_and_the_most_visited_are_drawn():
     points = [tuple(p.get_offsets()[0]) for p in figure.axes[0].findobj(PathCollection)]
     assert sum(x == 2 for x, _ in points) == trees.ENDS
     said = texts(figure)
-    assert f"not drawn: {80 - trees.ENDS} other nodes" in said
+    assert any(f"not drawn: {80 - trees.ENDS} other nodes" in text for text in said)
     assert {"end 0: 0.0", "end 2: 5.0", "end 79 (2)"} <= set(said)
     visited_twice = [text for text in said if text.endswith("(2)")]
     assert visited_twice and all(int(text.split()[1]) > 79 - 2 * trees.ENDS for text in visited_twice)
@@ -380,7 +381,9 @@ def test_of_many_attempts_the_highest_rewards_are_drawn_the_best_and_what_the_sh
     assert names == [f"attempt {k}" for k in (*range(figures.MOST), 15, 17)]
     [dots] = figure.axes[0].collections
     assert [to_hex(c) for c in dots.get_facecolor()].index(figures.GREEN.lower()) == names.index("attempt 17")
-    assert any("★" in text for text in texts(figure)) and "8 more attempts" in figure.get_label()
+    assert "8 more attempts" in figure.get_label() and "What the shipped model chose: 0.00" in figure.get_label()
+    [ring] = [line for line in figure.axes[0].get_lines() if len(line.get_xdata())]
+    assert ring.get_xdata() == [-15.0]
 
 
 def test_of_attempts_that_are_all_worth_nothing_none_stands_out():

@@ -170,15 +170,18 @@ def _rendered(items: list[Item]) -> str:
         parts += [item.html for item in items[:-1] if item.kind != "header"]
         parts += ["</div>", items[-1].html]
         if items[-1].kind == "printed":
-            lines = [pages.plain_text(line) for line in items[-1].html.splitlines()]
+            lines = _printed_lines(items[-1].html)
             widest, height = max(map(len, lines)), SMALL * (1 + len(lines))
             sizes = (name for name, size in SIZES.items() if widest * size < NARROW[1] and height * size < HEIGHT - 2)
             how = f"beside {next(sizes, '')}".strip()
     elif not {"wide", "tall", "table"} & {item.kind for item in items}:
-        printed = [text for item in items for text in re.findall("<pre.*?</pre>", item.html, re.S)]
-        widest = max((len(pages.plain_text(line)) for text in printed for line in text.splitlines()), default=0)
+        lines = [line for item in items for line in _printed_lines(item.html)]
+        widest = max((len(line) for line in lines if len(line) <= WIDE), default=0)  # longer ones wrap anyway
         height = sum(item.height for item in items)
-        how = next((name for name, size in SIZES.items() if height * size < HEIGHT and widest * size < WIDE - 4), how)
+        for name, size in SIZES.items():
+            more = sum(len(line) * size // WIDE - len(line) // WIDE for line in lines)
+            if (height + SMALL * more) * size < HEIGHT and widest * size < WIDE - 4:
+                return f'<section class="{name}">{"".join(parts)}</section>'
     return f'<section class="{how}">{"".join(parts)}</section>'
 
 
@@ -206,6 +209,12 @@ def _height(text: str) -> float:
         size, space = (1.5, 1.8) if tag in ("h1", "h2") else (1, 0.3 if tag == "li" else 1)
         lines += size * (1 + len(said) * size // TEXT) + space
     return lines
+
+
+def _printed_lines(text: str) -> list[str]:
+    """The lines of all that is printed in this HTML."""
+    printed = re.findall("<pre.*?</pre>", text, re.S)
+    return [html.unescape(re.sub("<.*?>", "", line)) for one in printed for line in one.splitlines()]
 
 
 def _ratio(picture: str) -> float:

@@ -97,7 +97,7 @@ def uct_tree(c: float = 1.0) -> Figure:
     rule = (
         f"it was good + it is hardly known = score (c = {c:g}, K = 3)\nGreen: the highest score, hence next ({fewer})"
     )
-    note(axes, rule, (3.8, 0.6), va="center", color=GREY, fontsize=15)
+    note(axes, rule, (3.8, 0.6), va="center", fontsize=17)
     text = f"A tree of five nodes: a start with children a, b and c; a has a child d. Scores: {', '.join(said)}."
     return with_alt(figure, f"{text} Next is {best.action}.")
 

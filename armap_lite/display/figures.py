@@ -66,7 +66,8 @@ def learning_curves(
     steps, accuracy = _series(metrics, "val_accuracy")
     if len(accuracy):
         when = "" if kept_loss is None else "in the kept weights, "
-        last = f"{accuracy[kept]:.3f} {when}after {steps[kept]:,.0f} of {steps[-1]:,.0f} steps"
+        total = max(float(row["step"]) for row in metrics) + 1
+        last = f"{accuracy[kept]:.3f} {when}after {steps[kept]:,.0f} of {total:,.0f} steps"
     else:
         last = "not measured yet"
     of = f" of {val_tasks} task{'s' * (val_tasks != 1)}" if val_tasks else ""
@@ -131,21 +132,23 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
     places, colours = range(len(names)), [best if gold == top else ORANGE for gold in golds]
     axes.scatter(rewards, places, 130, color=colours)  # dots: a reward has no zero from which a bar could grow
     for i, (reward, gold) in enumerate(zip(rewards, golds)):
-        note(axes, f"{gold:.2g}{'  ★' * (i == shipped)}", (reward, i), (10, 0), va="center", fontsize=12)
+        note(axes, f"{gold:.2f}", (reward, i), (14, 0), va="center", fontsize=12)
     axes.margins(x=0.15)
     axes.grid(axis="y", lw=0.6, alpha=0.5)
     axes.set_yticks(places, [f"…{n[-63:]}" if len(n) > 64 else n for n in names], fontsize=12)
     axes.invert_yaxis()
     axes.set_xlabel(f"reward{hidden}")
-    said = f"the judge says {top:.2g}{': done' if top == 1 else ', the best there was'}"
-    for colour, label in ((best, said), (ORANGE, f"less than {top:.2g}")):
+    said = "done" if top == 1 else "the best, not done"
+    for colour, label in ((best, said), (ORANGE, "less")):
         axes.plot([], [], "o", color=colour, ms=10, label=label)
     scores = (
-        f"The highest reward: true score {golds[0]:.2f}; the best {max(golds):.2f}, a random attempt {random_pick:.2f}"
+        f"True score of the highest reward {golds[0]:.2f}, of the best {max(golds):.2f}, at random {random_pick:.2f}"
     )
     figure.suptitle(scores, x=0.01, ha="left")
     if shipped is not None:
-        axes.plot([], [], "k*", ms=9, label=f"chosen by the shipped model: {golds[shipped]:.2g}")
+        ring: dict[str, Any] = {"ms": 17, "mfc": "none", "mec": BLACK, "mew": 2}
+        axes.plot(rewards[shipped], shipped, "o", **ring)
+        axes.plot([], [], "o", **ring, label="what the shipped model chose")
         scores += f". What the shipped model chose: {golds[shipped]:.2f}"
     figure.legend(loc="outside lower left", ncols=3)
     return with_alt(figure, f"Dots: the reward of {len(names)} attempts{hidden}, coloured by the judge. {scores}.")
@@ -250,18 +253,23 @@ def _called(planner: str) -> str:
     return {"own_best_of_n": "best of n by this run's model", **bounds}.get(planner, planner.replace("_", " "))
 
 
+def told_apart(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Whether the interval of each difference excludes 0 and its p is below 0.05 after Holm's correction."""
+    ranked = sorted(range(len(rows)), key=lambda k: rows[k]["p_value"])
+    small = itertools.takewhile(lambda k: rows[k]["p_value"] * (len(rows) - ranked.index(k)) < 0.05, ranked)
+    apart = {k for k in small if not rows[k]["ci_low"] <= 0 <= rows[k]["ci_high"]}
+    return [k in apart for k in range(len(rows))]
+
+
 @mpl.rc_context(STYLE)
 def differences(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Mean difference by task of each pair of planners with its interval and p-value; those told from 0 in blue.
 
-    That is where the interval excludes 0 and p is below 0.05 after Holm's correction for so many rows.
+    Those are the ones that `told_apart` names.
     `rows`: {"planner", "versus", "difference", "ci_low", "ci_high", "p_value", "n"}, as `evaluate.differences` gives.
     """
     figure, (axes,) = panels(10, 1.6 + 0.42 * len(rows))
-    ranked = sorted(range(len(rows)), key=lambda k: rows[k]["p_value"])
-    small = itertools.takewhile(lambda k: rows[k]["p_value"] * (len(rows) - ranked.index(k)) < 0.05, ranked)
-    apart = {k for k in small if not rows[k]["ci_low"] <= 0 <= rows[k]["ci_high"]}
-    told = [k in apart for k in range(len(rows))]
+    told = told_apart(rows)
     for place, (row, sure) in enumerate(zip(rows, told)):
         mean, ends = row["difference"], [[row["difference"] - row["ci_low"]], [row["ci_high"] - row["difference"]]]
         axes.errorbar(mean, place, xerr=np.maximum(ends, 0), color=BLUE if sure else GREY, marker="o", ms=8, capsize=4)
@@ -319,22 +327,22 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
         raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
     terms, planners = (list(dict.fromkeys(point.get(key, "") for point in points)) for key in ("term", "planner"))
     figure = NotebookFigure(figsize=(2.5 + 4.5 * len(terms), 1.6 + 3.1 * len(planners)), layout="constrained")
-    grid = figure.subplots(len(planners), len(terms), squeeze=False, sharex="col")
+    grid = figure.subplots(len(planners), len(terms), squeeze=False, sharex="col", sharey=True)
     changes = []
     for (row, planner), (column, term) in itertools.product(enumerate(planners), enumerate(terms)):
         axes, colour = grid[row, column], (BLUE, VERMILLION, GREEN)[row % 3]
         group = [point for point in points if (point["term"], point.get("planner", "")) == (term, planner)]
         group.sort(key=lambda point: point["weight"])
         cost, score = ([point[key] for point in group] for key in ("cost", "score"))
+        low, high = min(all_costs := [p["cost"] for p in points if p["term"] == term]), max(all_costs)
         ends = [[abs(p.get(end, p["score"]) - p["score"]) for p in group] for end in ("ci_low", "ci_high")]
         style = {"color": colour, "marker": "oXs"[row % 3], "ms": 8, "elinewidth": 1, "capsize": 3}
         axes.errorbar(cost, score, ends if np.any(ends) else None, **style)
         for k in sorted({0, len(group) - 1} if group else ()):
             label = f"λ = {group[k]['weight']:g}"
-            if k:  # left of the last point, as the line leads to the right
-                note(axes, label, (cost[k], score[k]), (-9, 0), color=colour, ha="right", va="center")
-            else:
-                note(axes, label, (cost[k], score[k]), (8, 8), color=colour, ha="left")
+            left = k and cost[k] - max(0, low - 0.26 * (high - low)) > 0.2 * (high - low)  # where there is room
+            place: dict[str, Any] = {"ha": "right", "va": "center"} if left else {"ha": "left"}
+            note(axes, label, (cost[k], score[k]), (-9, 0) if left else (8, -18 if k else 8), color=colour, **place)
         if group:
             moved = f"{score_label} {score[0]:.3g} → {score[-1]:.3g}, {term} {cost[0]:.3g} → {cost[-1]:.3g}"
             changes.append(f"{planner and planner + ', '}λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {moved}")
@@ -344,12 +352,6 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
     for axes, term in zip(grid[0], terms):  # once they are all drawn, as the panels of a column share their limits
         if min((point["cost"] for point in points if point["term"] == term), default=-1) >= 0:
             axes.set_xlim(left=max(0, axes.get_xlim()[0]))
-    spans = [np.array([axes.get_ylim() for axes in row]) for row in grid]
-    ranges = [(span.min(), span.max()) for span in spans]
-    half = max(high - low for low, high in ranges) / 2
-    for row, (low, high) in zip(grid, ranges):  # one for a planner, all of one size, so that slopes can be compared
-        for axes in row:
-            axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
     label = score_label.capitalize()
     figure.suptitle(f"{label} against cost, one point for each λ\n{sample_size(tasks)}", x=0.01, ha="left")
     return with_alt(figure, f"{label} against {' and '.join(terms)}. {'. '.join(changes)}.")

@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from armap_lite.display.canvas import BLACK, GREY, STYLE, VERMILLION, note, panels, with_alt
+from armap_lite.display.canvas import BLACK, STYLE, VERMILLION, note, panels, with_alt
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import Node, backward, to_dict
 
@@ -70,7 +70,8 @@ def search_tree(
     if max(x for _, x, *_ in nodes) > LEVELS:
         tree = {**tree, "children": [*map(_merge_chains, tree["children"])]}
         nodes, _ = _layout(tree)
-    visited, below = len(nodes), sum(x > LEVELS for _, x, *_ in nodes)
+    followed = sum(x > LEVELS and node["chosen"] for node, x, *_ in nodes)  # stand in the label of the answer's end
+    visited, below = len(nodes) - followed, sum(x > LEVELS for _, x, *_ in nodes) - followed
     nodes, _ = _layout(_thinned(tree))
     values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
     low, high = span or (min(values), max(values))
@@ -108,7 +109,8 @@ def search_tree(
     counts = {"children never visited": unvisited, f"nodes below level {LEVELS}": below}
     counts["other nodes"] = visited - below - len(nodes)
     hidden = [f"{number} {what}" for what, number in counts.items() if number]
-    axes.annotate(f"not drawn: {', '.join(hidden)}" if hidden else "", (0, 0), xycoords="axes fraction", color=GREY)
+    key = "(n): attempts; at an end: its reward; outlined: the answer"
+    figure.supxlabel(f"{key}\nnot drawn: {', '.join(hidden)}" if hidden else key, x=0.01, ha="left", fontsize=12)
     steps = " then ".join(node["action"] for node in path) or "none"
     return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")
 
@@ -175,7 +177,7 @@ def _label_node(
         high = low + LINE * len(words)
         if all(high <= from_ or low >= to for from_, to in taken if (from_, to) != own):
             taken.append((low, high))
-            once = end and node["visits"] == 1 and node["value"] is not None
+            once = end and node["value"] is not None and (node["visits"] == 1 or node["chosen"])
             said = f": {node['value']:.1f}" if once else f" ({node['visits']})"
             note(axes, "\n".join(words) + said, at, offset, fontsize=12, zorder=4, **place)
             return
