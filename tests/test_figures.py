@@ -148,7 +148,7 @@ def test_learning_curves_skip_missing_cells():
     assert len(train.get_xdata()) == 9 and list(held_out.get_ydata()) == [0.5, 0.4]
     assert list(accuracy.get_lines()[1].get_xdata()) == [5, 9]
     assert "Pair accuracy on held-out tasks: 0.900 after 9 of 10 steps" in texts(figure)
-    title = "Pair accuracy on held-out tasks: 0.900 after 9 of 9 steps\n12 held-out pairs, too few to conclude"
+    title = "Pair accuracy on held-out tasks: 0.900 after 9 of 9 steps\n12 held-out pairs, a small sample"
     assert title in texts(figures.learning_curves(LOG, 12))
 
 
@@ -187,8 +187,7 @@ def test_best_of_n_draws_its_curves_and_says_of_how_many_tasks():
     assert len(axes.collections) == 3 and axes.get_xscale() == "log"
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "4", "8"]
     assert any(
-        "no gap to close\n1 tasks, too few to conclude" in text
-        for text in texts(EDGE["best of 1, one task, no success"]())
+        "no gap to close\n1 tasks, a small sample" in text for text in texts(EDGE["best of 1, one task, no success"]())
     )
 
 
@@ -209,7 +208,7 @@ def test_planner_bars_carry_their_budget():
         "oracle best of n (ceiling)"
     )
     title = figure.get_suptitle()  # the ceiling is no planner
-    assert title == "Highest mean: mcts, 0.500\n10 tasks, too few to conclude; dotted: floor and ceiling"
+    assert title == "Highest mean: mcts, 0.500\n10 tasks, a small sample; dotted: floor and ceiling"
     assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()
     said = figures.planner_bars(rows, "Told apart: nothing").get_suptitle()
     assert said.startswith("Told apart: nothing\n10 tasks")
@@ -230,7 +229,7 @@ def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
     assert len(edges) == 5 and len(axes.get_lines()) == 5 + 2
     assert max(edge.get_linewidth() for edge in edges) == pytest.approx(2.5 + 8 * 5 / 7)  # that to a
     assert any("not drawn: 1 children never visited" in text for text in said)
-    assert "7 attempts, 71% begin with 'a', as the answer does" in said
+    assert "7 attempts (2 before their last action), 71% begin with 'a', as the answer does" in said
     assert "The answer: a then a1." in figure.get_label()
     assert {"start (7)", "a (5)", "a1: 2.0", "a2 (2)", "b (2)", "b1 (2)"} <= set(said)
 
@@ -334,7 +333,7 @@ def test_the_frontier_has_a_column_for_each_term_and_a_row_for_each_planner():
     said = texts(figure)
     assert {"λ = 0", "λ = 1", "actions (mean per task)", "price (mean per task)", "mcts\ngold score"} <= set(said)
     assert "λ = 0.5" not in said, "only the ends are named"
-    assert "Gold score against cost, one point for each λ\n20 tasks, too few to conclude" in said
+    assert "Gold score against cost, one point for each λ\n20 tasks, a small sample" in said
     assert "best_of_n, λ 0 → 1: gold score 0.7 → 0.6, price 90 → 89" in figure.get_label()
 
 

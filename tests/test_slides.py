@@ -54,15 +54,16 @@ def test_a_deck_has_a_slide_for_each_text_with_its_figures_and_tables(tmp_path: 
     command = ["slides", str(tmp_path / "run"), str(tmp_path / "out"), "--env", "webshop"]
     assert main(command) == 0 and "1 decks of slides" in capsys.readouterr().out
     page = (tmp_path / "out/webshop/01_environments.html").read_text(encoding="utf-8")
-    first, second, third, fourth, fifth = re.findall(r"<section[^>]*>(.*?)</section>", page, re.S)
+    first, second, third, fourth, fifth, sixth = re.findall(r"<section[^>]*>(.*?)</section>", page, re.S)
     assert (
         "01 · Environments" in first and "<math" in first and "<script>alert" not in first and "a laptop" not in first
     )
     assert f"data:image/png;base64,{PNG}" in second and 'alt="two &quot;bars&quot;"' in second
     assert "Some text." in second and "<td>0.5" in third and "The first of them:" in fourth
-    lines = [re.findall(r"&lt;line (\d+)&gt;", slide) for slide in (third, fourth, fifth)]
-    assert lines == [[], [str(i) for i in range(20)], [str(i) for i in range(20, 40)]] and "<td>7" in fifth
-    rest = (third, fourth, fifth)
+    lines = [re.findall(r"&lt;line (\d+)&gt;", slide) for slide in (third, fourth, fifth, sixth)]
+    assert lines == [[], *([str(i) for i in some] for some in (range(18), range(18, 36), range(36, 40)))]
+    assert "<td>7" in sixth
+    rest = (third, fourth, fifth, sixth)
     assert all("<header>1 · Tasks &lt;b&gt;</header>" in slide for slide in rest) and "<header" not in second
     assert not any(word in page for word in ("secret", "printed", "plot()", "solve me"))
     assert not re.search(r"""(?:src|href)=["'](?!data:)|@import|url\(""", page)
@@ -117,13 +118,23 @@ def test_a_slide_holds_what_fits_and_an_output_stands_with_the_text_that_announc
 
 def test_a_heading_is_never_alone_and_a_short_aside_on_a_world_joins_the_text_before_it(tmp_path: Path):
     aside = v4.new_markdown_cell("Short, and of one world.", metadata={"tags": ["world:game24"]})
-    long = v4.new_code_cell("p", outputs=[v4.new_output("stream", text="\n".join(["x" * 300] * 9))])
+    long = v4.new_code_cell("p", outputs=[v4.new_output("stream", text="\n".join(["x" * 100] * 12))])
     texts = ["# 03", "Before.\n\n## 2 · Next", "Its text:"]
     cells = [*map(v4.new_markdown_cell, texts), long, v4.new_markdown_cell("After."), aside]
-    first, second, third, fourth = slides(tmp_path, cells)
+    first, second, third = slides(tmp_path, cells)
     assert "Before." in first and "2 · Next" in second and "Its text:" in second
-    assert (third.count("x" * 300), fourth.count("x" * 300)) == (5, 4)
-    assert "After." in fourth and "Short, and of one world." in fourth
+    assert (second.count("x" * 100), third.count("x" * 100)) == (9, 3)
+    assert "After." in third and "Short, and of one world." in third
+
+
+def test_a_long_printed_line_loses_its_middle(tmp_path: Path):
+    line = "first " + "word " * 60 + "last"
+    [slide] = slides(
+        tmp_path,
+        [v4.new_markdown_cell("# 03\n\nPrinted:"), v4.new_code_cell("p", outputs=[v4.new_output("stream", text=line)])],
+    )
+    [shown] = re.findall("<pre>(.*?)</pre>", slide)
+    assert shown.startswith("first word") and " … " in shown and shown.endswith("last") and len(shown) <= 110
 
 
 def test_what_a_text_announces_is_shown_though_a_text_on_one_world_stands_between(tmp_path: Path):
@@ -167,7 +178,7 @@ def test_without_a_finished_run_the_error_says_what_to_do(tmp_path: Path, capsys
 
 
 def test_a_heading_of_a_section_left_out_is_shown_once_and_not_alone(tmp_path: Path):
-    long = v4.new_output("stream", text="\n".join(["x" * 90] * 12))
+    long = v4.new_output("stream", text="\n".join(["x" * 80] * 12))
     tags = {"tags": ["lecture"]}
     cells = [
         v4.new_markdown_cell("## 3 · Left out\n\nWords."),

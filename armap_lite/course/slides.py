@@ -17,17 +17,19 @@ from typing import NamedTuple
 import nbformat
 
 from armap_lite.display import pages
+from armap_lite.display.tables import cut
 from armap_lite.storage.store import write_atomic
 
 # Heights are in lines of text; the sizes are those of templates/slides.html.
 HEIGHT, FIGURE = 18.0, 11.5  # of a slide, and what a figure may need of it
-TEXT, WIDE = 75, 95  # characters in a line of text, and in one of what is printed
-SMALL = 0.8  # size of what is printed and of tables
+TEXT, WIDE = 75, 84  # characters in a line of text, and in one of what is printed
+LONG = 110  # characters of a printed line, of which the middle is left out where it has more
+SMALL = 0.9  # size of what is printed and of tables
 SHORT = 5.5  # lines of heading and text that a figure of any form stands below
-ALONE = 20  # lines of an output that fit on a slide
+ALONE = 18  # lines of an output that fit on a slide
 ROWS = 16  # rows of a table
 WIDTH, TALL = 30.0, 1.6  # of a figure, in lines; one of a smaller ratio of width to height does not stand below a text
-NARROW = 2.2, 60  # ratio of a figure that may stand beside a text; characters of a printed line there
+NARROW = 2.2, 52  # ratio of a figure that may stand beside a text; characters of a printed line there
 COLUMN = 1.95  # a text takes so many times its height where something stands beside it
 SIZES = {"large": 1.3, "larger": 1.15}  # of the text of a slide that has room for it
 PREPARATION = re.compile(r"^- \*(?:What you need|Time):\*.*\n?", re.M)  # in a title cell, for who runs the notebook
@@ -95,7 +97,8 @@ class Deck:
                     announced = False
                 announced = announced or cell.source.rstrip().endswith(":")
             elif cell.cell_type == "code" and shown and (only or self._slides):
-                printed = "".join(output.get("text", "") for output in cell.outputs).rstrip()
+                whole = "".join(output.get("text", "") for output in cell.outputs).rstrip()
+                printed = "\n".join(cut(line, LONG) for line in whole.splitlines())
                 for output in cell.outputs:
                     if (
                         (announced or kind in ("fragment", "subslide")) and printed and "text" in output

@@ -74,7 +74,7 @@ def reward_network(pictures: bool = False) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def uct_tree(c: float = 1.0) -> Figure:
+def uct_tree(c: float = 0.2) -> Figure:
     """The rule of `select` on a tree of five nodes, computed with the search′s own function."""
     root = Node("", 1.0, visits=3)
     root.children = [
@@ -82,22 +82,23 @@ def uct_tree(c: float = 1.0) -> Figure:
         for action, prior, n, v in (("a", 0.25, 2, 1.0), ("b", 0.25, 1, 0.2), ("c", 0.5, 0, -np.inf))
     ]
     best = select(root, c, 0.0, 1.0)
-    boxes = {"root": (6.2, 3.9, f"start:  N = {root.visits}", "BLUE")}
+    boxes = {"root": (5.5, 3.9, f"start:  N = {root.visits}", "BLUE")}
     said = []
     for i, child in enumerate(root.children):
         good = max(child.value, 0.0)
         new = c * child.prior * len(root.children) * math.sqrt(math.log(root.visits + 1)) / (1 + child.visits)
         said.append(f"{child.action} {good:.2f} + {new:.2f} = {good + new:.2f}")
         text = f"{child.action}:  n = {child.visits},  p = {child.prior}\n{good:.2f} + {new:.2f} = {good + new:.2f}"
-        boxes[child.action] = (2.1 + 4.1 * i, 2.2, text, "GREEN" if child is best else "SKY")
-    boxes["a, d"] = (2.1, 0.6, "d:  n = 2", "SKY")
+        boxes[child.action] = (1.9 + 3.6 * i, 2.2, text, "GREEN" if child is best else "SKY")
+    boxes["a, d"] = (1.9, 0.6, "d:  n = 2", "SKY")
     arrows = [("root", child.action, "") for child in root.children] + [("a", "a, d", "")]
-    figure, axes = _boxes((12.4, 4.4), boxes, arrows)
-    fewer = f"with c = 0.2: {select(root, 0.2, 0.0, 1.0).action}"
+    figure, axes = _boxes((11, 4.4), boxes, arrows)
+    other = 1.0 if c < 0.5 else 0.2
+    fewer = f"with c = {other:g}: {select(root, other, 0.0, 1.0).action}"
     rule = (
         f"it was good + it is hardly known = score (c = {c:g}, K = 3)\nGreen: the highest score, hence next ({fewer})"
     )
-    note(axes, rule, (3.8, 0.6), va="center", fontsize=17)
+    note(axes, rule, (3.2, 0.6), va="center", fontsize=15)
     text = f"A tree of five nodes: a start with children a, b and c; a has a child d. Scores: {', '.join(said)}."
     return with_alt(figure, f"{text} Next is {best.action}.")
 

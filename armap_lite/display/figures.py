@@ -33,8 +33,8 @@ ENOUGH = {"tasks": 60}  # fewer (of anything else, 30) are no sample to conclude
 
 
 def sample_size(n: int, unit: str = "tasks") -> str:
-    """`n` and its unit for a title, with a warning if it is too small for a conclusion."""
-    return f"{n:,} {unit}{'' if n >= ENOUGH.get(unit, 30) else ', too few to conclude'}"
+    """`n` and its unit for a title, which says so where it is small."""
+    return f"{n:,} {unit}{'' if n >= ENOUGH.get(unit, 30) else ', a small sample'}"
 
 
 @mpl.rc_context(STYLE)
@@ -141,9 +141,7 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
     said = "done" if top == 1 else "the best, not done"
     for colour, label in ((best, said), (ORANGE, "less")):
         axes.plot([], [], "o", color=colour, ms=10, label=label)
-    scores = (
-        f"True score of the highest reward {golds[0]:.2f}, of the best {max(golds):.2f}, at random {random_pick:.2f}"
-    )
+    scores = f"True score: chosen {golds[0]:.2f}, best {max(golds):.2f}, at random {random_pick:.2f}"
     figure.suptitle(scores, x=0.01, ha="left")
     if shipped is not None:
         ring: dict[str, Any] = {"ms": 17, "mfc": "none", "mec": BLACK, "mew": 2}
@@ -160,7 +158,7 @@ def last_pictures(trajectories: Mapping[str, Any]) -> Figure | None:
     seen = {name: [step.picture for step in t.steps if step.picture] for name, t in trajectories.items()}
     if not seen or not all(seen.values()):
         return None
-    figure, columns = panels(3.4 * len(seen), 3.6, columns=len(seen))
+    figure, columns = panels(3.4 * len(seen), 4.1, columns=len(seen))
     for axes, (name, pictures) in zip(columns, seen.items()):
         axes.imshow(imread(pictures[-1]))
         axes.set(title=name, xticks=[], yticks=[])
@@ -273,7 +271,7 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for place, (row, sure) in enumerate(zip(rows, told)):
         mean, ends = row["difference"], [[row["difference"] - row["ci_low"]], [row["ci_high"] - row["difference"]]]
         axes.errorbar(mean, place, xerr=np.maximum(ends, 0), color=BLUE if sure else GREY, marker="o", ms=8, capsize=4)
-        label = f"{mean:+.3f}, p = {row['p_value']:.4f}"
+        label = f"{mean:+.3f}, p {'≤' if row['p_value'] <= 0.0001 else '='} {row['p_value']:.4f}"
         note(axes, label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=12)
     axes.axvline(0, color=BLACK, lw=1.2, zorder=0)
     names = [f"{_called(row['planner'])} − {_called(row['versus'])}" for row in rows]
@@ -327,7 +325,7 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
         raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
     terms, planners = (list(dict.fromkeys(point.get(key, "") for point in points)) for key in ("term", "planner"))
     figure = NotebookFigure(figsize=(2.5 + 4.5 * len(terms), 1.6 + 3.1 * len(planners)), layout="constrained")
-    grid = figure.subplots(len(planners), len(terms), squeeze=False, sharex="col", sharey=True)
+    grid = figure.subplots(len(planners), len(terms), squeeze=False, sharex="col")
     changes = []
     for (row, planner), (column, term) in itertools.product(enumerate(planners), enumerate(terms)):
         axes, colour = grid[row, column], (BLUE, VERMILLION, GREEN)[row % 3]
@@ -340,18 +338,23 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
         axes.errorbar(cost, score, ends if np.any(ends) else None, **style)
         for k in sorted({0, len(group) - 1} if group else ()):
             label = f"λ = {group[k]['weight']:g}"
-            left = k and cost[k] - max(0, low - 0.26 * (high - low)) > 0.2 * (high - low)  # where there is room
+            left = k and cost[k] - max(0, low - 0.4 * (high - low)) > 0.35 * (high - low)  # where there is room
             place: dict[str, Any] = {"ha": "right", "va": "center"} if left else {"ha": "left"}
             note(axes, label, (cost[k], score[k]), (-9, 0) if left else (8, -18 if k else 8), color=colour, **place)
         if group:
             moved = f"{score_label} {score[0]:.3g} → {score[-1]:.3g}, {term} {cost[0]:.3g} → {cost[-1]:.3g}"
             changes.append(f"{planner and planner + ', '}λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {moved}")
-        axes.margins(0.26, 0.25)  # room for the labels
+        axes.margins(0.4, 0.25)  # room for the labels
         axes.set_ylabel(f"{_called(planner)}\n{score_label}".strip() if column == 0 else "")
         axes.set_xlabel(f"{term} (mean per task)" if row == len(planners) - 1 else "")
     for axes, term in zip(grid[0], terms):  # once they are all drawn, as the panels of a column share their limits
         if min((point["cost"] for point in points if point["term"] == term), default=-1) >= 0:
             axes.set_xlim(left=max(0, axes.get_xlim()[0]))
+    ranges = [(min(axes.get_ylim()[0] for axes in row), max(axes.get_ylim()[1] for axes in row)) for row in grid]
+    half = max(high - low for low, high in ranges) / 2
+    for row, (low, high) in zip(grid, ranges):  # one for a planner, all of one size, so that slopes can be compared
+        for axes in row:
+            axes.set_ylim((low + high) / 2 - half, (low + high) / 2 + half)
     label = score_label.capitalize()
     figure.suptitle(f"{label} against cost, one point for each λ\n{sample_size(tasks)}", x=0.01, ha="left")
     return with_alt(figure, f"{label} against {' and '.join(terms)}. {'. '.join(changes)}.")

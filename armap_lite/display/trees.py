@@ -66,6 +66,7 @@ def search_tree(
     this tree. `names`: what to write for an action that says little.
     """
     nodes, unvisited = _layout(tree)
+    every = tree
     path = [node for node, *_ in nodes if node["chosen"] and node["action"]]
     if max(x for _, x, *_ in nodes) > LEVELS:
         tree = {**tree, "children": [*map(_merge_chains, tree["children"])]}
@@ -104,7 +105,9 @@ def search_tree(
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
     first = (names or {}).get(path[0]["action"], path[0]["action"]) if path else ""
     share = f"{path[0]['visits'] / most:.0%} begin with {first!r}, as the answer does" if path else ""
-    message = f"{tree['visits']} attempts, {share or 'no answer'}"
+    walks, said = _before_the_last(every), f"{tree['visits']} attempts"
+    said += f" ({walks} before their last action)" if walks < tree["visits"] else ""
+    message = f"{said}, {share or 'no answer'}"
     axes.set_title(message)
     counts = {"children never visited": unvisited, f"nodes below level {LEVELS}": below}
     counts["other nodes"] = visited - below - len(nodes)
@@ -113,6 +116,13 @@ def search_tree(
     figure.supxlabel(f"{key}\nnot drawn: {', '.join(hidden)}" if hidden else key, x=0.01, ha="left", fontsize=12)
     steps = " then ".join(node["action"] for node in path) or "none"
     return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")
+
+
+def _before_the_last(tree: Mapping[str, Any]) -> int:
+    """How many visited nodes have an end among their children: the attempts, without their last actions."""
+    children = [child for child in tree["children"] if child["visits"]]
+    ends = any(not any(one["visits"] for one in child["children"]) for child in children)
+    return ends + sum(map(_before_the_last, children))
 
 
 def _rank(node: Mapping[str, Any]) -> tuple[bool, int, float]:
@@ -179,7 +189,8 @@ def _label_node(
             taken.append((low, high))
             once = end and node["value"] is not None and (node["visits"] == 1 or node["chosen"])
             said = f": {node['value']:.1f}" if once else f" ({node['visits']})"
-            note(axes, "\n".join(words) + said, at, offset, fontsize=12, zorder=4, **place)
+            frame = {"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8}  # an edge may run below it
+            note(axes, "\n".join(words) + said, at, offset, fontsize=12, zorder=4, bbox=frame, **place)
             return
 
 

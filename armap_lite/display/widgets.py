@@ -300,7 +300,9 @@ def explore_best_of_n(plans: Sequence[PlanResult], golds: Mapping[str, Sequence[
 
     def chart(n: int) -> Figure:
         figure = figures.best_of_n(curve, len(plans))
-        figure.set_size_inches(8, 4)  # the table below stays in sight
+        figure.set_size_inches(10, 3.2)  # the table below stays in sight
+        figure.legends[0].remove()
+        figure.axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1))
         floor, picked, ceiling = (float(curve[name][n - 1]) for name in ("mean", "selected", "oracle"))
         figure.axes[0].axvline(n, color=canvas.BLACK, lw=1.6, ls="--")
         found = f"random {floor:.3f}, reward model {picked:.3f}, oracle {ceiling:.3f}"
