@@ -227,7 +227,7 @@ def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
     assert sum(tuple(point.get_edgecolor()[0]) == vermillion for point in nodes) == 3  # root, a, a1
     edges = [line for line in axes.get_lines() if line.get_color() != figures.VERMILLION]
     assert len(edges) == 5 and len(axes.get_lines()) == 5 + 2
-    assert max(edge.get_linewidth() for edge in edges) == pytest.approx(2.5 + 8 * 5 / 7)  # that to a
+    assert max(edge.get_linewidth() for edge in edges) == pytest.approx(1 + 8 * 5 / 7)  # that to a
     assert any("not drawn: 1 children never visited" in text for text in said)
     assert "7 attempts (2 before their last action), 71% begin with 'a', as the answer does" in said
     assert "The answer: a then a1." in figure.get_label()

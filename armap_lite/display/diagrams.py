@@ -79,7 +79,7 @@ def uct_tree(c: float = 0.2) -> Figure:
     root = Node("", 1.0, visits=3)
     root.children = [
         Node(action, prior, root, visits=n, value=v)
-        for action, prior, n, v in (("a", 0.25, 2, 1.0), ("b", 0.25, 1, 0.2), ("c", 0.5, 0, -np.inf))
+        for action, prior, n, v in (("A", 0.25, 2, 1.0), ("B", 0.25, 1, 0.2), ("C", 0.5, 0, -np.inf))
     ]
     best = select(root, c, 0.0, 1.0)
     boxes = {"root": (5.5, 3.9, f"start:  N = {root.visits}", "BLUE")}
@@ -90,8 +90,8 @@ def uct_tree(c: float = 0.2) -> Figure:
         said.append(f"{child.action} {good:.2f} + {new:.2f} = {good + new:.2f}")
         text = f"{child.action}:  n = {child.visits},  p = {child.prior}\n{good:.2f} + {new:.2f} = {good + new:.2f}"
         boxes[child.action] = (1.9 + 3.6 * i, 2.2, text, "GREEN" if child is best else "SKY")
-    boxes["a, d"] = (1.9, 0.6, "d:  n = 2", "SKY")
-    arrows = [("root", child.action, "") for child in root.children] + [("a", "a, d", "")]
+    boxes["A, D"] = (1.9, 0.6, "D:  n = 2", "SKY")
+    arrows = [("root", child.action, "") for child in root.children] + [("A", "A, D", "")]
     figure, axes = _boxes((11, 4.4), boxes, arrows)
     other = 1.0 if c < 0.5 else 0.2
     fewer = f"with c = {other:g}: {select(root, other, 0.0, 1.0).action}"
@@ -99,7 +99,7 @@ def uct_tree(c: float = 0.2) -> Figure:
         f"it was good + it is hardly known = score (c = {c:g}, K = 3)\nGreen: the highest score, hence next ({fewer})"
     )
     note(axes, rule, (3.2, 0.6), va="center", fontsize=15)
-    text = f"A tree of five nodes: a start with children a, b and c; a has a child d. Scores: {', '.join(said)}."
+    text = f"A tree of five nodes: a start with children A, B and C; A has a child D. Scores: {', '.join(said)}."
     return with_alt(figure, f"{text} Next is {best.action}.")
 
 

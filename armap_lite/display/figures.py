@@ -139,7 +139,7 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
     axes.invert_yaxis()
     axes.set_xlabel(f"reward{hidden}")
     said = "done" if top == 1 else "the best, not done"
-    for colour, label in ((best, said), (ORANGE, "less")):
+    for colour, label in ((best, said), (ORANGE, "not done" if {*golds} <= {0, 1} else "less")):
         axes.plot([], [], "o", color=colour, ms=10, label=label)
     scores = f"True score: chosen {golds[0]:.2f}, best {max(golds):.2f}, at random {random_pick:.2f}"
     figure.suptitle(scores, x=0.01, ha="left")
@@ -251,6 +251,11 @@ def _called(planner: str) -> str:
     return {"own_best_of_n": "best of n by this run's model", **bounds}.get(planner, planner.replace("_", " "))
 
 
+def p_text(p_value: float) -> str:
+    """A p-value that was counted over 10,000 draws."""
+    return f"p {'≤' if p_value <= 0.0001 else '='} {p_value:.4f}"
+
+
 def told_apart(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
     """Whether the interval of each difference excludes 0 and its p is below 0.05 after Holm's correction."""
     ranked = sorted(range(len(rows)), key=lambda k: rows[k]["p_value"])
@@ -271,7 +276,7 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for place, (row, sure) in enumerate(zip(rows, told)):
         mean, ends = row["difference"], [[row["difference"] - row["ci_low"]], [row["ci_high"] - row["difference"]]]
         axes.errorbar(mean, place, xerr=np.maximum(ends, 0), color=BLUE if sure else GREY, marker="o", ms=8, capsize=4)
-        label = f"{mean:+.3f}, p {'≤' if row['p_value'] <= 0.0001 else '='} {row['p_value']:.4f}"
+        label = f"{mean:+.3f}, {p_text(row['p_value'])}"
         note(axes, label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=12)
     axes.axvline(0, color=BLACK, lw=1.2, zorder=0)
     names = [f"{_called(row['planner'])} − {_called(row['versus'])}" for row in rows]

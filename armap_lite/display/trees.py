@@ -78,7 +78,7 @@ def search_tree(
     low, high = span or (min(values), max(values))
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
     depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
-    width = min(14.0, max(8.0, 3 + 2.5 * depth))
+    width = 9.0 if depth < LEVELS else 13.0
     letters = int(8.5 * width / (depth + 1.5))  # fit into one column of the tree at 12 points
     figure, (axes,) = panels(width, min(max(6.6, width / 1.7), 2 + 0.4 * leaves))
     most = max(1, tree["visits"])
@@ -87,9 +87,9 @@ def search_tree(
         colour = "#D0D0D0" if node["value"] is None else colours.to_rgba(node["value"])
         if parent:
             line, bend = parent[0] + (x - parent[0]) * t, parent[1] + (y - parent[1]) * t * t * (3 - 2 * t)
-            thick = (2.5 if node["chosen"] else 1) + 8 * node["visits"] / most
+            thick = 1 + 8 * node["visits"] / most
             if node["chosen"]:
-                axes.plot(line, bend, color=VERMILLION, lw=thick + 4, zorder=1, solid_capstyle="round")
+                axes.plot(line, bend, color=VERMILLION, lw=thick + 3, zorder=1, solid_capstyle="round")
             axes.plot(line, bend, color=colour, lw=thick, zorder=2, solid_capstyle="round")
         edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
         axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
