@@ -159,6 +159,9 @@ def test_learning_curves_ring_the_weights_that_were_kept():
     assert [(*ring.get_xdata(), *ring.get_ydata()) for ring in rings] == [(9, 0.2), (9, 0.8)]  # counted from 1
     assert "0.800 in the kept weights, after 9 of 13 steps" in figure.get_suptitle()
     assert "not measured yet" in figures.learning_curves([], kept_loss=0.2).get_suptitle()
+    odd = [{"step": step, "val_loss": loss, "val_accuracy": a} for step, loss, a in ((4, "nan", 0.5), (8, 0.4, 0.9))]
+    assert "0.900 in the kept weights, after 9" in figures.learning_curves(odd, kept_loss=0.4).get_suptitle()
+    assert "kept" not in figures.learning_curves(log, kept_loss=math.nan).get_suptitle()
 
 
 def test_histogram_counts_every_trajectory_once():
@@ -229,7 +232,7 @@ def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
     assert len(edges) == 5 and len(axes.get_lines()) == 5 + 2
     assert max(edge.get_linewidth() for edge in edges) == pytest.approx(1 + 8 * 5 / 7)  # that to a
     assert any("not drawn: 1 children never visited" in text for text in said)
-    assert "7 attempts (2 before their last action), 71% begin with 'a', as the answer does" in said
+    assert "7 attempts, 2 different before the last action, 71% begin with 'a', as the answer does" in said
     assert "The answer: a then a1." in figure.get_label()
     assert {"start (7)", "a (5)", "a1: 2.0", "a2 (2)", "b (2)", "b1 (2)"} <= set(said)
 
@@ -241,7 +244,7 @@ def test_in_a_deep_tree_a_run_of_actions_without_a_branch_is_one_edge():
     run = node("a", 4, node("b", 4, end, node("never", 0), chosen=True), chosen=True)
     figure = trees.search_tree(node(None, 4, run, chosen=True))
     said = set(texts(figure))
-    assert {"start (4)", "a\n… c (4)", "d: 0.0", "e\n… h: 0.0"} <= said
+    assert {"start (4)", "a\n+1→ c (4)", "d: 0.0", "e\n+2→ h: 0.0"} <= said
     assert len(figure.axes[0].findobj(PathCollection)) == 4
     assert any("not drawn: 1 children never visited" in text for text in said)
     assert figure.get_label().endswith("The answer: a then b then c then e then f then g then h.")
@@ -277,7 +280,15 @@ def test_the_answer_is_followed_to_its_end_below_what_is_drawn():
     for level in range(trees.LEVELS + 3):
         deeper = node(f"step {level}", 2, deeper, node(f"other {level}", 1), chosen=True)
     said = texts(trees.search_tree(node(None, 2, deeper, chosen=True)))
-    assert any(text.endswith("… end: 0.0") for text in said), said
+    assert any(re.search(r"\+\d+→ end: 0.0$", text) for text in said), said
+
+
+@pytest.mark.parametrize("name", ["click[multicoloured]", "click lightweight_watering_cans_of_zinc", "a b c d e f g"])
+def test_a_label_keeps_some_of_its_name_however_narrow(name: str):
+    for lines, wide in itertools.product((1, 2), (9, 16)):
+        said = trees._wrapped(f"+3→ {name}", wide, lines)
+        assert len(said) <= lines and all(len(line) <= wide for line in said)
+        assert any(letter.isalpha() for letter in "".join(said))
 
 
 def test_where_labels_would_meet_the_answer_is_named_and_the_more_visited_node():
@@ -359,6 +370,8 @@ def test_many_differences_are_corrected_for_their_number():
     assert figure.get_suptitle().startswith("1 of 3 differences")
     colours = [line.get_color() for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
     assert colours == [figures.GREY, figures.BLUE, figures.GREY]
+    stepped = [difference(0.1, 0.05, 0.15, p) for p in (0.02, 0.01, 0.03)]  # 3 * 0.01, then 2 * 0.02, then 0.03
+    assert figures.told_apart(stepped) == [True, True, True]
 
 
 def test_full_scores_are_counted_where_some_attempt_has_one_and_where_the_answer_has():
@@ -380,7 +393,7 @@ def test_of_many_attempts_the_highest_rewards_are_drawn_the_best_and_what_the_sh
     assert names == [f"attempt {k}" for k in (*range(figures.MOST), 15, 17)]
     [dots] = figure.axes[0].collections
     assert [to_hex(c) for c in dots.get_facecolor()].index(figures.GREEN.lower()) == names.index("attempt 17")
-    assert "8 more attempts" in figure.get_label() and "What the shipped model chose: 0.00" in figure.get_label()
+    assert "8 more are not drawn" in figure.get_label() and "What the shipped model chose: 0.00" in figure.get_label()
     [ring] = [line for line in figure.axes[0].get_lines() if len(line.get_xdata())]
     assert ring.get_xdata() == [-15.0]
 
@@ -411,6 +424,8 @@ def test_two_trajectories_stand_side_by_side_from_before_their_first_difference(
     other = walked(*((name, "") for name in ("a", "b", "d", "e")))
     lines = [line.split() for line in side_by_side(one, other, ("A", "B")).splitlines()]
     assert lines == [["A", "B"], ["…", "…"], ["=", "b", "b"], ["≠", "c", "d"], ["≠", "e"]]
+    sizes = [walked((f"search[a red cotton shirt for men, size {size}]", "")) for size in ("xl", "small")]
+    assert "≠" in side_by_side(*sizes, ("A", "B")) and "small]" in side_by_side(*sizes, ("A", "B"))
 
 
 @given(st.lists(st.text(alphabet="abc|", min_size=1, max_size=9), min_size=1, max_size=30), st.integers(12, 60))
@@ -419,6 +434,7 @@ def test_of_a_long_observation_the_end_remains(words: list[str], most: int):
     short, whole = ending(walk, most), on_one_line(walk.steps[-1].observation)
     assert whole == " | ".join(words) and transcript(walk).splitlines()[-1] == whole  # as the models read it
     assert len(short) <= most and (short == whole or (short.startswith("… ") and whole.endswith(short[2:])))
+    assert len(short) >= min(len(whole), most - 12)  # as much as fits, but for a part of a word
 
 
 def test_an_action_that_opens_a_page_has_its_title():

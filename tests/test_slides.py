@@ -128,13 +128,13 @@ def test_a_heading_is_never_alone_and_a_short_aside_on_a_world_joins_the_text_be
 
 
 def test_a_long_printed_line_loses_its_middle(tmp_path: Path):
-    line = "first " + "word " * 60 + "last"
+    line = "first " + "word " * 90 + "last"
     [slide] = slides(
         tmp_path,
         [v4.new_markdown_cell("# 03\n\nPrinted:"), v4.new_code_cell("p", outputs=[v4.new_output("stream", text=line)])],
     )
     [shown] = re.findall("<pre>(.*?)</pre>", slide)
-    assert shown.startswith("first word") and " … " in shown and shown.endswith("last") and len(shown) <= 160
+    assert shown.startswith("first word") and " … " in shown and shown.endswith("last") and len(shown) <= 252
 
 
 def test_what_a_text_announces_is_shown_though_a_text_on_one_world_stands_between(tmp_path: Path):

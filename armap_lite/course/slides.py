@@ -23,7 +23,7 @@ from armap_lite.storage.store import write_atomic
 # Heights are in lines of text; the sizes are those of templates/slides.html.
 HEIGHT, FIGURE = 18.0, 11.5  # of a slide, and what a figure may need of it
 TEXT, WIDE = 75, 84  # characters in a line of text, and in one of what is printed
-LONG = 160  # characters of a printed line, of which the middle is left out where it has more
+LONG = 252  # characters of a printed line, of which the middle is left out where it has more
 SMALL = 0.9  # size of what is printed and of tables
 SHORT = 5.5  # lines of heading and text that a figure of any form stands below
 ALONE = 18  # lines of an output that fit on a slide
@@ -97,7 +97,7 @@ class Deck:
                     announced = False
                 announced = announced or cell.source.rstrip().endswith(":")
             elif cell.cell_type == "code" and shown and (only or self._slides):
-                whole = "".join(output.get("text", "") for output in cell.outputs).rstrip()
+                whole = "".join(output.get("text", "") for output in cell.outputs).rstrip().expandtabs()
                 printed = "\n".join(cut(line, LONG) for line in whole.splitlines())
                 for output in cell.outputs:
                     if (

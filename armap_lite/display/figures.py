@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,17 +48,17 @@ def learning_curves(
     `val_pairs`, `val_tasks`: how many pairs the held-out tasks have, and how many of these there are, if known.
     `kept_loss`: the held-out loss of the weights that were kept, which are ringed; None: the last ones.
     """
-    losses = _series(metrics, "val_loss")[1]
-    kept = -1 if kept_loss is None or not losses.size else int(np.abs(losses - kept_loss).argmin())
+    validated, losses = _series(metrics, "val_loss")
+    known = kept_loss is not None and math.isfinite(kept_loss) and losses.size
+    kept_at = validated[np.abs(losses - kept_loss).argmin()] if known else None  # the step of the kept weights
     figure, (left, right) = panels(10, 4.4, columns=2)
     for axes, name, level in ((left, "loss", math.log(2)), (right, "accuracy", 0.5)):
         axes.plot(*_series(metrics, f"train_{name}"), label="training batch", color=SKY, lw=1.5)
         steps, values = _series(metrics, f"val_{name}")
         axes.plot(steps, values, label="held-out tasks", color=BLUE, marker="o")
-        if kept_loss is not None and -len(steps) <= kept < len(steps):
-            axes.plot(
-                steps[kept], values[kept], "o", ms=15, mfc="none", mec=BLACK, mew=2, label="weights that are kept"
-            )
+        for at in np.flatnonzero(steps == kept_at):
+            ring: dict[str, Any] = {"ms": 15, "mfc": "none", "mec": BLACK, "mew": 2}
+            axes.plot(steps[at], values[at], "o", **ring, label="weights that are kept")
         axes.axhline(level, color=GREY, lw=1.2, ls="--")
         note(axes, "chance", (1, level), (-4, 4), xycoords=("axes fraction", "data"), color=GREY, ha="right")
         axes.set(xlabel="training step", ylabel={"loss": "pairwise loss", "accuracy": "pair accuracy"}[name])
@@ -65,9 +66,9 @@ def learning_curves(
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     steps, accuracy = _series(metrics, "val_accuracy")
     if len(accuracy):
-        when = "" if kept_loss is None else "in the kept weights, "
         total = max(float(row["step"]) for row in metrics) + 1
-        last = f"{accuracy[kept]:.3f} {when}after {steps[kept]:,.0f} of {total:,.0f} steps"
+        when, k = ("in the kept weights, ", steps.tolist().index(kept_at)) if kept_at in steps else ("", -1)
+        last = f"{accuracy[k]:.3f} {when}after {steps[k]:,.0f} of {total:,.0f} steps"
     else:
         last = "not measured yet"
     of = f" of {val_tasks} task{'s' * (val_tasks != 1)}" if val_tasks else ""
@@ -123,9 +124,10 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
     """
     every = [gold for *_, gold in samples]
     kept = {k for k in range(len(samples)) if k < MOST or k in (shipped, every.index(max(every)))}
-    names, rewards, golds = zip(*(sample for k, sample in enumerate(samples) if k in kept))
-    hidden = f" ({len(samples) - len(kept)} more attempts have lower ones)" if len(kept) < len(samples) else ""
-    figure, (axes,) = panels(10.5, 1.9 + 0.4 * len(names))
+    whole, rewards, golds = zip(*(sample for k, sample in enumerate(samples) if k in kept))
+    hidden = f" ({len(samples) - len(kept)} more are not drawn)" if len(kept) < len(samples) else ""
+    names = [textwrap.fill(name, 50, max_lines=2, placeholder=" …", break_long_words=False) for name in whole]
+    figure, (axes,) = panels(10.5, 1.9 + (0.5 if any("\n" in name for name in names) else 0.4) * len(names))
     shipped = None if shipped is None else sorted(kept).index(shipped)
     top = max(golds) or 1  # none stands out if all are worth nothing
     best = GREEN if top == 1 else BLUE
@@ -135,7 +137,7 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
         note(axes, f"{gold:.2f}", (reward, i), (14, 0), va="center", fontsize=12)
     axes.margins(x=0.15)
     axes.grid(axis="y", lw=0.6, alpha=0.5)
-    axes.set_yticks(places, [f"…{n[-63:]}" if len(n) > 64 else n for n in names], fontsize=12)
+    axes.set_yticks(places, [name[:100] for name in names], fontsize=12)
     axes.invert_yaxis()
     axes.set_xlabel(f"reward{hidden}")
     said = "done" if top == 1 else "the best, not done"
@@ -155,7 +157,7 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
 @mpl.rc_context(STYLE)
 def last_pictures(trajectories: Mapping[str, Any]) -> Figure | None:
     """The last picture that each named `Trajectory` has, side by side; None where one has none."""
-    seen = {name: [step.picture for step in t.steps if step.picture] for name, t in trajectories.items()}
+    seen = {name: [p for p in (t.picture, *(s.picture for s in t.steps)) if p] for name, t in trajectories.items()}
     if not seen or not all(seen.values()):
         return None
     figure, columns = panels(3.4 * len(seen), 4.1, columns=len(seen))
@@ -355,7 +357,8 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
     for axes, term in zip(grid[0], terms):  # once they are all drawn, as the panels of a column share their limits
         if min((point["cost"] for point in points if point["term"] == term), default=-1) >= 0:
             axes.set_xlim(left=max(0, axes.get_xlim()[0]))
-    ranges = [(min(axes.get_ylim()[0] for axes in row), max(axes.get_ylim()[1] for axes in row)) for row in grid]
+    limits = [[axes.get_ylim() for axes in row if axes.has_data()] or [(0.0, 1.0)] for row in grid]
+    ranges = [(min(low for low, _ in row), max(high for _, high in row)) for row in limits]
     half = max(high - low for low, high in ranges) / 2
     for row, (low, high) in zip(grid, ranges):  # one for a planner, all of one size, so that slopes can be compared
         for axes in row:

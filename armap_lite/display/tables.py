@@ -36,7 +36,7 @@ def on_one_line(observation: str) -> str:
 def ending(trajectory: Trajectory, most: int = 90) -> str:
     """What was seen last, on one line; a longer text loses its beginning: a page ends with what was chosen on it."""
     text = on_one_line(trajectory.steps[-1].observation if trajectory.steps else trajectory.start)
-    return text if len(text) <= most else f"… {text[2 - most :].partition(' ')[2]}"
+    return text if len(text) <= most else f"… {text[2 - most :].partition(' ')[2] or text[2 - most :]}"
 
 
 def cut(text: str, most: int) -> str:
@@ -50,17 +50,14 @@ def cut(text: str, most: int) -> str:
 def side_by_side(one: Trajectory, other: Trajectory, names: tuple[str, str]) -> str:
     """Two trajectories' actions in two columns, from before the first difference on; many lose their middle."""
     both = itertools.zip_longest(one.steps, other.steps)
-    rows = [[_short(step.action) if step else "" for step in steps] for steps in both]
+    rows = [[step.action if step else "" for step in steps] for steps in both]
     start = max(0, next((i for i, (a, b) in enumerate(rows) if a != b), 0) - 1)
     rows = [["…", "…"]] * bool(start) + rows[start:]
     rows = rows if len(rows) <= 6 else [*rows[:3], ["…", "…"], *rows[-2:]]
     marks = [" " if a == b == "…" else "=" if a == b else "≠" for a, b in rows]
-    lines = [f"     {names[0]:36} {names[1]}", *(f"  {mark}  {a:36} {b}" for mark, (a, b) in zip(marks, rows))]
+    both_cut = [[cut(action, 34) for action in row] for row in rows]
+    lines = [f"     {names[0]:36} {names[1]}", *(f"  {mark}  {a:36} {b}" for mark, (a, b) in zip(marks, both_cut))]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _short(action: str) -> str:
-    return action if len(action) <= 34 else f"{action[:33]}…"
 
 
 def page_names(trajectories: Iterable[Trajectory]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from armap_lite.display.canvas import BLACK, STYLE, VERMILLION, note, panels, with_alt
+from armap_lite.display.tables import cut
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import Node, backward, to_dict
 
@@ -53,7 +54,10 @@ def _unvisited(drawn: dict[str, Any], parent: Node | None = None) -> Node:
 
 @mpl.rc_context(STYLE)
 def search_tree(
-    tree: Mapping[str, Any], span: tuple[float, float] | None = None, names: Mapping[str, str] | None = None
+    tree: Mapping[str, Any],
+    span: tuple[float, float] | None = None,
+    names: Mapping[str, str] | None = None,
+    outlined: str = "the answer",
 ) -> Figure:
     """The tree of a search from left to right: width = visits, colour = value, the path of the answer outlined.
 
@@ -63,7 +67,7 @@ def search_tree(
     `LEVELS`, actions without a branch between them share one edge, named by the first and the last of them, and what
     lies deeper still is left out, but for the end of the answer; of more than `ENDS` ends the most visited are drawn,
     and of these the best. `span`: the values that the colours cover; None: those of
-    this tree. `names`: what to write for an action that says little.
+    this tree. `names`: what to write for an action that says little. `outlined`: what the outlined path is.
     """
     nodes, unvisited = _layout(tree)
     every = tree
@@ -80,7 +84,7 @@ def search_tree(
     depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
     width = 9.0 if depth < LEVELS else 13.0
     letters = int(8.5 * width / (depth + 1.5))  # fit into one column of the tree at 12 points
-    figure, (axes,) = panels(width, min(max(6.6, width / 1.7), 2 + 0.4 * leaves))
+    figure, (axes,) = panels(width, min(max(6.6, width / 1.7), max(width / 2, 2 + 0.4 * leaves)))
     most = max(1, tree["visits"])
     t = np.linspace(0, 1, 30)
     for node, x, y, parent in nodes:
@@ -99,20 +103,22 @@ def search_tree(
         taken.setdefault(x, []).append((-y * row - MARK, -y * row + MARK))
     for node, x, y, _ in sorted(nodes, key=lambda placed: _rank(placed[0]), reverse=True):
         shown = {**node, **{key: (names or {}).get(node[key], node[key]) for key in ("action", "last") if key in node}}
-        _label_node(axes, shown, (x, y), letters, 5 + 5 * node["visits"] / most, row, taken[x])
+        _label_node(axes, shown, (x, y), letters, 7 + 5 * node["visits"] / most, row, taken[x])
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
     axes.set_axis_off()
     figure.colorbar(colours, ax=axes, label="value (reward)", fraction=0.03, pad=0.01, aspect=30)
     first = (names or {}).get(path[0]["action"], path[0]["action"]) if path else ""
-    share = f"{path[0]['visits'] / most:.0%} begin with {first!r}, as the answer does" if path else ""
+    share = f"{path[0]['visits'] / most:.0%} begin with {cut(first, 30)!r}, as the answer does" if path else ""
     walks, said = _before_the_last(every), f"{tree['visits']} attempts"
-    said += f" ({walks} before their last action)" if walks < tree["visits"] else ""
+    said += f", {walks} different before the last action" if walks < tree["visits"] else ""
     message = f"{said}, {share or 'no answer'}"
     axes.set_title(message)
     counts = {"children never visited": unvisited, f"nodes below level {LEVELS}": below}
     counts["other nodes"] = visited - below - len(nodes)
-    hidden = [f"{number} {what}" for what, number in counts.items() if number]
-    key = "(n): attempts; at an end: its reward; outlined: the answer"
+    hidden = [
+        f"{number} {what if number > 1 else what.replace('nodes', 'node')}" for what, number in counts.items() if number
+    ]
+    key = f"(n): attempts; at an end: its reward; outlined: {outlined}"
     figure.supxlabel(f"{key}\nnot drawn: {', '.join(hidden)}" if hidden else key, x=0.01, ha="left", fontsize=12)
     steps = " then ".join(node["action"] for node in path) or "none"
     return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")
@@ -161,11 +167,11 @@ def _thinned(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answer_below(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The last action of the answer and how many there are below `node`, for the label of `node`."""
+    """The last action of the answer, its value and how many actions there are below `node`, for the label of `node`."""
     more, last = node.get("more", 0), node.get("last", node["action"])
     while following := next((child for child in node["children"] if child["chosen"]), None):
         node, more, last = following, more + 1 + following.get("more", 0), following.get("last", following["action"])
-    return {"more": more, "last": last}
+    return {"more": more, "last": last, "value": node["value"]}
 
 
 def _label_node(
@@ -177,7 +183,8 @@ def _label_node(
     """
     name, wide = node["action"] or "start", max(8, letters - 4)
     end = not any(child["visits"] for child in node["children"])
-    last = f"{'→' if node['more'] == 1 else '…'} {node['last']}" if node.get("more") else ""
+    between = f"+{node['more'] - 1}" if node.get("more", 0) > 1 else ""
+    last = f"{between}→ {node['last']}" if node.get("more") else ""
     offset, place = ((9, 0), {"va": "center"}) if end else ((0, above), {"ha": "center"})
     own = (-at[1] * row - MARK, -at[1] * row + MARK)
     main = last if last and end else name  # a branch begins with its first action, and the last one decides
@@ -197,11 +204,14 @@ def _label_node(
 def _wrapped(text: str, wide: int, lines: int) -> list[str]:
     """`text` in so many lines of at most `wide` letters; of a long one the first and the last words remain."""
     words, most = text.split(" "), lines * (wide - 2 * (lines > 1))
-    start = 2 if words[0] in ("→", "…") else 1
+    start = 2 if words[0].endswith("→") else 1
     if len(text) > most:
         shorter = (" ".join([*words[:start], "…", *words[k:]]) for k in range(start + 1, len(words)))
         text = next((short for short in shorter if len(short) <= most), f"… {words[-1]}" if words[1:] else text)
-    found = textwrap.wrap(text, wide, max_lines=lines, placeholder="…", break_long_words=False)
+    found = textwrap.wrap(text, wide, break_long_words=False)
+    if found[0].endswith("→"):  # not alone on its line
+        found[:2] = [" ".join(found[:2])]
+    found = [*found[: lines - 1], " ".join(found[lines - 1 :])] if len(found) > lines else found
     return [line if len(line) <= wide else f"{line[: wide - 1]}…" for line in found]
 
 

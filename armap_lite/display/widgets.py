@@ -53,9 +53,8 @@ class Interactive:
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
         figure, read = self.figure(), canvas.is_interactive()
         if not read:
-            figure.supxlabel(
-                "A picture: the controls work in JupyterLab.", x=0.99, ha="right", fontsize=12, color=canvas.GREY
-            )
+            said = "\n".join([*filter(None, [figure.get_supxlabel()]), "A picture: the controls work in JupyterLab."])
+            figure.supxlabel(said, x=0.01, ha="left", fontsize=12, color=canvas.GREY)
         shown, about = figure._repr_mimebundle_()
         shown["text/plain"] = about["image/png"]["alt"]
         # In a notebook with widget state, which papermill stores, nbconvert prefers the widget to the image, and the
@@ -251,7 +250,7 @@ def explore_tree(
         title = f"After attempt {k} of {len(plan.samples)} (outlined): highest reward so far {best:.2f}"
         actions = "; ".join(plan.samples[k - 1].trajectory.actions)
         rewards = [sample.reward or 0.0 for sample in plan.samples]  # one colour for a value, whatever k is
-        figure = trees.search_tree(tree, (min(rewards), max(rewards)), names)
+        figure = trees.search_tree(tree, (min(rewards), max(rewards)), names, "this attempt")
         return retitle(figure, title, f"Search tree. {title}. Attempt {k}: {actions}."), tree
 
     def render(number: int, k: int) -> str:
