@@ -232,7 +232,7 @@ def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
     assert len(edges) == 5 and len(axes.get_lines()) == 5 + 2
     assert max(edge.get_linewidth() for edge in edges) == pytest.approx(1 + 8 * 5 / 7)  # that to a
     assert any("not drawn: 1 children never visited" in text for text in said)
-    assert "7 attempts, 2 different before the last action, 71% begin with 'a', as the answer does" in said
+    assert "7 attempts, 2 different before the last action,\n71% begin with 'a', as the answer does" in said
     assert "The answer: a then a1." in figure.get_label()
     assert {"start (7)", "a (5)", "a1: 2.0", "a2 (2)", "b (2)", "b1 (2)"} <= set(said)
 

@@ -111,7 +111,7 @@ def search_tree(
     share = f"{path[0]['visits'] / most:.0%} begin with {cut(first, 30)!r}, as the answer does" if path else ""
     walks, said = _before_the_last(every), f"{tree['visits']} attempts"
     said += f", {walks} different before the last action" if walks < tree["visits"] else ""
-    message = f"{said}, {share or 'no answer'}"
+    message = f"{said},\n{share or 'no answer'}"
     axes.set_title(message)
     counts = {"children never visited": unvisited, f"nodes below level {LEVELS}": below}
     counts["other nodes"] = visited - below - len(nodes)
@@ -121,7 +121,8 @@ def search_tree(
     key = f"(n): attempts; at an end: its reward; outlined: {outlined}"
     figure.supxlabel(f"{key}\nnot drawn: {', '.join(hidden)}" if hidden else key, x=0.01, ha="left", fontsize=12)
     steps = " then ".join(node["action"] for node in path) or "none"
-    return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {message}. The answer: {steps}.")
+    told = message.replace("\n", " ")
+    return with_alt(figure, f"Search tree, {len(nodes)} nodes drawn. {told}. The answer: {steps}.")
 
 
 def _before_the_last(tree: Mapping[str, Any]) -> int:
