@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import WORLDS, puzzle, tiny_folder, tiny_tokenizer
+from tiny import puzzle, tiny_folder, tiny_tokenizer
 from tokenizers import Regex, pre_tokenizers, trainers
 from transformers import (
     AutoModelForSequenceClassification,
@@ -108,7 +108,8 @@ def test_padded_batches_score_as_the_kit_does(config: dict, backbone: str, tmp_p
     assert found.tolist() == pytest.approx(expected[:3], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(envs.ENVIRONMENTS))
 def test_each_world_in_a_process_without_the_kit(name: str, backbone: str, tmp_path: Path):
     if name == "scienceworld":
         pytest.importorskip("scienceworld", reason="the simulator is an extra")

@@ -72,6 +72,7 @@ def test_every_text_file_is_opened_in_a_stated_encoding(path: Path):
         assert not [ast.unparse(call) for call in calls if guesses_an_encoding(call)]
 
 
+@pytest.mark.slow
 def test_commands_work_in_a_locale_without_utf_8(tmp_path: Path):
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "armap_lite.course", "student", str(tmp_path / "Übung")]

@@ -135,6 +135,7 @@ def test_killed_ten_times_a_run_ends_with_the_same_bytes(whole: Path, tmp_path: 
         assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_the_stages_make_something_to_lose(whole: Path):
     """The runs above compare files that differ where they should: other seeds and tasks give other lines."""
     kept, pairs, plans = (
