@@ -374,6 +374,12 @@ def test_many_differences_are_corrected_for_their_number():
     assert figures.told_apart(stepped) == [True, True, True]
 
 
+def test_what_the_correction_takes_away_is_said():
+    row = difference(0.1, 0.05, 0.15, 0.03)
+    assert figures.verdict(row, True) == "told apart" and "Holm" in figures.verdict(row, False)
+    assert figures.verdict({**row, "ci_low": -0.1}, False) == "cannot tell"
+
+
 def test_full_scores_are_counted_where_some_attempt_has_one_and_where_the_answer_has():
     said = texts(EDGE["rewards and scores"]())
     assert "best of n: full scores\nfound on 3 tasks, chosen on 2" in said
@@ -393,7 +399,7 @@ def test_of_many_attempts_the_highest_rewards_are_drawn_the_best_and_what_the_sh
     assert names == [f"attempt {k}" for k in (*range(figures.MOST), 15, 17)]
     [dots] = figure.axes[0].collections
     assert [to_hex(c) for c in dots.get_facecolor()].index(figures.GREEN.lower()) == names.index("attempt 17")
-    assert "8 more are not drawn" in figure.get_label() and "What the shipped model chose: 0.00" in figure.get_label()
+    assert "8 more are not drawn" in figure.get_label() and "by the shipped model 0.00" in figure.get_label()
     [ring] = [line for line in figure.axes[0].get_lines() if len(line.get_xdata())]
     assert ring.get_xdata() == [-15.0]
 

@@ -238,8 +238,12 @@ def _portions(text: str) -> Iterator[list[str]]:
     for line in text.splitlines():
         ended = not line.strip() and len(portion) >= SHORT
         if portion and (ended or _lines("\n".join([*portion, line])) > ALONE):
-            yield portion
-            portion = []
+            heads = [
+                k for k, one in enumerate([*portion, line]) if not one.startswith(" ")
+            ]  # an indented line follows its head
+            keep = heads[-1] if heads and heads[-1] > SHORT else len(portion)
+            yield portion[:keep]
+            portion = portion[keep:]
         portion += [line] if portion or line.strip() else []
     yield portion
 

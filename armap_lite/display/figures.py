@@ -143,13 +143,13 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
     said = "done" if top == 1 else "the best, not done"
     for colour, label in ((best, said), (ORANGE, "not done" if {*golds} <= {0, 1} else "less")):
         axes.plot([], [], "o", color=colour, ms=10, label=label)
-    scores = f"True score: chosen {golds[0]:.2f}, best {max(golds):.2f}, at random {random_pick:.2f}"
+    other = "" if shipped is None else f", by the shipped model {golds[shipped]:.2f}"
+    scores = f"True score: chosen {golds[0]:.2f}{other}, best {max(golds):.2f}, at random {random_pick:.2f}"
     figure.suptitle(scores, x=0.01, ha="left")
     if shipped is not None:
         ring: dict[str, Any] = {"ms": 17, "mfc": "none", "mec": BLACK, "mew": 2}
         axes.plot(rewards[shipped], shipped, "o", **ring)
         axes.plot([], [], "o", **ring, label="what the shipped model chose")
-        scores += f". What the shipped model chose: {golds[shipped]:.2f}"
     figure.legend(loc="outside lower left", ncols=3)
     return with_alt(figure, f"Dots: the reward of {len(names)} attempts{hidden}, coloured by the judge. {scores}.")
 
@@ -264,6 +264,13 @@ def told_apart(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
     small = itertools.takewhile(lambda k: rows[k]["p_value"] * (len(rows) - ranked.index(k)) < 0.05, ranked)
     apart = {k for k in small if not rows[k]["ci_low"] <= 0 <= rows[k]["ci_high"]}
     return [k in apart for k in range(len(rows))]
+
+
+def verdict(row: Mapping[str, Any], sure: bool) -> str:
+    """What a difference of which `told_apart` says `sure` allows to say."""
+    if sure:
+        return "told apart"
+    return "cannot tell" if row["ci_low"] <= 0 <= row["ci_high"] else "not after Holm's correction"
 
 
 @mpl.rc_context(STYLE)
