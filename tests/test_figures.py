@@ -283,12 +283,15 @@ def test_the_answer_is_followed_to_its_end_below_what_is_drawn():
     assert any(re.search(r"\+\d+→ end: 0.0$", text) for text in said), said
 
 
-@pytest.mark.parametrize("name", ["click[multicoloured]", "click lightweight_watering_cans_of_zinc", "a b c d e f g"])
+@pytest.mark.parametrize(
+    "name", [" ", "click[multicoloured]", "click lightweight_watering_cans_of_zinc", "a b c d e f g"]
+)
 def test_a_label_keeps_some_of_its_name_however_narrow(name: str):
     for lines, wide in itertools.product((1, 2), (9, 16)):
         said = trees._wrapped(f"+3→ {name}", wide, lines)
         assert len(said) <= lines and all(len(line) <= wide for line in said)
-        assert any(letter.isalpha() for letter in "".join(said))
+        assert any(letter.isalpha() for letter in "".join(said)) or not name.strip()
+    assert trees._wrapped(" ", 9, 2) == []  # an action may be nothing but a space
 
 
 def test_where_labels_would_meet_the_answer_is_named_and_the_more_visited_node():

@@ -210,7 +210,7 @@ def _wrapped(text: str, wide: int, lines: int) -> list[str]:
         shorter = (" ".join([*words[:start], "…", *words[k:]]) for k in range(start + 1, len(words)))
         text = next((short for short in shorter if len(short) <= most), f"… {words[-1]}" if words[1:] else text)
     found = textwrap.wrap(text, wide, break_long_words=False)
-    if found[0].endswith("→"):  # not alone on its line
+    if found and found[0].endswith("→"):  # not alone on its line
         found[:2] = [" ".join(found[:2])]
     found = [*found[: lines - 1], " ".join(found[lines - 1 :])] if len(found) > lines else found
     return [line if len(line) <= wide else f"{line[: wide - 1]}…" for line in found]
