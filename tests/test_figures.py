@@ -364,7 +364,7 @@ def test_the_frontier_shows_the_interval_where_it_is_known():
 def test_a_difference_is_told_from_0_by_its_interval_and_its_p_value():
     figure = EDGE["differences"]()
     assert "1 of 2 differences can be told from 0 (blue)\n60 tasks; corrected for 2 comparisons (Holm)" in texts(figure)
-    assert "best of n by this run's model − greedy" in texts(figure) and "+0.100, p = 0.0600" in texts(figure)
+    assert "own best of n (this run's model) − greedy" in texts(figure) and "+0.100, p = 0.0600" in texts(figure)
 
 
 def test_many_differences_are_corrected_for_their_number():

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import html.parser
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.collections import PathCollection
 from PIL import Image
 
 from armap_lite import envs
@@ -23,7 +25,7 @@ from armap_lite.control import Objective, Weighted
 from armap_lite.display import pages, widgets
 from armap_lite.display.canvas import WIDGET_MIME
 from armap_lite.display.play import PlaySession, play
-from armap_lite.display.trees import tree_after
+from armap_lite.display.trees import search_tree, tree_after
 from armap_lite.display.widgets import (
     Interactive,
     explore_best_of_n,
@@ -405,13 +407,25 @@ def test_the_tree_after_k_rollouts_is_the_one_a_search_of_k_rollouts_leaves(opti
 
 
 def unmarked(tree: Any) -> Any:
-    kept = {key: value for key, value in tree.items() if key not in ("chosen", "value")}
-    return {**kept, "value": pytest.approx(tree["value"]), "children": [unmarked(child) for child in tree["children"]]}
+    kept = {key: value for key, value in tree.items() if key not in ("chosen", "value", "finished")}
+    children = [unmarked(child) for child in tree["children"] if child["visits"]]
+    return {**kept, "value": pytest.approx(tree["value"]), "children": children}
 
 
 def marked(tree: Any) -> tuple[str, ...]:
     path = [child for child in tree["children"] if child["chosen"]]
     return (path[0]["action"], *marked(path[0])) if path else ()
+
+
+def test_a_node_of_a_growing_tree_stands_where_the_finished_tree_has_it():
+    plan = mcts(8)
+    seen, frames = [], set()
+    for k in range(1, 9):
+        axes = search_tree(tree_after(plan, k)).axes[0]
+        frames.add((*axes.get_xlim(), *axes.get_ylim()))
+        seen.append({tuple(dot.get_offsets()[0]) for dot in axes.findobj(PathCollection)})
+    assert len(frames) == 1 and len(seen[0]) < len(seen[-1])
+    assert all(early <= late for early, late in itertools.pairwise(seen))
 
 
 def test_a_tree_grows_with_its_slider_and_only_a_search_has_one():

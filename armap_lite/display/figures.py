@@ -250,7 +250,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
 
 def _called(planner: str) -> str:
     bounds = {FLOOR: "random best of n (floor)", CEILING: "oracle best of n (ceiling)"}
-    return {"own_best_of_n": "best of n by this run's model", **bounds}.get(planner, planner.replace("_", " "))
+    return {"own_best_of_n": "own best of n (this run's model)", **bounds}.get(planner, planner.replace("_", " "))
 
 
 def p_text(p_value: float) -> str:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from armap_lite.display.canvas import BLACK, STYLE, VERMILLION, note, panels, with_alt
 from armap_lite.display.tables import cut
 from armap_lite.planners.base import PlanResult
-from armap_lite.planners.mcts import Node, backward, to_dict
+from armap_lite.planners.mcts import Node, backward
 
 LEVELS, ENDS = 4, 14  # levels of a tree and ends of its branches that are drawn, so that labels can be read
 LINE, MARK = 14.0, 4.0  # points from one line of a label to the next; half the size of a node
@@ -26,7 +26,8 @@ Point = tuple[float, float]
 def tree_after(plan: PlanResult, rollouts: int, gamma: float = 1.0) -> dict[str, Any]:
     """The tree of `plan` after its first `rollouts` rollouts, with the path of the last of them marked `chosen`.
 
-    The `backward` of each of these rollouts is repeated on the nodes of the finished tree. `gamma` is the search's own.
+    The `backward` of each of these rollouts is repeated on the nodes of the finished tree, which each node carries as
+    `finished`, so that a figure places it where it will stand. `gamma` is the search's own.
     Raises ValueError if `plan` has no tree, or `gamma` does not lead to its values.
     """
     if plan.tree is None:
@@ -34,7 +35,7 @@ def tree_after(plan: PlanResult, rollouts: int, gamma: float = 1.0) -> dict[str,
     root, tree = _unvisited(plan.tree), None
     path: tuple[str, ...] = ()
     for k, sample in enumerate(plan.samples):
-        tree = to_dict(root, path) if k == rollouts else tree
+        tree = _so_far(root, plan.tree, path) if k == rollouts else tree
         node, path = root, sample.trajectory.actions
         for action in path:
             node = next(child for child in node.children if child.action == action)
@@ -42,7 +43,16 @@ def tree_after(plan: PlanResult, rollouts: int, gamma: float = 1.0) -> dict[str,
     if not math.isclose(root.value, plan.tree["value"], rel_tol=1e-6, abs_tol=1e-6):
         was, now = plan.tree["value"], root.value
         raise ValueError(f"gamma={gamma} makes the root's value {now:.4f}, the search had {was:.4f}; give its gamma")
-    return tree or to_dict(root, path)
+    return tree or _so_far(root, plan.tree, path)
+
+
+def _so_far(node: Node, finished: Mapping[str, Any], path: tuple[str, ...] | None) -> dict[str, Any]:
+    """`planners.mcts.to_dict` with the nodes that are not visited yet."""
+    below = ((child, path[1:] if path and child.action == path[0] else None) for child in node.children)
+    children = [_so_far(child, then, way) for (child, way), then in zip(below, finished["children"])]
+    value = node.value if node.visits else None
+    now = {"visits": node.visits, "value": value, "chosen": path is not None, "children": children}
+    return {**finished, **now, "finished": finished}
 
 
 def _unvisited(drawn: dict[str, Any], parent: Node | None = None) -> Node:
@@ -66,8 +76,9 @@ def search_tree(
     of one attempt its value; where two labels would meet, the answer or the more visited one. In a tree deeper than
     `LEVELS`, actions without a branch between them share one edge, named by the first and the last of them, and what
     lies deeper still is left out, but for the end of the answer; of more than `ENDS` ends the most visited are drawn,
-    and of these the best. `span`: the values that the colours cover; None: those of
-    this tree. `names`: what to write for an action that says little. `outlined`: what the outlined path is.
+    and of these the best. `span`: the values that the colours cover; None: those of this tree. `names`: what to write
+    for an action that says little. `outlined`: what the outlined path is. A tree from `tree_after` is laid out as the
+    finished one.
     """
     nodes, unvisited = _layout(tree)
     every = tree
@@ -76,7 +87,8 @@ def search_tree(
         tree = {**tree, "children": [*map(_merge_chains, tree["children"])]}
         nodes, _ = _layout(tree)
     followed = sum(x > LEVELS and node["chosen"] for node, x, *_ in nodes)  # stand in the label of the answer's end
-    visited, below = len(nodes) - followed, sum(x > LEVELS for _, x, *_ in nodes) - followed
+    seen = [x for node, x, *_ in nodes if node["visits"] or node["chosen"]]
+    visited, below = len(seen) - followed, sum(x > LEVELS for x in seen) - followed
     nodes, _ = _layout(_thinned(tree))
     values = [node["value"] for node, *_ in nodes if node["value"] is not None] or [0.0]
     low, high = span or (min(values), max(values))
@@ -85,6 +97,7 @@ def search_tree(
     width = 9.0 if depth < LEVELS else 13.0
     letters = int(8.5 * width / (depth + 1.5))  # fit into one column of the tree at 12 points
     figure, (axes,) = panels(width, min(max(6.6, width / 1.7), max(width / 2, 2 + 0.4 * leaves)))
+    nodes = [placed for placed in nodes if placed[0]["visits"] or placed[0]["chosen"]]
     most = max(1, tree["visits"])
     t = np.linspace(0, 1, 30)
     for node, x, y, parent in nodes:
@@ -134,7 +147,13 @@ def _before_the_last(tree: Mapping[str, Any]) -> int:
 
 def _rank(node: Mapping[str, Any]) -> tuple[bool, int, float]:
     """What is drawn and named first: the answer, then the most visited, then the best."""
-    return node["chosen"], node["visits"], -math.inf if node["value"] is None else node["value"]
+    then = _finished(node)
+    return node["chosen"], then["visits"], -math.inf if then["value"] is None else then["value"]
+
+
+def _finished(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`node` in the finished tree."""
+    return node.get("finished", node)
 
 
 def _thinned(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,13 +163,14 @@ def _thinned(tree: Mapping[str, Any]) -> dict[str, Any]:
     def walk(*way: Mapping[str, Any]) -> None:
         found.append(way)
         for child in way[-1]["children"] if len(way) <= LEVELS else ():
-            if child["visits"] or child["chosen"]:
+            if _finished(child)["visits"] or child["chosen"]:
                 walk(*way, child)
 
     walk(tree)
-    best = max((way[-1]["value"] for way in found if way[-1]["value"] is not None), default=None)
+    values = [_finished(way[-1])["value"] for way in found]
+    best = max((value for value in values if value is not None), default=None)
     drawn, branching, ends = {id(tree)}, set(), 1
-    for way in sorted(found, key=lambda way: (way[-1]["value"] == best, *_rank(way[-1])), reverse=True):
+    for way in sorted(found, key=lambda way: (_finished(way[-1])["value"] == best, *_rank(way[-1])), reverse=True):
         new = [node for node in way if id(node) not in drawn]
         more = bool(new) and id(way[-len(new) - 1]) in branching  # else the first child of a node that was an end
         if ends + more > ENDS:
@@ -220,8 +240,10 @@ def _merge_chains(node: Mapping[str, Any]) -> dict[str, Any]:
     """`node` and its descendants, each chain without a branch merged into its end, with the names of both."""
     last, aside, more = node, [], 0
     while True:
-        seen = [child for child in last["children"] if child["visits"] or child["chosen"]]
-        if len(seen) != 1 or (seen[0]["visits"], seen[0]["chosen"]) != (node["visits"], node["chosen"]):
+        seen = [child for child in last["children"] if _finished(child)["visits"] or child["chosen"]]
+        if len(seen) != 1 or _finished(seen[0])["visits"] != _finished(node)["visits"]:
+            break
+        if seen[0]["chosen"] != node["chosen"]:
             break
         aside += [child for child in last["children"] if child is not seen[0]]
         last, more = seen[0], more + 1
@@ -239,7 +261,7 @@ def _layout(tree: Mapping[str, Any]) -> tuple[list[tuple[Mapping[str, Any], floa
 
     def place(node: Mapping[str, Any], depth: int) -> float:
         nonlocal left_out
-        children = [child for child in node["children"] if child["visits"] or child["chosen"]]
+        children = [child for child in node["children"] if _finished(child)["visits"] or child["chosen"]]
         left_out += len(node["children"]) - len(children)
         below = [(child, place(child, depth + 1)) for child in children]
         y = (below[0][1] + below[-1][1]) / 2 if below else float(next(rows))
