@@ -150,7 +150,7 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
         ring: dict[str, Any] = {"ms": 17, "mfc": "none", "mec": BLACK, "mew": 2}
         axes.plot(rewards[shipped], shipped, "o", **ring)
         axes.plot([], [], "o", **ring, label="what the shipped model chose")
-    figure.legend(loc="outside lower left", ncols=3)
+    figure.legend(loc="outside lower right", ncols=3)
     return with_alt(figure, f"Dots: the reward of {len(names)} attempts{hidden}, coloured by the judge. {scores}.")
 
 
@@ -216,26 +216,26 @@ def gap_message(floor: float, picked: float, ceiling: float, tasks: int) -> str:
 
 @mpl.rc_context(STYLE)
 def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure:
-    """Mean gold score of each planner with its interval and budget; rows of one environment and seed, or pooled.
+    """Mean gold score of each planner, interval and tokens per task; rows of one environment and seed, or pooled.
 
     `message`: what the differences say, for the title; else it names the highest mean.
     """
     names = [row["planner"] for row in rows]
     if not rows or len(set(names)) < len(names):
         raise ValueError(f"planners {names}: expected each once; pool seeds first")
-    figure, (axes,) = panels(9.5, 1.6 + 0.62 * len(rows))
+    figure, (axes,) = panels(10.5, 1.6 + 0.44 * len(rows))
     for place, row in enumerate(rows):
         mean, bound = row["mean"], row["planner"] in DERIVED
         ends = np.maximum([[mean - row["ci_low"]], [row["ci_high"] - mean]], 0)
         axes.barh(place, mean, 0.62, color=SKY if bound else BLUE, alpha=0.45 if bound else 1)
         axes.errorbar(mean, place, xerr=ends, color=BLACK, capsize=4, lw=1.5)
-        note(axes, f"{mean:.3f}", (row["ci_high"], place), (6, 0), va="center")
+        cost = f"  ({row['llm_tokens'] / row['n']:,.0f} tokens)" if "llm_tokens" in row else ""  # pooled rows have none
+        note(axes, f"{mean:.3f}{cost}", (row["ci_high"], place), (6, 0), va="center")
         if row["planner"] in (FLOOR, CEILING):
             axes.axvline(mean, color=GREY, lw=1.2, ls=":", zorder=0)
-    titles = [_called(name) + _budget(row) for name, row in zip(names, rows)]
-    axes.set_yticks(range(len(rows)), titles)
+    axes.set_yticks(range(len(rows)), map(_called, names))
     top = max(row["ci_high"] for row in rows)
-    axes.set_xlim(0, 1.2 * top or 1)
+    axes.set_xlim(0, 1.4 * top or 1)
     axes.set_xticks([tick for tick in axes.get_xticks() if tick <= max(top, 1)])  # beyond, there is room for labels
     axes.invert_yaxis()
     axes.set_xlabel("gold score, mean over tasks and 95 % interval")
@@ -289,7 +289,8 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> Figure:
         note(axes, label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=12)
     axes.axvline(0, color=BLACK, lw=1.2, zorder=0)
     names = [f"{_called(row['planner'])} − {_called(row['versus'])}" for row in rows]
-    axes.set_yticks(range(len(rows)), [name.replace("random best of n (floor)", "floor") for name in names])
+    short = [name.replace("random best of n (floor)", "floor").replace(" (this run's model)", "") for name in names]
+    axes.set_yticks(range(len(rows)), short)
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("difference of gold scores, mean over tasks and 95 % interval")
@@ -320,17 +321,9 @@ def rewards_and_scores(answers: Mapping[str, tuple[ArrayLike, ArrayLike, int]]) 
     return with_alt(figure, f"A dot for each answer, gold score against learned reward. {said}.")
 
 
-def _budget(row: Mapping[str, Any]) -> str:
-    """The budget per task on a line of its own; "" for pooled rows, which have none."""
-    if "llm_tokens" not in row:
-        return ""
-    tokens, steps, calls = (row[key] / row["n"] for key in ("llm_tokens", "env_steps", "reward_calls"))
-    return f"\n{tokens:,.0f} tokens, {steps:,.0f} steps, {calls:,.0f} reward calls"
-
-
 @mpl.rc_context(STYLE)
 def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: str = "gold score") -> Figure:
-    """Score against cost under a customised reward, means over `tasks`: a column per term, a row per planner.
+    """Score against cost under a customised reward, means over `tasks`: a panel per term and planner.
 
     `points`: {"weight": λ, "term": name, "cost": mean per task, "score": mean over tasks}; optional "planner", and
     "ci_low" and "ci_high", the interval of the score. One point per λ; the smallest and the largest are named.
@@ -338,8 +331,12 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
     if not points:
         raise ValueError("0 points; expected at least one, each with weight, term, cost and score")
     terms, planners = (list(dict.fromkeys(point.get(key, "") for point in points)) for key in ("term", "planner"))
-    figure = NotebookFigure(figsize=(2.5 + 4.5 * len(terms), 1.6 + 3.1 * len(planners)), layout="constrained")
-    grid = figure.subplots(len(planners), len(terms), squeeze=False, sharex="col")
+    rows, columns = len(planners), len(terms)
+    if columns == 1:  # then planners stand side by side
+        rows, columns = columns, rows
+    figure = NotebookFigure(figsize=(2.5 + 4.2 * columns, 1.6 + 2.9 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex="col" if len(terms) > 1 else True)
+    grid = grid.T if len(terms) == 1 else grid
     changes = []
     for (row, planner), (column, term) in itertools.product(enumerate(planners), enumerate(terms)):
         axes, colour = grid[row, column], (BLUE, VERMILLION, GREEN)[row % 3]
@@ -360,7 +357,7 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
             changes.append(f"{planner and planner + ', '}λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {moved}")
         axes.margins(0.4, 0.25)  # room for the labels
         axes.set_ylabel(f"{_called(planner)}\n{score_label}".strip() if column == 0 else "")
-        axes.set_xlabel(f"{term} (mean per task)" if row == len(planners) - 1 else "")
+        axes.set_xlabel(f"{term} (mean per task)" if row == len(planners) - 1 or len(terms) == 1 else "")
     for axes, term in zip(grid[0], terms):  # once they are all drawn, as the panels of a column share their limits
         if min((point["cost"] for point in points if point["term"] == term), default=-1) >= 0:
             axes.set_xlim(left=max(0, axes.get_xlim()[0]))

@@ -18,7 +18,7 @@ from armap_lite.display.tables import cut
 from armap_lite.planners.base import PlanResult
 from armap_lite.planners.mcts import Node, backward
 
-LEVELS, ENDS = 4, 14  # levels of a tree and ends of its branches that are drawn, so that labels can be read
+LEVELS, ENDS = 4, 12  # levels of a tree and ends of its branches that are drawn, so that labels can be read
 LINE, MARK = 14.0, 4.0  # points from one line of a label to the next; half the size of a node
 Point = tuple[float, float]
 
@@ -94,9 +94,9 @@ def search_tree(
     low, high = span or (min(values), max(values))
     colours = ScalarMappable(Normalize(low, high if high > low else low + 1), "cividis")
     depth, leaves = max(x for _, x, _, _ in nodes), 1 + max(y for _, _, y, _ in nodes)
-    width = 9.0 if depth < LEVELS else 13.0
+    width = 9.0 if depth < LEVELS else 11.5
     letters = int(8.5 * width / (depth + 1.5))  # fit into one column of the tree at 12 points
-    figure, (axes,) = panels(width, min(max(6.6, width / 1.7), max(width / 2, 2 + 0.4 * leaves)))
+    figure, (axes,) = panels(width, min(max(6.0, width / 1.8), max(width / 2, 2 + 0.4 * leaves)))
     nodes = [placed for placed in nodes if placed[0]["visits"] or placed[0]["chosen"]]
     most = max(1, tree["visits"])
     t = np.linspace(0, 1, 30)

@@ -31,6 +31,7 @@ PLANNER_COLOURS = {
     "reflexion": canvas.SKY,
     "greedy": canvas.BLACK,
 }
+LEVEL_STYLES: tuple[Any, ...] = (":", "--", "-.", (0, (6, 2)), (0, (1, 3)))  # so that equal levels show side by side
 CSS = (Path(__file__).parent / "templates" / "widgets.css").read_text(encoding="utf-8")
 
 
@@ -207,14 +208,9 @@ def reward_chart(
             place = {"va": "bottom" if above else "top", "ha": "center", "zorder": 4}
             place["color"] = canvas.GREY if shared else colour
             canvas.note(axes, text, (k, values[k]), (0, 10 if above else -10), **place)
-    for name, level in answers.items():
-        axes.axhline(
-            level,
-            color=PLANNER_COLOURS.get(name, canvas.GREY),
-            lw=1.8,
-            ls=":",
-            label=f"{name.replace('_', ' ')} {level:.2f}",
-        )
+    for (name, level), style in zip(answers.items(), itertools.cycle(LEVEL_STYLES)):
+        colour = PLANNER_COLOURS.get(name, canvas.GREY)
+        axes.axhline(level, color=colour, lw=2.2, ls=style, label=f"{name.replace('_', ' ')} {level:.2f}")
     longest = max(len(values) for values in rewards.values()) - 1
     if change is not None and change <= longest:
         axes.axvline(change, color=canvas.GREY, lw=1.2, ls="--", zorder=0)
