@@ -209,6 +209,15 @@ def test_planner_bars_carry_their_budget():
     names = [tick.get_text() for tick in axes.get_yticklabels()]
     assert names == ["mcts", "best of n", "oracle best of n (ceiling)"]
     assert [text.get_text() for text in axes.texts] == [f"{mean:.3f}  (1,234 tokens)" for mean in (0.5, 0.4, 0.9)]
+    title = figure.get_suptitle()  # the ceiling is no planner
+    assert title == "Highest mean: mcts, 0.500\n10 tasks, a small sample; dotted: floor and ceiling"
+    assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()
+    said = figures.planner_bars(rows, "Told apart: nothing").get_suptitle()
+    assert said.startswith("Told apart: nothing\n10 tasks")
+    pooled = figures.planner_bars([{"seeds": 2, **row("mcts", 0.5)}])
+    assert [text.get_text() for text in pooled.axes[0].texts] == ["0.500"]
+    with pytest.raises(ValueError, match="expected each once"):
+        figures.planner_bars([rows[0], rows[0]])
 
 
 def test_the_tree_draws_visited_nodes_and_outlines_the_answer():
