@@ -58,8 +58,9 @@ def test_what_the_terms_count():
     assert twice(walk("8 * 8 = 64", "9 - 3 = 6")) == 1.0  # actions in which it occurs, not how often
     assert actions_like(r"\*")(walk("9 - 3 = 6")) == 0.0  # observations do not count
     [(label, term)] = Game24.terms.items()
-    assert label == "multiplications and divisions"
-    assert term(walk(*ACTIONS)) == 2.0  # neither a negative number nor a fraction is one
+    assert label == "largest number on the way, in tens"
+    assert term(walk("10 / 4 = 5/2", "9 - 3 = 6", "4 * 6 = 24")) == 0.6  # the last result is no step on the way
+    assert term(walk("10 / 4 = 5/2")) == 0.25 and term(walk()) == 0.0
 
 
 @given(st.lists(st.tuples(walks, rewards), min_size=1, max_size=8), st.lists(st.floats(0, 9), min_size=2, max_size=5))
@@ -85,7 +86,7 @@ def test_the_stage_picks_among_the_samples_of_both_searches_and_goes_on_where_it
     products, sums = walk("8 * 3 = 24", "8 / 4 = 2"), walk("9 - 3 = 6", "9 - 3 = 6")
     samples = (Sample(sums, 1.0), Sample(products, 2.5))
     planners: dict[str, dict[str, int]] = {"sampling": {}, "best_of_n": {}, "mcts": {}}
-    weights = {"multiplications and divisions": (0.0, 0.5, 1.0)}
+    weights = {"largest number on the way, in tens": (0.0, 0.5, 1.0)}
     run = Run("game24", "fast", tmp_path, control_weights=weights, planners=planners)
     run.test_tasks = [sums.task]  # stage 4 is complete: its task was planned by all three
     plans = [PlanResult(f"{name}/t", "t", name, samples, 1, Budget()) for name in ("mcts", "sampling", "best_of_n")]
@@ -95,8 +96,12 @@ def test_the_stage_picks_among_the_samples_of_both_searches_and_goes_on_where_it
     assert [line["planner"] for line in both] == ["best_of_n"] * 3 + ["mcts"] * 3
     lines = both[:3]
     answers = [Trajectory.from_json(line["trajectory"]) for line in lines]
-    assert answers == [products, products, sums]  # 2.5 - 2 * 0.5 > 1.0 > 2.5 - 2 * 1.0
-    assert [(line["weight"], line["cost"], line["steps"]) for line in lines] == [(0, 2, 2), (0.5, 2, 2), (1, 0, 2)]
+    assert answers == [products, products, sums]  # 2.5 - 2.4 * 0.5 > 1.0 - 0.6 * 0.5, but 2.5 - 2.4 < 1.0 - 0.6
+    assert [(line["weight"], line["cost"], line["steps"]) for line in lines] == [
+        (0, 2.4, 2),
+        (0.5, 2.4, 2),
+        (1, 0.6, 2),
+    ]
 
     whole = run.path("control.jsonl").read_bytes()
     run.path("control.jsonl").write_bytes(whole[: whole.index(b"\n") + 9])  # one line, and a torn one

@@ -95,7 +95,10 @@ def uct_tree(c: float = 0.2) -> Figure:
     figure, axes = _boxes((11, 4.4), boxes, arrows)
     other = 1.0 if c < 0.5 else 0.2
     also = f"with c = {other:g}: {select(root, other, 0.0, 1.0).action}"
-    rule = f"it was good + it is hardly known = score (c = {c:g}, K = 3)\nGreen: the highest score, hence next ({also})"
+    rule = (
+        f"it was good + it is hardly known = score (c = {c:g}, K = 3)\nGreen: the highest score, hence next ({also});"
+    )
+    rule += "\nonly then are A's own children compared, here D alone"
     note(axes, rule, (3.2, 0.6), va="center", fontsize=15)
     text = f"A tree of five nodes: a start with children A, B and C; A has a child D. Scores: {', '.join(said)}."
     return with_alt(figure, f"{text} Next is {best.action}.")

@@ -230,7 +230,8 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
         axes.barh(place, mean, 0.62, color=SKY if bound else BLUE, alpha=0.45 if bound else 1)
         axes.errorbar(mean, place, xerr=ends, color=BLACK, capsize=4, lw=1.5)
         cost = f"  ({row['llm_tokens'] / row['n']:,.0f} tokens)" if "llm_tokens" in row else ""  # pooled rows have none
-        note(axes, f"{mean:.3f}{cost}", (row["ci_high"], place), (6, 0), va="center")
+        frame = {"fc": "white", "ec": "none", "pad": 1}  # the line of the ceiling may run below it
+        note(axes, f"{mean:.3f}{cost}", (row["ci_high"], place), (6, 0), va="center", bbox=frame)
         if row["planner"] in (FLOOR, CEILING):
             axes.axvline(mean, color=GREY, lw=1.2, ls=":", zorder=0)
     axes.set_yticks(range(len(rows)), map(_called, names))
@@ -243,7 +244,8 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
     highest = max(row["mean"] for row in able)
     best = " and ".join(row["planner"].replace("_", " ") for row in able if row["mean"] == highest)
     message = message or f"Highest mean: {best}, {highest:.3f}"
-    figure.suptitle(f"{message}\n{sample_size(rows[0]['n'])}; dotted: floor and ceiling", x=0.01, ha="left")
+    light = "; light: chosen among the attempts of best of n" * any(name in DERIVED for name in names)
+    figure.suptitle(f"{message}\n{sample_size(rows[0]['n'])}{light}; dotted: floor and ceiling", x=0.01, ha="left")
     scores = ", ".join(f"{row['planner']} {row['mean']:.3f}" for row in rows)
     return with_alt(figure, f"Bar chart of mean gold score with 95 % intervals: {scores}.")
 
@@ -270,6 +272,8 @@ def verdict(row: Mapping[str, Any], sure: bool) -> str:
     """What a difference of which `told_apart` says `sure` allows to say."""
     if sure:
         return "told apart"
+    if row["ci_low"] == row["ci_high"] == 0:
+        return "no score changed"
     return "cannot tell" if row["ci_low"] <= 0 <= row["ci_high"] else "not after Holm's correction"
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from armap_lite.envs.base import Environment, Judge, Term, actions_like
+from armap_lite.envs.base import Environment, Judge, Term
 from armap_lite.envs.hindsight import Goal, Hindsight
 from armap_lite.envs.prompts import example
 from armap_lite.storage import assets
@@ -83,6 +83,12 @@ class Game24Hindsight(Hindsight):
         return f"left: {goal['numbers']}"
 
 
+def largest_on_the_way(trajectory: Trajectory) -> float:
+    """A tenth of the largest result but the last: small numbers are easy to follow. 0 if there is none."""
+    results = (STEP.fullmatch(action) for action in trajectory.actions[: Game24.max_steps - 1])
+    return max((float(Fraction(found[4])) / 10 for found in results if found and found[4]), default=0.0)
+
+
 class Game24(Environment):
     """`Task.setup` = {"numbers": [4, 5, 6, 10], "target": 24}; actions read `10 - 4 = 6`."""
 
@@ -92,8 +98,8 @@ class Game24(Environment):
     max_steps = 3
     variable_length = False  # each puzzle takes three steps
     guide = "Combine two of the numbers that are left with + - * / until one number is left."
-    # Every finished puzzle has three steps, so length decides nothing here; which arithmetic it takes does.
-    terms: Mapping[str, Term] = {"multiplications and divisions": actions_like(r" [*/] ")}
+    # Every finished puzzle has three steps, so length decides nothing here; how hard the arithmetic is does.
+    terms: Mapping[str, Term] = {"largest number on the way, in tens": largest_on_the_way}
     hindsight = Game24Hindsight()
     look_back_examples = tuple(example(**one) for one in DATA["look_back_examples"])
 
