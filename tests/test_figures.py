@@ -68,6 +68,7 @@ EDGE: dict[str, Any] = {
     "rewards and scores": lambda: figures.rewards_and_scores(
         {"best_of_n": ([1, 2, -3], [1, 0, 1], 3), "mcts": ([], [], 0)}
     ),
+    "rewards and scores, partial": lambda: figures.rewards_and_scores({"mcts": ([1, 2], [1, 0.25], 1)}),
     "attempts": lambda: figures.attempts([("a, b", 1.2, 0.25), ("c " * 40, -0.3, 0.83)], 0.6, shipped=1),
     "attempts, one, worth nothing": lambda: figures.attempts([("a", 0.0, 0.0)], 0.0),
     "tree": lambda: trees.search_tree(TREE),
@@ -210,7 +211,7 @@ def test_planner_bars_carry_their_budget():
     assert names == ["mcts", "best of n", "oracle best of n (ceiling)"]
     assert [text.get_text() for text in axes.texts] == [f"{mean:.3f}  (1,234 tokens)" for mean in (0.5, 0.4, 0.9)]
     title = figure.get_suptitle()  # the ceiling is no planner
-    assert title == "Highest mean: mcts, 0.500\n10 tasks, a small sample; dotted: floor and ceiling"
+    assert title.startswith("Highest mean: mcts, 0.500\n10 tasks, a small sample; light: chosen among the attempts")
     assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()
     said = figures.planner_bars(rows, "Told apart: nothing").get_suptitle()
     assert said.startswith("Told apart: nothing\n10 tasks")

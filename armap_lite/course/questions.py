@@ -15,16 +15,20 @@ class Quiz:
     """A notebook shows it as HTML that needs no kernel: an option that is opened says why it is right or wrong."""
 
     questions: list[dict[str, Any]]
+    first: int = 0  # where the right option of the question before these stands
 
     def _repr_html_(self) -> str:
         page = ""
         for number, one in enumerate(self.questions, 1):
             page += f"<p><b>{number}. {html.escape(one['question'])}</b></p>"
-            # Shuffled, so that the place tells nothing, and always in the same order.
-            options = random.Random(one["question"]).sample(one["options"], len(one["options"]))
+            # Shuffled, always in the same order; the right option takes each place equally often.
+            wrong = [option for option in one["options"] if not option[1]]
+            [right] = [option for option in one["options"] if option[1]]
+            options = random.Random(one["question"]).sample(wrong, len(wrong))
+            options.insert((self.first + number) % len(one["options"]), right)
             options.sort(key=lambda option: option[0].startswith(("neither", "none", "Neither", "None")))  # these last
-            for text, right, why in options:
-                explained = f"{'✓' if right else '✗'} {html.escape(why)}"
+            for text, fits, why in options:
+                explained = f"{'✓' if fits else '✗'} {html.escape(why)}"
                 page += f"<details><summary>{html.escape(text)}</summary><p>{explained}</p></details>"
         return page
 
@@ -34,7 +38,7 @@ class Quiz:
 
 def quiz(number: str) -> Quiz:
     """The quiz of notebook `number`, e.g. "03". Raises KeyError where there is none."""
-    return Quiz(QUESTIONS[number]["quiz"])
+    return Quiz(QUESTIONS[number]["quiz"], int(number))
 
 
 def rubric(number: str, task: str = "rubric") -> str:

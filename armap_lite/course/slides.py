@@ -27,7 +27,7 @@ LONG = 252  # characters of a printed line, of which the middle is left out wher
 SMALL = 0.9  # size of what is printed and of tables
 SHORT = 5.5  # lines of heading and text that a figure of any form stands below
 ALONE = 18  # lines of an output that fit on a slide
-ROWS = 16  # rows of a table
+ROWS, ROW = 16, 130  # rows of a table; characters in one, of which some wrap if there are more
 WIDTH, TALL = 30.0, 1.6  # of a figure, in lines; one of a smaller ratio of width to height does not stand below a text
 NARROW = 2.2, 52  # ratio of a figure that may stand beside a text; characters of a printed line there
 COLUMN = 1.95  # a text takes so many times its height where something stands beside it
@@ -205,7 +205,8 @@ def _height(text: str) -> float:
     lines = 0.0
     for printed in re.findall("<pre.*?</pre>", text, re.S):
         lines += SMALL * (_lines(html.unescape(re.sub("<.*?>", "", printed))) + 1)
-    lines += SMALL * 1.3 * text.count("<tr") + 2 * text.count('display="block"')
+    rows = [len(pages.plain_text(row)) for row in re.findall("<tr.*?</tr>", text, re.S)]
+    lines += SMALL * sum(1.3 * (1 + letters // ROW) for letters in rows) + 2 * text.count('display="block"')
     rest = re.sub(r"<(pre|table).*?</\1>|<header.*?</header>", "", text, flags=re.S)
     for tag, block in re.findall(r"<(p|li|h[1-6])[^>]*>(.*?)</\1>", rest, re.S):
         said = pages.plain_text(block)

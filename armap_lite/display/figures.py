@@ -309,20 +309,32 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> Figure:
 def rewards_and_scores(answers: Mapping[str, tuple[ArrayLike, ArrayLike, int]]) -> Figure:
     """Reward and gold score of every answer, [tasks] each, for each planner; full scores are green.
 
+    Scores of 0 and 1 alone are counted by reward, others drawn as dots.
+
     The third entry of each: on how many tasks some attempt has a full score.
     """
     figure, columns = panels(2 + 4.5 * len(answers), 4.6, len(answers), sharex=True, sharey=True)
-    counts = []
+    counts, every = [], np.concatenate([np.asarray(rewards, dtype=float) for rewards, *_ in answers.values()])
+    binary = all({*np.asarray(golds).tolist()} <= {0, 1} for _, golds, _ in answers.values())
+    span = (every.min(), every.max()) if every.size else None
     for axes, (planner, (rewards, golds, found)) in zip(columns, answers.items()):
         reward, gold = np.asarray(rewards, dtype=float), np.asarray(golds, dtype=float)
-        spread = np.random.default_rng(0).uniform(-0.01, 0.01, len(gold))
-        axes.scatter(reward, gold + spread, 36, color=[GREEN if g == 1 else ORANGE for g in gold], alpha=0.7)
+        if binary:
+            sides = [reward[gold < 1], reward[gold == 1]]
+            axes.hist(sides, 24, range=span, stacked=True, color=[ORANGE, GREEN], label=["wrong", "right"])
+        else:
+            spread = np.random.default_rng(0).uniform(-0.01, 0.01, len(gold))
+            axes.scatter(reward, gold + spread, 36, color=[GREEN if g == 1 else ORANGE for g in gold], alpha=0.7)
+            axes.set_ylim(-0.08, 1.08)
         counts.append(f"of {found} tasks with a full score among the attempts, chosen on {(gold == 1).sum()}")
         axes.set_title(f"{_called(planner)}: full scores\nfound on {found} tasks, chosen on {(gold == 1).sum()}")
-        axes.set(xlabel="learned reward of the answer", ylim=(-0.08, 1.08))
-    columns[0].set_ylabel("gold score (spread by 0.01)")
+        axes.set_xlabel("learned reward of the answer")
+    columns[0].set_ylabel("answers" if binary else "gold score (spread by 0.01)")
+    if binary:
+        columns[0].legend()
     said = "; ".join(f"{name}: {count}" for name, count in zip(answers, counts))
-    return with_alt(figure, f"A dot for each answer, gold score against learned reward. {said}.")
+    drawn = "Right and wrong answers by" if binary else "A dot for each answer, gold score against"
+    return with_alt(figure, f"{drawn} learned reward. {said}.")
 
 
 @mpl.rc_context(STYLE)
