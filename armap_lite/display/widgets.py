@@ -370,9 +370,8 @@ def explore_weights(
         for axes, cost in zip(figure.axes, here):
             axes.plot(cost, here[-1], color=canvas.VERMILLION, marker="D", ms=13, zorder=3)
         for i, axes in enumerate(figure.axes):
-            axes.set(
-                xlim=(low[i] - 2.5 * room[i], high[i] + 2 * room[i]), ylim=(low[-1] - room[-1], high[-1] + room[-1])
-            )
+            left = max(low[i] - 2.5 * room[i], 0 if low[i] >= 0 else -np.inf)  # a cost that counts is never below 0
+            axes.set(xlim=(left, high[i] + 2 * room[i]), ylim=(low[-1] - room[-1], high[-1] + room[-1]))
         message = ", ".join(f"{name} {value:.3g}" for name, value in zip([*terms, score_label], here))
         size = canvas.STYLE["axes.titlesize"]
         figure.suptitle(f"With these weights (diamond):\n{message}", x=0.01, ha="left", fontsize=size)
