@@ -211,7 +211,7 @@ def test_planner_bars_carry_their_budget():
     assert names == ["mcts", "best of n", "oracle best of n (ceiling)"]
     assert [text.get_text() for text in axes.texts] == [f"{mean:.3f}  (1,234 tokens)" for mean in (0.5, 0.4, 0.9)]
     title = figure.get_suptitle()  # the ceiling is no planner
-    assert title.startswith("Highest mean: mcts, 0.500\n10 tasks, a small sample; light: chosen among the attempts")
+    assert title.startswith("Highest mean: mcts, 0.500\n10 tasks, a small sample; light: from best of n's attempts")
     assert axes.patches[2].get_facecolor() != axes.patches[0].get_facecolor()
     said = figures.planner_bars(rows, "Told apart: nothing").get_suptitle()
     assert said.startswith("Told apart: nothing\n10 tasks")

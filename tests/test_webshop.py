@@ -415,6 +415,13 @@ def test_plain_instructions_vary_between_goals_and_not_for_one(env):
     assert len({t.split("mugs")[0] for t in texts}) > 3 and texts == [env.hindsight.to_text(goal) for goal in all_goals]
 
 
+def test_the_few_shot_texts_of_a_world_state_their_goals():
+    for name in envs.ENVIRONMENTS:
+        with envs.make(name) as world:
+            for goal, text in world.hindsight.few_shot:
+                assert world.hindsight.parse(text) == goal, text
+
+
 def test_the_few_shot_goals_have_the_format_of_goals(env):
     for goal, text in env.hindsight.few_shot:
         assert goal.keys() == {"product", "details", "price"} and f"{goal['price']}" in text

@@ -327,7 +327,7 @@ def test_a_player_is_compared_with_the_plans_of_the_same_task_and_no_judge_is_as
     mine = liked(walk("6 + 4 = 10"))
     best, you = (
         f"mcts | {liked(CHOSEN):.2f} | {'; '.join(CHOSEN.actions)}",
-        f"you, not finished | {mine:.2f} | 6 + 4 = 10",
+        f"you, not finished | {mine:.2f} | 6 + 4 = 10 (not over)",
     )
     assert rows(game.answers.value) == [best, you]  # last, whatever its reward, which is a guess
     assert f"Planners: mcts {liked(CHOSEN):.2f}." in Reader(game.score.value).attributes["alt"]

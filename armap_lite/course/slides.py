@@ -147,13 +147,15 @@ class Deck:
 
     def _add_output(self, output: nbformat.NotebookNode, apart: bool) -> bool:
         """Add a table or a figure, or, where `apart`, a slide with it; returns whether it was a figure."""
-        data, table = output.get("data", {}), ""
+        data, table, results = output.get("data", {}), "", False
         if "text/markdown" in data:
             table = pages.markdown(data["text/markdown"])
+            results = True
         elif "<table" in data.get("text/html", ""):  # those of pandas
             table = data["text/html"]
         if table:
             table = _first_rows(pages.sanitize(table))
+            table = table.replace("<table", '<table class="results"') if results else table
             self._add(Item("table", table, _height(table)))
         elif picture := "".join(data.get("image/png", "").split()):
             alt = html.escape(output.get("metadata", {}).get("image/png", {}).get("alt", ""))

@@ -98,7 +98,7 @@ def uct_tree(c: float = 0.2) -> Figure:
     rule = (
         f"it was good + it is hardly known = score (c = {c:g}, K = 3)\nGreen: the highest score, hence next ({also});"
     )
-    rule += "\nonly then are A's own children compared, here D alone"
+    rule += "\nbelow A, its own children are compared in the same way: here D alone"
     note(axes, rule, (3.2, 0.6), va="center", fontsize=15)
     text = f"A tree of five nodes: a start with children A, B and C; A has a child D. Scores: {', '.join(said)}."
     return with_alt(figure, f"{text} Next is {best.action}.")

@@ -143,8 +143,10 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
     said = "done" if top == 1 else "the best, not done"
     for colour, label in ((best, said), (ORANGE, "not done" if {*golds} <= {0, 1} else "less")):
         axes.plot([], [], "o", color=colour, ms=10, label=label)
-    other = "" if shipped is None else f", by the shipped model {golds[shipped]:.2f}"
-    scores = f"True score: chosen {golds[0]:.2f}{other}, best {max(golds):.2f}, at random {random_pick:.2f}"
+    scores = f"chosen {golds[0]:.2f}, best {max(golds):.2f}, at random {random_pick:.2f}"
+    if shipped is not None:
+        scores = f"chosen by the shipped model {golds[shipped]:.2f}, by this run's {scores.removeprefix('chosen ')}"
+    scores = f"True score: {scores}"
     figure.suptitle(scores, x=0.01, ha="left")
     if shipped is not None:
         ring: dict[str, Any] = {"ms": 17, "mfc": "none", "mec": BLACK, "mew": 2}
@@ -244,7 +246,7 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
     highest = max(row["mean"] for row in able)
     best = " and ".join(row["planner"].replace("_", " ") for row in able if row["mean"] == highest)
     message = message or f"Highest mean: {best}, {highest:.3f}"
-    light = "; light: chosen among the attempts of best of n" * any(name in DERIVED for name in names)
+    light = "; light: from best of n's attempts" * any(name in DERIVED for name in names)
     figure.suptitle(f"{message}\n{sample_size(rows[0]['n'])}{light}; dotted: floor and ceiling", x=0.01, ha="left")
     scores = ", ".join(f"{row['planner']} {row['mean']:.3f}" for row in rows)
     return with_alt(figure, f"Bar chart of mean gold score with 95 % intervals: {scores}.")
@@ -330,8 +332,10 @@ def rewards_and_scores(answers: Mapping[str, tuple[ArrayLike, ArrayLike, int]]) 
         axes.set_title(f"{_called(planner)}: full scores\nfound on {found} tasks, chosen on {(gold == 1).sum()}")
         axes.set_xlabel("learned reward of the answer")
     columns[0].set_ylabel("answers" if binary else "gold score (spread by 0.01)")
-    if binary:
-        columns[0].legend()
+    if not binary:
+        for colour, label in ((GREEN, "full score"), (ORANGE, "less")):
+            columns[0].scatter([], [], 36, color=colour, label=label)
+    columns[0].legend()
     said = "; ".join(f"{name}: {count}" for name, count in zip(answers, counts))
     drawn = "Right and wrong answers by" if binary else "A dot for each answer, gold score against"
     return with_alt(figure, f"{drawn} learned reward. {said}.")

@@ -22,10 +22,13 @@ COLUMNS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
 
 
 def in_a_line(trajectory: Trajectory, most: int = 100) -> str:
-    """What the models read from the first action on; a longer text loses its middle: how it ended matters most."""
-    lines = transcript(trajectory).splitlines()
+    """What the models read from the first action on; a longer text loses its middle: how it ended matters most.
+
+    One that stopped before the episode was over says so: in a shop, it bought nothing.
+    """
+    lines, said = transcript(trajectory).splitlines(), "" if trajectory.done else " (not over)"
     text = "; ".join(lines[1 + (trajectory.show == "always") :])
-    return cut(text, most)
+    return cut(text, most - len(said)) + said
 
 
 def on_one_line(observation: str) -> str:

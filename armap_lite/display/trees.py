@@ -110,12 +110,14 @@ def search_tree(
             axes.plot(line, bend, color=colour, lw=thick, zorder=2, solid_capstyle="round")
         edge, line_width = (VERMILLION, 2.5) if node["chosen"] else (BLACK, 0.6)
         axes.scatter(x, y, 70, color=[colour], zorder=3, edgecolor=edge, linewidth=line_width)
+    named = _told_apart(nodes, names or {}, max(8, letters - 4))
     row = 0.85 * 72 * figure.get_figheight() / (leaves + 0.7)  # its height in points
     taken: dict[float, list[Point]] = {}  # by column: from and to which height there is a node or a label
     for _, x, y, _ in nodes:
         taken.setdefault(x, []).append((-y * row - MARK, -y * row + MARK))
     for node, x, y, _ in sorted(nodes, key=lambda placed: _rank(placed[0]), reverse=True):
         shown = {**node, **{key: (names or {}).get(node[key], node[key]) for key in ("action", "last") if key in node}}
+        shown["action"] = named.get(id(node), shown["action"])
         _label_node(axes, shown, (x, y), letters, 7 + 5 * node["visits"] / most, row, taken[x])
     axes.set(xlim=(-0.4, depth + 0.9), ylim=(leaves - 0.3, -1))
     axes.set_axis_off()
@@ -220,6 +222,25 @@ def _label_node(
             frame = {"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8}  # an edge may run below it
             note(axes, "\n".join(words) + said, at, offset, fontsize=12, zorder=4, bbox=frame, **place)
             return
+
+
+def _told_apart(
+    nodes: list[tuple[Mapping[str, Any], float, float, Point | None]], names: Mapping[str, str], wide: int
+) -> dict[int, str]:
+    """By `id` of a node: its name without the last words that it shares with siblings who would look alike."""
+    alike: dict[Any, list[tuple[int, list[str]]]] = {}
+    for node, _, _, parent in nodes:
+        if node["action"]:
+            name = names.get(node["action"], node["action"])
+            alike.setdefault((parent, *_wrapped(name, wide, 2)), []).append((id(node), name.split(" ")))
+    found: dict[int, str] = {}
+    for group in (some for some in alike.values() if len({*map(str, some)}) > 1):
+        shared = 0
+        while all(len(words) > shared + 1 for _, words in group) and len({w[-1 - shared] for _, w in group}) == 1:
+            shared += 1
+        if shared:
+            found |= {node: " ".join([*words[: len(words) - shared], "…"]) for node, words in group}
+    return found
 
 
 def _wrapped(text: str, wide: int, lines: int) -> list[str]:

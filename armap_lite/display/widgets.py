@@ -122,7 +122,7 @@ def explore_pairs(
 ) -> Interactive:
     """Step through preference pairs: chosen beside rejected, differences marked, the reward after every step.
 
-    `names`: what to write in the figure for an action that says little.
+    `names`: what to write for an action that says little.
     """
     items = [pairs] if isinstance(pairs, PreferencePair) else list(pairs)
 
@@ -139,7 +139,7 @@ def explore_pairs(
     def render(number: int, step: int) -> str:
         pair, lines = items[number - 1], rewards(number - 1)
         chart = image_html(reward_chart(lines, at=step, change=pair.changed_at + 1))
-        return instruction_html(pair.instruction) + chart + _pair_html(pair, lines, step)
+        return instruction_html(pair.instruction) + chart + _pair_html(pair, lines, step, names or {})
 
     def build() -> Sequence[ipw.Widget]:
         number = index_slider("Pair", len(items))
@@ -158,14 +158,16 @@ def explore_pairs(
     return Interactive(build, lambda: reward_chart(rewards(0), **whole))
 
 
-def _pair_html(pair: PreferencePair, rewards: Mapping[str, Sequence[float]], k: int) -> str:
+def _pair_html(pair: PreferencePair, rewards: Mapping[str, Sequence[float]], k: int, names: Mapping[str, str]) -> str:
     """The first `k` steps of both trajectories, a row each, and the pictures that both show then."""
     rows: list[list[object]] = []
     for i, steps in enumerate(itertools.zip_longest(pair.chosen.steps[:k], pair.rejected.steps[:k]), 1):
         rows.append([f"{i} {'=' if steps[0] == steps[1] else '≠'}"])
         for step, values in zip(steps, rewards.values()):
             rows[-1] += (
-                [f"{step.action}  →  {textwrap.shorten(step.observation, 160)}", values[i]] if step else ["", ""]
+                [f"{names.get(step.action, step.action)}  →  {textwrap.shorten(step.observation, 160)}", values[i]]
+                if step
+                else ["", ""]
             )
     marked = [i for i, row in enumerate(rows) if "≠" in str(row[0])]
     sides = {"chosen": pair.chosen, "rejected": pair.rejected}
