@@ -69,7 +69,7 @@ EDGE: dict[str, Any] = {
         {"best_of_n": ([1, 2, -3], [1, 0, 1], 3), "mcts": ([], [], 0)}
     ),
     "rewards and scores, partial": lambda: figures.rewards_and_scores({"mcts": ([1, 2], [1, 0.25], 1)}),
-    "attempts": lambda: figures.attempts([("a, b", 1.2, 0.25), ("c " * 40, -0.3, 0.83)], 0.6, shipped=1),
+    "attempts": lambda: figures.attempts([("a, b", 1.2, 0.25), ("c " * 40, -0.3, 0.83)], 0.6, own=1),
     "attempts, one, worth nothing": lambda: figures.attempts([("a", 0.0, 0.0)], 0.0),
     "tree": lambda: trees.search_tree(TREE),
     "tree, only a root": lambda: trees.search_tree(node(None, 0)),
@@ -395,14 +395,14 @@ def test_the_best_attempt_is_green_only_where_it_has_a_full_score():
         assert [to_hex(colour) for colour in dots.get_facecolor()] == [figures.ORANGE.lower(), best.lower()]
 
 
-def test_of_many_attempts_the_highest_rewards_are_drawn_the_best_and_what_the_shipped_model_chose():
+def test_of_many_attempts_the_highest_rewards_are_drawn_the_best_and_what_the_own_model_chose():
     many = [(f"attempt {k}", -float(k), float(k == 17)) for k in range(20)]
-    figure = figures.attempts(many, 0.05, shipped=15)
+    figure = figures.attempts(many, 0.05, own=15)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == [f"attempt {k}" for k in (*range(figures.MOST), 15, 17)]
     [dots] = figure.axes[0].collections
     assert [to_hex(c) for c in dots.get_facecolor()].index(figures.GREEN.lower()) == names.index("attempt 17")
-    assert "8 more are not drawn" in figure.get_label() and "by the shipped model 0.00" in figure.get_label()
+    assert "8 more are not drawn" in figure.get_label() and "by this run's own 0.00" in figure.get_label()
     [ring] = [line for line in figure.axes[0].get_lines() if len(line.get_xdata())]
     assert ring.get_xdata() == [-15.0]
 

@@ -114,21 +114,22 @@ def reward_histogram(
 
 
 @mpl.rc_context(STYLE)
-def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, shipped: int | None = None) -> Figure:
+def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, own: int | None = None) -> Figure:
     """A dot for the reward of each (name, reward, gold score), the highest reward first; full scores are green.
 
     Where there is none, the best gold score is blue. Of more than `MOST` attempts the last are left out, but for the
-    best and the `shipped` one.
+    best and the `own` one.
 
-    `random_pick`: gold score of a random attempt. `shipped`: the place that another reward model would have chosen.
+    `random_pick`: gold score of a random attempt. `own`: the shipped model chose the first,
+    and the run's own model would have chosen the one at this place.
     """
     every = [gold for *_, gold in samples]
-    kept = {k for k in range(len(samples)) if k < MOST or k in (shipped, every.index(max(every)))}
+    kept = {k for k in range(len(samples)) if k < MOST or k in (own, every.index(max(every)))}
     whole, rewards, golds = zip(*(sample for k, sample in enumerate(samples) if k in kept))
     hidden = f" ({len(samples) - len(kept)} more are not drawn)" if len(kept) < len(samples) else ""
     names = [textwrap.fill(name, 50, max_lines=2, placeholder=" …", break_long_words=False) for name in whole]
     figure, (axes,) = panels(10.5, 1.9 + (0.5 if any("\n" in name for name in names) else 0.4) * len(names))
-    shipped = None if shipped is None else sorted(kept).index(shipped)
+    own = None if own is None else sorted(kept).index(own)
     top = max(golds) or 1  # none stands out if all are worth nothing
     best = GREEN if top == 1 else BLUE
     places, colours = range(len(names)), [best if gold == top else ORANGE for gold in golds]
@@ -144,14 +145,15 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, sh
     for colour, label in ((best, said), (ORANGE, "not done" if {*golds} <= {0, 1} else "less")):
         axes.plot([], [], "o", color=colour, ms=10, label=label)
     scores = f"chosen {golds[0]:.2f}, best {max(golds):.2f}, at random {random_pick:.2f}"
-    if shipped is not None:
-        scores = f"chosen by the shipped model {golds[shipped]:.2f}, by this run's {scores.removeprefix('chosen ')}"
+    if own is not None:
+        by_both = f"chosen by the shipped model {golds[0]:.2f}, by this run's own {golds[own]:.2f}"
+        scores = f"{by_both}, best {max(golds):.2f}, at random {random_pick:.2f}"
     scores = f"True score: {scores}"
     figure.suptitle(scores, x=0.01, ha="left")
-    if shipped is not None:
+    if own is not None:
         ring: dict[str, Any] = {"ms": 17, "mfc": "none", "mec": BLACK, "mew": 2}
-        axes.plot(rewards[shipped], shipped, "o", **ring)
-        axes.plot([], [], "o", **ring, label="what the shipped model chose")
+        axes.plot(rewards[own], own, "o", **ring)
+        axes.plot([], [], "o", **ring, label="what this run's own model would choose")
     figure.legend(loc="outside lower right", ncols=3)
     return with_alt(figure, f"Dots: the reward of {len(names)} attempts{hidden}, coloured by the judge. {scores}.")
 
