@@ -147,7 +147,7 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, ow
     scores = f"chosen {golds[0]:.2f}, best {max(golds):.2f}, at random {random_pick:.2f}"
     if own is not None:
         by_both = f"chosen by the shipped model {golds[0]:.2f}, by this run's own {golds[own]:.2f}"
-        scores = f"{by_both}, best {max(golds):.2f}, at random {random_pick:.2f}"
+        scores = f"{by_both},\nbest {max(golds):.2f}, at random {random_pick:.2f}"
     scores = f"True score: {scores}"
     figure.suptitle(scores, x=0.01, ha="left")
     if own is not None:
@@ -155,7 +155,9 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, ow
         axes.plot(rewards[own], own, "o", **ring)
         axes.plot([], [], "o", **ring, label="what this run's own model would choose")
     figure.legend(loc="outside lower right", ncols=3)
-    return with_alt(figure, f"Dots: the reward of {len(names)} attempts{hidden}, coloured by the judge. {scores}.")
+    return with_alt(
+        figure, f"Dots: the reward of {len(names)} attempts{hidden}, coloured by the judge. {' '.join(scores.split())}."
+    )
 
 
 @mpl.rc_context(STYLE)
@@ -379,7 +381,8 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
             changes.append(f"{planner and planner + ', '}λ {group[0]['weight']:g} → {group[-1]['weight']:g}: {moved}")
         axes.margins(0.4, 0.25)  # room for the labels
         axes.set_ylabel(f"{_called(planner)}\n{score_label}".strip() if column == 0 else "")
-        axes.set_xlabel(f"{term} (mean per task)" if row == len(planners) - 1 or len(terms) == 1 else "")
+        where = f"{term}\n(mean per task)" if len(term) > 25 else f"{term} (mean per task)"
+        axes.set_xlabel(where if row == len(planners) - 1 or len(terms) == 1 else "")
     for axes, term in zip(grid[0], terms):  # once they are all drawn, as the panels of a column share their limits
         if min((point["cost"] for point in points if point["term"] == term), default=-1) >= 0:
             axes.set_xlim(left=max(0, axes.get_xlim()[0]))
