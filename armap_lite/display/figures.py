@@ -128,7 +128,7 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, ow
     whole, rewards, golds = zip(*(sample for k, sample in enumerate(samples) if k in kept))
     hidden = f" ({len(samples) - len(kept)} more are not drawn)" if len(kept) < len(samples) else ""
     names = [textwrap.fill(name, 50, max_lines=2, placeholder=" …", break_long_words=False) for name in whole]
-    figure, (axes,) = panels(10.5, 1.9 + (0.5 if any("\n" in name for name in names) else 0.4) * len(names))
+    figure, (axes,) = panels(10.5, 2.2 + (0.5 if any("\n" in name for name in names) else 0.4) * len(names))
     own = None if own is None else sorted(kept).index(own)
     top = max(golds) or 1  # none stands out if all are worth nothing
     best = GREEN if top == 1 else BLUE
@@ -136,7 +136,7 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, ow
     axes.scatter(rewards, places, 130, color=colours)  # dots: a reward has no zero from which a bar could grow
     for i, (reward, gold) in enumerate(zip(rewards, golds)):
         note(axes, f"{gold:.2f}", (reward, i), (14, 0), va="center", fontsize=12)
-    axes.margins(x=0.15)
+    axes.margins(x=0.15, y=0.1)
     axes.grid(axis="y", lw=0.6, alpha=0.5)
     axes.set_yticks(places, [name[:100] for name in names], fontsize=12)
     axes.invert_yaxis()
