@@ -192,3 +192,15 @@ def test_a_heading_of_a_section_left_out_is_shown_once_and_not_alone(tmp_path: P
     first, second = re.findall(r"<section[^>]*>(.*?)</section>", page, re.S)
     assert "<h2>03 · Left out</h2>" in first and "word word" in first
     assert "<header>03 · Left out</header>" in second and "xxx" in second
+
+
+@pytest.mark.parametrize(("letters", "kept"), [(10, 16), (150, 6), (2000, 3)])
+def test_a_table_shows_as_many_rows_as_fit_where_their_cells_wrap(tmp_path: Path, letters: int, kept: int):
+    rows = "".join(f"<tr><td>{'word ' * (letters // 5)}</td></tr>" for _ in range(20))
+    table = v4.new_output("display_data", {"text/html": f"<table>{rows}</table>"})
+    cells = [v4.new_markdown_cell("# Title\n\nWords."), v4.new_code_cell("t", outputs=[table])]
+    (tmp_path / "run/game24/notebooks").mkdir(parents=True)
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "run/game24/notebooks/00_a.ipynb")
+    assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out/game24/00_a.html").read_text(encoding="utf-8")
+    assert page.count("<tr") == kept and f"… {20 - (kept - 1)} more rows" in page

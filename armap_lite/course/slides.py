@@ -9,6 +9,7 @@ browser prints them, one on a page.
 
 import base64
 import html
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ LONG = 252  # characters of a printed line, of which the middle is left out wher
 SMALL = 0.9  # size of what is printed and of tables
 SHORT = 5.5  # lines of heading and text that a figure of any form stands below
 ALONE = 18  # lines of an output that fit on a slide
-ROWS, ROW = 16, 130  # rows of a table; characters in one, of which some wrap if there are more
+ROWS, ROW = 16, 70  # lines of a table; characters in a row that takes one, in cells that wrap
 WIDTH, TALL = 30.0, 1.6  # of a figure, in lines; one of a smaller ratio of width to height does not stand below a text
 NARROW = 2.2, 52  # ratio of a figure that may stand beside a text; characters of a printed line there
 COLUMN = 1.95  # a text takes so many times its height where something stands beside it
@@ -207,8 +208,7 @@ def _height(text: str) -> float:
     lines = 0.0
     for printed in re.findall("<pre.*?</pre>", text, re.S):
         lines += SMALL * (_lines(html.unescape(re.sub("<.*?>", "", printed))) + 1)
-    rows = [len(pages.plain_text(row)) for row in re.findall("<tr.*?</tr>", text, re.S)]
-    lines += SMALL * sum(1.3 * (1 + letters // ROW) for letters in rows) + 2 * text.count('display="block"')
+    lines += SMALL * 1.3 * sum(_row_lines(text)) + 2 * text.count('display="block"')
     rest = re.sub(r"<(pre|table).*?</\1>|<header.*?</header>", "", text, flags=re.S)
     for tag, block in re.findall(r"<(p|li|h[1-6])[^>]*>(.*?)</\1>", rest, re.S):
         said = pages.plain_text(block)
@@ -253,8 +253,13 @@ def _portions(text: str) -> Iterator[list[str]]:
 
 def _first_rows(table: str) -> str:
     """As many rows of an HTML table as fit on a slide."""
-    rows = [match.end() for match in re.finditer("</tr>", table)]
-    if len(rows) <= ROWS:
+    ends, lines = [match.end() for match in re.finditer("</tr>", table)], _row_lines(table)
+    kept = max(2, sum(total < ROWS for total in itertools.accumulate(lines)))  # the head and at least one
+    if sum(lines) <= ROWS or kept >= len(ends):
         return table
-    last = table.rindex("</tr>") + len("</tr>")
-    return f"{table[: rows[ROWS - 2]]}<tr><td>… {len(rows) - ROWS + 1} more rows</td></tr>{table[last:]}"
+    return f"{table[: ends[kept - 1]]}<tr><td>… {len(ends) - kept} more rows</td></tr>{table[ends[-1] :]}"
+
+
+def _row_lines(table: str) -> list[int]:
+    """About how many lines each row of an HTML table takes."""
+    return [1 + len(pages.plain_text(row)) // ROW for row in re.findall("<tr.*?</tr>", table, re.S)]
