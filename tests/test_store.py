@@ -77,12 +77,13 @@ def test_lines_are_compact_unicode_in_the_given_order(tmp_path):
 
 
 WRITER = """
-import sys
+import sys, time
 from armap_lite.storage.store import JsonlStore
 with JsonlStore(sys.argv[1]) as store:
     for i in range(400):
         if str(i) not in store.ids:
             store.append({"id": str(i), "text": "x" * (i * 37 % 5000)})
+            time.sleep(0.001)  # so that no machine is done before it is killed
 """
 
 
