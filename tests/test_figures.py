@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from armap_lite import statistics
-from armap_lite.display import diagrams, figures, trees
+from armap_lite.display import diagrams, figures, tables, trees
 from armap_lite.display.tables import cut, ending, on_one_line, page_names, side_by_side
 from armap_lite.trajectory import Step, Task, Trajectory, transcript
 
@@ -374,19 +374,35 @@ def test_many_differences_are_corrected_for_their_number():
     colours = [line.get_color() for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
     assert colours == [figures.GREY, figures.BLUE, figures.GREY]
     stepped = [difference(0.1, 0.05, 0.15, p) for p in (0.02, 0.01, 0.03)]  # 3 * 0.01, then 2 * 0.02, then 0.03
-    assert figures.told_apart(stepped) == [True, True, True]
+    assert tables.told_apart(stepped) == [True, True, True]
 
 
 def test_what_the_correction_takes_away_is_said():
     row = difference(0.1, 0.05, 0.15, 0.03)
-    assert figures.verdict(row, True) == "told apart" and "Holm" in figures.verdict(row, False)
-    assert figures.verdict({**row, "ci_low": -0.1}, False) == "cannot tell"
+    assert tables.verdict(row, True) == "told apart" and "Holm" in tables.verdict(row, False)
+    assert tables.verdict({**row, "ci_low": -0.1}, False) == "cannot tell"
 
 
 def test_full_scores_are_counted_where_some_attempt_has_one_and_where_the_answer_has():
     said = texts(EDGE["rewards and scores"]())
     assert "best of n: full scores\nfound on 3 tasks, chosen on 2" in said
     assert "mcts: full scores\nfound on 0 tasks, chosen on 0" in said
+
+
+def test_a_run_concludes_what_its_differences_show():
+    def compared(a: str, b: str, mean: float, p_value: float) -> dict[str, Any]:
+        ends = {"ci_low": mean - 0.05, "ci_high": mean + 0.05}
+        return {"planner": a, "versus": b, "difference": mean, "p_value": p_value, "n": 60, **ends}
+
+    rows = [compared("mcts", "sampling", 0.2, 0.0001), compared("best_of_n", "sampling", 0.1, 0.001)]
+    rows += [compared("best_of_n", "greedy", 0.01, 0.6), compared("mcts", "greedy", 0.1, 0.002)]
+    lines, answer = tables.conclusions([*rows, compared("mcts", "best_of_n", -0.2, 0.0001)])
+    assert answer == "Better than sampling: best of n and mcts; better than greedy: mcts"
+    assert lines[-1] == "differences that this run does not show: best_of_n - greedy"
+    assert [line.split(":")[0] for line in lines[:2]] == ["best_of_n - sampling", "mcts - sampling"]
+    assert lines[-2].endswith("60 tasks: told apart") and "-0.200 [-0.250, -0.150]" in lines[-2]
+    worse = [compared(a, b, -0.2, 0.0001) for a in ("best_of_n", "mcts") for b in ("sampling", "greedy")]
+    assert tables.conclusions(worse)[1] == "Better than sampling and greedy: neither"
 
 
 def test_the_best_attempt_is_green_only_where_it_has_a_full_score():

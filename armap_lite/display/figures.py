@@ -26,6 +26,7 @@ from armap_lite.display.canvas import (
     panels,
     with_alt,
 )
+from armap_lite.display.tables import p_text, told_apart
 from armap_lite.evaluate import CEILING, DERIVED, FLOOR
 from armap_lite.statistics import gap_closed
 
@@ -259,28 +260,6 @@ def planner_bars(rows: Sequence[Mapping[str, Any]], message: str = "") -> Figure
 def _called(planner: str) -> str:
     bounds = {FLOOR: "random best of n (floor)", CEILING: "oracle best of n (ceiling)"}
     return {"own_best_of_n": "own best of n (this run's model)", **bounds}.get(planner, planner.replace("_", " "))
-
-
-def p_text(p_value: float) -> str:
-    """A p-value that was counted over 10,000 draws."""
-    return f"p {'≤' if p_value <= 0.0001 else '='} {p_value:.4f}"
-
-
-def told_apart(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """Whether the interval of each difference excludes 0 and its p is below 0.05 after Holm's correction."""
-    ranked = sorted(range(len(rows)), key=lambda k: rows[k]["p_value"])
-    small = itertools.takewhile(lambda k: rows[k]["p_value"] * (len(rows) - ranked.index(k)) < 0.05, ranked)
-    apart = {k for k in small if not rows[k]["ci_low"] <= 0 <= rows[k]["ci_high"]}
-    return [k in apart for k in range(len(rows))]
-
-
-def verdict(row: Mapping[str, Any], sure: bool) -> str:
-    """What a difference of which `told_apart` says `sure` allows to say."""
-    if sure:
-        return "told apart"
-    if row["ci_low"] == row["ci_high"] == 0:
-        return "no score changed"
-    return "cannot tell" if row["ci_low"] <= 0 <= row["ci_high"] else "not after Holm's correction"
 
 
 @mpl.rc_context(STYLE)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from armap_lite.evaluate import FLOOR, OWN
 from armap_lite.trajectory import Trajectory, transcript
 from armap_lite.vision.pictures import encode
 
@@ -96,3 +97,50 @@ def results_table(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [[COLUMNS[f][0] for f in fields], ["---" if f == "planner" else "---:" for f in fields]]
     cells += [[str(COLUMNS[f][1](row)) for f in fields] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def p_text(p_value: float) -> str:
+    """A p-value that was counted over 10,000 draws."""
+    return f"p {'≤' if p_value <= 0.0001 else '='} {p_value:.4f}"
+
+
+def told_apart(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Whether the interval of each difference excludes 0 and its p is below 0.05 after Holm's correction."""
+    ranked = sorted(range(len(rows)), key=lambda k: rows[k]["p_value"])
+    small = itertools.takewhile(lambda k: rows[k]["p_value"] * (len(rows) - ranked.index(k)) < 0.05, ranked)
+    apart = {k for k in small if not rows[k]["ci_low"] <= 0 <= rows[k]["ci_high"]}
+    return [k in apart for k in range(len(rows))]
+
+
+def verdict(row: Mapping[str, Any], sure: bool) -> str:
+    """What a difference of which `told_apart` says `sure` allows to say."""
+    if sure:
+        return "told apart"
+    if row["ci_low"] == row["ci_high"] == 0:
+        return "no score changed"
+    return "cannot tell" if row["ci_low"] <= 0 <= row["ci_high"] else "not after Holm's correction"
+
+
+def conclusions(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+    """What a run shows: the differences between planners that matter most, a line each, and the answer in a few words.
+
+    `rows`: as `evaluate.differences` gives them; those that a run does not have are left out.
+    """
+    found = {(row["planner"], row["versus"]): (row, sure) for row, sure in zip(rows, told_apart(rows))}
+    guided, baselines = ("best_of_n", "mcts"), ("sampling", "greedy")
+    asked = [*((a, b) for b in baselines for a in guided), ("mcts", "best_of_n")]
+    lines, above = [], {b: list[str]() for b in baselines}
+    for pair in [("best_of_n", FLOOR), *asked, (OWN, FLOOR), (OWN, "greedy")]:
+        if pair in found:
+            row, sure = found[pair]
+            said = f"{row['difference']:+.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], {p_text(row['p_value'])}"
+            lines.append(f"{' - '.join(pair)}: {said}; {row['n']} tasks: {verdict(row, sure)}")
+            if sure and row["difference"] > 0 and pair[0] in guided and pair[1] in baselines:
+                above[pair[1]].append(pair[0].replace("_", " "))
+    missing = [" - ".join(pair) for pair in asked if pair in found and not found[pair][1]]
+    lines.append(f"differences that this run does not show: {', '.join(missing) or 'none'}")
+    if above["sampling"] == above["greedy"]:
+        return lines, f"Better than sampling and greedy: {' and '.join(above['greedy']) or 'neither'}"
+    return lines, "; ".join(
+        f"better than {b}: {' and '.join(some) or 'neither'}" for b, some in above.items()
+    ).capitalize()

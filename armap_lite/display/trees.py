@@ -227,19 +227,16 @@ def _label_node(
 def _told_apart(
     nodes: list[tuple[Mapping[str, Any], float, float, Point | None]], names: Mapping[str, str], wide: int
 ) -> dict[int, str]:
-    """By `id` of a node: its name without the last words that it shares with siblings who would look alike."""
-    alike: dict[Any, list[tuple[int, list[str]]]] = {}
+    """By `id` of a node: the beginning of its name, where the name on one line would look like that of a sibling."""
+    alike: dict[Any, dict[int, str]] = {}
     for node, _, _, parent in nodes:
         if node["action"]:
             name = names.get(node["action"], node["action"])
-            alike.setdefault((parent, *_wrapped(name, wide, 2)), []).append((id(node), name.split(" ")))
+            alike.setdefault((parent, *_wrapped(name, wide, 1)), {})[id(node)] = name
     found: dict[int, str] = {}
-    for group in (some for some in alike.values() if len({*map(str, some)}) > 1):
-        shared = 0
-        while all(len(words) > shared + 1 for _, words in group) and len({w[-1 - shared] for _, w in group}) == 1:
-            shared += 1
-        if shared:
-            found |= {node: " ".join([*words[: len(words) - shared], "…"]) for node, words in group}
+    for group in alike.values():
+        starts = {node: name if len(name) <= wide else f"{name[: wide - 1].rstrip()}…" for node, name in group.items()}
+        found |= starts if len({*starts.values()}) > 1 else {}
     return found
 
 

@@ -5,7 +5,7 @@ attempts with its interval over tasks, and the paired difference to a random pic
 
 reward    the learned reward that was asked when the plans were made
 code      what the world's code reads: an attempt that satisfies the task's own instruction, any of them
-share     WebShop: the share of what that instruction names (kind, each detail, price) which code finds bought
+count     WebShop: how much of what that instruction names (kind, each detail, price) code finds bought
 majority  the attempt that was drawn most often
 judge     an LLM that is shown two attempts, blind and in both orders, which one does what the instruction asks; what
           it prefers by log-probability, averaged over the orders, meets the next one (--judge SPEC)
@@ -30,7 +30,6 @@ from armap_lite import envs, evaluate, llms, planners, reward, statistics
 from armap_lite.batching import Batcher
 from armap_lite.envs import prompts
 from armap_lite.envs.hindsight import LLMHindsight
-from armap_lite.envs.webshop.hindsight import ANYTHING
 from armap_lite.episode import Episode
 from armap_lite.evaluate import ByPlan
 from armap_lite.pipeline import evaluation, profiles, results
@@ -46,15 +45,10 @@ def by_code(env: Any, plans: Sequence[PlanResult]) -> ByPlan:
     return {plan.id: fulfilled(plan) for plan in plans}
 
 
-def by_share(env: Any, plans: Sequence[PlanResult]) -> ByPlan:
-    def share(attempt: Trajectory, goal: dict[str, str]) -> float:
-        parts = [{"product": goal["product"]}] * (goal["product"] != ANYTHING)
-        parts += [{"product": ANYTHING, "details": one} for one in goal.get("details", "").split(", ") if one]
-        parts += [{"product": ANYTHING, "price": goal["price"]}] if "price" in goal else []
-        return sum(env.hindsight.satisfied(attempt, part) for part in parts) / len(parts)
-
+def by_count(env: Any, plans: Sequence[PlanResult]) -> ByPlan:
     goals = {plan.id: env.hindsight.parse(plan.answer.task.instruction) for plan in plans}
-    return {p.id: [share(s.trajectory, goal) if (goal := goals[p.id]) else 0.0 for s in p.samples] for p in plans}
+    count = env.hindsight.count
+    return {p.id: [count(s.trajectory, goal) if (goal := goals[p.id]) else 0 for s in p.samples] for p in plans}
 
 
 def by_majority(plans: Sequence[PlanResult]) -> ByPlan:
@@ -126,7 +120,7 @@ def main() -> None:
         if env.hindsight is not None:
             ways["code"] = by_code(env, fewer)
         if options.env == "webshop":
-            ways["share"] = by_share(env, fewer)
+            ways["count"] = by_count(env, fewer)
         if options.judge:
             ways["judge"] = asyncio.run(by_judge(options.judge, env, fewer, counts))
     for name, folder in (one.split("=", 1) for one in options.reward):

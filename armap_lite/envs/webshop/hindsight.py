@@ -101,6 +101,13 @@ class WebShopHindsight(Hindsight):
         fits = goal["product"] in (kind, ANYTHING) and wanted <= set(map(_key, details + others))
         return fits and purchase.price < float(goal.get("price", "inf"))
 
+    def count(self, trajectory: Trajectory, goal: Goal) -> int:
+        """How many of the things that `goal` names (the kind, each detail, the price) were bought as asked."""
+        parts = [{"product": ANYTHING, "details": one} for one in goal.get("details", "").split(", ") if one]
+        parts += [{"product": ANYTHING, "price": goal["price"]}] if "price" in goal else []
+        parts += [{"product": goal["product"]}]
+        return sum(self.satisfied(trajectory, part) for part in parts)
+
     def to_text(self, goal: Goal) -> str:
         """A plain sentence, worded in one of several ways, always the same for the same goal."""
         template = WORDS["templates"][derive_seed(0, *goal.items()) % len(WORDS["templates"])]
