@@ -63,6 +63,8 @@ play(Shop(), shop, reward)
 ---
 play(envs.make("webshop", folder=make_shop(Path("files"))), Task("t", "webshop", "test", "find a lamp"), reward)
 ---
+explore_temperature(at_temperatures([3, 1, 2, 0], 0.5, 1.0, 2.0, 4.0))
+---
 print("all", "done")
 """
 
@@ -174,7 +176,7 @@ def page(browser: Any, lab: tuple[str, Path]) -> Any:
     page = open_notebook(browser, lab, "widgets.ipynb")
     run_all(page, len(cells))
     sync_api.expect(page.get_by_text("all done", exact=True)).to_be_visible()
-    sync_api.expect(page.locator(".armap")).to_have_count(7)
+    sync_api.expect(page.locator(".armap")).to_have_count(8)
     return page
 
 
@@ -310,6 +312,14 @@ def test_a_hostile_product_stays_text_in_the_shop(page):
     keep(box, "shop-bought")
     assert page.title() == title and "pwned" not in title
     assert page.locator(".armap script").count() == 0 and page.locator('.armap img[src="x"]').count() == 0
+
+
+def test_the_temperature_is_moved_and_the_bars_with_it(page):
+    box = widget(page, 7)
+    picture(box, "T = 1:")
+    press(box, "T", "ArrowRight", "ArrowRight")
+    picture(box, "T = 4:")
+    keep(box, "temperature-4")
 
 
 def test_a_hostile_product_of_the_real_engine_stays_text_too(page):

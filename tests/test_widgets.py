@@ -25,6 +25,7 @@ from armap_lite.control import Objective, Weighted
 from armap_lite.display import pages, widgets
 from armap_lite.display.canvas import WIDGET_MIME
 from armap_lite.display.play import PlaySession, play
+from armap_lite.display.temperature import explore_temperature, sides_of_the_die
 from armap_lite.display.trees import search_tree, tree_after
 from armap_lite.display.widgets import (
     Interactive,
@@ -38,6 +39,8 @@ from armap_lite.envs.game24 import Game24
 from armap_lite.envs.page import Part
 from armap_lite.envs.webshop.engine import SEP
 from armap_lite.episode import Episode
+from armap_lite.llms.base import Choice
+from armap_lite.llms.choices import tempered
 from armap_lite.planners import PLANNERS, Budget, PlanResult, Sample, Search
 from armap_lite.trajectory import Observation, PreferencePair, Step, Task, Trajectory
 from tests.shop import make_shop
@@ -499,6 +502,37 @@ def test_weights_move_the_answers_worth_by_true_scores_where_they_are_given():
     assert weight.max > 0.5 and "steps 1, gold score 0.25" in shown(box)
 
 
+def at_temperatures(logits: Sequence[float], *temperatures: float) -> dict[float, list[Choice]]:
+    """What `choose(n=None)` gives for actions with these logits."""
+    some = {t: tempered(logits, t) for t in temperatures}
+    return {t: [Choice(f"act {k}", k, float(x), 9) for k, x in enumerate(found)] for t, found in some.items()}
+
+
+@given(st.lists(st.floats(-20, 5), min_size=1, max_size=9), st.floats(0.1, 8), st.floats(0.1, 8))
+def test_a_policy_chooses_among_more_actions_the_higher_the_temperature(logits, one, other):
+    found = at_temperatures(logits, *sorted((one, other)))
+    sides = [sides_of_the_die(some) for some in found.values()]
+    assert 1 - 1e-9 <= sides[0] <= sides[-1] + 1e-6 and sides[-1] <= len(logits) + 1e-6
+
+
+def test_an_impossible_action_is_no_side_of_the_die():
+    possible = Choice("a", 0, 0.0, 1)
+    assert sides_of_the_die([possible, Choice("b", 1, float("-inf"), 1)]) == 1
+
+
+def test_temperature_moves_the_bars_beside_those_at_one():
+    found = at_temperatures([2.0, 0.0, 1.0], 0.5, 1.0, 4.0)
+    box = explore_temperature(found).controls
+    [slider] = every(box, ipw.SelectionSlider)
+    assert slider.value == 1.0
+    slider.value = 4.0
+    alt = Reader(shown(box)).attributes["alt"]
+    first = np.exp(found[4.0][0].logprob)
+    assert f"T = 4: the favourite has {first:.0%}" in alt and f"act 0 {first:.2f}; act 2" in alt
+    with pytest.raises(ValueError, match=r"\[0.5\]: expected 1.0"):
+        explore_temperature({0.5: found[0.5]})
+
+
 def test_pictures_of_all_widgets_say_in_words_what_they_show(photo):
     Shop.picture = photo
     plan, tree = listing("best_of_n", [CHOSEN, REJECTED], [1.0, 0.0]), mcts(3)
@@ -510,6 +544,7 @@ def test_pictures_of_all_widgets_say_in_words_what_they_show(photo):
         "attempt 1 of 3": explore_tree(tree),
         "N = 2": explore_best_of_n([plan], golds),
         "steps 3": explore_weights([plan], {"steps": length}, golds),
+        "T = 2": explore_temperature(at_temperatures([1, 0], 1.0, 2.0)),
     }
     for words, one in every_one.items():
         data, _ = one._repr_mimebundle_()

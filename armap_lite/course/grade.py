@@ -129,7 +129,7 @@ def assemble(cells: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) ->
         id = next(filter(ID.fullmatch, tags), "")
         if "check" in tags and id in checks:
             parts.append((id, checks.pop(id)))
-        elif begun and cell.get("cell_type") == "code" and not tags & {"setup", "check"}:
+        elif begun and cell.get("cell_type") == "code" and not tags & {"setup", "check", "in-world"}:
             parts.append((f"code of {id}" if "exercise" in tags and id else "code", cell["source"]))
     return parts + list(checks.items())  # checks that were deleted
 

@@ -152,7 +152,8 @@ def write_copies(kind: str, out: Path, env: str = "game24", seed: int = 0) -> tu
         made = student(shown) if kind == "student" else instructor(shown)
         if kind == "instructor":  # what no check marks says how to mark it
             for tag, task in (("open", "rubric"), ("in-world", "in_world")):
-                for cell in tagged(made["cells"], tag).values():
+                texts = [cell for cell in tagged(made["cells"], tag).values() if cell["cell_type"] == "markdown"]
+                for cell in texts:
                     cell["source"] += f"\n\n**Points** ({points(number, task)})\n\n{rubric(number, task)}"
         copied = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
         target = out / path.name

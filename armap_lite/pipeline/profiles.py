@@ -275,3 +275,22 @@ def get(profile: str, env: str) -> Profile:
         raise ValueError(f"profile {profile!r} is not known; there is {', '.join(PROFILES)}")
     changes = WORLD_CHANGES.get(env, {})
     return replace(PROFILES[profile], **(changes.get(EVERY, {}) | changes.get(profile, {})))
+
+
+def one_minute(max_steps: int) -> dict[str, Any]:
+    """What notebook 00 changes in a profile, so that all stages of a world take a minute or two.
+
+    Episodes of few steps are short: more of them in the same time. Negatives are changed actions only, and no reward
+    model but the run's own guides the planner.
+    """
+    tasks, negatives, samples, attempts = (8, 3, 4, 16) if max_steps < 5 else (6, 2, 3, 6)
+    return {
+        "collect_tasks": tasks,
+        "samples": samples,
+        "num_proposals": 0,
+        "num_negatives": negatives,
+        "num_attempt_negatives": 0,
+        "training": replace(_CPU_TRAINING, num_validations=1),
+        "reference": False,
+        "planners": {"best_of_n": {"n": attempts, "temperature": 1.0}},
+    }
