@@ -48,7 +48,7 @@ def explore_temperature(found: Mapping[float, Sequence[Choice]], most: int = 12)
         sides, best = sides_of_the_die(found[temperature]), max(here.values())
         title = f"T = {temperature:g}: the favourite has {best:.0%};\na choice like that of a die of {sides:.1f} sides"
         axes.set_title(title)
-        figure.legend(loc="outside lower left", ncols=3)
+        axes.legend(loc="lower right")
         bars = "; ".join(f"{text} {here[text]:.2f}" for text in top[:5])
         return canvas.with_alt(figure, f"Bar chart. {title.replace(chr(10), ' ')}. {bars}.")
 
