@@ -9,6 +9,7 @@ import pytest
 from nbformat import v4
 
 from armap_lite.course.__main__ import main
+from armap_lite.course.slides import Deck
 
 PNG = "iVBORw0KGgo="
 
@@ -67,6 +68,14 @@ def test_a_deck_has_a_slide_for_each_text_with_its_figures_and_tables(tmp_path: 
     assert all("<header>1 · Tasks &lt;b&gt;</header>" in slide for slide in rest) and "<header" not in second
     assert not any(word in page for word in ("secret", "printed", "plot()", "solve me"))
     assert not re.search(r"""(?:src|href)=["'](?!data:)|@import|url\(""", page)
+
+
+@pytest.mark.parametrize(("lines", "number", "small"), [(18, 1, False), (20, 1, True), (22, 1, True), (30, 2, False)])
+def test_what_nearly_fits_on_a_slide_stays_together_in_small_print(lines: int, number: int, small: bool):
+    printed = v4.new_output("stream", text="\n".join(f"line {i}" for i in range(lines)))
+    cells = [v4.new_markdown_cell("## 1 · A pair\n\nHere:"), v4.new_code_cell("print()", outputs=[printed])]
+    found = [slide for slide in Deck(v4.new_notebook(cells=cells)).slides if "<pre>" in slide]
+    assert len(found) == number and [" small" in slide[:40] for slide in found] == [small] * number
 
 
 def test_a_cell_s_slide_type_shows_what_it_printed_or_leaves_it_out(tmp_path: Path):

@@ -27,7 +27,7 @@ TEXT, WIDE = 75, 84  # characters in a line of text, and in one of what is print
 LONG = 252  # characters of a printed line, of which the middle is left out where it has more
 SMALL = 0.9  # size of what is printed and of tables
 SHORT = 5.5  # lines of heading and text that a figure of any form stands below
-ALONE = 18  # lines of an output that fit on a slide
+ALONE, FULL = 18, 22  # lines of an output that fit on a slide, and in small print
 ROWS, ROW = 16, 70  # lines of a table; characters in a row that takes one, in cells that wrap
 WIDTH, TALL = 30.0, 1.6  # of a figure, in lines; one of a smaller ratio of width to height does not stand below a text
 NARROW = 2.2, 52  # ratio of a figure that may stand beside a text; characters of a printed line there
@@ -140,10 +140,10 @@ class Deck:
 
     def _add_printed(self, text: str, apart: bool) -> None:
         """All of it on one slide where that is possible, else a paragraph after the other."""
-        for lines in [text.splitlines()] if _lines(text) <= ALONE else _portions(text):
+        for lines in [text.splitlines()] if _lines(text) <= FULL else _portions(text):
             printed = f"<pre>{html.escape(chr(10).join(lines))}</pre>"
             narrow = sum(1 + len(line) // NARROW[1] for line in lines) <= ALONE
-            self._add(Item("printed", printed, _height(printed), narrow), apart)
+            self._add(Item("printed", printed, min(_height(printed), HEIGHT), narrow), apart)
             apart = False
 
     def _add_output(self, output: nbformat.NotebookNode, apart: bool) -> bool:
@@ -188,6 +188,8 @@ def _rendered(items: list[Item]) -> str:
             more = sum(len(line) * size // WIDE - len(line) // WIDE for line in lines)
             if (height + SMALL * more) * size < HEIGHT and widest * size < WIDE - 4:
                 return f'<section class="{name}">{"".join(parts)}</section>'
+        if sum(len(line) // WIDE + 1 for line in lines) > ALONE:
+            how = "stacked small"
     return f'<section class="{how}">{"".join(parts)}</section>'
 
 
