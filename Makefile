@@ -2,7 +2,8 @@
 #      [POLICY="http://localhost:8000/v1#my-model concurrency=4"] [DATA_LLM=…] [REWARD=…]   other models, with options
 # make test [ALL=1]   lint, types, clean notebooks, tests; ALL=1: also those that take several seconds each
 # make install [UV=1] [PIP="…"]   what all of these do first, alone; by uv instead of pip, with more options for it
-# make lab [LAB=--allow-root]   open the notebooks in JupyterLab, with more options for it
+# make lab [ENV=webshop] [LAB=--allow-root]   open the notebooks in JupyterLab, with more options for it; ENV: copies of
+#      those of one world, under build/reader-webshop
 # make student, make instructor [ENV=webshop]   copies of the notebooks under build/, without or with solutions
 # make nbgrader   the exercises as a course for nbgrader, under build/nbgrader
 #      [VARIANT=7]   these three and `make grade` with other numbers in the first exercises, for an exam
@@ -62,7 +63,8 @@ test: .venv/installed
 lab: export JUPYTER_PATH :=
 lab: export JUPYTER_PREFER_ENV_PATH := 1
 lab: .venv/installed
-	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
+	$(if $(ENV),$(BIN)/python -m armap_lite.course reader build/reader-$(ENV) --env $(ENV))
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/$(if $(ENV),build/reader-$(ENV),notebooks)/00_start_here.ipynb $(LAB)
 
 student instructor: .venv/installed
 	$(BIN)/python -m armap_lite.course $@$(if $(ENV), --env $(ENV))$(VARIANT_OPTION)

@@ -240,8 +240,32 @@ def test_make_runs_the_documented_commands(target: str):
             [*command, "ENV=webshop"], cwd=ROOT, env=outer, capture_output=True, text=True, encoding="utf-8"
         )
         assert again.stdout.strip() == f"{shown} --env webshop"
+    if target == "lab":
+        again = subprocess.run(
+            [*command, "ENV=webshop"], cwd=ROOT, env=outer, capture_output=True, text=True, encoding="utf-8"
+        )
+        copied, opened = again.stdout.strip().splitlines()
+        assert copied == ".venv/bin/python -m armap_lite.course reader build/reader-webshop --env webshop"
+        assert opened == start.replace("/tree/notebooks/", "/tree/build/reader-webshop/")
     if target == "lab":  # the kernel that the notebook names is the one of .venv
         assert {book["metadata"]["kernelspec"]["name"] for _, book in notebooks.course()} == {"python3"}
+
+
+def test_a_reader_s_copies_have_the_solutions_and_use_the_runs_of_the_checkout(tmp_path: Path, capsys):
+    assert main(["reader", str(tmp_path / "a"), "--env", "webshop"]) == 0
+    capsys.readouterr()
+    ran = (tmp_path / "a" / os.path.relpath(ROOT / "runs", tmp_path / "a")).resolve()
+    assert ran == (ROOT / "runs").resolve()
+    for path, book in notebooks.course():
+        made = notebooks.read(tmp_path / "a" / path.name)
+        assert len(made["cells"]) == len(for_world(book, "webshop")["cells"])
+        whole = "".join(cell["source"] for cell in made["cells"])
+        assert '"../runs/"' not in whole and (
+            "RUN_DIR or" not in whole or f'{os.path.relpath(ROOT / "runs", tmp_path / "a")}/"' in whole
+        )
+    (tmp_path / "a/00_start_here.ipynb").write_text("{}", encoding="utf-8")
+    assert main(["reader", str(tmp_path / "a"), "--env", "webshop"]) == 0
+    assert "changed: 00_start_here.ipynb" in capsys.readouterr().out
 
 
 def test_no_two_exercises_of_a_notebook_answer_to_one_name():

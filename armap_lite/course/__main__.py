@@ -14,7 +14,8 @@ def main(arguments: list[str] | None = None) -> int:
     escape_unencodable_output()
     parser = argparse.ArgumentParser(prog="armap_lite.course", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for kind, what in (("student", "without solutions"), ("instructor", "with the gaps filled")):
+    whole, gaps = "of one world", "with the gaps filled"
+    for kind, what in (("reader", whole), ("student", "without solutions"), ("instructor", gaps)):
         copies = commands.add_parser(kind, help=f"copies of the notebooks {what}")
         copies.add_argument("out", type=Path, nargs="?", default=Path("build") / kind, help=f"default: build/{kind}")
         copies.add_argument("--env", choices=ENVIRONMENTS, default="game24", help="the world (default: game24)")
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     grading.add_argument("--csv", type=Path, required=True, metavar="OUT.csv")
     limit = "for one notebook, a quarter of it for a cell (default: 60)"
     grading.add_argument("--seconds", type=float, default=60, help=limit)
-    for name in ("student", "instructor", "nbgrader", "grade"):
+    for name in ("reader", "student", "instructor", "nbgrader", "grade"):
         commands.choices[name].add_argument(
             "--variant", type=int, default=0, metavar="SEED", help="other numbers, for an exam"
         )

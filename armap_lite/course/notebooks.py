@@ -10,6 +10,7 @@ cell tagged `setup` holds all that the exercises of a notebook need.
 
 import copy
 import json
+import os
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -142,14 +143,18 @@ def _for_nbgrader(cell: Cell, number: str) -> list[Cell]:
 
 
 def write_copies(kind: str, out: Path, env: str = "game24", seed: int = 0) -> tuple[int, list[str]]:
-    """Write the copies for a "student" or an "instructor" of the world `env`, with the numbers of variant `seed`.
+    """Write the copies for a "reader", "student" or "instructor" of the world `env`, with the numbers of `seed`.
 
-    Returns how many there are, and the names of those left alone: a student's that differs may have been worked on.
+    A reader's have all cells of that world and use the runs of this checkout. Returns how many there are, and the
+    names of those left alone: a copy that differs may have been worked on, but for an instructor's.
     """
+    runs = Path(os.path.relpath(notebook_paths()[0].parents[1] / "runs", out)).as_posix() if kind == "reader" else ""
     notebooks, kept = list(course(seed)), []
     for path, notebook in notebooks:
         shown, number = for_world(notebook, env), path.name[:2]
-        made = student(shown) if kind == "student" else instructor(shown)
+        made = shown if kind == "reader" else student(shown) if kind == "student" else instructor(shown)
+        for cell in made["cells"] if runs else ():
+            cell["source"] = cell["source"].replace('"../runs/"', json.dumps(f"{runs}/"))
         if kind == "instructor":  # what no check marks says how to mark it
             for tag, task in (("open", "rubric"), ("in-world", "in_world")):
                 texts = [cell for cell in tagged(made["cells"], tag).values() if cell["cell_type"] == "markdown"]
@@ -157,7 +162,7 @@ def write_copies(kind: str, out: Path, env: str = "game24", seed: int = 0) -> tu
                     cell["source"] += f"\n\n**Points** ({points(number, task)})\n\n{rubric(number, task)}"
         copied = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
         target = out / path.name
-        if kind == "student" and target.is_file() and target.read_text(encoding="utf-8") != copied:
+        if kind != "instructor" and target.is_file() and target.read_text(encoding="utf-8") != copied:
             kept.append(path.name)
         else:
             write_atomic(target, copied)
