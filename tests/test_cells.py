@@ -1,5 +1,6 @@
 """A reader of one world gets the cells of that world: in copies, in runs, and in JupyterLab (see test_browser.py)."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -79,3 +80,12 @@ def test_source_code_is_folded_under_its_names():
     shown = source(for_world, Task.to_json).data
     assert shown.startswith("<details><summary>Source code of for_world, Record.to_json</summary>")
     assert shown.endswith("</details>") and "highlight" in shown and "notebook" in shown
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_a_figure_is_the_last_thing_in_its_cell_or_it_would_not_be_shown(name: str):
+    for one in BOOKS[name]["cells"]:
+        if one["cell_type"] == "code" and "run.save_figure(" in one["source"]:
+            *before, last = ast.parse(one["source"]).body
+            assert isinstance(last, ast.Expr) and "save_figure" in ast.unparse(last)
+            assert not any("save_figure" in ast.unparse(line) for line in before)

@@ -188,7 +188,7 @@ def _rendered(items: list[Item]) -> str:
             more = sum(len(line) * size // WIDE - len(line) // WIDE for line in lines)
             if (height + SMALL * more) * size < HEIGHT and widest * size < WIDE - 4:
                 return f'<section class="{name}">{"".join(parts)}</section>'
-        if sum(len(line) // WIDE + 1 for line in lines) > ALONE:
+        if _lines("\n".join(lines)) > ALONE:
             how = "stacked small"
     return f'<section class="{how}">{"".join(parts)}</section>'
 

@@ -133,7 +133,7 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, ow
     own = None if own is None else sorted(kept).index(own)
     top = max(golds) or 1  # none stands out if all are worth nothing
     best = GREEN if top == 1 else BLUE
-    places, colours = range(len(names)), [best if gold == top else ORANGE for gold in golds]
+    places, colours = range(len(names)), [best if gold == top else SKY if gold >= 0.5 else ORANGE for gold in golds]
     axes.scatter(rewards, places, 130, color=colours)  # dots: a reward has no zero from which a bar could grow
     for i, (reward, gold) in enumerate(zip(rewards, golds)):
         note(axes, f"{gold:.2f}", (reward, i), (14, 0), va="center", fontsize=12)
@@ -143,7 +143,8 @@ def attempts(samples: Sequence[tuple[str, float, float]], random_pick: float, ow
     axes.invert_yaxis()
     axes.set_xlabel(f"reward{hidden}")
     said = "done" if top == 1 else "the best, not done"
-    for colour, label in ((best, said), (ORANGE, "not done" if {*golds} <= {0, 1} else "less")):
+    partial = [(SKY, "at least half"), (ORANGE, "less than half")]
+    for colour, label in ((best, said), *([(ORANGE, "not done")] if {*golds} <= {0, 1} else partial)):
         axes.plot([], [], "o", color=colour, ms=10, label=label)
     scores = f"chosen {golds[0]:.2f}, best {max(golds):.2f}, at random {random_pick:.2f}"
     if own is not None:
@@ -309,16 +310,17 @@ def rewards_and_scores(answers: Mapping[str, tuple[ArrayLike, ArrayLike, int]]) 
             axes.hist(sides, 24, range=span, stacked=True, color=[ORANGE, GREEN], label=["wrong", "right"])
         else:
             spread = np.random.default_rng(0).uniform(-0.01, 0.01, len(gold))
-            axes.scatter(reward, gold + spread, 36, color=[GREEN if g == 1 else ORANGE for g in gold], alpha=0.7)
+            colours = [GREEN if g == 1 else SKY if g >= 0.5 else ORANGE for g in gold]
+            axes.scatter(reward, gold + spread, 36, color=colours, alpha=0.7)
             axes.set_ylim(-0.08, 1.08)
         counts.append(f"of {found} tasks with a full score among the attempts, chosen on {(gold == 1).sum()}")
         axes.set_title(f"{_called(planner)}: full scores\nfound on {found} tasks, chosen on {(gold == 1).sum()}")
         axes.set_xlabel("learned reward of the answer")
     columns[0].set_ylabel("answers" if binary else "gold score (spread by 0.01)")
     if not binary:
-        for colour, label in ((GREEN, "full score"), (ORANGE, "less")):
+        for colour, label in ((GREEN, "full score"), (SKY, "at least half"), (ORANGE, "less")):
             columns[0].scatter([], [], 36, color=colour, label=label)
-    columns[0].legend()
+    figure.legend(*columns[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
     said = "; ".join(f"{name}: {count}" for name, count in zip(answers, counts))
     drawn = "Right and wrong answers by" if binary else "A dot for each answer, gold score against"
     return with_alt(figure, f"{drawn} learned reward. {said}.")
@@ -338,7 +340,7 @@ def frontier(points: Sequence[Mapping[str, Any]], tasks: int, *, score_label: st
     if columns == 1:  # then planners stand side by side
         rows, columns = columns, rows
     figure = NotebookFigure(figsize=(2.5 + 4.2 * columns, 1.6 + 2.9 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex="col" if len(terms) > 1 else True)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex="col" if len(terms) > 1 else True, sharey=True)
     grid = grid.T if len(terms) == 1 else grid
     changes = []
     for (row, planner), (column, term) in itertools.product(enumerate(planners), enumerate(terms)):

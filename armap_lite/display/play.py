@@ -90,12 +90,20 @@ class PlaySession:
             parts += [self._part(part) for part in page]
             rest = tuple(action for action in rest if not any(covers(part, action) for part in page))
         if state.over:
-            end = trajectory.failure or "The episode is over."
+            end = f"{trajectory.failure or 'The episode is over.'}{self._by_code(trajectory)}"
             parts.append(ipw.HTML(f"<p><b>{escape(end)} Reward: {self.reward_of(trajectory):.2f}</b></p>"))
         # the chart takes a moment: made before page and chart change together
         chart = widgets.image_html(widgets.reward_chart(self._mine()))
         self.page.children = [*parts, *self._menu(rest)]
         self.score.value, self.answers.value = chart, ""
+
+    def _by_code(self, trajectory: Trajectory) -> str:
+        """Whether code finds that the instruction is fulfilled, where it can read it."""
+        goal = self.env.hindsight and self.env.hindsight.parse(trajectory.task.instruction)
+        if not (goal and self.env.hindsight):
+            return ""
+        done = self.env.hindsight.satisfied(trajectory, goal)
+        return f" What was asked, by code: {'done' if done else 'not done'}."
 
     def compare(self) -> None:
         """Show the planners' answers to this task beside the reader's own."""

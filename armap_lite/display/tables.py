@@ -65,10 +65,10 @@ def side_by_side(one: Trajectory, other: Trajectory, names: tuple[str, str]) -> 
 
 
 def page_names(trajectories: Iterable[Trajectory]) -> dict[str, str]:
-    """Action -> the title of the page that it opens, in a shop, where an action is a number."""
-    title = re.compile(r"(.+?) \[SEP\] Price: ")
+    """Action -> title and price of the page that it opens, in a shop, where an action is a number."""
+    title = re.compile(r"(.+?) \[SEP\] Price: (\S+)")
     steps = (step for trajectory in trajectories for step in trajectory.steps)
-    return {step.action: found[1] for step in steps if (found := title.match(step.observation))}
+    return {step.action: " ".join(found.groups()) for step in steps if (found := title.match(step.observation))}
 
 
 def read_text(reward: Any, instruction: str, trajectory: Trajectory) -> str:
@@ -118,7 +118,7 @@ def verdict(row: Mapping[str, Any], sure: bool) -> str:
         return "told apart"
     if row["ci_low"] == row["ci_high"] == 0:
         return "no score changed"
-    return "cannot tell" if row["ci_low"] <= 0 <= row["ci_high"] else "not after Holm's correction"
+    return "cannot tell" if row["ci_low"] <= 0 <= row["ci_high"] else "cannot tell, as there are many comparisons"
 
 
 def conclusions(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
@@ -130,14 +130,15 @@ def conclusions(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
     guided, baselines = ("best_of_n", "mcts"), ("sampling", "greedy")
     asked = [*((a, b) for b in baselines for a in guided), ("mcts", "best_of_n")]
     lines, above = [], {b: list[str]() for b in baselines}
-    for pair in [("best_of_n", FLOOR), *asked, (OWN, FLOOR), (OWN, "greedy")]:
+    wanted = [("best_of_n", FLOOR), *asked, (OWN, FLOOR), (OWN, "greedy")]
+    for pair in wanted:
         if pair in found:
             row, sure = found[pair]
             said = f"{row['difference']:+.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}], {p_text(row['p_value'])}"
             lines.append(f"{' - '.join(pair)}: {said}; {row['n']} tasks: {verdict(row, sure)}")
             if sure and row["difference"] > 0 and pair[0] in guided and pair[1] in baselines:
                 above[pair[1]].append(pair[0].replace("_", " "))
-    missing = [" - ".join(pair) for pair in asked if pair in found and not found[pair][1]]
+    missing = [" - ".join(pair) for pair in wanted if pair in found and not found[pair][1]]
     lines.append(f"differences that this run does not show: {', '.join(missing) or 'none'}")
     if above["sampling"] == above["greedy"]:
         return lines, f"Better than sampling and greedy: {' and '.join(above['greedy']) or 'neither'}"

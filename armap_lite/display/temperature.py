@@ -31,25 +31,27 @@ def explore_temperature(found: Mapping[float, Sequence[Choice]], most: int = 12)
     """
     if 1.0 not in found:
         raise ValueError(f"temperatures {sorted(found)}: expected 1.0 among them, with which the others are compared")
-    shares = {t: {c.text: math.exp(c.logprob) for c in choices} for t, choices in found.items()}
-    top = sorted(shares[1.0], key=lambda text: -shares[1.0][text])[:most]
-    number, highest = len(shares[1.0]), 1.05 * max(map(max, map(dict.values, shares.values())))
+    names = {choice.index: cut(" ".join(choice.text.split()), 44) for choice in found[1.0]}
+    shares = {t: {choice.index: math.exp(choice.logprob) for choice in choices} for t, choices in found.items()}
+    top = sorted(names, key=lambda index: -shares[1.0][index])[:most]
+    number, highest = len(names), 1.05 * max(map(max, map(dict.values, shares.values())))
 
     @mpl.rc_context(canvas.STYLE)
     def chart(temperature: float) -> Figure:
         figure, (axes,) = canvas.panels(9, 2.1 + 0.34 * len(top))
         place, here = range(len(top)), shares[temperature]
-        for shift, some, colour, t in ((-0.2, shares[1.0], canvas.BLUE, 1.0), (0.2, here, canvas.ORANGE, temperature)):
-            axes.barh([i + shift for i in place], [some[a] for a in top], 0.4, color=colour, label=f"T = {t:g}")
+        both = ((-0.2, 1.0, canvas.BLUE), (0.2, temperature, canvas.ORANGE))
+        for shift, t, colour in both if temperature != 1 else both[:1]:
+            axes.barh([i + shift for i in place], [shares[t][a] for a in top], 0.4, color=colour, label=f"T = {t:g}")
         axes.axvline(1 / number, color=canvas.GREY, ls="--", lw=1.2, label="all equally likely")
-        axes.set_yticks(place, [cut(text, 44) for text in top], fontsize=12)
+        axes.set_yticks(place, [names[index] for index in top], fontsize=12)
         axes.invert_yaxis()
         axes.set(xlabel=f"probability, {len(top)} of {number} first actions", xlim=(0, highest))
         sides, best = sides_of_the_die(found[temperature]), max(here.values())
         title = f"T = {temperature:g}: the favourite has {best:.0%};\na choice like that of a die of {sides:.1f} sides"
         axes.set_title(title)
-        axes.legend(loc="lower right")
-        bars = "; ".join(f"{text} {here[text]:.2f}" for text in top[:5])
+        figure.legend(loc="outside right upper")
+        bars = "; ".join(f"{names[index]} {here[index]:.2f}" for index in top[:5])
         return canvas.with_alt(figure, f"Bar chart. {title.replace(chr(10), ' ')}. {bars}.")
 
     def build() -> Sequence[ipw.Widget]:

@@ -206,7 +206,7 @@ def reward_chart(
             if shared and name != next(iter(rewards)):
                 continue
             above = all(values[k] >= others[k] for others in rewards.values() if k < len(others))
-            text = cut((names or {}).get(step.action, step.action), 28)
+            text = textwrap.fill(cut((names or {}).get(step.action, step.action), 36), max(12, 72 // len(values)))
             place = {"va": "bottom" if above else "top", "ha": "center", "zorder": 4}
             place["color"] = canvas.GREY if shared else colour
             canvas.note(axes, text, (k, values[k]), (0, 10 if above else -10), **place)
@@ -215,10 +215,7 @@ def reward_chart(
         axes.axhline(level, color=colour, lw=2.2, ls=style, label=f"{name.replace('_', ' ')} {level:.2f}")
     longest = max(len(values) for values in rewards.values()) - 1
     if change is not None and change <= longest:
-        axes.axvline(change, color=canvas.GREY, lw=1.2, ls="--", zorder=0)
-        left = change > 1  # there, if there is room, as curves are low
-        where: Any = {"xycoords": ("data", "axes fraction"), "va": "top", "ha": "right" if left else "left"}
-        canvas.note(axes, "first difference", (change, 1), (-4 if left else 4, -4), **where)
+        axes.axvline(change, color=canvas.GREY, lw=1.2, ls="--", zorder=0, label="first difference")
     known = [value for values in rewards.values() for value in values] + list(answers.values())
     room = 0.15 * (max(known) - min(known)) or 1.0
     axes.set(xlim=(-0.3, longest + 0.6), ylim=(min(known) - room, max(known) + room))
@@ -375,8 +372,8 @@ def explore_weights(
             left = max(low[i] - 2.5 * room[i], 0 if low[i] >= 0 else -np.inf)  # a cost that counts is never below 0
             axes.set(xlim=(left, high[i] + 2 * room[i]), ylim=(low[-1] - room[-1], high[-1] + room[-1]))
         message = ", ".join(f"{name} {value:.3g}" for name, value in zip([*terms, score_label], here))
-        size = canvas.STYLE["axes.titlesize"]
-        figure.suptitle(f"With these weights (diamond):\n{message}", x=0.01, ha="left", fontsize=size)
+        size, chosen = canvas.STYLE["axes.titlesize"], ", ".join(f"{weight:.2g}" for weight in weights)
+        figure.suptitle(f"With λ = {chosen} (diamond):\n{message}", x=0.01, ha="left", fontsize=size)
         return canvas.with_alt(figure, f"{figure.get_label()} With these weights: {message}.")
 
     def build() -> Sequence[ipw.Widget]:
