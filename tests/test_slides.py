@@ -165,7 +165,7 @@ def test_the_lecture_has_the_slides_of_the_cells_that_are_tagged(tmp_path: Path)
     (tmp_path / "run/game24/notebooks").mkdir(parents=True)
     for name in ("00_a", "01_b"):
         cells = [
-            v4.new_markdown_cell("# Title\n\nWords.", metadata=lecture if name == "00_a" else {}),
+            v4.new_markdown_cell(f"# Title {name}\n\nAsks.\n\nWords.", metadata=lecture if name == "00_a" else {}),
             v4.new_markdown_cell(f"## 1 · Of {name}\n\nWords.", metadata=lecture),
             v4.new_markdown_cell("## 2 · Not this\n\nWords."),
             v4.new_code_cell("t", outputs=[table], metadata=lecture if name == "01_b" else {}),
@@ -175,7 +175,8 @@ def test_the_lecture_has_the_slides_of_the_cells_that_are_tagged(tmp_path: Path)
     page = (tmp_path / "out/game24/lecture.html").read_text(encoding="utf-8")
     slides = re.findall(r"<section[^>]*>(.*?)</section>", page, re.S)
     assert ["00 · Of 00_a" in slides[1], "01 · Of 01_b" in slides[2], "01 · Not this" in slides[3]] == [True] * 3
-    assert "ARMAP" in slides[0] and "Title" not in slides[0]  # the lecture's title is not that of a notebook
+    parts = "<li>Title 00_a</li><li>Title 01_b</li>"  # the lecture's title is not that of a notebook
+    assert "<h1>ARMAP" in slides[0] and "<p>Asks.</p>" in slides[0] and "Words" not in slides[0] and parts in slides[0]
     assert (
         len(slides) == 4 and slides[3].count("<tr") == 16 and "… 25 more rows" in slides[3] and "</table>" in slides[3]
     )

@@ -51,10 +51,20 @@ def write_slides(run: Path, out: Path, env: str) -> int:
     lectures = {name[:2]: Deck(notebook, "lecture").slides for name, notebook in notebooks.items()}
     lecture = [_renumbered(slide, number) for number, slides in lectures.items() for slide in slides]
     if lecture:
-        title = "ARMAP: learn a reward from your own attempts"
-        lecture[0] = re.sub("(<h1[^>]*>).*?</h1>", rf"\g<1>{title}</h1>", lecture[0], flags=re.S)
+        titles = [notebooks[name].cells[0].source.partition("\n")[0] for name in notebooks if lectures[name[:2]]]
+        if "<h1" in lecture[0]:
+            lecture[0] = _title_slide([title.lstrip("# ") for title in titles], lecture[0], env)
         _write(out, "lecture", lecture)
     return len(notebooks) + bool(lecture)
+
+
+def _title_slide(titles: list[str], first: str, env: str) -> str:
+    """The first slide of the lecture: the question of the notebook whose slide is `first`, and what follows."""
+    question = re.search("<p>.*?</p>", first, re.S)
+    parts = "".join(f"<li>{html.escape(title)}</li>" for title in titles)
+    follows = f"<p>The parts, with the numbers of their notebooks (world: {env}):</p><ul>{parts}</ul>"
+    title = "<h1>ARMAP: learn a reward from your own attempts</h1>"
+    return f'<section class="stacked">{title}{question[0] if question else ""}{follows}</section>'
 
 
 def _renumbered(slide: str, notebook: str) -> str:
