@@ -15,7 +15,9 @@ def test_every_notebook_has_an_open_question_a_task_in_its_world_and_a_quiz():
     books = {path.name[:2]: book for path, book in notebooks.course()}
     assert set(books) == set(QUESTIONS)
     for number, book in books.items():
-        assert len(cells("open", book)) == len(cells("in-world", book)) == 1
+        assert len(cells("open", book)) == 1
+        kinds = [cell["cell_type"] for cell in book["cells"] if "in-world" in cell["metadata"].get("tags", [])]
+        assert kinds[0] == "markdown" and set(kinds[1:]) <= {"code"}  # a task, and perhaps code to start from
         assert cells("quiz", book)[1].endswith(f'quiz("{number}")')
         assert points(number) == 4
 
@@ -39,5 +41,6 @@ def test_rubrics_are_in_the_instructors_copies_alone(tmp_path: Path):
         assert main([kind, str(tmp_path / kind)]) == 0
         for path in sorted((tmp_path / kind).glob("*.ipynb")):
             for tag, task in (("open", "rubric"), ("in-world", "in_world")):
-                [question] = cells(tag, notebooks.read(path))
+                question, *code = cells(tag, notebooks.read(path))
                 assert (rubric(path.name[:2], task) in question) == (kind == "instructor")
+                assert not any("Points" in source for source in code)
