@@ -195,29 +195,29 @@ def reward_chart(
     answers = answers or {}
     size = (9.5, 5.2) if pair else (9.5, 3.8) if len(rewards) > 1 else (5.6, 4.4 + 0.25 * len(answers))
     figure, (axes,) = canvas.panels(*size)
-    ends = []
+    ends, longest = [], max(len(values) for values in rewards.values()) - 1
     looks = ((canvas.BLUE, "o", "-"), (canvas.VERMILLION, "X", "--"))
     for (name, values), (colour, mark, style) in zip(rewards.items(), looks):
         shown = values[: len(values) if at is None else at + 1]
         axes.plot(range(len(shown)), shown, color=colour, marker=mark, ms=9, ls=style, label=name)
         ends.append(f"{name} {shown[-1]:.2f}")
-        for k, step in enumerate(getattr(pair, name).steps if pair and len(values) < 6 else (), 1):
+        for k, step in enumerate(getattr(pair, name).steps if pair else (), 1):
             shared = change is not None and k < change  # by both sides: named once
-            if shared and name != next(iter(rewards)):
+            crowded = longest > 5 and k not in (change, len(values) - 1)
+            if crowded or (shared and name != next(iter(rewards))):
                 continue
             above = all(values[k] >= others[k] for others in rewards.values() if k < len(others))
-            text = textwrap.fill(cut((names or {}).get(step.action, step.action), 36), max(12, 72 // len(values)))
+            text = textwrap.fill(cut((names or {}).get(step.action, step.action), 36), max(12, 66 // longest))
             place = {"va": "bottom" if above else "top", "ha": "center", "zorder": 4}
             place["color"] = canvas.GREY if shared else colour
             canvas.note(axes, text, (k, values[k]), (0, 10 if above else -10), **place)
     for (name, level), style in zip(answers.items(), itertools.cycle(LEVEL_STYLES)):
         colour = PLANNER_COLOURS.get(name, canvas.GREY)
         axes.axhline(level, color=colour, lw=2.2, ls=style, label=f"{name.replace('_', ' ')} {level:.2f}")
-    longest = max(len(values) for values in rewards.values()) - 1
     if change is not None and change <= longest:
         axes.axvline(change, color=canvas.GREY, lw=1.2, ls="--", zorder=0, label="first difference")
     known = [value for values in rewards.values() for value in values] + list(answers.values())
-    room = 0.15 * (max(known) - min(known)) or 1.0
+    room = (0.24 if pair else 0.15) * (max(known) - min(known)) or 1.0
     axes.set(xlim=(-0.3, longest + 0.6), ylim=(min(known) - room, max(known) + room))
     axes.set(xlabel="steps taken", ylabel="reward", xticks=range(0, longest + 1, 1 + longest // 15))
     taken = longest if at is None else at
