@@ -398,7 +398,7 @@ def test_a_run_concludes_what_its_differences_show():
     rows += [compared("best_of_n", "greedy", 0.01, 0.6), compared("mcts", "greedy", 0.1, 0.002)]
     lines, answer = tables.conclusions([*rows, compared("mcts", "best_of_n", -0.2, 0.0001)])
     assert answer == "Better than sampling: best of n and mcts; better than greedy: mcts"
-    assert lines[-1] == "differences that this run does not show: best_of_n - greedy"
+    assert lines[-1] == "of these, this run does not show: best_of_n - greedy"
     assert [line.split(":")[0] for line in lines[:2]] == ["best_of_n - sampling", "mcts - sampling"]
     assert lines[-2].endswith("60 tasks: told apart") and "-0.200 [-0.250, -0.150]" in lines[-2]
     worse = [compared(a, b, -0.2, 0.0001) for a in ("best_of_n", "mcts") for b in ("sampling", "greedy")]

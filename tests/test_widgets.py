@@ -528,7 +528,7 @@ def test_temperature_moves_the_bars_beside_those_at_one():
     slider.value = 4.0
     alt = Reader(shown(box)).attributes["alt"]
     first = np.exp(found[4.0][0].logprob)
-    assert f"T = 4: the favourite has {first:.0%}" in alt and f"act 0 {first:.2f}; act 2" in alt
+    assert f"T = 4: favourite {first:.0%}" in alt and f"act 0 {first:.2f}; act 2" in alt
     with pytest.raises(ValueError, match=r"\[0.5\]: expected 1.0"):
         explore_temperature({0.5: found[0.5]})
 

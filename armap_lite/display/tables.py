@@ -139,7 +139,7 @@ def conclusions(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
             if sure and row["difference"] > 0 and pair[0] in guided and pair[1] in baselines:
                 above[pair[1]].append(pair[0].replace("_", " "))
     missing = [" - ".join(pair) for pair in wanted if pair in found and not found[pair][1]]
-    lines.append(f"differences that this run does not show: {', '.join(missing) or 'none'}")
+    lines.append(f"of these, this run does not show: {', '.join(missing) or 'none'}")
     if above["sampling"] == above["greedy"]:
         return lines, f"Better than sampling and greedy: {' and '.join(above['greedy']) or 'neither'}"
     return lines, "; ".join(

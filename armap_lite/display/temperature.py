@@ -48,7 +48,7 @@ def explore_temperature(found: Mapping[float, Sequence[Choice]], most: int = 12)
         axes.invert_yaxis()
         axes.set(xlabel=f"probability, {len(top)} of {number} first actions", xlim=(0, highest))
         sides, best = sides_of_the_die(found[temperature]), max(here.values())
-        title = f"T = {temperature:g}: the favourite has {best:.0%};\na choice like that of a die of {sides:.1f} sides"
+        title = f"T = {temperature:g}: favourite {best:.0%},\nlike a die of {sides:.1f} sides"
         axes.set_title(title)
         figure.legend(loc="outside right upper")
         bars = "; ".join(f"{names[index]} {here[index]:.2f}" for index in top[:5])
