@@ -225,10 +225,8 @@ class _ByLLM(_Common):
             return {"skipped": "nothing to ask for"}
         read, counted = await self.reader.look_back(self.batch, trajectory, derive_seed(seed, "look back"))
         counts.update(counted)
-        if read is None:
-            return {"skipped": "no answer could be read"}
-        if not read.instruction:
-            return {"skipped": "nothing to ask for"}
+        if read is None or not read.instruction:
+            return {"skipped": "nothing to ask for" if read else "no answer could be read"}
         if self.env.hindsight is None:
             return read
         if self._satisfied(trajectory, read.instruction):

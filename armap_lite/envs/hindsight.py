@@ -6,7 +6,6 @@ import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from armap_lite.envs import prompts
@@ -70,13 +69,13 @@ class Hindsight(ABC):
         return facts(goal)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class LLMHindsight:
     """Stage 2 as in the paper: a data LLM reads the instruction and the whole trajectory.
 
-    It says whether the instruction was fulfilled, refines it otherwise, and names the step to change (`look_back`). It
-    chooses another admissible action for that step (`replacement`). If no code can check a pair, it is also asked
-    which of the two trajectories does what the text says (`prefers`). `lm` is a `Batcher` of the data LLM.
+    It says whether the instruction was fulfilled, refines it otherwise (from what was done, where it only repeats it),
+    and names the step to change (`look_back`) and another admissible action there (`replacement`). If no code can check
+    a pair, it is also asked which trajectory does what the text says (`prefers`). `lm`: a `Batcher` of the data LLM.
     """
 
     examples: Sequence[prompts.Example] = ()  # of the world, shown after `prompts.EXAMPLES`
@@ -97,11 +96,15 @@ class LLMHindsight:
         for attempt in range(1 + self.retries):
             temperature, drawn = self.temperature if attempt else 0.0, derive_seed(seed, attempt)
             options = {"stop": prompts.MARK, "schema": prompts.SCHEMA}
-            [answer] = await lm.generate(prompt, 1, self.max_tokens, temperature, drawn, **options)
-            if (found := prompts.read_answer(answer.text, trajectory)) is not None:
+            text = (await lm.generate(prompt, 1, self.max_tokens, temperature, drawn, **options))[0].text
+            if answered := prompts.repeated(text, trajectory):
+                restate = prompts.restate(answered["did"], self.examples)
+                [again] = await lm.generate(restate, 1, self.max_tokens, temperature, drawn)
+                text, counts["asked again"] = prompts.with_instruction(answered, again.text), counts["asked again"] + 1
+            if (found := prompts.read_answer(text, trajectory)) is not None:
                 counts["fulfilled as asked" if found.fulfilled else "refined"] += bool(found.instruction)
                 return found, +counts
-            counts["malformed" if "{" in answer.text else "refused"] += 1
+            counts["malformed" if "{" in text else "refused"] += 1
             counts["retried"] += attempt < self.retries
         counts["gave up"] += 1
         return None, +counts
@@ -120,8 +123,7 @@ class LLMHindsight:
 
     async def prefers(self, lm: Any, text: str, chosen: Trajectory, rejected: Trajectory, seed: int) -> bool | None:
         """Whether the LLM, asked blind in both orders, prefers `chosen` for `text`; None if the orders disagree."""
-        orders = ((chosen, rejected), (rejected, chosen))
-        asked = [prompts.comparison(text, a, b, self.max_chars) for a, b in orders]
+        asked = [prompts.comparison(text, a, b, self.max_chars) for a, b in ((chosen, rejected), (rejected, chosen))]
         answers = [lm.choose(prompt, prompts.PAIR, 1, 0.0, derive_seed(seed, k)) for k, prompt in enumerate(asked)]
         first, second = (choice.index for [choice] in await asyncio.gather(*answers))
         return None if first == second else first == 0

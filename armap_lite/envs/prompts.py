@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ def example(asked: str, start: str, steps: Sequence[tuple[str, str]], **answer: 
 
 
 _DATA = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
-TEXT = {name: "\n".join(_DATA[name]) for name in ("look_back", "replace", "compare")}
+TEXT = {name: "\n".join(_DATA[name]) for name in ("look_back", "restate", "replace", "compare")}
 # Only features that every server's structured output supports; `read_answer` checks lengths and ranges.
 SCHEMA: dict[str, Any] = _DATA["schema"]
 EXAMPLES = tuple(example(**one) for one in _DATA["examples"])
@@ -85,16 +85,44 @@ def format_steps(trajectory: Trajectory, limit: int, end: int | None = None) -> 
     return "\n".join([*blocks[:first], f"({left} steps left out)", *blocks[-last:]]), True
 
 
+def restate(did: str, examples: Sequence[Example]) -> str:
+    """The prompt that an instruction follows which asks for what was `did`, shown by examples of something done.
+
+    A small LLM often says rightly what was done, and then repeats the instruction that it was to refine.
+    """
+    shown = [(answer["did"], answer["instruction"]) for _, answer in (*EXAMPLES, *examples)]
+    parts = [TEXT["restate"].format(did=one, instruction=text) for one, text in shown if text]
+    return "\n".join([*parts, TEXT["restate"].format(did=one_line(did)[:MAX_CHARS], instruction="").rstrip()])
+
+
 def read_answer(text: str, trajectory: Trajectory) -> Assessment | None:
     """The first JSON object in `text` that has the required types and ranges, whatever surrounds it.
 
     Nothing is guessed: an object that is broken, of another type, or names a missing step is skipped.
     """
-    for brace in itertools.islice(re.finditer("{", text), 20):  # of a text full of braces, the first
-        with contextlib.suppress(ValueError, RecursionError):  # no JSON, or an integer of thousands of digits
-            if found := _checked(json.JSONDecoder().raw_decode(text, brace.start())[0], trajectory):
-                return found
+    return next(filter(None, (_checked(answer, trajectory) for answer in _objects(text))), None)
+
+
+def repeated(text: str, trajectory: Trajectory) -> dict[str, Any] | None:
+    """An answer that says what was done and repeats the instruction that was not fulfilled; None if there is none."""
+    for answer in _objects(text) if read_answer(text, trajectory) is None else ():
+        match answer:
+            case {"did": str(did), "fulfilled": False, "instruction": str(asked)} if did.strip():
+                if one_line(asked) == one_line(trajectory.task.instruction):
+                    return dict(answer)
     return None
+
+
+def with_instruction(answer: Mapping[str, Any], instruction: str) -> str:
+    """`answer` as JSON with another `instruction`, where that is not empty."""
+    return json.dumps({**answer, "instruction": one_line(instruction) or answer["instruction"]})
+
+
+def _objects(text: str) -> Iterator[Any]:
+    """The JSON objects in `text`, whatever surrounds them; of a text full of braces, the first 20 are tried."""
+    for brace in itertools.islice(re.finditer("{", text), 20):
+        with contextlib.suppress(ValueError, RecursionError):  # no JSON, or an integer of thousands of digits
+            yield json.JSONDecoder().raw_decode(text, brace.start())[0]
 
 
 def _checked(answer: Any, trajectory: Trajectory) -> Assessment | None:
