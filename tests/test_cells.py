@@ -89,3 +89,13 @@ def test_a_figure_is_the_last_thing_in_its_cell_or_it_would_not_be_shown(name: s
             *before, last = ast.parse(one["source"]).body
             assert isinstance(last, ast.Expr) and "save_figure" in ast.unparse(last)
             assert not any("save_figure" in ast.unparse(line) for line in before)
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_what_is_for_one_world_does_nothing_in_others(name: str):
+    """JupyterLab hides such a cell from readers of other worlds, but "Run All Cells" runs it."""
+    for one in BOOKS[name]["cells"]:
+        for line in ast.parse(one["source"]).body if one["cell_type"] == "code" and worlds(one) else ():
+            guarded = isinstance(line, ast.If) and "ENV" in ast.unparse(line.test)
+            harmless = isinstance(line, (ast.FunctionDef, ast.Import)) or ast.unparse(line).startswith("source(")
+            assert guarded or harmless, ast.unparse(line)
