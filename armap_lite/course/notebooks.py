@@ -157,9 +157,9 @@ def write_copies(kind: str, out: Path, env: str = "game24", seed: int = 0) -> tu
             cell["source"] = cell["source"].replace('"../runs/"', json.dumps(f"{runs}/"))
         if kind == "instructor":  # what no check marks says how to mark it
             for tag, task in (("open", "rubric"), ("in-world", "in_world")):
-                texts = [cell for cell in tagged(made["cells"], tag).values() if cell["cell_type"] == "markdown"]
-                for cell in texts:
-                    cell["source"] += f"\n\n**Points** ({points(number, task)})\n\n{rubric(number, task)}"
+                for cell in tagged(made["cells"], tag).values():
+                    if cell["cell_type"] == "markdown":  # not the code to start from
+                        cell["source"] += f"\n\n**Points** ({points(number, task)})\n\n{rubric(number, task)}"
         copied = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
         target = out / path.name
         if kind != "instructor" and target.is_file() and target.read_text(encoding="utf-8") != copied:
