@@ -1,9 +1,9 @@
 """Stage 2: from a trajectory to preference pairs, by hindsight and by executed changes. No score is read.
 
 For each trajectory: rewrite the instruction so that the trajectory is what it asks for; find trajectories that do not
-satisfy this instruction; and, with the roles swapped, do the same for these. There are two kinds of rejected
-trajectories. The paper changes one action and executes the rest again, so that the result is a real trajectory. Other
-attempts of the agent at the same task cost nothing, and are what a planner will have to rank.
+satisfy this instruction; and, with the roles swapped, do the same for these. The paper changes one action and executes
+the rest again, so that the rejected trajectory is a real one. Other attempts of the agent at the same task cost
+nothing, and are what a planner will have to rank: where one did more, also under the task's own instruction.
 
 `_ByCode` is for a small data LLM: the world's code reads what was achieved, and the LLM only words it. `_ByLLM` is the
 paper's way: the LLM reads the trajectory, refines the instruction and names the change; code checks what it says, or,
@@ -43,6 +43,7 @@ async def synthesize(
     *,
     num_negatives: int = 2,
     num_attempt_negatives: int = 0,
+    num_graded: int = 0,
     num_drafts: int = 2,
     swap_roles: bool = True,
     seed: int = 0,
@@ -54,9 +55,10 @@ async def synthesize(
     """Write pairs of each trajectory to `out`, and return `summary(out)`.
 
     A trajectory gives up to `num_negatives` pairs with executed changes, and up to `num_attempt_negatives` with other
-    attempts at the same task. `swap_roles`: the rejected trajectory of an executed change is also the chosen one of
-    another pair, under an instruction of its own, so that nothing but the instruction tells the two apart. Attempts are
-    in both roles anyway, as each of them is looked back at.
+    attempts at the same task. Up to `num_graded` more have the task's own instruction in place of a refined one, and a
+    rejected attempt that did fewer of the things asked for, as code counts ("code" only). `swap_roles`: the rejected
+    trajectory of an executed change is also the chosen one of another pair, under an instruction of its own, so that
+    nothing but the instruction tells the two apart. Attempts are in both roles anyway, as each is looked back at.
     `look_back`: "code" uses the world's `Hindsight`, and `num_drafts` texts of the LLM; "llm", or an
     `LLMHindsight` with options of its own, lets the LLM read, as it always does in a world without `Hindsight`.
     `item_slice`: the trajectories to process in this call.
@@ -64,7 +66,7 @@ async def synthesize(
     if isinstance(look_back, str) and look_back not in ("code", "llm"):
         raise ValueError(f"look_back={look_back!r}: expected 'code', 'llm' or an LLMHindsight")
     ids = item_ids(trajectories)
-    common = env, Batcher(lm), trajectories, ids, num_negatives, num_attempt_negatives, swap_roles, seed
+    common = env, Batcher(lm), trajectories, ids, num_negatives, num_attempt_negatives, num_graded, swap_roles, seed
     way: _ByCode | _ByLLM
     if env.hindsight is not None and look_back == "code":
         way = _ByCode(*common, env.hindsight, num_drafts)
@@ -85,6 +87,7 @@ class _Common:
     ids: Sequence[str]
     num_negatives: int
     num_attempt_negatives: int
+    num_graded: int
     swap_roles: bool
     seed: int
 
@@ -96,8 +99,8 @@ class _Common:
         for task, items in self.attempts.items():
             random.Random(derive_seed(self.seed, task, "attempts")).shuffle(items)
 
-    def other_attempts(self, item: int, satisfied: Callable[[Trajectory], bool]) -> list[Trajectory]:
-        """Up to `num_attempt_negatives` other attempts at the task of `item` for which `satisfied` is False.
+    def other_attempts(self, item: int, n: int, wrong: Callable[[Trajectory], bool]) -> list[Trajectory]:
+        """Up to `n` other attempts at the task of `item` for which `wrong` is True.
 
         All attempts at a task stand in a circle, and those next to `item` are taken, on either side in turns: so each
         is rejected about as often as it is chosen, and most pairs occur with their roles swapped, too.
@@ -108,7 +111,7 @@ class _Common:
         nearest = dict.fromkeys(itertools.chain.from_iterable(zip(ahead, reversed(ahead))))
         others = (self.trajectories[k] for k in nearest)
         differing = (t for t in others if first_difference(self.trajectories[item], t) is not None)
-        return list(itertools.islice((t for t in differing if not satisfied(t)), self.num_attempt_negatives))
+        return list(itertools.islice(filter(wrong, differing), n))
 
 
 @dataclass
@@ -123,7 +126,8 @@ class _ByCode(_Common):
         hindsight, id, attempt = self.hindsight, self.ids[item], self.trajectories[item]
         roles, missing, longer = self._executed(id, attempt) if self.num_negatives else ([], 0, None)
         goal = hindsight.achieved(attempt)
-        others = self.other_attempts(item, lambda t: hindsight.satisfied(t, goal)) if goal else []
+        count = self.num_attempt_negatives
+        others = self.other_attempts(item, count, lambda t: not hindsight.satisfied(t, goal)) if goal else []
         roles += [(f"{id}c{k}", attempt, other) for k, other in enumerate(others)]
         if not (goal or longer):
             return [{"id": id, "skipped": "nothing to ask for"}]
@@ -134,9 +138,18 @@ class _ByCode(_Common):
         texts = await asyncio.gather(*(refine(hindsight, self.batch, t, *options, s) for t, s in zip(worded, seeds)))
         wording = {good.actions: text[:2] for good, text in zip(worded, texts)}
         lines = [_line(name, good, bad, *wording[good.actions]) for name, good, bad in roles]
+        less = self._did_less(item) if self.num_graded else []
+        lines += [_line(f"{id}d{k}", attempt, bad, attempt.task.instruction, "task") for k, bad in enumerate(less)]
         counts = {"drafted": sum(text[2] for text in texts), "contradicted": sum(text[3] for text in texts)}
-        counts |= {"missing": missing, "attempts": len(others)} | ({"made": True} if longer else {})
+        counts |= {"missing": missing, "attempts": len(others) + len(less)} | ({"made": True} if longer else {})
         return [*lines, {"id": id, **counts}]
+
+    def _did_less(self, item: int) -> list[Trajectory]:
+        """Up to `num_graded` other attempts that did less of what the task itself asks for than `item` did."""
+        attempt, count = self.trajectories[item], self.hindsight.count
+        asked = self.hindsight.parse(attempt.task.instruction) or {}
+        done = count(attempt, asked) if asked else 0
+        return self.other_attempts(item, self.num_graded, lambda t: done > 0 and count(t, asked) < done)
 
     def _executed(self, id: str, attempt: Trajectory) -> tuple[list[Role], int, Trajectory | None]:
         """Pairs with executed changes, how many are missing, and what `attempt` became if it was continued."""
@@ -204,7 +217,8 @@ class _ByLLM(_Common):
                 if isinstance(twin, Assessment) and not self._satisfied(chosen, twin.instruction):
                     roles.append((f"{id}b{k}", other, chosen, twin.instruction))
 
-        others = self.other_attempts(item, lambda t: self._satisfied(t, read.instruction))
+        count = self.num_attempt_negatives
+        others = self.other_attempts(item, count, lambda t: not self._satisfied(t, read.instruction))
         roles += [(f"{id}c{k}", chosen, other, read.instruction) for k, other in enumerate(others)]
 
         if self.env.hindsight is None:

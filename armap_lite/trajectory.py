@@ -87,10 +87,10 @@ class PreferencePair(Record):
 
     id: str
     task_id: str  # pairs are split by task: none is both in training and test
-    instruction: str  # refined: it says what `chosen` did
+    instruction: str  # refined: it says what `chosen` did; or the task's own, of which `chosen` did more
     chosen: Trajectory
     rejected: Trajectory
-    origin: str  # who worded the instruction: "llm", or "plain" for a sentence built from the facts
+    origin: str  # who worded the instruction: "llm", "plain" for a sentence built from the facts, "task" for its own
     changed_at: int  # index of the first action that differs
 
 

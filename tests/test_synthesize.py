@@ -67,7 +67,7 @@ def run(out: Path, lm=None, trajectories=WALKS, env=None, **options) -> dict[str
 
 def item(pair: PreferencePair) -> str:
     """The id of the collected trajectory that a pair was made from."""
-    return re.sub(r"[abc]\d+$", "", pair.id)
+    return re.sub(r"[abcd]\d+$", "", pair.id)
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +230,48 @@ def test_a_share_of_the_attempts_knows_the_others_and_no_broken_one_is_rejected(
     options = {"num_negatives": 0, "num_attempt_negatives": 3}
     run(tmp_path / "q.jsonl", trajectories=[good, stranger, stuck, broken], **options)
     assert [(p.chosen, p.rejected) for p in synthesize.load(tmp_path / "q.jsonl")] == [(good, stuck)]
+
+
+class Counting(Game24Hindsight):
+    """What counts here is how near to the number asked for an attempt came: 0 to 3 things, none where it got lost."""
+
+    def count(self, trajectory, goal):
+        reached = self.achieved(trajectory).get("result")
+        return 3 - min(3, abs(int(reached) - int(goal["result"])) // 8) if reached else 0
+
+
+def test_attempts_are_graded_by_what_the_task_itself_asks_for(others, tmp_path):
+    counting = Game24()
+    counting.hindsight = Counting()
+    counts = run(tmp_path / "p.jsonl", env=counting, num_negatives=0, num_attempt_negatives=4, num_graded=2)
+    pairs = synthesize.load(tmp_path / "p.jsonl")
+    graded = [p for p in pairs if p.origin == "task"]
+    assert [p for p in pairs if p.origin != "task"] == others[0]  # beside the other kinds, which stay as they are
+    assert counts["worded by task"] == len(graded) > 20 and counts["rejected: another attempt"] == len(pairs)
+    assert len({p.id for p in pairs}) == len(pairs)
+    for pair in graded:
+        assert pair.instruction == pair.chosen.task.instruction and pair.chosen.task == pair.rejected.task
+        goal = HINDSIGHT.parse(pair.instruction)
+        assert Counting().count(pair.chosen, goal) > Counting().count(pair.rejected, goal)
+    assert max(Counter(p.id.rpartition("d")[0] for p in graded).values()) == 2
+    assert any(not HINDSIGHT.satisfied(p.chosen, HINDSIGHT.parse(p.instruction)) for p in graded)  # more, not all
+
+
+def test_code_that_counts_nothing_grades_by_whether_the_task_was_fulfilled(tmp_path):
+    task = puzzle(1, 2, 3, 4, id="easy", split="train")
+    solved = ENV.replay(task, ("1 * 2 = 2", "2 * 3 = 6", "4 * 6 = 24"))
+    missed = [ENV.replay(task, ("1 * 2 = 2", "2 * 3 = 6", last)) for last in ("4 + 6 = 10", "6 - 4 = 2")]
+    assert solved.done and all(t.done for t in missed)
+    run(tmp_path / "p.jsonl", trajectories=[missed[0], solved, missed[1]], num_negatives=0, num_graded=5)
+    pairs = synthesize.load(tmp_path / "p.jsonl")
+    assert {(p.chosen.actions, p.rejected.actions) for p in pairs} == {(solved.actions, t.actions) for t in missed}
+    assert {p.instruction for p in pairs} == {task.instruction}
+
+
+def test_attempts_at_a_task_that_code_cannot_parse_are_not_graded(tmp_path):
+    task = dataclasses.replace(WALKS[0].task, instruction="Surprise me.")
+    lost = [dataclasses.replace(t, task=task) for t in WALKS[:10]]
+    assert run(tmp_path / "p.jsonl", trajectories=lost, num_negatives=0, num_graded=2)["pairs"] == 0
 
 
 def test_a_trajectory_that_always_ends_the_same_has_no_negative(tmp_path):

@@ -513,6 +513,24 @@ def test_a_purchase_satisfies_all_that_it_is_and_nothing_else(env, task):
     assert not hindsight.satisfied(env.replay(task, STRIPED[:-1]), {"product": kind})
 
 
+def test_each_thing_that_was_bought_as_asked_counts_once(env, task):
+    count, bought = env.hindsight.count, env.replay(task, STRIPED)
+    asked = {"product": "mugs", "details": "8 oz, blue, striped", "price": "40"}
+    assert count(bought, asked) == 5 == 1 + count(bought, {**asked, "price": "5"})
+    assert count(bought, {**asked, "product": "sofa", "details": "blue, waterproof"}) == 2
+    assert count(bought, {"product": "mugs"}) == 1 and count(env.replay(task, STRIPED[:-1]), asked) == 0
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000), other=st.integers(0, 10_000))
+def test_a_purchase_that_satisfies_a_goal_has_the_highest_count_and_no_other_has(env, task, seed, other):
+    bought, different = (walk(env, task, random.Random(s)) for s in (seed, other))
+    if goal := env.hindsight.achieved(bought):
+        most = env.hindsight.count(bought, goal)
+        assert (env.hindsight.count(different, goal) == most) == env.hindsight.satisfied(different, goal)
+        assert 0 <= env.hindsight.count(different, goal) <= most
+
+
 @settings(max_examples=60)
 @given(seed=st.integers(0, 10_000))
 def test_a_walk_satisfies_the_goal_that_it_achieved(env, task, seed):

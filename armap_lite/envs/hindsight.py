@@ -45,6 +45,10 @@ class Hindsight(ABC):
         """Whether `trajectory` does what an instruction with `goal` asks for; it may do more."""
         return self.achieved(trajectory) == goal
 
+    def count(self, trajectory: Trajectory, goal: Goal) -> int:
+        """How many of the things that `goal` asks for `trajectory` did; here all of them, or none."""
+        return int(self.satisfied(trajectory, goal))
+
     def similar_actions(self, trajectory: Trajectory, action: str, others: Sequence[str]) -> list[str]:
         """Actions in `others` that are easily confused with `action` after `trajectory`, used as hard negatives."""
         return []

@@ -31,6 +31,8 @@ class Profile:
     num_negatives: int = 2
     # Negatives per trajectory that are made as in the paper: one action changed, and the rest executed again.
     num_attempt_negatives: int = 0  # negatives per trajectory that are other attempts of the agent at the same task
+    num_graded: int = 0
+    # Pairs per trajectory with an attempt that did less of what the task itself asks for, as the world's code counts.
     hindsight: str = "code"
     # Who reads trajectories: "code", and the data LLM only words what code read, which suits a small one; or "llm",
     # which reads, refines and changes them as in the paper. In a world without such code it is always "llm".
@@ -56,7 +58,7 @@ class Profile:
         if unknown := sorted(set(self.engine) - {"capacity", "pack"}):
             raise ValueError(f"engine has no option {unknown[0]!r}; it has capacity, pack")
         sizes = dict.fromkeys(("collect_tasks", "samples", "dev_tasks", "test_tasks", "group"), 1)
-        may_be_0 = ("num_negatives", "num_attempt_negatives", "num_proposals", "num_drafts")
+        may_be_0 = ("num_negatives", "num_attempt_negatives", "num_graded", "num_proposals", "num_drafts")
         for name, least in (sizes | dict.fromkeys(may_be_0, 0)).items():
             value = getattr(self, name)
             if (name, value) != ("test_tasks", None) and (not isinstance(value, int) or value < least):
@@ -249,8 +251,10 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             # One epoch is too short.
             "training": replace(_CPU_TRAINING, epochs=2, monitor="val_loss", num_validations=10, patience=5),
             "collect_tasks": 64,
-            "num_negatives": 2,  # with so many pairs both kinds are better than either: see tests/bench/README.md
+            # With so many pairs all three kinds together are better than any: see tests/bench/README.md.
+            "num_negatives": 2,
             "num_attempt_negatives": 2,
+            "num_graded": 2,
             "dev_tasks": 20,
             "test_tasks": 110,
             "planners": _planners(12, 3, 1.0, 1.0, _BROAD_MCTS),

@@ -173,7 +173,8 @@ class Run(RunDir):
 
     async def synthesize(self) -> Counter[str]:
         """Write pairs.jsonl and pairs.parquet; returns the stage's counts."""
-        options = {key: getattr(self.settings, key) for key in ("num_negatives", "num_attempt_negatives", "swap_roles")}
+        kinds = "num_negatives", "num_attempt_negatives", "num_graded", "swap_roles"
+        options = {kind: getattr(self.settings, kind) for kind in kinds}
         counts = await self._synthesize(await self.trajectories(), "pairs.jsonl", self.item_slice, **options)
         preferences.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
         return counts

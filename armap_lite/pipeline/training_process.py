@@ -25,7 +25,7 @@ from armap_lite.reward.config import RewardConfig, TrainingConfig, read_json, sa
 from armap_lite.storage.store import write_atomic
 from armap_lite.trajectory import PreferencePair
 
-STEP = re.compile(r"step (\d+) of (\d+):? ?(.*)")  # what `training.Progress` prints
+STEP = re.compile(r"step (\d+) of (\d+):? ?(.*)")  # what `Progress` prints
 PAIRS = "preference pairs (.jsonl, .json, .parquet): TRL's columns, published rows, or what stage 2 writes"
 PACKAGE = Path(__file__).resolve().parents[2]  # the folder that holds armap_lite
 DERIVED = ("margins.json", "plans.jsonl", "seconds.json", "control.jsonl", "evaluation.json")  # from a reward model
@@ -174,9 +174,10 @@ def main(options: argparse.Namespace) -> None:
                 print(f"{options.out} {was if same else other}")
             if same:
                 return
+        from armap_lite.pipeline.training_progress import Progress
         from armap_lite.reward import training
 
-        progress = {"enable_progress_bar": False, "callbacks": [training.Progress()]}
+        progress = {"enable_progress_bar": False, "callbacks": [Progress()]}
         more = {**options.trainer, **progress, "seed": options.seed}
         end = training.train(pairs, options.out, config, settings, **more)
     if first and not options.attended:
