@@ -3,10 +3,10 @@
 python tests/bench/order_accuracy.py scienceworld FOLDER --mixes 1+0 0+2 1+1 --pairs 400 --seeds 0
 
 collects attempts at training and development tasks into FOLDER (what is there is kept), makes the pairs of each mix
-from the former (EXECUTED+ATTEMPTS: negatives of either kind for each attempt, see `synthesize`), trains a small reward
-model on as many of them as `--pairs` says, and lets it rank the latter. The judge scores development attempts, here
-alone. Prints for each mix and seed pair accuracy on held-out tasks, order accuracy, Best-of-N between its floor and
-ceiling, and the share of this gap that is closed, each with its interval over tasks. Last line: JSON.
+from the former (EXECUTED+ATTEMPTS[+GRADED]: negatives of each kind for each attempt, see `synthesize`), trains a small
+reward model on as many of them as `--pairs` says, and lets it rank the latter. The judge scores development attempts,
+here alone. Prints for each mix and seed pair accuracy on held-out tasks, order accuracy, Best-of-N between its floor
+and ceiling, and the share of this gap that is closed, each with its interval over tasks. Last line: JSON.
 """
 
 import argparse
@@ -116,7 +116,7 @@ async def make_pairs(
     env: Any, trajectories: list[Trajectory], folder: Path, mix: str, lm: Any, args: argparse.Namespace
 ) -> list[PreferencePair]:
     """The pairs of one mix, kept in `folder`."""
-    executed, others = map(int, mix.split("+"))
+    executed, others, *graded = map(int, mix.split("+"))
     began = time.process_time()
     counts = await synthesize.synthesize(
         env,
@@ -125,6 +125,7 @@ async def make_pairs(
         folder / f"pairs-{mix}.jsonl",
         num_negatives=executed,
         num_attempt_negatives=others,
+        num_graded=sum(graded),
         num_drafts=args.drafts,
     )
     print(mix, dict(counts), f"{time.process_time() - began:.0f} s of CPU", flush=True)
@@ -147,7 +148,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("world", choices=("game24", "scienceworld", "webshop"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--mixes", nargs="*", default=[], metavar="EXECUTED+ATTEMPTS")
+    parser.add_argument("--mixes", nargs="*", default=[], metavar="EXECUTED+ATTEMPTS[+GRADED]")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     for option, default in (("train", 72), ("dev", 36), ("samples", 6), ("pairs", 400), ("epochs", 2), ("drafts", 0)):
         parser.add_argument(f"--{option}", type=int, default=default)
