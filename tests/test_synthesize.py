@@ -255,6 +255,9 @@ def test_attempts_are_graded_by_what_the_task_itself_asks_for(others, tmp_path):
         assert Counting().count(pair.chosen, goal) > Counting().count(pair.rejected, goal)
     assert max(Counter(p.id.rpartition("d")[0] for p in graded).values()) == 2
     assert any(not HINDSIGHT.satisfied(p.chosen, HINDSIGHT.parse(p.instruction)) for p in graded)  # more, not all
+    options = {"num_negatives": 0, "num_attempt_negatives": 4, "num_graded": 2, "env": counting}
+    run(tmp_path / "q.jsonl", item_slice=slice(0, 7), **options)  # a part, then the rest, as after an interruption
+    assert run(tmp_path / "q.jsonl", **options) == counts and synthesize.load(tmp_path / "q.jsonl") == pairs
 
 
 def test_code_that_counts_nothing_grades_by_whether_the_task_was_fulfilled(tmp_path):

@@ -32,7 +32,8 @@ class Profile:
     # Negatives per trajectory that are made as in the paper: one action changed, and the rest executed again.
     num_attempt_negatives: int = 0  # negatives per trajectory that are other attempts of the agent at the same task
     num_graded: int = 0
-    # Pairs per trajectory with an attempt that did less of what the task itself asks for, as the world's code counts.
+    # Pairs per trajectory with an attempt that did less of what the task itself asks for, as the world's code counts
+    # (hindsight "code" only).
     hindsight: str = "code"
     # Who reads trajectories: "code", and the data LLM only words what code read, which suits a small one; or "llm",
     # which reads, refines and changes them as in the paper. In a world without such code it is always "llm".
@@ -251,7 +252,7 @@ WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
             # One epoch is too short.
             "training": replace(_CPU_TRAINING, epochs=2, monitor="val_loss", num_validations=10, patience=5),
             "collect_tasks": 64,
-            # With so many pairs all three kinds together are better than any: see tests/bench/README.md.
+            # With so many pairs all three kinds help: see tests/bench/README.md.
             "num_negatives": 2,
             "num_attempt_negatives": 2,
             "num_graded": 2,
