@@ -8,6 +8,8 @@ Best-of-N to that of a random pick among its attempts, with the rows and paired 
 --n 64            another N of Best-of-N
 --reward FOLDER   another reward model
 --others          the test tasks that neither `fast` nor `laptop` plays
+--dev 60          so many development tasks in their place, to choose settings on
+--temperature T   of the attempts of sampling, Best-of-N and MCTS
 --keep FILE       the plans, for `choosers.py`; what is there already is not planned again
 """
 
@@ -33,6 +35,11 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     chosen = {name: dict(settings.planners[name]) for name in options.planners}
     if options.n:
         chosen["best_of_n"]["n"] = options.n
+    if options.temperature:
+        for name in {"sampling", "best_of_n", "mcts"} & chosen.keys():
+            chosen[name]["temperature"] = options.temperature
+    if options.dev:
+        tasks = evenly_spaced(run.env.tasks("dev"), options.dev)
     if options.others:
         sizes = [profiles.get(name, env).test_tasks for name in ("fast", "laptop")]
         played = [task for size in sizes for task in evenly_spaced(run.env.tasks("test"), size)]
@@ -62,6 +69,8 @@ def main() -> None:
     parser.add_argument("--n", type=int)
     parser.add_argument("--planners", nargs="+", default=["sampling", "greedy", "best_of_n", "mcts"])
     parser.add_argument("--others", action="store_true")
+    parser.add_argument("--dev", type=int)
+    parser.add_argument("--temperature", type=float)
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

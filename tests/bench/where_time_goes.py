@@ -95,10 +95,10 @@ def row(name: str, seconds: dict[str, float]) -> str:
 
 def main() -> None:
     from armap_lite import envs
-    from armap_lite.display.cells import notebook_paths
     from armap_lite.pipeline.reproduce import execute
 
-    notebooks = notebook_paths()
+    root = Path(envs.__file__).parents[2]  # PYTHONPATH=FOLDER: another checkout
+    notebooks = sorted(root.glob("notebooks/[0-9][0-9]_*.ipynb"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="game24", choices=envs.ENVIRONMENTS)
     parser.add_argument("--profile", default="fast")
