@@ -21,6 +21,8 @@ from typing import Any
 import nbformat
 import pytest
 
+from armap_lite.course import slides
+
 pytestmark = pytest.mark.slow
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need 'pip install playwright'")
@@ -178,6 +180,29 @@ def page(browser: Any, lab: tuple[str, Path]) -> Any:
     sync_api.expect(page.get_by_text("all done", exact=True)).to_be_visible()
     sync_api.expect(page.locator(".armap")).to_have_count(8)
     return page
+
+
+def test_the_speaker_s_window_follows_the_slides_and_turns_them(browser: Any, tmp_path: Path):
+    folder = tmp_path / "run/game24/notebooks"
+    folder.mkdir(parents=True)
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# Part {k}\n\nSaid {k}.", metadata={"slideshow": {"text": f"# Part {k}"}})
+        for k in range(3)
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "00_deck.ipynb")
+    slides.write_slides(tmp_path / "run", tmp_path / "out", "game24")
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    page.goto((tmp_path / "out/00_deck.html").as_uri())
+    sync_api.expect(page.get_by_text("Said 0.")).to_be_hidden()
+    with page.expect_popup() as popup:
+        page.keyboard.press("n")
+    speaker = popup.value
+    sync_api.expect(speaker.get_by_text("Said 0.")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    sync_api.expect(speaker.get_by_text("Said 1.")).to_be_visible()
+    speaker.keyboard.press("ArrowRight")
+    sync_api.expect(speaker.get_by_text("Said 2.")).to_be_visible()
+    sync_api.expect(page.get_by_role("heading", name="Part 2")).to_be_in_viewport()
 
 
 def test_a_reader_sees_the_cells_of_one_world(browser: Any, lab: tuple[str, Path]):

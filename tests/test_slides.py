@@ -11,6 +11,7 @@ from nbformat import v4
 from armap_lite.course.__main__ import main
 from armap_lite.course.slides import Deck
 
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 PNG = "iVBORw0KGgo="
 
 
@@ -214,3 +215,28 @@ def test_a_table_shows_as_many_rows_as_fit_where_their_cells_wrap(tmp_path: Path
     assert main(["slides", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
     page = (tmp_path / "out/game24/00_a.html").read_text(encoding="utf-8")
     assert page.count("<tr") == kept and f"… {20 - (kept - 1)} more rows" in page
+
+
+def test_a_slide_may_have_a_shorter_text_and_the_notebook_s_own_is_the_speaker_s(tmp_path: Path):
+    short = {"slideshow": {"text": "- one point\n\n## 2 · Next\n\n- another"}}
+    cells = [
+        v4.new_markdown_cell("# 02 · Two\n\nWhat this is."),
+        v4.new_markdown_cell(
+            "A long first.\n\n## 2 · Next\n\nA long second, <script>alert(1)</script>", metadata=short
+        ),
+    ]
+    first, second = slides(tmp_path, cells)
+    (shown, notes), (shown_next, notes_next) = (slide.split("<aside>") for slide in (first, second))
+    assert "What this is." in shown and "one point" in shown and "long" not in shown and "another" not in shown
+    assert "What this is." in notes and "A long first." in notes and "second" not in notes
+    assert "2 · Next" in shown_next and "another" in shown_next and "long" not in shown_next
+    assert "A long second" in notes_next and "one point" not in notes_next and "<script>alert" not in notes_next
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("[0-9]*.ipynb")), ids=lambda path: path.stem)
+def test_the_shorter_text_of_a_slide_has_its_cell_s_headings_and_announces_what_it_announces(path: Path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        short, source = cell.metadata.get("slideshow", {}).get("text", cell.source), cell.source
+        headings = [re.findall("^#+ .*", text, re.M) for text in (short, source)]
+        assert headings[0] == headings[1] and len(short) <= len(source), short
+        assert short.rstrip().endswith(":") == source.rstrip().endswith(":"), short

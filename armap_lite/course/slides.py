@@ -3,8 +3,9 @@
 Texts, figures and diagrams of a section follow each other, as many on a slide as fit. Code and exercises are left out,
 and so is what is printed, except where a text ends in a colon or the cell's slide type (in JupyterLab: Property
 Inspector) is "fragment", or "subslide" for a slide of its own; "slide" gives a figure one, and "skip" leaves a cell
-out. Cells tagged `lecture` also make a deck of their own. Arrow keys, page keys and the space bar turn the slides; the
-browser prints them, one on a page.
+out. A cell with a shorter text for its slide has it in its metadata (`{"slideshow": {"text": "- one point"}}`). Cells
+tagged `lecture` also make a deck of their own. Arrow keys, page keys and the space bar turn the slides; N opens a
+window with the notebook's own texts, for the speaker; the browser prints slides, one on a page.
 """
 
 import base64
@@ -77,12 +78,13 @@ def _write(out: Path, name: str, slides: list[str]) -> None:
 
 
 class Item(NamedTuple):
-    """A part of a slide: its kind, its HTML, about how many lines of text it takes, and if it may stand beside one."""
+    """A part of a slide: kind, HTML, about its lines of text, if it may stand beside a text, and the speaker's text."""
 
     kind: str
     html: str
     height: float
     narrow: bool = False
+    notes: str = ""
 
 
 class Deck:
@@ -95,15 +97,18 @@ class Deck:
         self._named = False  # whether a slide has it
         announced = False
         for cell in notebook.cells:
-            kind, tags = cell.metadata.get("slideshow", {}).get("slide_type"), cell.metadata.get("tags", [])
+            slideshow, tags = cell.metadata.get("slideshow", {}), cell.metadata.get("tags", [])
+            kind = slideshow.get("slide_type")
             if kind == "skip":
                 continue
             shown = not only or only in tags
             if cell.cell_type == "markdown":
                 if cell.source.startswith("## Exercise"):  # they end the deck
                     break
-                for part in filter(None, re.split("^(?=## )", PREPARATION.sub("", cell.source), flags=re.M)):
-                    self._add_text(pages.sanitize(pages.markdown(part)), shown)
+                said = _sections(cell.source)
+                for number, part in enumerate(texts := _sections(slideshow.get("text", cell.source))):
+                    notes = said[number:] if number == len(texts) - 1 else said[number : number + 1]
+                    self._add_text(part, shown, "".join(notes))
                 if not any(tag.startswith("world:") for tag in tags):  # what such a cell adds announces nothing
                     announced = False
                 announced = announced or cell.source.rstrip().endswith(":")
@@ -139,12 +144,13 @@ class Deck:
             new = [*new, last.pop()] if last[-1].kind == "text" else [last.pop()] if last[-1].kind == "heading" else new
         self._slides.append([*new, item])
 
-    def _add_text(self, text: str, shown: bool) -> None:
+    def _add_text(self, text: str, shown: bool, notes: str = "") -> None:
         heading = re.match(r"<h[12][^>]*>(.*?)</h[12]>", text, re.S)
         if heading:
             self._section = ""
         if shown:
-            self._add(Item("heading" if heading else "text", text, _height(text)), apart=heading is not None)
+            item = Item("heading" if heading else "text", text, _height(text), notes=notes)
+            self._add(item, apart=heading is not None)
         if heading:
             self._section, self._apart, self._named = pages.plain_text(heading[1]), not shown, shown
 
@@ -178,9 +184,16 @@ class Deck:
         return False
 
 
+def _sections(source: str) -> list[str]:
+    """The HTML of each part of a text cell that begins with a heading."""
+    parts = re.split("^(?=## )", PREPARATION.sub("", source), flags=re.M)
+    return [pages.sanitize(pages.markdown(part)) for part in parts if part]
+
+
 def _rendered(items: list[Item]) -> str:
     """The slide of these items: its class says how they are laid out."""
     parts, how = [item.html for item in items], _layout(items) or "stacked"
+    notes = f"<aside>{''.join(item.notes for item in items)}</aside>"
     if how == "beside":
         parts = [*(item.html for item in items if item.kind == "header"), '<div class="text">']
         parts += [item.html for item in items[:-1] if item.kind != "header"]
@@ -197,10 +210,10 @@ def _rendered(items: list[Item]) -> str:
         for name, size in SIZES.items():
             more = sum(len(line) * size // WIDE - len(line) // WIDE for line in lines)
             if (height + SMALL * more) * size < HEIGHT and widest * size < WIDE - 4:
-                return f'<section class="{name}">{"".join(parts)}</section>'
+                return f'<section class="{name}">{"".join(parts)}{notes}</section>'
         if _lines("\n".join(lines)) > ALONE:
             how = "stacked small"
-    return f'<section class="{how}">{"".join(parts)}</section>'
+    return f'<section class="{how}">{"".join(parts)}{notes}</section>'
 
 
 def _layout(items: list[Item]) -> str:
