@@ -22,6 +22,7 @@ from armap_lite.envs import prompts
 from armap_lite.envs.game24 import Game24
 from armap_lite.envs.hindsight import LLMHindsight
 from armap_lite.pipeline import profiles
+from armap_lite.pipeline.run import Run
 from armap_lite.rng import derive_seed
 from armap_lite.storage.store import read_jsonl
 from armap_lite.trajectory import Trajectory
@@ -172,6 +173,14 @@ def test_the_profile_of_the_paper_asks_for_it_and_the_small_ones_do_not():
         assert reader.examples == tuple(env.look_back_examples)
     with pytest.raises(ValueError, match="look_back='magic': expected 'code', 'llm' or"):
         run(Path("never"), ScriptedLM(), look_back="magic")
+
+
+def test_pairs_that_only_code_can_count_are_said_to_be_missing_where_an_llm_looks_back(tmp_path, capsys):
+    for way, said in (("llm", True), ("code", False)):
+        pipeline = Run("game24", "fast", tmp_path / way, hindsight=way, num_graded=1)
+        vars(pipeline).update(data_lm=ScriptedLM(), trajectories=lambda: asyncio.sleep(0, []))
+        asyncio.run(pipeline.synthesize())
+        assert ("num_graded: no such pairs" in capsys.readouterr().err) == said
 
 
 # A model that cannot be trusted

@@ -175,6 +175,8 @@ class Run(RunDir):
         """Write pairs.jsonl and pairs.parquet; returns the stage's counts."""
         kinds = "num_negatives", "num_attempt_negatives", "num_graded", "swap_roles"
         options = {kind: getattr(self.settings, kind) for kind in kinds}
+        if options["num_graded"] and self.settings.look_back(self.env) != "code":
+            print("num_graded: no such pairs, as an LLM looks back, and only a world's code counts", file=sys.stderr)
         counts = await self._synthesize(await self.trajectories(), "pairs.jsonl", self.item_slice, **options)
         preferences.to_parquet(synthesize.load(self.path("pairs.jsonl")), self.path("pairs.parquet"))
         return counts
