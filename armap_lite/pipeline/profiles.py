@@ -177,7 +177,8 @@ _DOLLARS = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0)
 EVERY = "every profile"
 WORLD_CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "game24": {
-        "fast": {"reference": True, "test_tasks": None},
+        # Episodes are short: 16 attempts, as in `laptop`.
+        "fast": {"reference": True, "test_tasks": None, "planners": _planners(16, 2, 1.0, 2.0, _MCTS)},
         "paper": {
             "reward": replace(_VILA, max_tokens=4000),
             # Best-of-100, 100 rollouts, T = 0.7
